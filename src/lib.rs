@@ -1,0 +1,13 @@
+//! Decides "post an activity" commands from Kafka, keeps the accepted ones in an SQLite event log,
+//! and notifies the audiences that asked to be notified, exactly once.
+//!
+//! A map of the code, from the outside in; a module imports only from those below it:
+//!
+//! - `cli`: one file a subcommand.
+//! - [`config`]: file, environment and flags become one validated configuration.
+//! - `telemetry`, `admin`: logs, metrics, health.
+//! - `processor`: the stages and the two cursors.
+//! - `kafka`, `event_log`: the two sides that the processor joins; they do not know each other.
+//! - [`activity`]: the pure core of the contract: no clock, no random number, no I/O.
+
+pub mod activity;
