@@ -1,8 +1,16 @@
 //! An accepted command in normal form.
 
+use std::{borrow::Cow, ops::Range};
+
 use thiserror::Error;
 
-use super::{ActivityId, Coordinates};
+use super::{
+    ActivityId, Coordinates, Limits,
+    json::{self, RawMember},
+    normal_form::NormalForm,
+    problem::{Findings, Pointer},
+    target::{NOTIFIED, Target},
+};
 
 /// An accepted command: the entry in normal form, with its id and the coordinates it came from.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +20,30 @@ pub struct Event {
     json: String,
     object_type: String,
     object_id: String,
+    /// `,"targets":[…]` in `json`.
+    audience: Range<usize>,
+    notified: Vec<Notified>,
+}
+
+/// A target that is notified.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Notified {
+    /// Among all targets of the normal form, from 0.
+    pub place: usize,
+    /// Where the normal form has the target, without `notify` and the closing brace.
+    pub target: Range<usize>,
+    /// The notification's key.
+    pub key: String,
+}
+
+/// A target of an event, as people are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventTarget {
+    /// The audience as notification keys write it: `Identity:nordlys/accounting`, `Everyone`, …
+    pub audience: String,
+    /// The name that the command gave an identity.
+    pub name: Option<String>,
+    pub notify: bool,
 }
 
 /// Text that should be a normal form and is not: the log was changed by another program.
@@ -20,18 +52,47 @@ pub struct Event {
 pub struct NotNormalForm(pub String);
 
 impl Event {
+    pub(super) fn new(
+        id: ActivityId,
+        coordinates: Coordinates,
+        (object_type, object_id): (Cow<'_, str>, Cow<'_, str>),
+        normal_form: NormalForm,
+    ) -> Self {
+        let NormalForm { json, audience, notified, .. } = normal_form;
+        let (object_type, object_id) = (object_type.into_owned(), object_id.into_owned());
+        Self { id, coordinates, json, object_type, object_id, audience, notified }
+    }
+
     /// An event as the log holds it. Not validated against any limit: what was accepted stays accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`NotNormalForm`] where the text lacks what every normal form has.
     pub fn from_log(topic_bits: u16, coordinates: Coordinates, json: String) -> Result<Self, NotNormalForm> {
-        let value: serde_json::Value =
-            serde_json::from_str(&json).map_err(|error| NotNormalForm(error.to_string()))?;
-        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        Ok(Self {
-            id: ActivityId::new(topic_bits, coordinates),
-            coordinates,
-            object_type: text("objectType"),
-            object_id: text("objectId"),
-            json,
-        })
+        let members = members(&json)?;
+        let object_type = required_text(&members, "objectType")?.into_owned();
+        let object_id = required_text(&members, "objectId")?.into_owned();
+        let targets =
+            find(&members, "targets").ok_or_else(|| NotNormalForm("it has no targets".to_owned()))?;
+        let start = position(&json, targets.name).checked_sub(1);
+        let Some(start) = start.filter(|start| json.as_bytes()[*start] == b',') else {
+            return Err(NotNormalForm("no comma comes before its targets".to_owned()));
+        };
+        let audience = start..position(&json, targets.value) + targets.value.len();
+        let mut notified = Vec::new();
+        for (place, (raw, target)) in read_targets(targets.value)?.into_iter().enumerate() {
+            if !target.notify {
+                continue;
+            }
+            let shown = raw
+                .strip_suffix(NOTIFIED)
+                .ok_or_else(|| NotNormalForm(format!("its target {place} does not end in {NOTIFIED}")))?;
+            let start = position(&json, shown);
+            let key = target.audience.key(&object_type, &object_id);
+            notified.push(Notified { place, target: start..start + shown.len(), key });
+        }
+        let id = ActivityId::new(topic_bits, coordinates);
+        Ok(Self { id, coordinates, object_type, object_id, audience, notified, json })
     }
 
     #[must_use]
@@ -59,4 +120,98 @@ impl Event {
     pub fn object_id(&self) -> &str {
         &self.object_id
     }
+
+    /// What was done: `@type`. Reads the JSON anew, as do the other readers below: they are for people.
+    #[must_use]
+    pub fn verb(&self) -> Cow<'_, str> {
+        self.text("@type").unwrap_or_default()
+    }
+
+    /// When it happened, as the producer wrote it.
+    #[must_use]
+    pub fn published_at(&self) -> Cow<'_, str> {
+        self.text("publishedAt").unwrap_or_default()
+    }
+
+    /// The text that people read.
+    #[must_use]
+    pub fn content(&self) -> Option<Cow<'_, str>> {
+        self.text("content")
+    }
+
+    /// The audiences, in the order of the normal form.
+    #[must_use]
+    pub fn targets(&self) -> Vec<EventTarget> {
+        let raw = self.json[self.audience.clone()].strip_prefix(",\"targets\":").unwrap_or("[]");
+        let targets = read_targets(raw).unwrap_or_default();
+        let shown = targets.into_iter().map(|(_, target)| EventTarget {
+            audience: target.audience.key(&self.object_type, &self.object_id),
+            name: target.audience.name().map(str::to_owned),
+            notify: target.notify,
+        });
+        shown.collect()
+    }
+
+    /// How many notifications follow from the event.
+    #[must_use]
+    pub fn notification_count(&self) -> usize {
+        self.notified.len()
+    }
+
+    pub(super) fn notified(&self) -> &[Notified] {
+        &self.notified
+    }
+
+    /// The normal form before and after `targets`: an audience does not learn who the others are.
+    pub(super) fn json_less_targets(&self) -> [&str; 2] {
+        [&self.json[..self.audience.start], &self.json[self.audience.end..]]
+    }
+
+    /// The target's JSON, without `notify` and the closing brace.
+    pub(super) fn target_json(&self, notified: &Notified) -> &str {
+        &self.json[notified.target.clone()]
+    }
+
+    fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        let members = json::members(&self.json).ok()?;
+        find(&members, name).and_then(|member| json::string(member.value).ok())
+    }
+}
+
+fn members(json: &str) -> Result<Vec<RawMember<'_>>, NotNormalForm> {
+    json::members(json).map_err(|error| NotNormalForm(error.to_string()))
+}
+
+/// In the normal form the contract's names have no escapes.
+fn find<'a>(members: &[RawMember<'a>], name: &str) -> Option<RawMember<'a>> {
+    let is_named = |raw: &str| {
+        raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).is_some_and(|raw| raw == name)
+    };
+    members.iter().copied().find(|member| is_named(member.name))
+}
+
+fn required_text<'a>(members: &[RawMember<'a>], name: &str) -> Result<Cow<'a, str>, NotNormalForm> {
+    find(members, name)
+        .filter(|member| json::Kind::of(member.value) == json::Kind::String)
+        .and_then(|member| json::string(member.value).ok())
+        .ok_or_else(|| NotNormalForm(format!("it has no {name} that is text")))
+}
+
+fn read_targets(raw: &str) -> Result<Vec<(&str, Target<'_>)>, NotNormalForm> {
+    let limits = Limits::none();
+    let mut findings = Findings::new(&limits);
+    let elements = json::elements(raw).map_err(|error| NotNormalForm(format!("targets: {error}")))?;
+    let targets: Vec<_> = elements
+        .into_iter()
+        .filter_map(|raw| Target::read(raw, &Pointer::Root, &mut findings).map(|target| (raw, target)))
+        .collect();
+    match findings.into_problems() {
+        Some(problems) => Err(NotNormalForm(format!("targets: {problems}"))),
+        None => Ok(targets),
+    }
+}
+
+/// Where `part`, a slice of `whole`, begins.
+fn position(whole: &str, part: &str) -> usize {
+    part.as_ptr() as usize - whole.as_ptr() as usize
 }

@@ -1,6 +1,11 @@
 //! Idempotency keys: how a command that is sent again is told from a new one.
 
-use super::ActivityId;
+use super::{
+    ActivityId, Code, Header, Record,
+    found::Quoted,
+    normal_form::NormalForm,
+    problem::{Findings, Pointer},
+};
 
 /// The key of one command and the fingerprint of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,4 +24,100 @@ pub struct Claim {
     pub fingerprint: [u8; 16],
     /// The partition's clock when a valid command last carried the key, in milliseconds since 1970.
     pub last_seen: i64,
+}
+
+/// What a command's headers say that its key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GivenKey<'a> {
+    Header(&'a [u8]),
+    CloudEvent { source: &'a [u8], id: &'a [u8] },
+}
+
+const HEADER: &str = "idempotency-key";
+const LONGEST_KEY: usize = 255;
+
+impl<'a> GivenKey<'a> {
+    /// The key in the headers, if there is one; the header `idempotency-key` wins over a CloudEvent's id.
+    pub fn read(record: &'a Record, findings: &mut Findings<'_>) -> Option<Self> {
+        if record.headers.is_empty() {
+            return None;
+        }
+        let mut given = record.headers.iter().filter(|header| header.name == HEADER.as_bytes());
+        let Some(first) = given.next() else { return Self::of_cloud_event(&record.headers) };
+        if record.key.as_ref().is_none_or(Vec::is_empty) {
+            let message = format_args!(
+                "a record with the header {HEADER} needs a key: without one its repetitions could land in other partitions"
+            );
+            findings.add(&Pointer::Root, Code::IdempotencyKeyWithoutRecordKey, message);
+        }
+        let more = given.count();
+        if more > 0 {
+            let message = format_args!("expected the header {HEADER} once, found {} of them", more + 1);
+            findings.add(&Pointer::Root, Code::BadIdempotencyKey, message);
+            return None;
+        }
+        checked(first.value.as_deref(), findings).map(Self::Header)
+    }
+
+    fn of_cloud_event(headers: &'a [Header]) -> Option<Self> {
+        let last = |name: &str| {
+            let value = Header::last(headers, name.as_bytes())?.value.as_deref()?;
+            (!value.is_empty()).then_some(value)
+        };
+        Some(Self::CloudEvent { source: last("ce_source")?, id: last("ce_id")? })
+    }
+
+    fn hash(&self) -> [u8; 16] {
+        let (kind, parts): (u8, &[&[u8]]) = match self {
+            Self::Header(key) => (1, &[key]),
+            Self::CloudEvent { source, id } => (2, &[source, id]),
+        };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[kind]);
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        cut(&hasher.finalize())
+    }
+}
+
+impl IdempotencyKey {
+    pub(super) fn new(given: GivenKey<'_>, content: &NormalForm) -> Self {
+        Self { hash: given.hash(), fingerprint: fingerprint(content) }
+    }
+}
+
+fn checked<'a>(key: Option<&'a [u8]>, findings: &mut Findings<'_>) -> Option<&'a [u8]> {
+    let mut report = |found: std::fmt::Arguments<'_>| {
+        let message =
+            format_args!("expected 1 to {LONGEST_KEY} bytes of UTF-8 in the header {HEADER}, found {found}");
+        findings.add(&Pointer::Root, Code::BadIdempotencyKey, message);
+        None
+    };
+    let Some(key) = key else { return report(format_args!("null")) };
+    match std::str::from_utf8(key) {
+        Err(error) => report(format_args!("a byte that is not UTF-8 at position {}", error.valid_up_to())),
+        Ok(text) if key.len() > LONGEST_KEY => {
+            report(format_args!("{} bytes, which begin {}", key.len(), Quoted(text)))
+        }
+        Ok("") => report(format_args!("none")),
+        Ok(_) => Some(key),
+    }
+}
+
+/// The record's timestamp is no content: a repetition has another.
+fn fingerprint(content: &NormalForm) -> [u8; 16] {
+    let json = content.json.as_bytes();
+    let Some(default) = &content.default_published_at else { return cut(&blake3::hash(json)) };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&json[..default.start]);
+    hasher.update(&json[default.end..]);
+    cut(&hasher.finalize())
+}
+
+fn cut(hash: &blake3::Hash) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&hash.as_bytes()[..16]);
+    short
 }

@@ -13,9 +13,11 @@ pub struct Limits {
     pub attachments: usize,
     /// Levels of nesting; the entry itself is the first.
     pub nesting: usize,
-    /// Problems reported of one command; one more says that there were too many.
+    /// Problems reported of one command; one more says that there were too many. The first is always
+    /// reported.
     pub problems: usize,
-    /// Bytes of all problems of one command, written as JSON.
+    /// Bytes of all problems of one command, written as a JSON array. The first is always reported, and
+    /// no problem has more than about 2 KiB.
     pub problem_bytes: usize,
 }
 
@@ -30,6 +32,21 @@ impl Default for Limits {
             nesting: 64,
             problems: 100,
             problem_bytes: 64 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// For text that was accepted before, maybe under other limits.
+    pub(super) fn none() -> Self {
+        Self {
+            value_bytes: usize::MAX,
+            output_bytes: usize::MAX,
+            text_characters: usize::MAX,
+            targets: usize::MAX,
+            attachments: usize::MAX,
+            nesting: usize::MAX,
+            ..Self::default()
         }
     }
 }

@@ -2,19 +2,49 @@
 //!
 //! Nothing here reads a clock, draws a random number or does I/O, so the same record gives the same
 //! decision, id included, on every machine, every time.
+//!
+//! A [`Record`] goes through [`Decider::read`], which needs no memory, and what is valid through [`settle`],
+//! which is told what is known of its idempotency key. In the order in which a command meets them:
+//!
+//! - `decider`, `key`, `settle`: from record to decision.
+//! - `entry`, `identity`, `target`, `attachment`: the contract's shapes, read leniently and held strictly.
+//! - `json`, `member`, `text`, `date_time`, `found`: what the shapes are read with.
+//! - `normal_form`, `event`, `id`: what the log holds.
+//! - `notification`, `rejection`: what is published.
+//! - `problem`, `code`, `limits`: what is wrong, within bounds.
 
+mod attachment;
+mod code;
+mod date_time;
+mod decider;
 mod decision;
+mod entry;
 mod event;
+mod found;
 mod id;
+mod identity;
+mod json;
 mod key;
 mod limits;
+mod member;
+mod normal_form;
+mod notification;
 mod problem;
 mod record;
+mod rejection;
+mod settle;
+mod target;
+mod text;
 
+pub use code::Code;
+pub use decider::Decider;
 pub use decision::{Decision, Reading, Verdict};
-pub use event::{Event, NotNormalForm};
-pub use id::ActivityId;
+pub use event::{Event, EventTarget, NotNormalForm};
+pub use id::{ActivityId, NotAnActivityId, topic_bits};
 pub use key::{Claim, IdempotencyKey};
 pub use limits::Limits;
+pub use notification::{Notification, Notifications};
 pub use problem::{Problem, Problems};
-pub use record::{Coordinates, Header, OutputRecord, Record};
+pub use record::{Coordinates, Header, IdSpaceExceeded, OutputRecord, Record};
+pub use rejection::rejection_record;
+pub use settle::settle;

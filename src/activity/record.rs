@@ -1,5 +1,9 @@
 //! Kafka records as the core sees them: bytes with coordinates.
 
+use thiserror::Error;
+
+use super::ActivityId;
+
 /// Where a command record lies, and when: all that its activity id is made of, besides the topic's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Coordinates {
@@ -36,4 +40,117 @@ pub struct OutputRecord {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: Vec<Header>,
+}
+
+/// A partition or an offset has more bits than the activity id has for it, so two activities could get the
+/// same id. Nothing of the topic may be decided then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "partition {partition}, offset {offset} has no activity id: ids have room for partitions 0 to {} and offsets 0 to {}; use a commands topic with fewer partitions, or a new one",
+    ActivityId::MAX_PARTITION,
+    ActivityId::MAX_OFFSET
+)]
+pub struct IdSpaceExceeded {
+    pub partition: i32,
+    pub offset: i64,
+}
+
+impl Coordinates {
+    /// Whether the activity id of this record is its own.
+    ///
+    /// # Errors
+    ///
+    /// [`IdSpaceExceeded`] where partition or offset is too large for its bits, or negative.
+    pub fn fits_id(&self) -> Result<(), IdSpaceExceeded> {
+        let fits = (0..=ActivityId::MAX_PARTITION).contains(&self.partition)
+            && (0..=ActivityId::MAX_OFFSET).contains(&self.offset);
+        fits.then_some(()).ok_or(IdSpaceExceeded { partition: self.partition, offset: self.offset })
+    }
+}
+
+impl Header {
+    pub fn new(name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.into(), value: Some(value.into()) }
+    }
+
+    /// The last header of that name, the one that counts where Kafka's own clients look for one.
+    pub(super) fn last<'h>(headers: &'h [Self], name: &[u8]) -> Option<&'h Self> {
+        headers.iter().rev().find(|header| header.name == name)
+    }
+}
+
+impl Record {
+    /// CRC-32C over key, value and headers, by which the record is known again when it is re-read. Each part
+    /// is preceded by its length, and null differs from empty, so bytes cannot move from one to the other.
+    #[must_use]
+    pub fn checksum(&self) -> u32 {
+        let crc = checksum_part(0, self.key.as_deref());
+        let crc = checksum_part(crc, self.value.as_deref());
+        self.headers.iter().fold(crc, |crc, header| {
+            let crc = checksum_part(crc, Some(&header.name));
+            checksum_part(crc, header.value.as_deref())
+        })
+    }
+}
+
+fn checksum_part(crc: u32, part: Option<&[u8]>) -> u32 {
+    let length = part.map_or(u64::MAX, |bytes| bytes.len() as u64);
+    let crc = crc32c::crc32c_append(crc, &length.to_le_bytes());
+    crc32c::crc32c_append(crc, part.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(key: Option<&str>, value: Option<&str>, headers: &[(&str, Option<&str>)]) -> Record {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        Record {
+            coordinates: Coordinates { partition: 0, offset: 0, timestamp: 0 },
+            key: key.map(bytes),
+            value: value.map(bytes),
+            headers: headers
+                .iter()
+                .map(|(name, value)| Header { name: bytes(name), value: value.map(bytes) })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn checksum_tells_records_apart() {
+        let records = [
+            record(None, None, &[]),
+            record(Some(""), None, &[]),
+            record(None, Some(""), &[]),
+            record(Some("ab"), Some("c"), &[]),
+            record(Some("a"), Some("bc"), &[]),
+            record(Some("a"), Some("bc"), &[("h", None)]),
+            record(Some("a"), Some("bc"), &[("h", Some(""))]),
+            record(Some("a"), Some("bc"), &[("", Some("h"))]),
+            record(Some("a"), Some("bc"), &[("h", None), ("h", None)]),
+        ];
+        for (index, one) in records.iter().enumerate() {
+            for other in &records[index + 1..] {
+                assert_ne!(one.checksum(), other.checksum(), "{one:?} {other:?}");
+            }
+            assert_eq!(one.checksum(), one.clone().checksum());
+        }
+    }
+
+    /// The log compares checksums that an earlier version wrote, so they must not change.
+    #[test]
+    fn checksum_stays_what_it_is() {
+        let record = record(Some("case/1"), Some("{}"), &[("h", None), ("i", Some("x"))]);
+        assert_eq!(record.checksum(), 0);
+    }
+
+    #[test]
+    fn coordinates_beyond_the_id_are_told() {
+        let at = |partition, offset| Coordinates { partition, offset, timestamp: 0 };
+        assert_eq!(at(16_383, (1 << 48) - 1).fits_id(), Ok(()));
+        for (partition, offset) in [(16_384, 0), (-1, 0), (0, 1 << 48), (0, -1)] {
+            let error = at(partition, offset).fits_id().unwrap_err();
+            assert_eq!(error, IdSpaceExceeded { partition, offset });
+        }
+    }
 }

@@ -1,0 +1,90 @@
+//! The normal form of an entry, as JSON.
+
+use std::ops::Range;
+
+use super::{date_time, entry::Entry, event::Notified, json, target::NOTIFIED};
+
+/// The normal form, and where in it lies what is wanted later without reading it again.
+#[derive(Debug)]
+pub(super) struct NormalForm {
+    pub json: String,
+    /// `,"publishedAt":"…"`, where the entry did not say.
+    pub default_published_at: Option<Range<usize>>,
+    /// `,"targets":[…]`.
+    pub audience: Range<usize>,
+    pub notified: Vec<Notified>,
+}
+
+impl NormalForm {
+    /// `timestamp` is the record's, in milliseconds since 1970; `length` about what the JSON will have.
+    pub fn write(entry: &Entry<'_>, timestamp: i64, length: usize) -> Self {
+        let mut json = String::with_capacity(length);
+        json.push_str("{\"@type\":");
+        json::push_string(&mut json, &entry.verb);
+        if let Some(actor) = &entry.actor {
+            json.push_str(",\"actor\":");
+            actor.write(&mut json);
+        }
+        json.push_str(",\"objectType\":");
+        json::push_string(&mut json, &entry.object_type);
+        json.push_str(",\"objectId\":");
+        json::push_string(&mut json, &entry.object_id);
+        let default_published_at = write_published_at(entry, timestamp, &mut json);
+        let (audience, notified) = write_targets(entry, &mut json);
+        if !entry.attachments.is_empty() {
+            json.push_str(",\"attachments\":");
+            write_array(&mut json, &entry.attachments, |attachment, json| attachment.write(json));
+        }
+        if let Some(content) = &entry.content {
+            json.push_str(",\"content\":");
+            json::push_string(&mut json, content);
+        }
+        json::push_members(&mut json, &entry.free);
+        json.push('}');
+        Self { json, default_published_at, audience, notified }
+    }
+}
+
+fn write_published_at(entry: &Entry<'_>, timestamp: i64, json: &mut String) -> Option<Range<usize>> {
+    let start = json.len();
+    json.push_str(",\"publishedAt\":");
+    if let Some(published_at) = &entry.published_at {
+        json::push_string(json, published_at);
+        return None;
+    }
+    json.push('"');
+    date_time::push_timestamp(json, timestamp);
+    json.push('"');
+    Some(start..json.len())
+}
+
+fn write_targets(entry: &Entry<'_>, json: &mut String) -> (Range<usize>, Vec<Notified>) {
+    let start = json.len();
+    let mut notified = Vec::new();
+    let mut place = 0;
+    json.push_str(",\"targets\":");
+    write_array(json, &entry.targets, |target, json| {
+        let start = json.len();
+        target.write(json);
+        if target.notify {
+            notified.push(Notified {
+                place,
+                target: start..json.len() - NOTIFIED.len(),
+                key: target.audience.key(&entry.object_type, &entry.object_id),
+            });
+        }
+        place += 1;
+    });
+    (start..json.len(), notified)
+}
+
+fn write_array<T>(json: &mut String, elements: &[T], mut write: impl FnMut(&T, &mut String)) {
+    json.push('[');
+    for (index, element) in elements.iter().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        write(element, json);
+    }
+    json.push(']');
+}

@@ -1,0 +1,136 @@
+//! Notifications: what each audience that asked for it is told of an event.
+
+use super::{Event, Header, OutputRecord, date_time, event::Notified};
+
+/// A notification, as a record for the notifications topic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notification {
+    /// The activity's id and the place of the target: unique, and the same on every replay.
+    pub id: String,
+    pub record: OutputRecord,
+}
+
+/// The notifications of one event, made one by one; see [`Event::notifications`].
+#[derive(Debug, Clone)]
+pub struct Notifications<'a> {
+    event: &'a Event,
+    source: &'a str,
+    /// Headers that pass from the command to each notification.
+    passed_on: Vec<&'a Header>,
+    time: String,
+    notified: std::slice::Iter<'a, Notified>,
+}
+
+/// Headers of a trace (W3C Trace Context) that lead from a command to its notifications.
+const PASSED_ON: [&str; 2] = ["traceparent", "tracestate"];
+const CE_TYPE: &str = "activity-stream.notification";
+
+impl Event {
+    /// One notification for each target with `notify`, in their order. `source` is the configured
+    /// `ce_source`, `command_headers` are those of the command's record.
+    #[must_use]
+    pub fn notifications<'a>(&'a self, source: &'a str, command_headers: &'a [Header]) -> Notifications<'a> {
+        let notified = self.notified();
+        let (mut passed_on, mut time) = (Vec::new(), String::new());
+        if !notified.is_empty() {
+            passed_on
+                .extend(PASSED_ON.iter().filter_map(|name| Header::last(command_headers, name.as_bytes())));
+            date_time::push_timestamp(&mut time, self.coordinates().timestamp);
+        }
+        Notifications { event: self, source, passed_on, time, notified: notified.iter() }
+    }
+
+    /// Whether the notifications have more bytes than `allowed`: keys, values, and headers less the value of
+    /// `ce_source`, which is configured and must not decide what becomes of a command.
+    pub(super) fn output_exceeds(&self, allowed: usize, command_headers: &[Header]) -> bool {
+        if self.notified().is_empty() {
+            return false;
+        }
+        let notifications = self.notifications("", command_headers);
+        // No key, value, subject or header set is larger than this, so nearly always nothing need be made.
+        let passed_on: usize = notifications.passed_on.iter().map(|header| bytes_of_header(header)).sum();
+        let at_most = 8 * self.json().len() + passed_on + 1024;
+        if self.notified().len().saturating_mul(at_most) <= allowed {
+            return false;
+        }
+        let mut bytes: usize = 0;
+        notifications.into_iter().any(|notification| {
+            bytes = bytes.saturating_add(notification.record.bytes());
+            bytes > allowed
+        })
+    }
+}
+
+impl Iterator for Notifications<'_> {
+    type Item = Notification;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let notified = self.notified.next()?;
+        let activity_id = self.event.id();
+        let id = format!("{activity_id}/{}", notified.place);
+        let record = OutputRecord {
+            key: Some(notified.key.clone().into_bytes()),
+            value: Some(self.value(&id, notified).into_bytes()),
+            headers: self.headers(&id),
+        };
+        Some(Notification { id, record })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.notified.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Notifications<'_> {}
+
+impl Notifications<'_> {
+    /// Spliced from the normal form, not written anew.
+    fn value(&self, id: &str, notified: &Notified) -> String {
+        let activity_id = self.event.id().to_string();
+        let [before, after] = self.event.json_less_targets();
+        [
+            "{\"id\":\"",
+            id,
+            "\",\"activityId\":\"",
+            &activity_id,
+            "\",\"target\":",
+            self.event.target_json(notified),
+            "},\"activity\":",
+            before,
+            after,
+            "}",
+        ]
+        .concat()
+    }
+
+    /// CloudEvents 1.0, Kafka protocol binding, binary mode.
+    fn headers(&self, id: &str) -> Vec<Header> {
+        let subject = format!("{}/{}", self.event.object_type(), self.event.object_id());
+        let own = [
+            ("ce_specversion", "1.0"),
+            ("ce_id", id),
+            ("ce_source", self.source),
+            ("ce_type", CE_TYPE),
+            ("ce_time", &self.time),
+            ("ce_subject", &subject),
+            ("content-type", "application/json"),
+        ];
+        let mut headers = Vec::with_capacity(own.len() + self.passed_on.len());
+        headers.extend(own.map(|(name, value)| Header::new(name, value)));
+        headers.extend(self.passed_on.iter().copied().cloned());
+        headers
+    }
+}
+
+impl OutputRecord {
+    /// Bytes of key, value and headers, without what Kafka's format adds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        length(&self.key) + length(&self.value) + self.headers.iter().map(bytes_of_header).sum::<usize>()
+    }
+}
+
+fn bytes_of_header(header: &Header) -> usize {
+    header.name.len() + header.value.as_ref().map_or(0, Vec::len)
+}

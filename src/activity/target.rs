@@ -1,0 +1,277 @@
+//! Targets: who may see an activity, and who is notified.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt};
+
+use super::{
+    Code,
+    found::{DidYouMean, Found, Quoted},
+    identity::Identity,
+    json::{self, Kind, RawMember},
+    member::{self, Member},
+    problem::{Findings, Pointer},
+    text::{self, Rule},
+};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target<'a> {
+    pub audience: Audience<'a>,
+    pub notify: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Audience<'a> {
+    Identity(Identity<'a>),
+    Everyone,
+    /// A channel's members; without a channel, those of the object's own.
+    Members(Option<Cow<'a, str>>),
+    Public,
+}
+
+const IDENTITY: &str = "Identity";
+const EVERYONE: &str = "Everyone";
+const MEMBERS: &str = "Members";
+const PUBLIC: &str = "Public";
+const TYPES: [&str; 4] = [IDENTITY, EVERYONE, MEMBERS, PUBLIC];
+const FIELDS: [&str; 3] = ["@type", "targetId", "notify"];
+
+/// How a target ends in the normal form if it is notified.
+pub(super) const NOTIFIED: &str = ",\"notify\":true}";
+const NOT_NOTIFIED: &str = ",\"notify\":false}";
+
+fn field_of(name: &str) -> &str {
+    if name == "type" { "@type" } else { name }
+}
+
+impl<'a> Target<'a> {
+    /// The audience of an entry that does not say.
+    pub const EVERYONE: Self = Self { audience: Audience::Everyone, notify: false };
+
+    /// The elements of the property `targets`.
+    pub fn read_all(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Vec<Self> {
+        let nobody = |found: &str, findings: &mut Findings<'_>| {
+            let message = format_args!(
+                "expected at least one target, found {found}; leave targets out where everyone is meant"
+            );
+            findings.add(at, Code::NoTargets, message);
+            Vec::new()
+        };
+        match Kind::of(raw) {
+            Kind::Null => return nobody("null", findings),
+            Kind::Array => {}
+            _ => {
+                let message = format_args!("expected an array of targets, found {}", Found(raw));
+                findings.add(at, Code::WrongType, message);
+                return Vec::new();
+            }
+        }
+        // A part of valid JSON is valid.
+        let elements = json::elements(raw).unwrap_or_default();
+        if elements.is_empty() {
+            return nobody("none", findings);
+        }
+        let allowed = findings.limits().targets;
+        if elements.len() > allowed {
+            let message = format_args!("expected at most {allowed} targets, found {}", elements.len());
+            findings.add(at, Code::TooManyTargets, message);
+        }
+        let read = elements.iter().take(allowed).enumerate();
+        once_each(read.filter_map(|(index, raw)| Self::read(raw, &at.index(index), findings)).collect())
+    }
+
+    pub fn read(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
+        let identity = match Kind::of(raw) {
+            Kind::String => Identity::read(raw, at, findings),
+            Kind::Object => {
+                // A part of valid JSON is valid.
+                let members = json::members(raw).unwrap_or_default();
+                if !is_identity(&members) {
+                    return Self::read_members(members, at, findings);
+                }
+                Identity::read_members(members, at, findings)
+            }
+            _ => {
+                let message = format_args!("expected an identity or a target, found {}", Found(raw));
+                findings.add(at, Code::WrongType, message);
+                None
+            }
+        };
+        Some(Self { audience: Audience::Identity(identity?), notify: false })
+    }
+
+    fn read_members(
+        members: Vec<RawMember<'a>>,
+        at: &Pointer<'_>,
+        findings: &mut Findings<'_>,
+    ) -> Option<Self> {
+        let members = member::of_raw(members, at, field_of, findings);
+        let (mut kind, mut target_id, mut notify) = (None, None, Some(false));
+        for member in &members {
+            let at = at.name(&member.name);
+            match field_of(&member.name) {
+                "@type" | "targetId" | "notify" if member.is_null() => {}
+                "@type" => kind = Some(text::read_word(member.raw.value, &TYPES, &at, findings)),
+                "targetId" => target_id = Some(member.raw.value),
+                "notify" => notify = text::read_boolean(member.raw.value, &at, findings),
+                unknown => report_unknown(unknown, &at, findings),
+            }
+        }
+        if kind.is_none() && target_id.is_none() {
+            let message = format_args!("expected \"@type\" or \"targetId\", found neither");
+            findings.add(at, Code::Missing, message);
+            return None;
+        }
+        let kind = kind.unwrap_or(Some(IDENTITY))?;
+        let audience = Audience::read(kind, target_id, &members, at, findings)?;
+        Some(Self { audience, notify: notify? })
+    }
+
+    pub fn write(&self, out: &mut String) {
+        self.audience.write(out);
+        out.push_str(if self.notify { NOTIFIED } else { NOT_NOTIFIED });
+    }
+}
+
+impl<'a> Audience<'a> {
+    fn read(
+        kind: &str,
+        target_id: Option<&'a str>,
+        members: &[Member<'a>],
+        at: &Pointer<'_>,
+        findings: &mut Findings<'_>,
+    ) -> Option<Self> {
+        let id_at = at.name("targetId");
+        match (kind, target_id) {
+            (IDENTITY, Some(raw)) => Identity::read(raw, &id_at, findings).map(Self::Identity),
+            (IDENTITY, None) => {
+                let expected = "the id of a user or group, or an identity";
+                member::require("targetId", expected, (members, field_of), at, findings);
+                None
+            }
+            (MEMBERS, Some(raw)) => {
+                text::read(raw, Rule::Id, &id_at, findings).map(|channel| Self::Members(Some(channel)))
+            }
+            (MEMBERS, None) => Some(Self::Members(None)),
+            (EVERYONE, _) => Some(Self::Everyone),
+            _ => Some(Self::Public),
+        }
+    }
+
+    /// A target of the normal form as far as `notify`: what a notification shows, but for the closing brace.
+    fn write(&self, out: &mut String) {
+        out.push_str("{\"@type\":\"");
+        out.push_str(match self {
+            Self::Identity(_) => IDENTITY,
+            Self::Everyone => EVERYONE,
+            Self::Members(_) => MEMBERS,
+            Self::Public => PUBLIC,
+        });
+        out.push('"');
+        match self {
+            Self::Identity(identity) => {
+                out.push_str(",\"targetId\":");
+                identity.write(out);
+            }
+            Self::Members(Some(channel)) => {
+                out.push_str(",\"targetId\":");
+                json::push_string(out, channel);
+            }
+            Self::Everyone | Self::Members(None) | Self::Public => {}
+        }
+    }
+
+    /// The key of the audience's notifications: contract, section 3.
+    pub fn key(&self, object_type: &str, object_id: &str) -> String {
+        match self {
+            Self::Identity(Identity { id, domain: None, .. }) => format!("Identity:{}", KeyPart(id)),
+            Self::Identity(Identity { id, domain: Some(domain), .. }) => {
+                format!("Identity:{}/{}", KeyPart(domain), KeyPart(id))
+            }
+            Self::Everyone => EVERYONE.to_owned(),
+            Self::Members(Some(channel)) => format!("Members:channel:{}", KeyPart(channel)),
+            Self::Members(None) => format!("Members:object:{}/{}", KeyPart(object_type), KeyPart(object_id)),
+            Self::Public => PUBLIC.to_owned(),
+        }
+    }
+
+    /// The name that people know an identity by.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Identity(identity) => identity.name.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What makes two audiences the same: `@type`, id and domain.
+    fn same(&self) -> (&'static str, Option<&str>, Option<&str>) {
+        match self {
+            Self::Identity(identity) => (IDENTITY, Some(&identity.id), identity.domain.as_deref()),
+            Self::Everyone => (EVERYONE, None, None),
+            Self::Members(channel) => (MEMBERS, channel.as_deref(), None),
+            Self::Public => (PUBLIC, None, None),
+        }
+    }
+}
+
+/// A part of a notification's key, percent-encoded where it holds what separates the parts.
+struct KeyPart<'a>(&'a str);
+
+impl fmt::Display for KeyPart<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in self.0.split_inclusive(['%', '/', ':']) {
+            let encoded = match piece.as_bytes().last() {
+                Some(b'%') => "%25",
+                Some(b'/') => "%2F",
+                Some(b':') => "%3A",
+                _ => {
+                    f.write_str(piece)?;
+                    continue;
+                }
+            };
+            f.write_str(&piece[..piece.len() - 1])?;
+            f.write_str(encoded)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an object in `targets` is the identity itself: it has an id, and nothing that only a target has.
+fn is_identity(members: &[RawMember<'_>]) -> bool {
+    let has = |wanted: &[&str]| {
+        members.iter().any(|member| json::string(member.name).is_ok_and(|name| wanted.contains(&&*name)))
+    };
+    has(&["id", "Id"]) && !has(&FIELDS)
+}
+
+fn report_unknown(name: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) {
+    let of_identity = ["id", "domain", "name"].iter().any(|field| name.eq_ignore_ascii_case(field));
+    if of_identity {
+        let message = format_args!(
+            "a target has no property {}; an identity's properties go into \"targetId\"",
+            Quoted(name)
+        );
+        findings.add(at, Code::UnknownProperty, message);
+    } else {
+        let hint = DidYouMean { given: name, known: &FIELDS };
+        let message = format_args!("a target has no property {}{hint}", Quoted(name));
+        findings.add(at, Code::UnknownProperty, message);
+    }
+}
+
+/// One target for each audience: the first gives place and name, and it notifies if any does.
+fn once_each(mut targets: Vec<Target<'_>>) -> Vec<Target<'_>> {
+    if targets.len() < 2 {
+        return targets;
+    }
+    let mut first_of = BTreeMap::new();
+    let firsts: Vec<usize> = targets
+        .iter()
+        .enumerate()
+        .map(|(index, target)| *first_of.entry(target.audience.same()).or_insert(index))
+        .collect();
+    for (index, first) in firsts.iter().enumerate() {
+        targets[*first].notify |= targets[index].notify;
+    }
+    let mut firsts = firsts.iter().enumerate();
+    targets.retain(|_| firsts.next().is_some_and(|(index, first)| index == *first));
+    targets
+}
