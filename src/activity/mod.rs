@@ -10,6 +10,7 @@ mod key;
 mod limits;
 mod problem;
 mod record;
+mod settle;
 
 pub use decision::{Decision, Reading, Verdict};
 pub use event::{Event, NotNormalForm};
@@ -18,3 +19,4 @@ pub use key::{Claim, IdempotencyKey};
 pub use limits::Limits;
 pub use problem::{Problem, Problems};
 pub use record::{Coordinates, Header, OutputRecord, Record};
+pub use settle::settle;
