@@ -11,3 +11,4 @@
 //! - [`activity`]: the pure core of the contract: no clock, no random number, no I/O.
 
 pub mod activity;
+pub mod event_log;

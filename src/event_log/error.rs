@@ -1,0 +1,141 @@
+//! Why the log could not do what was asked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, ffi};
+use thiserror::Error;
+
+/// Each variant says which file, what was found, what was wanted, and what to do about it. After any of
+/// them the log is as it was before the call.
+#[derive(Debug, Error)]
+pub enum LogError {
+    #[error("{path}: there is no event log here; `run` makes one, or give the path of an existing one")]
+    Missing { path: PathBuf },
+
+    #[error(
+        "{path}: not an event log of activity-stream: {found}; the file was left as it is; give another path, \
+         or, if it was a log, restore it from a backup"
+    )]
+    NotALog { path: PathBuf, found: String },
+
+    #[error(
+        "{path}: the event log is damaged: {found}; it was left as it is; restore it from a backup, or move it \
+         away with its -wal and -shm files: a log that lacks the past fills up again from what the topic retains"
+    )]
+    Damaged { path: PathBuf, found: String },
+
+    #[error(
+        "{path}: the event log has schema version {found}, this program knows versions up to {known}; run the \
+         newer program that wrote it"
+    )]
+    NewerSchema { path: PathBuf, found: i64, known: i64 },
+
+    #[error(
+        "{path}: the event log has schema version {found}, and reading needs {known}; run this version of the \
+         program on it once, which brings it up to date"
+    )]
+    OlderSchema { path: PathBuf, found: i64, known: i64 },
+
+    #[error(
+        "{path}: the event log belongs to topic `{found}`, wanted `{wanted}`; activity ids depend on the topic's \
+         name: set the topic to `{found}`, or start another log for `{wanted}`"
+    )]
+    OtherTopic { path: PathBuf, found: String, wanted: String },
+
+    #[error(
+        "{lock}: locked: another process runs on the event log {path}; stop it, or give this one a log of its own"
+    )]
+    Locked { path: PathBuf, lock: PathBuf },
+
+    #[error("{path}: another program has held a lock on the database for {waited_ms} ms; end its transaction")]
+    Busy { path: PathBuf, waited_ms: u64 },
+
+    #[error(
+        "{path}: not an instance id: found {found:?}, wanted a UUID; put back what it held, or delete it: a new id is \
+         then made"
+    )]
+    BadInstance { path: PathBuf, found: String },
+
+    #[error("{path}: the disk is full: {source}; nothing was appended; free some space, then the append can be repeated")]
+    DiskFull { path: PathBuf, source: rusqlite::Error },
+
+    #[error(
+        "partition {partition}: {what} is {found}, wanted {wanted}; nothing was appended: the caller is wrong, which \
+         is a fault of the program: report it"
+    )]
+    OutOfOrder { partition: i32, what: &'static str, found: i64, wanted: Wanted },
+
+    #[error("{path}: {doing}: {source}")]
+    Io { path: PathBuf, doing: &'static str, source: io::Error },
+
+    #[error("{path}: SQLite: {source}; nothing was changed; if it comes again, check the disk and the file's permissions")]
+    Sqlite { path: PathBuf, source: rusqlite::Error },
+}
+
+/// What a number was wanted to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Exactly(i64),
+    AtLeast(i64),
+    MoreThan(i64),
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exactly(number) => write!(f, "{number}"),
+            Self::AtLeast(number) => write!(f, "at least {number}"),
+            Self::MoreThan(number) => write!(f, "more than {number}"),
+        }
+    }
+}
+
+/// How long SQLite waits for another program's lock.
+pub(super) const BUSY_TIMEOUT_MS: u64 = 10_000;
+
+impl LogError {
+    pub(super) fn damaged(path: &Path, found: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), found: found.into() }
+    }
+
+    /// Names an SQLite error. `connection` tells a full disk from other I/O errors, where there is one.
+    pub(super) fn sqlite(path: &Path, connection: Option<&Connection>, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, found: source.to_string() },
+            Some(ErrorCode::NotADatabase) => Self::NotALog { path, found: source.to_string() },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Self::Busy { path, waited_ms: BUSY_TIMEOUT_MS }
+            }
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path, source },
+            Some(ErrorCode::SystemIoFailure) if connection.is_some_and(no_space_left) => {
+                Self::DiskFull { path, source }
+            }
+            _ => match source {
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..) => {
+                    Self::Damaged { path, found: source.to_string() }
+                }
+                _ => Self::Sqlite { path, source },
+            },
+        }
+    }
+
+    /// Whether the same call can be expected to succeed when somebody has made room.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::DiskFull { .. })
+    }
+}
+
+/// SQLite names a failed write `SQLITE_FULL`, but a failed fsync or growth of the -shm file only an I/O error.
+fn no_space_left(connection: &Connection) -> bool {
+    // SAFETY: the handle is valid as long as the connection lives, and the call only reads a field of it.
+    let errno = unsafe { ffi::sqlite3_system_errno(connection.handle()) };
+    matches!(
+        io::Error::from_raw_os_error(errno).kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

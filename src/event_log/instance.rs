@@ -1,0 +1,84 @@
+//! Which instance this is, and that it runs once.
+//!
+//! The id is not in the database: a backup of the database must not carry it, or two instances would fence
+//! each other's transactions.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::LogError;
+
+/// The locked file beside the database. The lock ends with the value, and with the process, however it ends.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) id: Uuid,
+    _locked: File,
+}
+
+impl Instance {
+    /// Locks the file, and makes it with a new id where it is missing.
+    pub(super) fn take(database: &Path) -> Result<Self, LogError> {
+        let path = beside(database, "-instance");
+        let io = |doing| {
+            let path = path.clone();
+            move |source| LogError::Io { path, doing, source }
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io("opening the instance file"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LogError::Locked { path: database.to_owned(), lock: path });
+            }
+            Err(TryLockError::Error(error)) => return Err(io("locking the instance file")(error)),
+        }
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(io("reading the instance file"))?;
+        let text = String::from_utf8_lossy(&text);
+        if let Ok(id) = Uuid::parse_str(text.trim()) {
+            return Ok(Self { id, _locked: file });
+        }
+        if text.ends_with('\n') {
+            return Err(LogError::BadInstance { path, found: text.trim().to_owned() });
+        }
+        // No line's end: new, or power was lost while it was written, and then nobody has used that id.
+        let id = Uuid::new_v4();
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(format!("{id}\n").as_bytes())?;
+            file.sync_all()
+        };
+        write(&mut file).map_err(io("writing the instance file"))?;
+        sync_directory(&path)?;
+        Ok(Self { id, _locked: file })
+    }
+}
+
+/// `activity.db` and `-wal` give `activity.db-wal`.
+pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// A new name in a directory outlives power loss only when the directory was flushed.
+pub(super) fn sync_directory(file: &Path) -> Result<(), LogError> {
+    let directory = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(|source| LogError::Io {
+        path: directory.to_owned(),
+        doing: "flushing the directory",
+        source,
+    })
+}

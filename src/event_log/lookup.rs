@@ -1,0 +1,212 @@
+//! From an offset to what its command became.
+
+use std::ops::Range;
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::LogError;
+use crate::activity::{ActivityId, Coordinates, Decision, Event, Problems};
+
+/// What the log says of one command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    pub coordinates: Coordinates,
+    /// CRC-32C of the record, to compare a re-read one with.
+    pub checksum: u32,
+    pub decision: Decision,
+    /// Place in the log, from 1; of an event only.
+    pub position: Option<i64>,
+}
+
+/// A row of table `batches`: events with ascending offsets at consecutive positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Batch {
+    first_offset: i64,
+    next_offset: i64,
+    first_position: i64,
+    events: i64,
+}
+
+impl Batch {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            first_offset: row.get(0)?,
+            next_offset: row.get(1)?,
+            first_position: row.get(2)?,
+            events: row.get(3)?,
+        })
+    }
+
+    /// The batch in whose span the offset lies, if there is one.
+    pub(super) fn around(
+        connection: &Connection,
+        partition: i32,
+        offset: i64,
+    ) -> rusqlite::Result<Option<Self>> {
+        let mut statement = connection.prepare_cached(
+            "SELECT first_offset, next_offset, first_position, events FROM batches \
+             WHERE partition = ?1 AND first_offset <= ?2 ORDER BY first_offset DESC LIMIT 1",
+        )?;
+        let batch = statement.query_row(params![partition, offset], Self::read).optional()?;
+        Ok(batch.filter(|batch| offset < batch.next_offset))
+    }
+
+    /// Batches that hold offsets of the range, in order.
+    fn within(connection: &Connection, partition: i32, offsets: &Range<i64>) -> rusqlite::Result<Vec<Self>> {
+        let around = Self::around(connection, partition, offsets.start)?;
+        let mut statement = connection.prepare_cached(
+            "SELECT first_offset, next_offset, first_position, events FROM batches \
+             WHERE partition = ?1 AND first_offset > ?2 AND first_offset < ?3 ORDER BY first_offset",
+        )?;
+        let further = statement.query_map(params![partition, offsets.start, offsets.end], Self::read)?;
+        around.map(Ok).into_iter().chain(further).collect()
+    }
+
+    /// The position of the first event whose offset is not below `offset`; one past the last if there is none.
+    ///
+    /// Offsets ascend with positions, by at least 1 and without an event outside the span, so the answer lies
+    /// between what a batch without holes, counted from its start and from its end, would give.
+    pub(super) fn position_at_or_after(
+        &self,
+        connection: &Connection,
+        offset: i64,
+    ) -> rusqlite::Result<i64> {
+        let mut low = self.first_position + (self.events - (self.next_offset - offset).max(0)).max(0);
+        let mut high = self.first_position + (offset - self.first_offset).clamp(0, self.events);
+        let mut statement = connection.prepare_cached("SELECT offset FROM events WHERE position = ?1")?;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if statement.query_row([middle], |row| row.get::<_, i64>(0))? < offset {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+}
+
+/// Events, duplicates and rejections of a range of offsets, merged in order of offset.
+pub(super) fn recorded(
+    connection: &Connection,
+    path: &Path,
+    topic_bits: u16,
+    partition: i32,
+    offsets: Range<i64>,
+) -> Result<Vec<Recorded>, LogError> {
+    if offsets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sqlite = |error| LogError::sqlite(path, None, error);
+    let mut recorded = Vec::new();
+    events(connection, path, topic_bits, partition, &offsets, &mut recorded)?;
+    let events = recorded.len();
+
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT offset, timestamp, checksum, of_offset, of_timestamp FROM duplicates \
+             WHERE partition = ?1 AND offset >= ?2 AND offset < ?3",
+        )
+        .map_err(sqlite)?;
+    let mut rows = statement.query(params![partition, offsets.start, offsets.end]).map_err(sqlite)?;
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        recorded.push(duplicate(row, topic_bits, partition).map_err(sqlite)?);
+    }
+
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT offset, timestamp, checksum, problems FROM rejections \
+             WHERE partition = ?1 AND offset >= ?2 AND offset < ?3",
+        )
+        .map_err(sqlite)?;
+    let mut rows = statement.query(params![partition, offsets.start, offsets.end]).map_err(sqlite)?;
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        recorded.push(rejection(row, path, partition)?);
+    }
+    if recorded.len() > events {
+        // Three ascending runs, which a stable sort finds and merges.
+        recorded.sort_by_key(|recorded| recorded.coordinates.offset);
+    }
+    Ok(recorded)
+}
+
+fn events(
+    connection: &Connection,
+    path: &Path,
+    topic_bits: u16,
+    partition: i32,
+    offsets: &Range<i64>,
+    recorded: &mut Vec<Recorded>,
+) -> Result<(), LogError> {
+    let sqlite = |error| LogError::sqlite(path, None, error);
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT position, partition, offset, timestamp, checksum, json FROM events \
+             WHERE position >= ?1 AND position < ?2 ORDER BY position",
+        )
+        .map_err(sqlite)?;
+    for batch in Batch::within(connection, partition, offsets).map_err(sqlite)? {
+        let first = batch.position_at_or_after(connection, offsets.start).map_err(sqlite)?;
+        let end = batch.first_position + batch.events;
+        let mut rows = statement.query([first, end]).map_err(sqlite)?;
+        while let Some(row) = rows.next().map_err(sqlite)? {
+            let event = event(row, path, topic_bits)?;
+            let at = event.coordinates;
+            if at.partition != partition {
+                return Err(LogError::damaged(
+                    path,
+                    format!(
+                        "the event at position {} is of partition {}, wanted {partition}",
+                        event.position.unwrap_or_default(),
+                        at.partition
+                    ),
+                ));
+            }
+            if at.offset >= offsets.end {
+                break;
+            }
+            recorded.push(event);
+        }
+    }
+    Ok(())
+}
+
+fn event(row: &Row<'_>, path: &Path, topic_bits: u16) -> Result<Recorded, LogError> {
+    let read = || -> rusqlite::Result<_> {
+        let at = Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
+        Ok((row.get::<_, i64>(0)?, at, row.get(4)?, row.get(5)?))
+    };
+    let (position, at, checksum, json) = read().map_err(|error| LogError::sqlite(path, None, error))?;
+    let event = Event::from_log(topic_bits, at, json)
+        .map_err(|error| LogError::damaged(path, format!("the event at position {position} is {error}")))?;
+    Ok(Recorded {
+        coordinates: at,
+        checksum,
+        decision: Decision::Accepted(event),
+        position: Some(position),
+    })
+}
+
+fn duplicate(row: &Row<'_>, topic_bits: u16, partition: i32) -> rusqlite::Result<Recorded> {
+    let first = Coordinates { partition, offset: row.get(3)?, timestamp: row.get(4)? };
+    Ok(Recorded {
+        coordinates: Coordinates { partition, offset: row.get(0)?, timestamp: row.get(1)? },
+        checksum: row.get(2)?,
+        decision: Decision::Duplicate { of: ActivityId::new(topic_bits, first) },
+        position: None,
+    })
+}
+
+fn rejection(row: &Row<'_>, path: &Path, partition: i32) -> Result<Recorded, LogError> {
+    let read = || -> rusqlite::Result<_> {
+        let at = Coordinates { partition, offset: row.get(0)?, timestamp: row.get(1)? };
+        Ok((at, row.get(2)?, row.get::<_, String>(3)?))
+    };
+    let (at, checksum, problems) = read().map_err(|error| LogError::sqlite(path, None, error))?;
+    let problems: Problems = serde_json::from_str(&problems).map_err(|error| {
+        let found = format!("the problems at partition {partition} offset {} are unreadable: {error}", at.offset);
+        LogError::damaged(path, found)
+    })?;
+    Ok(Recorded { coordinates: at, checksum, decision: Decision::Rejected(problems), position: None })
+}

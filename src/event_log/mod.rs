@@ -1,0 +1,37 @@
+//! The event log: what became of every command, in one SQLite file.
+//!
+//! One [`EventLog`] writes, and holds a lock against a second one; any number of [`LogReader`]s read
+//! meanwhile. An append is one SQLite transaction: it settles what each command became, given the
+//! idempotency window, writes that, and moves the cursors, so the log alone accounts for every offset
+//! below `logged`.
+//!
+//! - `schema`: the tables, how a file is recognised, made and upgraded; `schema/0001.sql` is worth reading first.
+//! - `instance`: the lock and the instance id, beside the file.
+//! - `writer`, `append`: the one writer.
+//! - `claims`, `window`: the idempotency window, on disk and in memory.
+//! - `cursor`: how far each partition is. `lookup`: from an offset to what it became.
+//! - `reader`, `show`, `stats`: what people and tools ask.
+
+mod append;
+mod claims;
+mod cursor;
+mod error;
+mod instance;
+mod lookup;
+mod options;
+mod reader;
+mod schema;
+mod show;
+mod stats;
+mod window;
+mod writer;
+
+pub use append::{Chunk, Settled};
+pub use cursor::{Anchor, Counts, Cursor};
+pub use error::{LogError, Wanted};
+pub use lookup::Recorded;
+pub use options::{LogOptions, Synchronous};
+pub use reader::{ListQuery, Listed, LogReader, Order};
+pub use show::{Absence, Shown};
+pub use stats::{PartitionStats, Stats};
+pub use writer::{EventLog, Gap, Intervention};

@@ -1,0 +1,197 @@
+//! Reading a log while another process writes it.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::instance::beside;
+use super::schema::{self, Presence, VERSION};
+use super::{LogError, Recorded, lookup};
+use crate::activity::{ActivityId, Coordinates};
+
+/// Reads, and never writes or makes a log.
+#[derive(Debug)]
+pub struct LogReader {
+    pub(super) connection: Connection,
+    pub(super) path: PathBuf,
+    pub(super) topic: String,
+    pub(super) topic_bits: u16,
+}
+
+/// Which events to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Type and id of the object; all events are looked through for it.
+    pub object: Option<(String, String)>,
+    /// Record timestamp in milliseconds since 1970, this one included.
+    pub since: Option<i64>,
+    /// Record timestamp in milliseconds since 1970, this one not included.
+    pub until: Option<i64>,
+    pub order: Order,
+    pub limit: Option<u64>,
+}
+
+/// By position, which is the order in which the log got them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    #[default]
+    OldestFirst,
+    NewestFirst,
+}
+
+/// An event as it is listed. Its normal form is not parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Place in the log, from 1.
+    pub position: i64,
+    pub id: ActivityId,
+    pub coordinates: Coordinates,
+    pub object_type: String,
+    pub object_id: String,
+    /// The entry in normal form.
+    pub json: String,
+}
+
+/// Positions looked through at once, and bytes gathered at once.
+const STRIDE: i64 = 4096;
+const GATHER_BYTES: usize = 4 << 20;
+
+impl LogReader {
+    /// Opens an existing log of the schema version that this program writes.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, LogError> {
+        let path = path.as_ref();
+        if schema::inspect(path)? == Presence::Missing {
+            return Err(LogError::Missing { path: path.to_owned() });
+        }
+        let connection = schema::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let examined = schema::examine(path, &connection, None);
+        let (connection, (version, topic)) = match examined {
+            Ok(examined) => (connection, examined),
+            // Where no -shm file can be made, nobody writes either, unless there is a -wal file.
+            Err(LogError::Sqlite { .. }) if !beside(path, "-wal").exists() => {
+                let connection = schema::open_immutable(path)?;
+                let examined = schema::examine(path, &connection, None)?;
+                (connection, examined)
+            }
+            Err(error) => return Err(error),
+        };
+        if version < VERSION {
+            return Err(LogError::OlderSchema { path: path.to_owned(), found: version, known: VERSION });
+        }
+        let topic_bits = ActivityId::topic_bits(&topic);
+        Ok(Self { connection, path: path.to_owned(), topic, topic_bits })
+    }
+
+    /// The commands topic that the log belongs to.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// What the log says of every command it decided in that range of offsets, in order of offset.
+    pub fn recorded(
+        &self,
+        partition: i32,
+        offsets: std::ops::Range<i64>,
+    ) -> Result<Vec<Recorded>, LogError> {
+        lookup::recorded(&self.connection, &self.path, self.topic_bits, partition, offsets)
+    }
+
+    /// Gives each event that the query wants to `each`, in order of position, until that breaks off. Events
+    /// appended after the call began are not listed.
+    ///
+    /// No read transaction is open while `each` runs: a slow one would keep SQLite from emptying the -wal file.
+    pub fn list<E: From<LogError>>(
+        &self,
+        query: &ListQuery,
+        mut each: impl FnMut(Listed) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        let last: i64 = self
+            .connection
+            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))
+            .map_err(|error| self.sqlite(error))?;
+        let mut left = query.limit.unwrap_or(u64::MAX);
+        // Positions still to be looked through: [from, to].
+        let (mut from, mut to) = (1, last);
+        while from <= to && left > 0 {
+            let (low, high) = match query.order {
+                Order::OldestFirst => (from, to.min(from + STRIDE - 1)),
+                Order::NewestFirst => (from.max(to - STRIDE + 1), to),
+            };
+            let (gathered, cut_at) =
+                self.gather(query, low, high, left).map_err(|error| self.sqlite(error))?;
+            match query.order {
+                Order::OldestFirst => from = cut_at.unwrap_or(high) + 1,
+                Order::NewestFirst => to = cut_at.unwrap_or(low) - 1,
+            }
+            for listed in gathered {
+                left -= 1;
+                if each(listed)?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Events of a range of positions, and the position after which it stopped early.
+    fn gather(
+        &self,
+        query: &ListQuery,
+        low: i64,
+        high: i64,
+        limit: u64,
+    ) -> rusqlite::Result<(Vec<Listed>, Option<i64>)> {
+        let mut statement = self.connection.prepare_cached(match query.order {
+            Order::OldestFirst => concat_select!("ASC"),
+            Order::NewestFirst => concat_select!("DESC"),
+        })?;
+        let object = query.object.as_ref();
+        let mut rows = statement.query(params![
+            low,
+            high,
+            query.since,
+            query.until,
+            object.map(|(of_type, _)| of_type),
+            object.map(|(_, id)| id),
+        ])?;
+        let (mut gathered, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            let position = row.get(0)?;
+            let coordinates =
+                Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
+            let listed = Listed {
+                position,
+                id: ActivityId::new(self.topic_bits, coordinates),
+                coordinates,
+                object_type: row.get(4)?,
+                object_id: row.get(5)?,
+                json: row.get(6)?,
+            };
+            bytes += listed.json.len();
+            gathered.push(listed);
+            if bytes >= GATHER_BYTES || gathered.len() as u64 >= limit {
+                return Ok((gathered, Some(position)));
+            }
+        }
+        Ok((gathered, None))
+    }
+
+    pub(super) fn sqlite(&self, error: rusqlite::Error) -> LogError {
+        LogError::sqlite(&self.path, Some(&self.connection), error)
+    }
+}
+
+macro_rules! concat_select {
+    ($order:literal) => {
+        concat!(
+            "SELECT position, partition, offset, timestamp, object_type, object_id, json FROM events \
+             WHERE position BETWEEN ?1 AND ?2 AND (?3 IS NULL OR timestamp >= ?3) \
+             AND (?4 IS NULL OR timestamp < ?4) AND (?5 IS NULL OR (object_type = ?5 AND object_id = ?6)) \
+             ORDER BY position ",
+            $order
+        )
+    };
+}
+use concat_select;

@@ -1,0 +1,304 @@
+//! The tables, and how a file is recognised, made and upgraded.
+//!
+//! A file that is not a log, is damaged, newer, or belongs to another topic is refused before anything is
+//! written to it or beside it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+
+use super::LogError;
+use super::error::BUSY_TIMEOUT_MS;
+use super::instance::{beside, sync_directory};
+use crate::activity::ActivityId;
+
+/// `AcSt`, by which `file` and the next start know the log. <https://sqlite.org/pragma.html#pragma_application_id>
+pub(super) const APPLICATION_ID: u32 = 0x4163_5374;
+
+/// Each brings the schema from its index to the next version; what was released is never edited.
+const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
+
+/// The schema version that this program writes.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+const TABLES: [&str; 9] = [
+    "meta",
+    "events",
+    "duplicates",
+    "rejections",
+    "cursors",
+    "batches",
+    "claims",
+    "gaps",
+    "interventions",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// No file, or an empty one.
+    Missing,
+    /// By its header a log, of a version that can be read.
+    Log,
+}
+
+/// Looks at the first 100 bytes only: opening a database by SQLite can already leave files beside it.
+/// <https://sqlite.org/fileformat.html#the_database_header>
+pub(super) fn inspect(path: &Path) -> Result<Presence, LogError> {
+    let io = |source| LogError::Io { path: path.to_owned(), doing: "reading the header", source };
+    let mut header = Vec::with_capacity(100);
+    match File::open(path) {
+        Ok(file) => file.take(100).read_to_end(&mut header).map_err(io)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(io(error)),
+    };
+    if header.is_empty() {
+        let wal = beside(path, "-wal");
+        if fs::metadata(&wal).is_ok_and(|wal| wal.len() > 0) {
+            // SQLite would replay that file onto the new database.
+            return Err(LogError::damaged(
+                path,
+                format!("it is missing, while {} holds appends to it", wal.display()),
+            ));
+        }
+        return Ok(Presence::Missing);
+    }
+    if header.len() < 100 || !header.starts_with(b"SQLite format 3\0") {
+        return Err(LogError::NotALog { path: path.to_owned(), found: "no SQLite header".to_owned() });
+    }
+    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    if number(68) != APPLICATION_ID {
+        return Err(LogError::NotALog {
+            path: path.to_owned(),
+            found: format!("an SQLite database with application id {:#010x}", number(68)),
+        });
+    }
+    refuse_newer(path, i64::from(number(60)))?;
+    Ok(Presence::Log)
+}
+
+/// Refuses a log that cannot be worked on, without writing. Returns its schema version and topic.
+pub(super) fn examine(
+    path: &Path,
+    connection: &Connection,
+    topic: Option<&str>,
+) -> Result<(i64, String), LogError> {
+    let sqlite = |error| LogError::sqlite(path, Some(connection), error);
+    let version = user_version(connection).map_err(sqlite)?;
+    refuse_newer(path, version)?;
+    let found: Option<String> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'topic'", [], |row| row.get(0))
+        .optional()
+        .map_err(|error| no_such_table_is_damage(path, connection, error))?;
+    let found = found.ok_or_else(|| LogError::damaged(path, "the topic is missing from table meta"))?;
+    if let Some(wanted) = topic.filter(|wanted| *wanted != found) {
+        return Err(LogError::OtherTopic { path: path.to_owned(), found, wanted: wanted.to_owned() });
+    }
+    if version == VERSION {
+        for table in TABLES {
+            connection
+                .query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(()))
+                .optional()
+                .map_err(|error| no_such_table_is_damage(path, connection, error))?;
+        }
+        let (positions, counted): (i64, i64) = connection
+            .query_row(
+                "SELECT (SELECT coalesce(max(position), 0) FROM events), (SELECT coalesce(sum(events), 0) FROM cursors)",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .map_err(sqlite)?;
+        if positions != counted {
+            return Err(LogError::damaged(
+                path,
+                format!("the last event is at position {positions}, while the cursors count {counted} events"),
+            ));
+        }
+    }
+    Ok((version, found))
+}
+
+/// [`examine`] through a connection that takes no locks and leaves no files, where nobody can be writing:
+/// the caller holds the instance's lock.
+pub(super) fn examine_at_rest(path: &Path, topic: &str) -> Result<(), LogError> {
+    let connection = if beside(path, "-wal").exists() {
+        open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?
+    } else {
+        not_cut_short(path)?;
+        open_immutable(path)?
+    };
+    examine(path, &connection, Some(topic)).map(|_| ())
+}
+
+/// A new, empty log. It gets its name when it is complete, so that a crash leaves no half-made log.
+pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
+    let draft = beside(path, "-new");
+    for leftover in [draft.clone(), beside(&draft, "-journal"), beside(&draft, "-wal"), beside(&draft, "-shm")] {
+        match fs::remove_file(&leftover) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(LogError::Io { path: leftover, doing: "deleting a half-made log", source });
+            }
+            _ => {}
+        }
+    }
+    let mut connection = open(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let mut fill = || -> rusqlite::Result<()> {
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        migrate(&mut connection, MIGRATIONS)?;
+        connection.execute(
+            "INSERT INTO meta (name, value) VALUES ('topic', ?1), ('topic_bits', ?2)",
+            params![topic, ActivityId::topic_bits(topic)],
+        )?;
+        // Last, so that the header on disk, which is looked at before SQLite is, is complete.
+        connection.pragma_update(None, "journal_mode", "WAL")
+    };
+    let filled = fill();
+    filled.map_err(|error| LogError::sqlite(&draft, Some(&connection), error))?;
+    connection.close().map_err(|(connection, error)| LogError::sqlite(&draft, Some(&connection), error))?;
+    let doing = |doing| move |source| LogError::Io { path: path.to_owned(), doing, source };
+    File::open(&draft).and_then(|file| file.sync_all()).map_err(doing("flushing the new log"))?;
+    fs::rename(&draft, path).map_err(doing("naming the new log"))?;
+    sync_directory(path)
+}
+
+/// Brings an older log up to date, each step whole or not at all.
+pub(super) fn upgrade(path: &Path, connection: &mut Connection) -> Result<(), LogError> {
+    let upgraded = migrate(connection, MIGRATIONS).and_then(|changed| {
+        // The version must not be found only in the -wal file: the header is looked at first.
+        if changed {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        }
+        Ok(())
+    });
+    upgraded.map_err(|error| LogError::sqlite(path, Some(connection), error))
+}
+
+fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<bool> {
+    let mut changed = false;
+    loop {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version = user_version(&transaction)?;
+        let Some(migration) = usize::try_from(version).ok().and_then(|next| migrations.get(next)) else {
+            return Ok(changed);
+        };
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
+        transaction.commit()?;
+        changed = true;
+    }
+}
+
+/// A connection that makes no new file unless `flags` say so.
+pub(super) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, LogError> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| LogError::sqlite(path, None, error))?;
+    connection
+        .busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))
+        .map_err(|error| LogError::sqlite(path, None, error))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// A connection for a file that nobody changes: no locks, no files beside it.
+/// <https://sqlite.org/uri.html#uriimmutable>
+pub(super) fn open_immutable(path: &Path) -> Result<Connection, LogError> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut uri = "file:".to_owned();
+    for &byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            uri.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    uri.push_str("?immutable=1");
+    open(&PathBuf::from(uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).map_err(|error| {
+        match error {
+            LogError::Sqlite { source, .. } => LogError::Sqlite { path: path.to_owned(), source },
+            other => other,
+        }
+    })
+}
+
+/// Compares the file's length with what its header counts; true of a file without a -wal file only.
+fn not_cut_short(path: &Path) -> Result<(), LogError> {
+    let io = |source| LogError::Io { path: path.to_owned(), doing: "reading the header", source };
+    let mut header = [0; 32];
+    let mut file = File::open(path).map_err(io)?;
+    file.read_exact(&mut header).map_err(io)?;
+    let found = file.metadata().map_err(io)?.len();
+    // 1 stands for 65,536, which does not fit.
+    let page = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        page => u64::from(page),
+    };
+    let wanted = page * u64::from(u32::from_be_bytes([header[28], header[29], header[30], header[31]]));
+    if found < wanted {
+        return Err(LogError::damaged(path, format!("{found} bytes long, while its header counts {wanted}")));
+    }
+    Ok(())
+}
+
+pub(super) fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn refuse_newer(path: &Path, found: i64) -> Result<(), LogError> {
+    if found > VERSION {
+        return Err(LogError::NewerSchema { path: path.to_owned(), found, known: VERSION });
+    }
+    Ok(())
+}
+
+/// After the header was ours, SQLite's plain error (`no such table`) says that the schema is not.
+fn no_such_table_is_damage(path: &Path, connection: &Connection, error: rusqlite::Error) -> LogError {
+    match LogError::sqlite(path, Some(connection), error) {
+        LogError::Sqlite { source, .. }
+            if matches!(source.sqlite_error_code(), Some(rusqlite::ErrorCode::Unknown)) =>
+        {
+            LogError::damaged(path, source.to_string())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_migration_leaves_the_version_before_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let steps = ["CREATE TABLE one (a)", "CREATE TABLE two (a); CREATE TABLE one (a)"];
+        migrate(&mut connection, &steps).unwrap_err();
+        assert_eq!(user_version(&connection).unwrap(), 1);
+        connection.execute_batch("SELECT a FROM one").unwrap();
+        connection.execute_batch("SELECT a FROM two").unwrap_err();
+
+        let steps = [steps[0], "ALTER TABLE one ADD COLUMN b"];
+        assert!(migrate(&mut connection, &steps).unwrap());
+        assert!(!migrate(&mut connection, &steps).unwrap());
+        assert_eq!(user_version(&connection).unwrap(), 2);
+    }
+
+    #[test]
+    fn no_table_has_a_second_index() {
+        let connection = Connection::open_in_memory().unwrap();
+        for migration in MIGRATIONS {
+            connection.execute_batch(migration).unwrap();
+        }
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))
+            .unwrap();
+        let indexes: i64 = connection
+            .query_row(
+                "SELECT count(*) FROM sqlite_schema AS t, pragma_index_list(t.name) AS i \
+                 WHERE t.type = 'table' AND i.origin <> 'pk'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!((tables, indexes), (TABLES.len() as i64, 0));
+    }
+}

@@ -1,0 +1,125 @@
+//! From an activity's id to all that the log knows of its command.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::lookup::Batch;
+use super::{Gap, Listed, LogError, LogReader, Recorded};
+use crate::activity::{ActivityId, Coordinates, Decision, Problems};
+
+/// What the command became whose coordinates the id holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// It is an activity.
+    Event(Listed),
+    /// The command came before, and became the activity `of`.
+    Duplicate { coordinates: Coordinates, of: ActivityId },
+    /// The command was refused.
+    Rejected { coordinates: Coordinates, problems: Problems },
+    /// The log knows of no such command.
+    Absent(Absence),
+}
+
+/// Why the log knows of no such command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Absence {
+    /// The id was made for a topic of another name than the log's.
+    OtherTopic,
+    /// The log has never seen the partition.
+    UnknownPartition { partition: i32 },
+    /// The log is not that far yet.
+    NotYet { partition: i32, offset: i64, logged: i64 },
+    /// The log never saw the command.
+    InGap { partition: i32, offset: i64, gap: Gap },
+    /// Another command lies there: its record has another timestamp, hence another id.
+    OtherCommand { coordinates: Coordinates, id: ActivityId },
+    /// Kafka had no command there: a control record, say.
+    NoCommand { partition: i32, offset: i64 },
+}
+
+impl LogReader {
+    /// Finds what the id's command became by partition and offset, without looking through the log.
+    pub fn show(&self, id: ActivityId) -> Result<Shown, LogError> {
+        let at =
+            Coordinates { partition: id.partition(), offset: id.offset(), timestamp: id.timestamp() };
+        if ActivityId::new(self.topic_bits, at) != id {
+            return Ok(Shown::Absent(Absence::OtherTopic));
+        }
+        // One state of the log for all the questions.
+        let _snapshot = self.connection.unchecked_transaction().map_err(|error| self.sqlite(error))?;
+        let Coordinates { partition, offset, .. } = at;
+        if let Some(listed) = self.event_at(partition, offset)? {
+            return Ok(match listed.coordinates == at {
+                true => Shown::Event(listed),
+                false => Shown::Absent(Absence::OtherCommand {
+                    coordinates: listed.coordinates,
+                    id: listed.id,
+                }),
+            });
+        }
+        let recorded = self.recorded(partition, offset..offset + 1)?;
+        Ok(match recorded.into_iter().next() {
+            Some(Recorded { coordinates, .. }) if coordinates != at => {
+                let id = ActivityId::new(self.topic_bits, coordinates);
+                Shown::Absent(Absence::OtherCommand { coordinates, id })
+            }
+            Some(Recorded { coordinates, decision: Decision::Duplicate { of }, .. }) => {
+                Shown::Duplicate { coordinates, of }
+            }
+            Some(Recorded { coordinates, decision: Decision::Rejected(problems), .. }) => {
+                Shown::Rejected { coordinates, problems }
+            }
+            Some(Recorded { decision: Decision::Accepted(_), .. }) => {
+                unreachable!("an event was looked for in the same snapshot")
+            }
+            None => Shown::Absent(self.absence(partition, offset).map_err(|error| self.sqlite(error))?),
+        })
+    }
+
+    fn event_at(&self, partition: i32, offset: i64) -> Result<Option<Listed>, LogError> {
+        let find = || -> rusqlite::Result<_> {
+            let Some(batch) = Batch::around(&self.connection, partition, offset)? else { return Ok(None) };
+            let position = batch.position_at_or_after(&self.connection, offset)?;
+            let mut statement = self.connection.prepare_cached(
+                "SELECT timestamp, object_type, object_id, json FROM events \
+                 WHERE position = ?1 AND partition = ?2 AND offset = ?3",
+            )?;
+            let found = statement.query_row(params![position, partition, offset], |row| {
+                let coordinates = Coordinates { partition, offset, timestamp: row.get(0)? };
+                Ok(Listed {
+                    position,
+                    id: ActivityId::new(self.topic_bits, coordinates),
+                    coordinates,
+                    object_type: row.get(1)?,
+                    object_id: row.get(2)?,
+                    json: row.get(3)?,
+                })
+            });
+            found.optional()
+        };
+        find().map_err(|error| self.sqlite(error))
+    }
+
+    fn absence(&self, partition: i32, offset: i64) -> rusqlite::Result<Absence> {
+        let logged: Option<i64> = self
+            .connection
+            .query_row("SELECT logged FROM cursors WHERE partition = ?1", [partition], |row| row.get(0))
+            .optional()?;
+        let Some(logged) = logged else { return Ok(Absence::UnknownPartition { partition }) };
+        if offset >= logged {
+            return Ok(Absence::NotYet { partition, offset, logged });
+        }
+        let mut statement = self.connection.prepare_cached(
+            "SELECT first_offset, next_offset, reason FROM gaps WHERE partition = ?1 AND first_offset <= ?2 \
+             ORDER BY first_offset DESC LIMIT 1",
+        )?;
+        let gap = statement
+            .query_row(params![partition, offset], |row| {
+                Ok(Gap { first_offset: row.get(0)?, next_offset: row.get(1)?, reason: row.get(2)? })
+            })
+            .optional()?;
+        Ok(match gap.filter(|gap| offset < gap.next_offset) {
+            Some(gap) => Absence::InGap { partition, offset, gap },
+            None => Absence::NoCommand { partition, offset },
+        })
+    }
+}

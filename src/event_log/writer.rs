@@ -1,0 +1,208 @@
+//! The one writer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::PathBuf;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use uuid::Uuid;
+
+use super::claims::Claims;
+use super::cursor::CursorRow;
+use super::instance::Instance;
+use super::schema::{self, Presence};
+use super::{Cursor, LogError, LogOptions, Recorded, lookup};
+use crate::activity::ActivityId;
+
+/// Pages of WAL after which SQLite moves them into the database: 62 MiB. Measured; the default is 1000.
+const WAL_PAGES: u32 = 16_000;
+
+/// The one that appends. While it lives nobody else can open the log for writing.
+#[derive(Debug)]
+pub struct EventLog {
+    pub(super) connection: Connection,
+    path: PathBuf,
+    instance: Instance,
+    pub(super) topic_bits: u16,
+    pub(super) window_ms: i64,
+    /// Positions are 1, 2, ... `next_position - 1`, without holes.
+    pub(super) next_position: i64,
+    /// Table `cursors`, as committed.
+    pub(super) rows: BTreeMap<i32, CursorRow>,
+    /// The window of each partition that had a command with a key.
+    pub(super) claims: HashMap<i32, Claims>,
+}
+
+/// Offsets that the log never saw, and never will: `[first_offset, next_offset)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    pub first_offset: i64,
+    pub next_offset: i64,
+    pub reason: String,
+}
+
+/// A person overruled a stop of the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intervention {
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// The flag that was given.
+    pub flag: String,
+    pub details: String,
+}
+
+impl EventLog {
+    /// Opens the log for writing: makes it where it is missing, upgrades it where it is older, and locks it.
+    ///
+    /// A file that is no log, damaged, newer, of another topic or in use is refused and left as it is.
+    pub fn open(options: &LogOptions) -> Result<Self, LogError> {
+        // By the real name, so that a second process finds the same lock through a link.
+        let path = options.path.canonicalize().unwrap_or_else(|_| options.path.clone());
+        schema::inspect(&path)?;
+        let instance = Instance::take(&path)?;
+        // Again: only now can nobody else be making it.
+        match schema::inspect(&path)? {
+            Presence::Missing => schema::create(&path, &options.topic)?,
+            Presence::Log => schema::examine_at_rest(&path, &options.topic)?,
+        }
+        let mut connection = schema::open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        configure(&connection, options).map_err(|error| LogError::sqlite(&path, Some(&connection), error))?;
+        schema::upgrade(&path, &mut connection)?;
+        schema::examine(&path, &connection, Some(&options.topic))?;
+
+        let sqlite = |error| LogError::sqlite(&path, Some(&connection), error);
+        let rows = CursorRow::load_all(&connection).map_err(sqlite)?;
+        let next_position = connection
+            .query_row("SELECT coalesce(max(position), 0) + 1 FROM events", [], |row| row.get(0))
+            .map_err(sqlite)?;
+        let topic_bits = ActivityId::topic_bits(&options.topic);
+        let window_ms = options.window_ms;
+        let claims = HashMap::new();
+        Ok(Self { connection, path, instance, topic_bits, window_ms, next_position, rows, claims })
+    }
+
+    /// Which instance this is: the same for this file in this place for ever, and another for a copy of it.
+    #[must_use]
+    pub fn instance_id(&self) -> Uuid {
+        self.instance.id
+    }
+
+    /// How far the log is with the partition; `None` if it has never seen it.
+    pub fn cursor(&self, partition: i32) -> Result<Option<Cursor>, LogError> {
+        Ok(self.rows.get(&partition).map(|row| row.cursor))
+    }
+
+    /// How far the log is with every partition that it has seen, in order.
+    pub fn cursors(&self) -> Result<Vec<Cursor>, LogError> {
+        Ok(self.rows.values().map(|row| row.cursor).collect())
+    }
+
+    /// What the log says of every command it decided in that range of offsets, in order of offset. All of it is
+    /// in memory at once: ask for ranges of a size that fits.
+    pub fn recorded(&self, partition: i32, offsets: Range<i64>) -> Result<Vec<Recorded>, LogError> {
+        lookup::recorded(&self.connection, &self.path, self.topic_bits, partition, offsets)
+    }
+
+    /// The partition is taken up: from now on it is not known to be put down in order, until it is again.
+    ///
+    /// A gap begins where the log is, and moves it to its end. All in one transaction.
+    pub fn take_up(
+        &mut self,
+        partition: i32,
+        gap: Option<Gap>,
+        intervention: Option<&Intervention>,
+    ) -> Result<Cursor, LogError> {
+        let mut row = self.row(partition);
+        row.cursor.clean = false;
+        if let Some(gap) = &gap {
+            let wrong =
+                |what, found, wanted| Err(LogError::OutOfOrder { partition, what, found, wanted });
+            if gap.first_offset != row.cursor.logged {
+                let wanted = super::Wanted::Exactly(row.cursor.logged);
+                return wrong("the first offset of the gap", gap.first_offset, wanted);
+            }
+            if gap.next_offset <= gap.first_offset {
+                let wanted = super::Wanted::MoreThan(gap.first_offset);
+                return wrong("the end of the gap", gap.next_offset, wanted);
+            }
+            row.cursor.logged = gap.next_offset;
+        }
+        self.change(|connection| {
+            if let Some(gap) = &gap {
+                connection.execute(
+                    "INSERT INTO gaps (partition, first_offset, next_offset, reason) VALUES (?1, ?2, ?3, ?4)",
+                    params![partition, gap.first_offset, gap.next_offset, gap.reason],
+                )?;
+            }
+            if let Some(Intervention { at, flag, details }) = intervention {
+                connection.execute(
+                    "INSERT INTO interventions (partition, at, flag, details) VALUES (?1, ?2, ?3, ?4)",
+                    params![partition, at, flag, details],
+                )?;
+            }
+            row.store(connection)
+        })?;
+        self.rows.insert(partition, row);
+        Ok(row.cursor)
+    }
+
+    /// A stop in order: these are the group's committed offsets, exactly, and nothing is under way.
+    pub fn put_down(&mut self, published: &[(i32, i64)]) -> Result<(), LogError> {
+        let mut rows = BTreeMap::new();
+        for &(partition, offset) in published {
+            let mut row = self.row(partition);
+            row.cursor.published_seen = Some(offset);
+            row.cursor.clean = true;
+            rows.insert(partition, row);
+        }
+        self.change(|connection| rows.values().try_for_each(|row| row.store(connection)))?;
+        for partition in rows.keys() {
+            self.claims.remove(partition);
+        }
+        self.rows.extend(rows);
+        Ok(())
+    }
+
+    pub(super) fn row(&self, partition: i32) -> CursorRow {
+        self.rows.get(&partition).copied().unwrap_or_else(|| CursorRow::new(partition))
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// Tells a full disk from other I/O errors, by the connection's last error.
+    pub(super) fn name_full_disk(&self, error: LogError) -> LogError {
+        match error {
+            LogError::Sqlite { path, source } => LogError::sqlite(&path, Some(&self.connection), source),
+            other => other,
+        }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), LogError> {
+        let changed = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .and_then(|transaction| {
+                change(&transaction)?;
+                transaction.commit()
+            });
+        changed.map_err(|error| LogError::sqlite(&self.path, Some(&self.connection), error))
+    }
+}
+
+fn configure(connection: &Connection, options: &LogOptions) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", options.synchronous.pragma())?;
+    // Negative: KiB instead of pages.
+    let cache_kib = i64::try_from(options.cache_bytes / 1024).unwrap_or(i64::MAX).min(i32::MAX.into());
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    // After an append larger than usual the -wal file gives its space back.
+    connection.pragma_update(None, "journal_size_limit", 2 * i64::from(WAL_PAGES) * 4096)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    if let Some(pages) = options.max_pages {
+        connection.pragma_update(None, "max_page_count", pages)?;
+    }
+    Ok(())
+}
