@@ -11,3 +11,8 @@
 //! - [`activity`]: the pure core of the contract: no clock, no random number, no I/O.
 
 pub mod activity;
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod metrics;
+pub mod telemetry;
