@@ -11,4 +11,9 @@
 //! - [`activity`]: the pure core of the contract: no clock, no random number, no I/O.
 
 pub mod activity;
+pub mod admin;
+pub mod cli;
+pub mod config;
 pub mod event_log;
+pub mod metrics;
+pub mod telemetry;

@@ -79,7 +79,7 @@ impl LogReader {
         if version < VERSION {
             return Err(LogError::OlderSchema { path: path.to_owned(), found: version, known: VERSION });
         }
-        let topic_bits = ActivityId::topic_bits(&topic);
+        let topic_bits = crate::activity::topic_bits(&topic);
         Ok(Self { connection, path: path.to_owned(), topic, topic_bits })
     }
 
@@ -90,11 +90,7 @@ impl LogReader {
     }
 
     /// What the log says of every command it decided in that range of offsets, in order of offset.
-    pub fn recorded(
-        &self,
-        partition: i32,
-        offsets: std::ops::Range<i64>,
-    ) -> Result<Vec<Recorded>, LogError> {
+    pub fn recorded(&self, partition: i32, offsets: std::ops::Range<i64>) -> Result<Vec<Recorded>, LogError> {
         lookup::recorded(&self.connection, &self.path, self.topic_bits, partition, offsets)
     }
 

@@ -23,17 +23,8 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
 /// The schema version that this program writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const TABLES: [&str; 9] = [
-    "meta",
-    "events",
-    "duplicates",
-    "rejections",
-    "cursors",
-    "batches",
-    "claims",
-    "gaps",
-    "interventions",
-];
+const TABLES: [&str; 9] =
+    ["meta", "events", "duplicates", "rejections", "cursors", "batches", "claims", "gaps", "interventions"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
@@ -112,7 +103,9 @@ pub(super) fn examine(
         if positions != counted {
             return Err(LogError::damaged(
                 path,
-                format!("the last event is at position {positions}, while the cursors count {counted} events"),
+                format!(
+                    "the last event is at position {positions}, while the cursors count {counted} events"
+                ),
             ));
         }
     }
@@ -134,7 +127,9 @@ pub(super) fn examine_at_rest(path: &Path, topic: &str) -> Result<(), LogError> 
 /// A new, empty log. It gets its name when it is complete, so that a crash leaves no half-made log.
 pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
     let draft = beside(path, "-new");
-    for leftover in [draft.clone(), beside(&draft, "-journal"), beside(&draft, "-wal"), beside(&draft, "-shm")] {
+    for leftover in
+        [draft.clone(), beside(&draft, "-journal"), beside(&draft, "-wal"), beside(&draft, "-shm")]
+    {
         match fs::remove_file(&leftover) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(LogError::Io { path: leftover, doing: "deleting a half-made log", source });
@@ -148,7 +143,7 @@ pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
         migrate(&mut connection, MIGRATIONS)?;
         connection.execute(
             "INSERT INTO meta (name, value) VALUES ('topic', ?1), ('topic_bits', ?2)",
-            params![topic, ActivityId::topic_bits(topic)],
+            params![topic, crate::activity::topic_bits(topic)],
         )?;
         // Last, so that the header on disk, which is looked at before SQLite is, is complete.
         connection.pragma_update(None, "journal_mode", "WAL")
@@ -213,12 +208,12 @@ pub(super) fn open_immutable(path: &Path) -> Result<Connection, LogError> {
         }
     }
     uri.push_str("?immutable=1");
-    open(&PathBuf::from(uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).map_err(|error| {
-        match error {
+    open(&PathBuf::from(uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).map_err(
+        |error| match error {
             LogError::Sqlite { source, .. } => LogError::Sqlite { path: path.to_owned(), source },
             other => other,
-        }
-    })
+        },
+    )
 }
 
 /// Compares the file's length with what its header counts; true of a file without a -wal file only.

@@ -75,7 +75,7 @@ impl EventLog {
         let next_position = connection
             .query_row("SELECT coalesce(max(position), 0) + 1 FROM events", [], |row| row.get(0))
             .map_err(sqlite)?;
-        let topic_bits = ActivityId::topic_bits(&options.topic);
+        let topic_bits = crate::activity::topic_bits(&options.topic);
         let window_ms = options.window_ms;
         let claims = HashMap::new();
         Ok(Self { connection, path, instance, topic_bits, window_ms, next_position, rows, claims })
@@ -115,8 +115,7 @@ impl EventLog {
         let mut row = self.row(partition);
         row.cursor.clean = false;
         if let Some(gap) = &gap {
-            let wrong =
-                |what, found, wanted| Err(LogError::OutOfOrder { partition, what, found, wanted });
+            let wrong = |what, found, wanted| Err(LogError::OutOfOrder { partition, what, found, wanted });
             if gap.first_offset != row.cursor.logged {
                 let wanted = super::Wanted::Exactly(row.cursor.logged);
                 return wrong("the first offset of the gap", gap.first_offset, wanted);
@@ -180,13 +179,12 @@ impl EventLog {
     }
 
     fn change(&mut self, change: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), LogError> {
-        let changed = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .and_then(|transaction| {
+        let changed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(
+            |transaction| {
                 change(&transaction)?;
                 transaction.commit()
-            });
+            },
+        );
         changed.map_err(|error| LogError::sqlite(&self.path, Some(&self.connection), error))
     }
 }

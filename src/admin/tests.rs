@@ -1,0 +1,107 @@
+use super::*;
+
+/// The real server on a port of its own.
+struct Server {
+    address: SocketAddr,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<io::Result<()>>>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("non-blocking");
+        let address = listener.local_addr().expect("address");
+        let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let served = (Arc::clone(&health), Arc::clone(&metrics));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener)?;
+                serve(listener, served.0, served.1, async { stopped.await.unwrap_or(()) }).await
+            })
+        });
+        Self { address, health, metrics, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).expect("connection");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answer");
+        answer
+    }
+
+    fn stop(&mut self) {
+        drop(self.stop.take());
+        let served = self.thread.take().expect("running").join().expect("no panic");
+        served.expect("served to the end");
+    }
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn readiness_follows_the_processor() {
+    let mut server = Server::start();
+    let answer = server.get("/readyz");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\n\r\nstarting\n"), "{answer}");
+    let error = probe_ready(server.address, SOON).expect_err("not ready");
+    assert_eq!(error.to_string(), "not ready: starting");
+
+    server.health.set_ready();
+    assert!(server.get("/readyz").starts_with("HTTP/1.1 200 "));
+    probe_ready(server.address, SOON).expect("ready");
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, server.address.port()));
+    probe_ready(everywhere, SOON).expect("ready");
+
+    server.health.set_unready("the disk is full");
+    let error = probe_ready(server.address, SOON).expect_err("not ready");
+    assert_eq!(error.to_string(), "not ready: the disk is full");
+
+    server.stop();
+    assert!(matches!(probe_ready(server.address, SOON), Err(NotReady::NoAnswer { .. })));
+}
+
+#[test]
+fn liveness_is_a_matter_of_silence() {
+    let mut server = Server::start();
+    assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+    server.stop();
+
+    let Some(started) = Instant::now().checked_sub(SILENCE * 2) else { return };
+    let health = Health { started, ..Health::new() };
+    assert!(health.silence() > SILENCE);
+    health.beat();
+    assert!(health.silence() < SILENCE);
+}
+
+#[test]
+fn metrics_are_served_as_openmetrics() {
+    let mut server = Server::start();
+    server.metrics.batches.inc();
+    let answer = server.get("/metrics");
+    assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");
+    assert!(answer.contains("activity_stream_batches_total 1\n"), "{answer}");
+    assert!(server.get("/elsewhere").starts_with("HTTP/1.1 404 "));
+    server.stop();
+}
+
+/// Something else may listen on the port.
+#[test]
+fn an_answer_that_is_not_http_is_not_ready() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("address");
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("connection");
+        let mut request = [0; 256];
+        let _ = stream.read(&mut request);
+        stream.write_all(b"SSH-2.0-OpenSSH 200\r\n").expect("answer");
+    });
+    assert!(probe_ready(address, SOON).is_err());
+    other.join().expect("no panic");
+}

@@ -1,0 +1,385 @@
+//! The command line, whole.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::when::When;
+use crate::config::Override;
+
+/// Decides "post an activity" commands from Kafka, keeps the accepted ones in an SQLite event log, and notifies the
+/// audiences that asked, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "activity-stream", version, after_help = examples::TOP)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Demo(Demo),
+    Run(Run),
+    Post(Post),
+    Tail(Tail),
+    Log(Log),
+    Check(Check),
+}
+
+/// Shows the whole path in one process: embedded broker, processor and producer
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::DEMO)]
+pub struct Demo {
+    /// A .json file is one command; any other file, and - for standard input, one command a line. None: five good
+    /// examples and some bad ones
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Keep the event log in this folder [default: a temporary one, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Runs the processor until it is told to stop
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::RUN)]
+pub struct Run {
+    /// Start an embedded broker in this process, and print its address. It lives in memory and has no transactions
+    #[arg(long)]
+    pub embedded: bool,
+    /// Go on where the processor would stop, for this start only; the log records it
+    #[arg(long, value_name = "LOSS")]
+    pub accept: Vec<Accept>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What the operator accepts, to get past a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Accept {
+    /// Commands that the topic no longer holds and nobody decided are lost; go on after them
+    LostCommands,
+    /// How far the output was published is unknown: publish it again from what the log knows to be out, the same ids
+    /// a second time
+    Republish,
+    /// How far the output was published is unknown: take all that is in the log to be out; what was not is never sent
+    SkipUnpublished,
+}
+
+/// Posts commands, and prints the id that each activity will have
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::POST)]
+pub struct Post {
+    /// A .json file is one command; any other file, and - for standard input, one command a line
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub files: Vec<PathBuf>,
+    /// Validate all commands first, and send nothing if anything is wrong
+    #[arg(long)]
+    pub check: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Follows a topic, reading only what is committed
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::TAIL)]
+pub struct Tail {
+    /// Which topic
+    #[arg(value_enum)]
+    pub topic: Followed,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Where to start in each partition
+    #[arg(long, value_enum, default_value_t = From::End)]
+    pub from: From,
+    /// Stop after so many records
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// A topic to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Followed {
+    Notifications,
+    Rejections,
+}
+
+/// Where to start in a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum From {
+    Beginning,
+    End,
+}
+
+/// Reads the event log, also while a processor writes it
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::LOG)]
+pub struct Log {
+    #[command(subcommand)]
+    pub command: LogCommand,
+}
+
+/// What to read of the event log.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    List(LogList),
+    Show(LogShow),
+    Stats(LogStats),
+}
+
+/// Lists events
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::LOG_LIST)]
+pub struct LogList {
+    /// Only those about this object
+    #[arg(long, value_name = "TYPE/ID", value_parser = object)]
+    pub object: Option<Object>,
+    /// Only those whose command arrived then or later: a date-time, a date (its start in UTC), or a time ago (2h, 7d)
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<When>,
+    /// Only those whose command arrived before then
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<When>,
+    /// By position in the log
+    #[arg(long, value_enum, default_value_t = Order::Ascending)]
+    pub order: Order,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// An object that activities are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    pub object_type: String,
+    pub object_id: String,
+}
+
+/// By position in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    Ascending,
+    Descending,
+}
+
+/// Shows what became of one command, by its id
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::LOG_SHOW)]
+pub struct LogShow {
+    /// The activity's id
+    #[arg(value_name = "ID")]
+    pub id: uuid::Uuid,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Counts what the log holds, and shows cursors and gaps
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::LOG_STATS)]
+pub struct LogStats {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Shows the configuration in force, and tries brokers, topics and log file
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::CHECK)]
+pub struct Check {
+    /// Only ask the processor that runs at admin.listen whether it is ready; exit 1 if it is not
+    #[arg(long)]
+    pub ready: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Options that change the configuration. They stand before or after the subcommand, and both count: clap's own
+/// global options would drop the earlier ones of a repeated option.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Configuration")]
+struct Settings {
+    /// Read the configuration from this file [env: ACTIVITY_STREAM_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Brokers to begin with, separated by commas
+    #[arg(short, long, value_name = "HOST:PORT")]
+    bootstrap_servers: Option<String>,
+    /// Consumer group
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// Event log
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<String>,
+    /// Topic to read commands from
+    #[arg(long, value_name = "TOPIC")]
+    commands_topic: Option<String>,
+    /// Topic for notifications
+    #[arg(long, value_name = "TOPIC")]
+    notifications_topic: Option<String>,
+    /// Topic for rejections
+    #[arg(long, value_name = "TOPIC")]
+    rejections_topic: Option<String>,
+    /// exactly-once or at-least-once
+    #[arg(long, value_name = "GUARANTEE")]
+    guarantee: Option<String>,
+    /// Set any key of the configuration (repeatable)
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
+    /// Set a librdkafka property (repeatable); a secret is better set in the environment
+    #[arg(short = 'X', value_name = "PROPERTY=VALUE", value_parser = assignment)]
+    properties: Vec<(String, String)>,
+}
+
+impl Args {
+    /// The configuration file, where a flag names one.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        self.settings().into_iter().rev().find_map(|settings| settings.config.clone())
+    }
+
+    /// What the flags set. A flag of its own wins over `--set`, and what stands after the subcommand over what stands
+    /// before it.
+    pub fn overrides(&self) -> Vec<Override> {
+        self.settings().into_iter().flat_map(Settings::overrides).collect()
+    }
+
+    /// Before the subcommand, and after it.
+    fn settings(&self) -> [&Settings; 2] {
+        let after = match &self.command {
+            Command::Demo(demo) => &demo.settings,
+            Command::Run(run) => &run.settings,
+            Command::Post(post) => &post.settings,
+            Command::Tail(tail) => &tail.settings,
+            Command::Log(Log { command: LogCommand::List(list) }) => &list.settings,
+            Command::Log(Log { command: LogCommand::Show(show) }) => &show.settings,
+            Command::Log(Log { command: LogCommand::Stats(stats) }) => &stats.settings,
+            Command::Check(check) => &check.settings,
+        };
+        [&self.settings, after]
+    }
+}
+
+impl Settings {
+    fn overrides(&self) -> Vec<Override> {
+        let set = self.set.iter().map(|(key, value)| Override {
+            key: key.clone(),
+            value: value.clone(),
+            flag: "--set".to_owned(),
+        });
+        let properties = self.properties.iter().map(|(name, value)| Override {
+            key: format!("kafka.properties.{name}"),
+            value: value.clone(),
+            flag: "-X".to_owned(),
+        });
+        let named = [
+            ("--bootstrap-servers", "kafka.bootstrap_servers", &self.bootstrap_servers),
+            ("--group", "kafka.group", &self.group),
+            ("--log-file", "log.path", &self.log_file),
+            ("--commands-topic", "topics.commands", &self.commands_topic),
+            ("--notifications-topic", "topics.notifications", &self.notifications_topic),
+            ("--rejections-topic", "topics.rejections", &self.rejections_topic),
+            ("--guarantee", "processor.guarantee", &self.guarantee),
+        ];
+        let named = named.into_iter().filter_map(|(flag, key, value)| {
+            let value = value.clone()?;
+            Some(Override { key: key.to_owned(), value, flag: flag.to_owned() })
+        });
+        set.chain(properties).chain(named).collect()
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        _ => Err("expected a name, = and a value"),
+    }
+}
+
+/// The type ends at the first slash; an id may hold more of them.
+fn object(text: &str) -> Result<Object, &'static str> {
+    match text.split_once('/') {
+        Some((object_type, object_id)) if !object_type.is_empty() && !object_id.is_empty() => {
+            Ok(Object { object_type: object_type.to_owned(), object_id: object_id.to_owned() })
+        }
+        _ => Err("expected the object's type, / and its id, such as customer/42"),
+    }
+}
+
+mod examples {
+    pub(super) const TOP: &str = "\
+Examples:
+  activity-stream demo                            See it work; needs no broker
+  activity-stream run -b kafka:9092               Process commands
+  activity-stream post -b kafka:9092 case-7.json  Post one
+
+Every option can be set in a file or in the environment too: see config/default.toml.";
+    pub(super) const DEMO: &str = "\
+Examples:
+  activity-stream demo
+  activity-stream demo --json commands.ndjson --data-dir ./demo
+  generate | activity-stream demo -";
+    pub(super) const RUN: &str = "\
+Examples:
+  activity-stream run -b kafka:9092 --log-file /var/lib/activity-stream/activity.db
+  activity-stream run --embedded
+  ACTIVITY_STREAM_KAFKA_PROPERTIES_SASL_PASSWORD=… activity-stream run --config production.toml
+
+Stops on SIGINT or SIGTERM once what is in flight is done; on a second one at once.";
+    pub(super) const POST: &str = "\
+Examples:
+  activity-stream post customer-42.json
+  activity-stream post --check -b kafka:9092 commands.ndjson
+  echo '{\"objectType\":\"case\",\"objectId\":\"7\"}' | activity-stream post";
+    pub(super) const TAIL: &str = "\
+Examples:
+  activity-stream tail notifications
+  activity-stream tail rejections --from beginning --json --limit 10";
+    pub(super) const LOG: &str = "\
+Examples:
+  activity-stream log list --object customer/42
+  activity-stream log show 01a20ada-2c7b-89d1-8003-000000003039
+  activity-stream log stats";
+    pub(super) const LOG_LIST: &str = "\
+Examples:
+  activity-stream log list --object customer/42 --since 7d
+  activity-stream log list --since 2026-01-01 --until 2026-02-01 --json
+  activity-stream log list --order descending --limit 10";
+    pub(super) const LOG_SHOW: &str = "\
+Example:
+  activity-stream log show 01a20ada-2c7b-89d1-8003-000000003039 --json";
+    pub(super) const LOG_STATS: &str = "\
+Example:
+  activity-stream log stats --log-file /var/lib/activity-stream/activity.db";
+    pub(super) const CHECK: &str = "\
+Examples:
+  activity-stream check --config production.toml
+  activity-stream check --ready --set admin.listen=127.0.0.1:9464";
+}
+
+#[cfg(test)]
+mod tests;

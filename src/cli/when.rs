@@ -1,0 +1,104 @@
+//! A point in time, as people type it.
+
+use std::str::FromStr;
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+
+/// A point in time: absolute, or so long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    At(Timestamp),
+    Ago(SignedDuration),
+}
+
+/// What is taken for a point in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected a date-time (2026-01-31T08:00:00Z), a date (2026-01-31, its start in UTC) or a time ago (2h, 7d)"
+)]
+pub struct NotATime;
+
+impl When {
+    /// The point in time, if it is `now` now. What lies before all time is its beginning.
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            When::At(timestamp) => timestamp,
+            When::Ago(duration) => now.checked_sub(duration).unwrap_or(Timestamp::MIN),
+        }
+    }
+}
+
+impl FromStr for When {
+    type Err = NotATime;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        if let Ok(timestamp) = text.parse() {
+            return Ok(When::At(timestamp));
+        }
+        // Not the machine's time zone: the same command finds the same events everywhere. A time zone's name is refused,
+        // for jiff would take the text and leave the name aside.
+        if let Ok(civil) = text.parse::<DateTime>() {
+            let timestamp = TimeZone::UTC.to_timestamp(civil).ok().filter(|_| !text.contains('['));
+            return timestamp.map(When::At).ok_or(NotATime);
+        }
+        let span: Span = text.strip_suffix("ago").unwrap_or(text).trim().parse().map_err(|_| NotATime)?;
+        let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| NotATime)?;
+        if duration.is_negative() { Err(NotATime) } else { Ok(When::Ago(duration)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-11-23T22:00:00Z";
+
+    fn resolved(text: &str) -> Result<String, NotATime> {
+        let now = NOW.parse().expect("timestamp");
+        text.parse::<When>().map(|when| when.resolve(now).to_string())
+    }
+
+    #[test]
+    fn reads_what_people_type() {
+        let cases = [
+            ("2026-01-31T08:00:00Z", "2026-01-31T08:00:00Z"),
+            ("2026-01-31T08:00:00.123+02:00", "2026-01-31T06:00:00.123Z"),
+            ("2026-01-31 08:00:00+01:00", "2026-01-31T07:00:00Z"),
+            ("2026-01-31", "2026-01-31T00:00:00Z"),
+            ("2026-01-31T08:30", "2026-01-31T08:30:00Z"),
+            ("2h", "2026-11-23T20:00:00Z"),
+            ("2 hours ago", "2026-11-23T20:00:00Z"),
+            ("7d", "2026-11-16T22:00:00Z"),
+            ("1d 12h", "2026-11-22T10:00:00Z"),
+            ("0s", NOW),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(resolved(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_the_rest() {
+        for text in [
+            "",
+            "soon",
+            "7",
+            "-2h",
+            "2026-13-01",
+            "2026-02-30",
+            "1 month",
+            "24:00",
+            "2026-01-31T08:00[Europe/Oslo]",
+        ] {
+            assert_eq!(resolved(text), Err(NotATime), "{text}");
+        }
+    }
+
+    #[test]
+    fn before_all_time_is_its_beginning() {
+        assert_eq!(resolved("170000000h"), Ok(Timestamp::MIN.to_string()));
+    }
+}

@@ -1,0 +1,113 @@
+//! Every key: its name, how it is read and checked, and how it is shown.
+
+use super::read::{self, Raw};
+use super::sources::Merging;
+use super::{Config, Guarantee, LogFormat, Synchronous, properties};
+
+/// One key of the configuration.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// `section.key`, as in the file and in `--set`.
+    pub(super) name: &'static str,
+    /// Puts the value into the configuration, or says what was expected.
+    pub(super) read: fn(&mut Config, &Raw<'_>) -> Result<(), String>,
+    /// The value as TOML.
+    pub(super) show: fn(&Config) -> String,
+}
+
+/// `key!(section.field, reader, writer)`.
+macro_rules! key {
+    ($section:ident.$field:ident, $read:expr, $show:expr) => {
+        Key {
+            name: concat!(stringify!($section), ".", stringify!($field)),
+            read: |config, raw| {
+                config.$section.$field = ($read)(raw)?;
+                Ok(())
+            },
+            show: |config| ($show)(&config.$section.$field),
+        }
+    };
+}
+
+const GUARANTEES: &[(&str, Guarantee)] =
+    &[("exactly-once", Guarantee::ExactlyOnce), ("at-least-once", Guarantee::AtLeastOnce)];
+const SYNCHRONOUS: &[(&str, Synchronous)] = &[("full", Synchronous::Full), ("normal", Synchronous::Normal)];
+const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+/// The activity id has 14 bits for the partition.
+const PARTITIONS: std::ops::RangeInclusive<i64> = 1..=1 << 14;
+const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
+const KIB: u64 = 1 << 10;
+/// Any count of things in one command.
+const COUNT: std::ops::RangeInclusive<i64> = 1..=1_000_000;
+/// Room for the problems in a rejection's headers: the rejections topic takes 128 KiB more than the commands topic,
+/// of which the other headers need a little.
+const PROBLEM_BYTES: std::ops::RangeInclusive<u64> = KIB..=120 * KIB;
+/// serde_json's own limit is 128 levels.
+const NESTING: std::ops::RangeInclusive<i64> = 1..=127;
+
+/// In the order of the file. `kafka.properties` is not among them: its keys are librdkafka's.
+pub(super) const KEYS: &[Key] = &[
+    key!(kafka.bootstrap_servers, read::servers, read::quoted),
+    key!(kafka.group, read::text, read::quoted),
+    key!(topics.commands, read::topic, read::quoted),
+    key!(topics.notifications, read::topic, read::quoted),
+    key!(topics.rejections, read::topic, read::quoted),
+    key!(topics.create, read::boolean, bool::to_string),
+    key!(topics.partitions, read::integer(PARTITIONS), i32::to_string),
+    key!(topics.replication_factor, replication_factor, i32::to_string),
+    key!(processor.guarantee, read::word(GUARANTEES), read::of_words(GUARANTEES)),
+    key!(processor.transactional_id_prefix, read::text, read::quoted),
+    key!(processor.source, read::source, read::quoted),
+    key!(processor.batch_records, read::integer(COUNT), usize::to_string),
+    key!(processor.batch_bytes, read::size(KIB..=GIB), read::quoted_size),
+    key!(processor.batch_output_bytes, read::size(KIB..=GIB), read::quoted_size),
+    key!(idempotency.window, read::duration, read::quoted_duration),
+    key!(limits.value_bytes, read::size(1..=GIB), read::quoted_size),
+    key!(limits.output_bytes, read::size(1..=GIB), read::quoted_size),
+    key!(limits.text_characters, read::integer(COUNT), usize::to_string),
+    key!(limits.targets, read::integer(COUNT), usize::to_string),
+    key!(limits.attachments, read::integer(COUNT), usize::to_string),
+    key!(limits.nesting, read::integer(NESTING), usize::to_string),
+    key!(limits.problems, read::integer(1..=10_000), usize::to_string),
+    key!(limits.problem_bytes, read::size(PROBLEM_BYTES), read::quoted_size),
+    key!(log.path, read::path, read::quoted_path),
+    key!(log.synchronous, read::word(SYNCHRONOUS), read::of_words(SYNCHRONOUS)),
+    key!(log.cache, read::size(MIB..=1024 * GIB), read::quoted_size),
+    key!(admin.listen, read::address, read::quoted_address),
+    key!(telemetry.format, read::word(FORMATS), read::of_words(FORMATS)),
+    key!(telemetry.filter, read::filter, read::quoted),
+];
+
+/// -1 for the broker's default, or a number of copies; Kafka's protocol has 16 bits for it.
+fn replication_factor(raw: &Raw<'_>) -> Result<i32, String> {
+    read::integer(-1..=i64::from(i16::MAX))(raw)
+        .ok()
+        .filter(|factor| *factor != 0)
+        .ok_or_else(|| raw.expected("a number of copies, or -1 for the broker's default"))
+}
+
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Rules that concern more than one key.
+pub(super) fn check_together(merging: &mut Merging) {
+    let topics = &merging.config.topics;
+    let topics = [
+        ("topics.commands", topics.commands.clone()),
+        ("topics.notifications", topics.notifications.clone()),
+        ("topics.rejections", topics.rejections.clone()),
+    ];
+    for (index, (name, topic)) in topics.iter().enumerate() {
+        if let Some((other, _)) = topics[..index].iter().find(|(_, earlier)| earlier == topic) {
+            // The one that was set is to blame, not the default.
+            let blamed = if merging.is_default(name) { other } else { name };
+            let message =
+                format!("`{name}` and `{other}` are both {}: they must differ", read::quoted(topic));
+            merging.blame(blamed, message);
+        }
+    }
+    properties::check_values(merging);
+}
