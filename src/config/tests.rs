@@ -203,6 +203,18 @@ fn problems_of_variables_and_flags_say_where_and_what() {
     insta::assert_snapshot!(problems(Config::load(sources)));
 }
 
+/// Whoever set a topic to another's default made the mistake, whichever key comes first.
+#[test]
+fn the_value_that_was_set_is_blamed_not_the_default() {
+    for (key, taken) in
+        [("topics.commands", "activity.rejections"), ("topics.rejections", "activity.notifications")]
+    {
+        let overrides = vec![flag("--the-flag", key, taken)];
+        let message = problems(Config::load(Sources { overrides, ..Sources::default() }));
+        assert!(message.starts_with("--the-flag: ") && message.ends_with("they must differ"), "{message}");
+    }
+}
+
 #[test]
 fn a_file_that_is_not_toml_or_not_there() {
     insta::assert_snapshot!(problems(from_file("[kafka]\ngroup = \n")), @"activity.toml:2:9: not TOML: string values must be quoted, expected literal string");
