@@ -240,6 +240,40 @@ fn the_build_gets_what_it_copies() {
     }
 }
 
+/// Every file that is compiled into the program is in the build's folder, and in the same place there.
+#[test]
+fn the_build_gets_what_the_program_includes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let copied: Vec<PathBuf> = dockerfile()
+        .into_iter()
+        .take_while(|(name, rest)| name != "FROM" || rest.ends_with(" AS build"))
+        .filter(|(name, rest)| name == "COPY" && !rest.starts_with("--from"))
+        .flat_map(|(_, rest)| rest.split_whitespace().map(|word| root.join(word)).collect::<Vec<_>>())
+        .collect();
+    let mut folders = vec![root.join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("src") {
+            let path = entry.expect("src").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            for rest in text.split("include_").skip(1) {
+                let Some(name) = rest.split_once("!(\"").and_then(|(_, name)| name.split('"').next()) else {
+                    continue;
+                };
+                let Ok(file) = folder.join(name).canonicalize() else { continue };
+                assert!(
+                    copied.iter().any(|copied| file.starts_with(copied)),
+                    "{} includes {name}, which the Dockerfile does not copy",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
 /// Whether the licence is among those allowed: `OR` needs one, `AND` needs all, and binds tighter.
 fn is_allowed(licence: &str, allowed: &BTreeSet<String>) -> bool {
     let licence = licence.trim();

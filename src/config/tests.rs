@@ -263,6 +263,16 @@ fn two_names_of_a_property_are_one() {
     assert_eq!(config.kafka.properties["log_level"], "7");
 }
 
+/// The build decides, so the message says which build it takes.
+#[test]
+#[cfg(not(feature = "ssl"))]
+fn a_build_without_tls_says_so() {
+    let text = "[kafka.properties]\nsecurity.protocol = 'SASL_SSL'\nssl.key.password = 'hunter2'\n";
+    let message = problems(from_file(text));
+    assert_eq!(message.matches("built without TLS; build it with `--features ssl`").count(), 2, "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
+}
+
 /// Kubernetes puts these beside a Service of the program's name.
 #[test]
 fn service_links_are_not_mistakes() {
