@@ -1,7 +1,7 @@
 //! The program's own log lines, on standard error.
 //!
-//! librdkafka's lines come by way of the `log` crate, with the target `librdkafka`, and are bridged into the same
-//! stream, so that one filter (`info,librdkafka=debug`) rules them all.
+//! librdkafka's lines have the target `librdkafka` and are in the same stream, so that one filter
+//! (`info,librdkafka=debug`) rules them all. A client hands them over when it is polled.
 
 use std::io::{self, IsTerminal};
 
@@ -50,11 +50,66 @@ fn colours() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_filter;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use rdkafka::ClientConfig;
+    use rdkafka::producer::BaseProducer;
+    use serde_json::Value;
+
+    use super::{LogFormat, init, parse_filter};
 
     #[test]
     fn reads_directives_by_target() {
         assert!(parse_filter("info,librdkafka=debug").is_ok());
         assert!(parse_filter("activity_stream=verbose").is_err());
+    }
+
+    const CHILD: &str = "TELEMETRY_TEST_CHILD";
+
+    /// What the other tests here start, in a process of its own: log lines are set up once for a whole process.
+    #[test]
+    fn child() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        init(LogFormat::Json, "warn,librdkafka=debug").expect("log lines");
+        tracing::info!("below the filter");
+        tracing::warn!(kafka.partition = 3, "above the filter");
+        let client: Result<BaseProducer, _> = ClientConfig::new().set("debug", "conf").create();
+        // librdkafka's lines wait in the client's queue until somebody polls.
+        client.expect("a client that connects to nobody").poll(Duration::from_millis(100));
+    }
+
+    fn lines(rust_log: Option<&str>) -> Vec<Value> {
+        let mut child = Command::new(std::env::current_exe().expect("this program"));
+        child
+            .args(["--exact", "telemetry::tests::child", "--nocapture"])
+            .env(CHILD, "1")
+            .env_remove("RUST_LOG");
+        child.envs(rust_log.map(|directives| ("RUST_LOG", directives)));
+        let output = child.output().expect("child");
+        let text = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(output.status.success(), "{text}");
+        text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+    }
+
+    #[test]
+    fn one_filter_rules_our_lines_and_those_of_librdkafka() {
+        let lines = lines(None);
+        let with = |key: &str, value: &str| lines.iter().any(|line| line[key] == value);
+        assert!(
+            lines.iter().any(|line| line["target"] == "librdkafka" && line["level"] == "DEBUG"),
+            "{lines:#?}"
+        );
+        assert!(with("message", "above the filter") && !with("message", "below the filter"), "{lines:#?}");
+        assert!(lines.iter().any(|line| line["kafka.partition"] == 3), "{lines:#?}");
+    }
+
+    #[test]
+    fn the_variable_that_everyone_knows_wins() {
+        let lines = lines(Some("info"));
+        assert!(lines.iter().any(|line| line["message"] == "below the filter"), "{lines:#?}");
+        assert!(lines.iter().all(|line| line["level"] != "DEBUG"), "{lines:#?}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::when::When;
-use crate::config::Override;
+use crate::config::{Override, Sources};
 
 /// Decides "post an activity" commands from Kafka, keeps the accepted ones in an SQLite event log, and notifies the
 /// audiences that asked, exactly once.
@@ -64,12 +64,13 @@ pub struct Run {
 /// What the operator accepts, to get past a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Accept {
-    /// Commands that the topic no longer holds and nobody decided are lost; go on after them
+    /// The topic no longer holds commands that nobody has decided: take them to be lost, and go on after them
     LostCommands,
-    /// How far the output was published is unknown: publish it again from what the log knows to be out, the same ids
-    /// a second time
+    /// How far the output was published is unknown: go on from the last place that the log knows of; what went out after
+    /// it goes out again, with the same ids
     Republish,
-    /// How far the output was published is unknown: take all that is in the log to be out; what was not is never sent
+    /// How far the output was published is unknown: take all that is in the log to be out; what was not is never
+    /// published
     SkipUnpublished,
 }
 
@@ -266,6 +267,11 @@ impl Args {
     /// before it.
     pub fn overrides(&self) -> Vec<Override> {
         self.settings().into_iter().flat_map(Settings::overrides).collect()
+    }
+
+    /// All that the configuration is made of: the file, the process's environment, the flags.
+    pub fn sources(&self) -> Sources {
+        Sources::of_process(self.config_file(), self.overrides())
     }
 
     /// Before the subcommand, and after it.

@@ -203,6 +203,18 @@ fn problems_of_variables_and_flags_say_where_and_what() {
     insta::assert_snapshot!(problems(Config::load(sources)));
 }
 
+/// Whoever set a topic to another's default made the mistake, whichever key comes first.
+#[test]
+fn the_value_that_was_set_is_blamed_not_the_default() {
+    for (key, taken) in
+        [("topics.commands", "activity.rejections"), ("topics.rejections", "activity.notifications")]
+    {
+        let overrides = vec![flag("--the-flag", key, taken)];
+        let message = problems(Config::load(Sources { overrides, ..Sources::default() }));
+        assert!(message.starts_with("--the-flag: ") && message.ends_with("they must differ"), "{message}");
+    }
+}
+
 #[test]
 fn a_file_that_is_not_toml_or_not_there() {
     insta::assert_snapshot!(problems(from_file("[kafka]\ngroup = \n")), @"activity.toml:2:9: not TOML: string values must be quoted, expected literal string");
@@ -249,6 +261,16 @@ fn two_names_of_a_property_are_one() {
     assert_eq!(config.kafka.properties["topic.metadata.refresh.interval.ms"], "1000");
     config = from_variables(&[("ACTIVITY_STREAM_KAFKA_PROPERTIES_LOG_LEVEL", "7")]).expect("configuration");
     assert_eq!(config.kafka.properties["log_level"], "7");
+}
+
+/// The build decides, so the message says which build it takes.
+#[test]
+#[cfg(not(feature = "ssl"))]
+fn a_build_without_tls_says_so() {
+    let text = "[kafka.properties]\nsecurity.protocol = 'SASL_SSL'\nssl.key.password = 'hunter2'\n";
+    let message = problems(from_file(text));
+    assert_eq!(message.matches("built without TLS; build it with `--features ssl`").count(), 2, "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
 }
 
 /// Kubernetes puts these beside a Service of the program's name.

@@ -1,6 +1,7 @@
 use clap::CommandFactory;
 
 use super::*;
+use crate::config::Config;
 
 fn overrides(line: &str) -> Vec<(String, String, String)> {
     let args = Args::try_parse_from(line.split(' ')).expect("a command line");
@@ -94,8 +95,8 @@ fn flags_set_keys_of_the_configuration() {
     let line = "activity-stream run -b host:1 --group g --log-file l --commands-topic c --notifications-topic n \
                 --rejections-topic r --guarantee at-least-once -X client.id=x --set admin.listen=127.0.0.1:1";
     let args = Args::try_parse_from(line.split_whitespace()).expect("a command line");
-    let sources = crate::config::Sources { overrides: args.overrides(), ..Default::default() };
-    let config = crate::config::Config::load(sources).expect("a configuration");
+    let sources = Sources { overrides: args.overrides(), ..Default::default() };
+    let config = Config::load(sources).expect("a configuration");
     assert_eq!(config.origins.len(), 9);
     assert_eq!(config.topics.rejections, "r");
 }
