@@ -15,5 +15,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod event_log;
+pub mod kafka;
 pub mod metrics;
+pub mod processor;
 pub mod telemetry;

@@ -34,7 +34,8 @@ pub fn parse_filter(directives: &str) -> Result<EnvFilter, ParseError> {
 /// A filter that cannot be read, or log lines that are already being written.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let directives = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
-    let filter = parse_filter(directives.as_deref().unwrap_or(filter))?;
+    // The binding's own lines repeat what it returns as errors, or speak of its inside.
+    let filter = parse_filter(directives.as_deref().unwrap_or(filter))?.add_directive("rdkafka=off".parse()?);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(colours()).finish().try_init()?,

@@ -99,6 +99,16 @@ fn checksum_part(crc: u32, part: Option<&[u8]>) -> u32 {
     crc32c::crc32c_append(crc, part.unwrap_or_default())
 }
 
+impl Record {
+    /// Bytes of key, value and headers.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let headers: usize = self.headers.iter().map(|header| header.name.len() + bytes(&header.value)).sum();
+        bytes(&self.key) + bytes(&self.value) + headers
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,6 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 use super::LogError;
 use super::error::BUSY_TIMEOUT_MS;
 use super::instance::{beside, sync_directory};
-use crate::activity::ActivityId;
 
 /// `AcSt`, by which `file` and the next start know the log. <https://sqlite.org/pragma.html#pragma_application_id>
 pub(super) const APPLICATION_ID: u32 = 0x4163_5374;

@@ -12,7 +12,6 @@ use super::cursor::CursorRow;
 use super::instance::Instance;
 use super::schema::{self, Presence};
 use super::{Cursor, LogError, LogOptions, Recorded, lookup};
-use crate::activity::ActivityId;
 
 /// Pages of WAL after which SQLite moves them into the database: 62 MiB. Measured; the default is 1000.
 const WAL_PAGES: u32 = 16_000;
@@ -203,4 +202,20 @@ fn configure(connection: &Connection, options: &LogOptions) -> rusqlite::Result<
         connection.pragma_update(None, "max_page_count", pages)?;
     }
     Ok(())
+}
+
+/// Bytes that must fit before commands are taken in again: a batch of usual size.
+const ROOM: u32 = 8 * 1024 * 1024;
+
+impl EventLog {
+    /// Whether a batch would fit on the disk: writes as many bytes, and deletes them again. An error
+    /// [`LogError::is_disk_full`] says that there is still no room.
+    pub fn check_room(&mut self) -> Result<(), LogError> {
+        self.change(|connection| {
+            connection
+                .execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('room', zeroblob(?1))", [ROOM])
+                .map(drop)
+        })?;
+        self.change(|connection| connection.execute("DELETE FROM meta WHERE name = 'room'", []).map(drop))
+    }
 }

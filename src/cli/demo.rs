@@ -1,0 +1,230 @@
+//! `demo`: embedded broker, processor and producer in one process.
+
+mod examples;
+mod order;
+mod show;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow, bail};
+
+use super::{
+    args,
+    input::{Input, Inputs},
+    outcome::{Decided, Published},
+    poster::{Delivered, Poster},
+    settings,
+};
+use crate::{
+    activity::{Decision, Header},
+    config::{Config, Guarantee},
+    event_log::EventLog,
+    kafka::embedded::EmbeddedBroker,
+    processor::{Observer, ProcessorError, batch::Outcome, supervise},
+};
+use order::InOrder;
+use show::Show;
+
+/// Commands that are posted and not yet decided. With [`WINDOW_BYTES`] it keeps the embedded broker, which
+/// drops what does not fit into its memory, from dropping anything.
+const WINDOW: usize = 5_000;
+/// Of the 5 MiB that one partition of the embedded broker keeps.
+const WINDOW_BYTES: usize = 1024 * 1024;
+/// How long nothing may happen before the demonstration gives up.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Runs the demonstration, and says what became of every command.
+pub fn demo(args: &args::Demo, mut config: Config) -> anyhow::Result<()> {
+    let inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>>>;
+    let mut total_bytes = None;
+    if args.files.is_empty() {
+        inputs = Box::new(examples::all().into_iter().map(Ok));
+    } else {
+        let files = Inputs::open(&args.files)?;
+        total_bytes = files.total_bytes;
+        inputs = Box::new(files.map(|input| Ok(Posted { input: input?, headers: Vec::new() })));
+    }
+    let temporary;
+    let folder: &Path = match &args.data_dir {
+        Some(folder) => {
+            std::fs::create_dir_all(folder).with_context(|| format!("can't make '{}'", folder.display()))?;
+            folder
+        }
+        None => {
+            temporary = tempfile::tempdir().context("can't make a temporary folder")?;
+            temporary.path()
+        }
+    };
+    config.log.path = folder.join("activity.db");
+    if config.log.path.exists() {
+        bail!(
+            "'{}' holds the log of an earlier run, whose commands the embedded broker does not have: it starts \
+             empty. Name another folder, or read that log with 'activity-stream log list --log-file {}'",
+            folder.display(),
+            config.log.path.display()
+        );
+    }
+    let show = Show::new(args.json, total_bytes);
+    run(config, inputs, show)
+}
+
+/// A command with the headers that it is posted with.
+#[derive(Debug)]
+struct Posted {
+    input: Input,
+    headers: Vec<Header>,
+}
+
+fn run(
+    mut config: Config,
+    inputs: impl Iterator<Item = anyhow::Result<Posted>>,
+    show: Show,
+) -> anyhow::Result<()> {
+    // Whatever the configuration says of other brokers does not hold here.
+    config.kafka.properties.clear();
+    config.kafka.properties.insert("fetch.wait.max.ms".into(), "10".into());
+    config.processor.guarantee = Guarantee::AtLeastOnce;
+    let broker = EmbeddedBroker::start(&settings::kafka(&config).topics)?;
+    config.kafka.bootstrap_servers = broker.bootstrap_servers();
+
+    let log = Arc::new(Mutex::new(settings::open_log(&config)?));
+    let (sender, decided) = mpsc::channel();
+    let stop = Arc::new(AtomicBool::new(false));
+    let processor = spawn(&config, &log, sender, &stop)?;
+    let posted = Demonstration {
+        poster: Poster::new(&settings::kafka(&config))?,
+        decided,
+        order: InOrder::default(),
+        show,
+    }
+    .run(inputs);
+    stop.store(true, Ordering::SeqCst);
+    let processed = processor.join().map_err(|_| anyhow!("the processor's thread failed"))?;
+    // Its error says why nothing was decided any more.
+    processed?;
+    posted
+}
+
+fn spawn(
+    config: &Config,
+    log: &Arc<Mutex<EventLog>>,
+    sender: Sender<Decided>,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<thread::JoinHandle<Result<(), ProcessorError>>> {
+    let options = settings::processor(config, Default::default());
+    let decider = settings::decider(config);
+    let observer: Arc<dyn Observer> =
+        Arc::new(Watch { source: options.source.clone(), sender: Mutex::new(sender) });
+    let (log, stop) = (Arc::clone(log), Arc::clone(stop));
+    thread::Builder::new()
+        .name("processor".into())
+        .spawn(move || supervise::run(&options, &decider, &log, &observer, &stop))
+        .context("can't start a thread")
+}
+
+/// Tells the demonstration what is out.
+struct Watch {
+    source: String,
+    sender: Mutex<Sender<Decided>>,
+}
+
+impl Observer for Watch {
+    fn decided(&self, _: i32, outcomes: &[Outcome]) {
+        let sender = self.sender.lock().expect("never poisoned");
+        for Outcome { record, decision } in outcomes {
+            let notifications = match decision {
+                Decision::Accepted(event) => event
+                    .notifications(&self.source, &record.headers)
+                    .map(|notification| Published {
+                        id: notification.id.clone(),
+                        key: text(notification.record.key.as_deref()),
+                        value: text(notification.record.value.as_deref()),
+                    })
+                    .collect(),
+                _ => Vec::new(),
+            };
+            // Nobody listens any more once the demonstration has failed.
+            let _ = sender.send(Decided::new(record.coordinates, decision, notifications));
+        }
+    }
+}
+
+fn text(bytes: Option<&[u8]>) -> String {
+    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+}
+
+/// Posts commands no faster than they are decided, and shows them in the order of the input.
+struct Demonstration {
+    poster: Poster,
+    decided: Receiver<Decided>,
+    order: InOrder,
+    show: Show,
+}
+
+impl Demonstration {
+    fn run(mut self, inputs: impl Iterator<Item = anyhow::Result<Posted>>) -> anyhow::Result<()> {
+        for posted in inputs {
+            let Posted { input, headers } = posted?;
+            while !self.has_room(input.value.len()) {
+                self.advance()?;
+            }
+            let place = input.place.clone();
+            let index = self.order.posted(input.place, input.value.len());
+            self.poster
+                .post(index, &input.value, &headers)
+                .map_err(|reason| anyhow!("{place} can't be posted: {reason}"))?;
+            if index.is_multiple_of(64) {
+                self.collect(Duration::ZERO)?;
+            }
+        }
+        while !self.order.is_empty() {
+            self.advance()?;
+        }
+        self.show.summary()
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let (commands, under_way) = self.order.under_way();
+        commands == 0 || (commands < WINDOW && under_way + bytes <= WINDOW_BYTES)
+    }
+
+    /// Waits for something to be decided.
+    fn advance(&mut self) -> anyhow::Result<()> {
+        self.collect(Duration::from_millis(1))?;
+        if self.order.silence() > SILENCE {
+            bail!("nothing was decided for {} s", SILENCE.as_secs());
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, timeout: Duration) -> anyhow::Result<()> {
+        for delivery in self.poster.deliveries(timeout) {
+            match delivery.result {
+                Ok(Delivered::At(at)) => self.order.delivered(delivery.index, at),
+                Ok(Delivered::SomewhereIn { partition }) => {
+                    bail!("the embedded broker does not say where in partition {partition} a command lies")
+                }
+                Err(reason) => {
+                    let place = self.order.place(delivery.index);
+                    bail!("{place} was not taken by the embedded broker: {reason}")
+                }
+            }
+        }
+        for decided in self.decided.try_iter() {
+            self.order.decided(decided);
+        }
+        while let Some((place, bytes, decided)) = self.order.next() {
+            self.show.command(&place, bytes, &decided)?;
+        }
+        self.show.refresh()
+    }
+}

@@ -1,0 +1,184 @@
+//! Commands from files: a `.json` file is one, any other file and standard input one a line. Raw bytes:
+//! what is broken, empty or not UTF-8 is posted as it is, for the processor to decide.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+/// One command, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    pub place: Place,
+    pub value: Vec<u8>,
+}
+
+/// A file, or a line of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub file: String,
+    /// Counted from 1; `None` where the whole file is the command.
+    pub line: Option<u64>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}", self.file),
+            None => f.write_str(&self.file),
+        }
+    }
+}
+
+/// The commands of several files, one after another, read as they are asked for.
+pub struct Inputs {
+    waiting: std::vec::IntoIter<Opened>,
+    lines: Option<Lines>,
+    /// Bytes of all files, where all are regular files.
+    pub total_bytes: Option<u64>,
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inputs").field("total_bytes", &self.total_bytes).finish_non_exhaustive()
+    }
+}
+
+struct Opened {
+    name: String,
+    whole: bool,
+    reader: Box<dyn BufRead + Send>,
+}
+
+struct Lines {
+    name: String,
+    number: u64,
+    reader: Box<dyn BufRead + Send>,
+}
+
+impl Inputs {
+    /// Opens every file, so that a name that is wrong is said before anything is posted.
+    pub fn open(files: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut total_bytes = Some(0);
+        let mut opened = Vec::with_capacity(files.len());
+        for path in files {
+            let (file, bytes) = open(path)?;
+            total_bytes = total_bytes.zip(bytes).map(|(total, bytes)| total + bytes);
+            opened.push(file);
+        }
+        Ok(Self { waiting: opened.into_iter(), lines: None, total_bytes })
+    }
+}
+
+fn open(path: &Path) -> anyhow::Result<(Opened, Option<u64>)> {
+    let name = path.display().to_string();
+    if path.as_os_str() == "-" {
+        let reader = Box::new(BufReader::new(io::stdin()));
+        return Ok((Opened { name: "standard input".into(), whole: false, reader }, None));
+    }
+    let file = File::open(path).with_context(|| format!("can't open '{name}'"))?;
+    let metadata = file.metadata().with_context(|| format!("can't read '{name}'"))?;
+    if metadata.is_dir() {
+        bail!("'{name}' is a folder; name the files in it");
+    }
+    let whole = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let reader = Box::new(BufReader::with_capacity(128 * 1024, file));
+    Ok((Opened { name, whole, reader }, metadata.is_file().then_some(metadata.len())))
+}
+
+impl Iterator for Inputs {
+    type Item = anyhow::Result<Input>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(lines) = &mut self.lines {
+                match lines.next().transpose() {
+                    Some(line) => return Some(line),
+                    None => self.lines = None,
+                }
+            }
+            let Opened { name, whole, mut reader } = self.waiting.next()?;
+            if !whole {
+                self.lines = Some(Lines { name, number: 0, reader });
+                continue;
+            }
+            let mut value = Vec::new();
+            return Some(match reader.read_to_end(&mut value) {
+                Ok(_) => Ok(Input { place: Place { file: name, line: None }, value }),
+                Err(error) => Err(error).with_context(|| format!("can't read '{name}'")),
+            });
+        }
+    }
+}
+
+impl Lines {
+    fn next(&mut self) -> anyhow::Result<Option<Input>> {
+        let mut value = Vec::new();
+        let read = self.reader.read_until(b'\n', &mut value);
+        self.number += 1;
+        let place = Place { file: self.name.clone(), line: Some(self.number) };
+        if read.with_context(|| format!("can't read {place}"))? == 0 {
+            return Ok(None);
+        }
+        if value.last() == Some(&b'\n') {
+            value.pop();
+        }
+        Ok(Some(Input { place, value }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn read(files: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let paths: Vec<_> = files
+            .iter()
+            .map(|(name, bytes)| {
+                let path = folder.path().join(name);
+                fs::write(&path, bytes).unwrap();
+                path
+            })
+            .collect();
+        let prefix = format!("{}/", folder.path().display());
+        Inputs::open(&paths)
+            .unwrap()
+            .map(|input| {
+                let Input { place, value } = input.unwrap();
+                (place.to_string().replace(&prefix, ""), value)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_json_file_is_one_command_and_other_files_are_one_a_line() {
+        let found = read(&[("a.json", b"{\n}\n"), ("b.ndjson", b"{}\n{}\r\n{}")]);
+        let wanted =
+            [("a.json", "{\n}\n"), ("b.ndjson:1", "{}"), ("b.ndjson:2", "{}\r"), ("b.ndjson:3", "{}")];
+        let wanted: Vec<_> =
+            wanted.iter().map(|(place, value)| ((*place).to_owned(), value.as_bytes().to_vec())).collect();
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn empty_and_broken_lines_are_commands_too_and_an_empty_file_holds_none() {
+        assert_eq!(read(&[("e.txt", b"")]), []);
+        let lines: Vec<_> = read(&[("l.txt", b"\n\xff\n\n")]).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(lines, [b"".to_vec(), vec![0xff], b"".to_vec()]);
+        assert_eq!(read(&[("e.json", b"")]), [("e.json".to_owned(), Vec::new())]);
+    }
+
+    #[test]
+    fn a_wrong_name_is_said_before_anything_is_read() {
+        let error = Inputs::open(&["no-such-file".into()]).unwrap_err();
+        assert_eq!(format!("{error}"), "can't open 'no-such-file'");
+        assert!(Inputs::open(&[std::env::temp_dir()]).unwrap_err().to_string().contains("is a folder"));
+    }
+}

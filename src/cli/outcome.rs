@@ -1,0 +1,140 @@
+//! What became of a command, for people and as JSON.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::input::Place;
+use crate::activity::{Coordinates, Decision, Event, Problem};
+
+const ACCEPTED: Style = AnsiColor::Green.on_default().bold();
+const DUPLICATE: Style = AnsiColor::Yellow.on_default().bold();
+const REJECTED: Style = AnsiColor::Red.on_default().bold();
+const FAINT: Style = Style::new().dimmed();
+/// Characters of an activity's text that one line shows.
+const CONTENT: usize = 60;
+
+/// One command's end.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    pub coordinates: Coordinates,
+    pub decision: Decision,
+    /// What was published for it.
+    pub notifications: Vec<Published>,
+}
+
+/// A notification that is out.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub id: String,
+    pub key: String,
+    pub value: String,
+}
+
+impl Decided {
+    /// For an accepted command with the notifications that it gives.
+    #[must_use]
+    pub fn new(coordinates: Coordinates, decision: &Decision, notifications: Vec<Published>) -> Self {
+        Self { coordinates, decision: decision.clone(), notifications }
+    }
+
+    /// A line a command, and one more for each notification or problem.
+    pub fn print(&self, place: &Place, out: &mut dyn Write) -> io::Result<()> {
+        match &self.decision {
+            Decision::Accepted(event) => {
+                let object = format!("{}/{}", event.object_type(), event.object_id());
+                writeln!(
+                    out,
+                    "{ACCEPTED}event{ACCEPTED:#}      {place}: {} {object}{} {FAINT}{}{FAINT:#}",
+                    event.verb(),
+                    content(event),
+                    event.id(),
+                )?;
+                for notification in &self.notifications {
+                    writeln!(
+                        out,
+                        "           notified {} {FAINT}{}{FAINT:#}",
+                        notification.key, notification.id
+                    )?;
+                }
+            }
+            Decision::Duplicate { of } => {
+                writeln!(out, "{DUPLICATE}duplicate{DUPLICATE:#}  {place}: of {of}")?;
+            }
+            Decision::Rejected(problems) => {
+                writeln!(out, "{REJECTED}rejection{REJECTED:#}  {place}:")?;
+                for problem in &problems.0 {
+                    print_problem(problem, out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One JSON object with `outcome`, and one for each notification.
+    pub fn print_json(&self, place: &Place, out: &mut dyn Write) -> io::Result<()> {
+        let Coordinates { partition, offset, timestamp } = self.coordinates;
+        let (file, line) = (place.file.as_str(), place.line);
+        let common = |outcome| Line { outcome, file, line, partition, offset, timestamp, ..Line::default() };
+        let line = match &self.decision {
+            Decision::Accepted(event) => Line {
+                id: Some(event.id().to_string()),
+                notifications: Some(self.notifications.iter().map(|n| n.id.as_str()).collect()),
+                activity: serde_json::from_str(event.json()).ok(),
+                ..common("event")
+            },
+            Decision::Duplicate { of } => Line { of: Some(of.to_string()), ..common("duplicate") },
+            Decision::Rejected(problems) => Line { problems: Some(&problems.0), ..common("rejection") },
+        };
+        write_json(&line, out)?;
+        for Published { key, value, .. } in &self.notifications {
+            let value: &RawValue = serde_json::from_str(value)?;
+            write_json(&serde_json::json!({"notification": {"key": key, "value": value}}), out)?;
+        }
+        Ok(())
+    }
+}
+
+/// A command's line of `--json`.
+#[derive(Debug, Default, Serialize)]
+struct Line<'a> {
+    outcome: &'static str,
+    file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    partition: i32,
+    offset: i64,
+    timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<&'a [Problem]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notifications: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activity: Option<&'a RawValue>,
+}
+
+/// One JSON value on a line of its own.
+pub fn write_json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
+}
+
+/// Where, what and why, indented under its command.
+pub fn print_problem(problem: &Problem, out: &mut dyn Write) -> io::Result<()> {
+    let Problem { pointer, code, message } = problem;
+    let space = if pointer.is_empty() { "" } else { " " };
+    writeln!(out, "           {pointer}{space}{code}: {message}")
+}
+
+fn content(event: &Event) -> String {
+    let Some(content) = event.content() else { return String::new() };
+    let shown: String = content.chars().take(CONTENT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let more = if content.chars().nth(CONTENT).is_some() { "…" } else { "" };
+    format!(" \"{shown}{more}\"")
+}

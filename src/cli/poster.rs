@@ -1,0 +1,133 @@
+//! Posts commands: a producer that remembers which record was which command.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use anyhow::anyhow;
+use rdkafka::{
+    ClientContext, Message,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::DeliveryResult,
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+};
+
+use crate::{
+    activity::{Coordinates, Header, object_key},
+    kafka::{Settings, client, native},
+};
+
+/// The broker's answer to one posted command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Which command it was, as counted by whoever posted it.
+    pub index: usize,
+    pub result: Result<Delivered, String>,
+}
+
+/// Where the record lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    At(Coordinates),
+    /// The broker had it already from an earlier attempt, and does not say where.
+    SomewhereIn {
+        partition: i32,
+    },
+}
+
+#[derive(Debug, Default, Clone)]
+struct Reports(Arc<Mutex<VecDeque<Delivery>>>);
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client::client_error(&error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        let result = match result {
+            Err((error, _)) => Err(error.to_string()),
+            Ok(message) => Ok(match (message.offset(), message.timestamp().to_millis()) {
+                (offset, Some(timestamp)) if offset >= 0 => {
+                    Delivered::At(Coordinates { partition: message.partition(), offset, timestamp })
+                }
+                _ => Delivered::SomewhereIn { partition: message.partition() },
+            }),
+        };
+        self.0.lock().expect("never poisoned").push_back(Delivery { index, result });
+    }
+}
+
+/// A producer of commands.
+pub struct Poster {
+    producer: BaseProducer<Reports>,
+    reports: Reports,
+    topic: String,
+}
+
+impl std::fmt::Debug for Poster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poster").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl Poster {
+    pub fn new(kafka: &Settings) -> anyhow::Result<Self> {
+        let reports = Reports::default();
+        let producer = client::producer(kafka)
+            .create_with_context(reports.clone())
+            .map_err(|error| anyhow!("the Kafka producer can't be made: {error}"))?;
+        Ok(Self { producer, reports, topic: kafka.topics.commands.clone() })
+    }
+
+    /// Posts a command, keyed by its object where it names one. Waits while the client's queue is full.
+    pub fn post(&self, index: usize, value: &[u8], headers: &[Header]) -> Result<(), String> {
+        let key = object_key(value);
+        loop {
+            let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, index);
+            record.payload = Some(value);
+            record.key = key.as_deref().map(str::as_bytes);
+            if !headers.is_empty() {
+                record = record.headers(native::to_native(headers));
+            }
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                    self.producer.poll(Duration::from_millis(5));
+                }
+                Err((error, _)) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// What has been answered since the last call, waiting at most `timeout` for the first.
+    pub fn deliveries(&self, timeout: Duration) -> Vec<Delivery> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            self.producer.poll(Duration::ZERO);
+            let mut reports = self.reports.0.lock().expect("never poisoned");
+            if !reports.is_empty() || Instant::now() >= deadline {
+                return reports.drain(..).collect();
+            }
+            drop(reports);
+            // A poll with a time-out uses all of it, whatever arrives.
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+
+    /// Commands that were posted and not yet answered.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
+    }
+}

@@ -1,0 +1,249 @@
+//! `run`: the processor against the configured brokers, until it is told to stop.
+
+use std::{
+    io::Write,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use super::{args, settings};
+use crate::{
+    activity::Decision,
+    admin::{self, Health},
+    config::{Config, Guarantee},
+    kafka::{
+        embedded::EmbeddedBroker,
+        topics::{self, TopicsError},
+    },
+    metrics::{self, Metrics},
+    processor::{AbortReason, Observer, ProcessorError, batch::Outcome, start::Accept, supervise},
+};
+
+/// A stop takes 5 s at most: what is not finished by then is finished by the next start.
+const STOP: Duration = Duration::from_millis(4_500);
+/// Between two attempts to reach the brokers at the start.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Runs the processor.
+pub fn run(args: &args::Run, mut config: Config) -> anyhow::Result<ExitCode> {
+    let broker = args.embedded.then(|| embed(&mut config)).transpose()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("can't start the asynchronous runtime")?;
+    let code = runtime.block_on(serve(config, accept(&args.accept)));
+    runtime.shutdown_background();
+    drop(broker);
+    code
+}
+
+/// Starts the embedded broker and points the configuration at it.
+fn embed(config: &mut Config) -> anyhow::Result<EmbeddedBroker> {
+    if config.processor.guarantee == Guarantee::ExactlyOnce {
+        tracing::warn!("the embedded broker has no working transactions: running at-least-once");
+        config.processor.guarantee = Guarantee::AtLeastOnce;
+    }
+    let broker = EmbeddedBroker::start(&settings::kafka(config).topics)?;
+    config.kafka.bootstrap_servers = broker.bootstrap_servers();
+    config.kafka.properties.entry("fetch.wait.max.ms".into()).or_insert_with(|| "10".into());
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "embedded broker at {}", config.kafka.bootstrap_servers)?;
+    out.flush()?;
+    Ok(broker)
+}
+
+fn accept(flags: &[args::Accept]) -> Accept {
+    Accept {
+        lost_commands: flags.contains(&args::Accept::LostCommands),
+        republish: flags.contains(&args::Accept::Republish),
+        skip_unpublished: flags.contains(&args::Accept::SkipUnpublished),
+    }
+}
+
+async fn serve(config: Config, accept: Accept) -> anyhow::Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    let health = Arc::new(Health::new());
+    let metrics = Arc::new(Metrics::new());
+    let (end_admin, admin_ended) = oneshot::channel::<()>();
+    if let Some(address) = config.admin.listen {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("can't listen at {address} (admin.listen)"))?;
+        tracing::info!(address = %listener.local_addr()?, "health and metrics");
+        let ended = async { drop(admin_ended.await) };
+        tokio::spawn(admin::serve(listener, Arc::clone(&health), Arc::clone(&metrics), ended));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut ended = spawn(config, accept, Arc::new(Watch { health, metrics }), Arc::clone(&stop))?;
+    tokio::select! {
+        ended = &mut ended => return finish(ended?),
+        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is in flight"),
+        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is in flight"),
+    }
+    stop.store(true, Ordering::SeqCst);
+    drop(end_admin);
+    tokio::select! {
+        ended = &mut ended => finish(ended?),
+        () = tokio::time::sleep(STOP) => {
+            tracing::warn!("the brokers or the disk did not answer in time; the next start goes on at the cursors");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ = interrupt.recv() => Ok(at_once()),
+        _ = terminate.recv() => Ok(at_once()),
+    }
+}
+
+fn at_once() -> ExitCode {
+    tracing::warn!("second signal: stopping at once; the next start goes on at the cursors");
+    ExitCode::from(130)
+}
+
+fn finish(ended: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    ended.map(|()| {
+        tracing::info!("stopped");
+        ExitCode::SUCCESS
+    })
+}
+
+/// The processor blocks, so it has a thread of its own; a stop does not wait for it without an end.
+fn spawn(
+    config: Config,
+    accept: Accept,
+    watch: Arc<Watch>,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    let (sender, ended) = oneshot::channel();
+    thread::Builder::new()
+        .name("processor".into())
+        .spawn(move || {
+            let _ = sender.send(process(&config, accept, &watch, &stop));
+        })
+        .context("can't start a thread")?;
+    Ok(ended)
+}
+
+fn process(config: &Config, accept: Accept, watch: &Arc<Watch>, stop: &AtomicBool) -> anyhow::Result<()> {
+    let log = Arc::new(Mutex::new(settings::open_log(config)?));
+    if !await_topics(config, watch, stop)? {
+        return Ok(());
+    }
+    let options = settings::processor(config, accept);
+    let observer: Arc<dyn Observer> = Arc::<Watch>::clone(watch);
+    Ok(supervise::run(&options, &settings::decider(config), &log, &observer, stop)?)
+}
+
+/// Checks the topics; waits for brokers that do not answer. `false` where it was told to stop.
+fn await_topics(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Result<bool> {
+    while !stop.load(Ordering::SeqCst) {
+        match topics::prepare(&settings::kafka(config), config.topics.create) {
+            Ok(report) => {
+                for warning in report.warnings {
+                    tracing::warn!("{warning}");
+                }
+                return Ok(true);
+            }
+            Err(error @ TopicsError::Unreachable { .. }) => {
+                watch.health.beat();
+                watch.health.set_unready(error.to_string());
+                tracing::warn!("{error}; trying again");
+                let until = Instant::now() + RETRY;
+                while Instant::now() < until && !stop.load(Ordering::SeqCst) {
+                    thread::sleep(Duration::from_millis(20));
+                }
+            }
+            Err(error) => return Err(anyhow!(error)),
+        }
+    }
+    Ok(false)
+}
+
+/// Health and metrics.
+#[derive(Debug)]
+struct Watch {
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+impl Observer for Watch {
+    fn decided(&self, partition: i32, outcomes: &[Outcome]) {
+        let count = |wanted: fn(&Decision) -> bool| {
+            outcomes.iter().filter(|outcome| wanted(&outcome.decision)).count() as u64
+        };
+        let metrics = &self.metrics;
+        metrics.decided(metrics::Outcome::Event, count(|d| matches!(d, Decision::Accepted(_))));
+        metrics.decided(metrics::Outcome::Duplicate, count(|d| matches!(d, Decision::Duplicate { .. })));
+        metrics.decided(metrics::Outcome::Rejection, count(|d| matches!(d, Decision::Rejected(_))));
+        let bytes: usize = outcomes.iter().map(|o| o.record.value.as_ref().map_or(0, Vec::len)).sum();
+        metrics.command_bytes.inc_by(bytes as u64);
+        if let Some(last) = outcomes.last() {
+            metrics.published(partition, last.record.coordinates.offset + 1, None);
+        }
+    }
+
+    fn position(&self, partition: i32, next_offset: i64, end: Option<i64>) {
+        self.metrics.published(partition, next_offset, end);
+    }
+
+    fn published(&self, notifications: u64, rejections: u64, took: Duration) {
+        self.metrics.notifications_published.inc_by(notifications);
+        self.metrics.rejections_published.inc_by(rejections);
+        self.metrics.publish_seconds.observe(took.as_secs_f64());
+    }
+
+    fn appended(&self, next_offsets: &[(i32, i64)], commands: usize, took: Duration) {
+        self.metrics.batches.inc();
+        self.metrics.batch_records.observe(commands as f64);
+        self.metrics.append_seconds.observe(took.as_secs_f64());
+        for &(partition, next_offset) in next_offsets {
+            self.metrics.logged(partition, next_offset);
+        }
+    }
+
+    fn aborted(&self, reason: AbortReason) {
+        self.metrics.aborted(reason.into());
+    }
+
+    fn interrupted(&self, error: &ProcessorError) {
+        self.health.beat();
+        self.health.set_unready(error.to_string());
+    }
+
+    fn polled(&self, partitions: usize, settled: bool) {
+        self.health.beat();
+        self.metrics.partitions_held.set(i64::try_from(partitions).unwrap_or(i64::MAX));
+        if settled {
+            self.health.set_ready();
+        } else {
+            self.health.set_unready("taking up partitions");
+        }
+    }
+
+    fn released(&self, partition: i32) {
+        self.metrics.forget(partition);
+    }
+}
+
+impl From<AbortReason> for metrics::AbortReason {
+    fn from(reason: AbortReason) -> Self {
+        match reason {
+            AbortReason::Fenced => Self::Fenced,
+            AbortReason::Regrouped => Self::Revoked,
+            AbortReason::Refused => Self::Refused,
+            AbortReason::Unknown => Self::TimedOut,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! From the configuration to what each part is told.
+
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+
+use crate::{
+    activity::Decider,
+    config::{self, Config},
+    event_log::{EventLog, LogOptions, Synchronous},
+    kafka::{Settings, Topics},
+    processor::{
+        intake::Caps,
+        start::Accept,
+        supervise::{Guarantee, ProcessorOptions},
+    },
+};
+
+/// Set by a signal or at the end of a demonstration.
+pub type Stop = AtomicBool;
+
+/// Brokers and topics.
+#[must_use]
+pub fn kafka(config: &Config) -> Settings {
+    let topics = &config.topics;
+    Settings {
+        bootstrap_servers: config.kafka.bootstrap_servers.clone(),
+        group: config.kafka.group.clone(),
+        properties: config.kafka.properties.clone(),
+        topics: Topics {
+            commands: topics.commands.clone(),
+            notifications: topics.notifications.clone(),
+            rejections: topics.rejections.clone(),
+            partitions: topics.partitions,
+            replication_factor: topics.replication_factor,
+        },
+    }
+}
+
+/// The stages.
+#[must_use]
+pub fn processor(config: &Config, accept: Accept) -> ProcessorOptions {
+    let processor = &config.processor;
+    ProcessorOptions {
+        kafka: kafka(config),
+        guarantee: match processor.guarantee {
+            config::Guarantee::ExactlyOnce => Guarantee::ExactlyOnce,
+            config::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
+        },
+        transactional_id_prefix: processor.transactional_id_prefix.clone(),
+        source: processor.source.clone(),
+        caps: Caps { records: processor.batch_records, bytes: processor.batch_bytes },
+        output_bytes: processor.batch_output_bytes,
+        accept,
+    }
+}
+
+/// What decides.
+#[must_use]
+pub fn decider(config: &Config) -> Decider {
+    Decider::new(config.topics.commands.clone(), config.limits.clone())
+}
+
+/// Opens the event log as its one writer.
+pub fn open_log(config: &Config) -> anyhow::Result<EventLog> {
+    let options = LogOptions {
+        path: config.log.path.clone(),
+        topic: config.topics.commands.clone(),
+        synchronous: match config.log.synchronous {
+            config::Synchronous::Full => Synchronous::Full,
+            config::Synchronous::Normal => Synchronous::Normal,
+        },
+        cache_bytes: config.log.cache,
+        window_ms: i64::try_from(config.idempotency.window.as_millis()).unwrap_or(i64::MAX),
+        max_pages: None,
+    };
+    EventLog::open(&options).with_context(|| format!("the event log '{}'", options.path.display()))
+}

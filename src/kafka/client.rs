@@ -1,0 +1,150 @@
+//! From the configuration to librdkafka's properties.
+
+use rdkafka::{
+    ClientContext,
+    config::{ClientConfig, RDKafkaLogLevel},
+    error::KafkaError,
+};
+
+use super::Settings;
+
+/// Bytes of librdkafka's fetch queue; its own default is 64 MiB a consumer.
+const FETCH_QUEUE_KIB: u32 = 16 * 1024;
+/// Bytes of librdkafka's produce queue; its own default is 1 GiB.
+const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
+/// Above every limit of the contract. The broker's own limit decides, and its refusal names the topic.
+pub const MESSAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Until a frozen instance's transaction is aborted, it holds back every `read_committed` reader.
+pub const TRANSACTION_TIMEOUT_MS: u32 = 10_000;
+
+/// Properties of any client: where the brokers are, then what the operator set.
+fn common(settings: &Settings, role: &str) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", &settings.bootstrap_servers)
+        .set("client.id", format!("activity-stream-{role}"))
+        .set("socket.keepalive.enable", "true")
+        .set("reconnect.backoff.max.ms", "1000");
+    client
+}
+
+fn with_operators(settings: &Settings, mut client: ClientConfig) -> ClientConfig {
+    for (property, value) in &settings.properties {
+        client.set(property, value);
+    }
+    client
+}
+
+/// The group member that reads commands.
+#[must_use]
+pub fn consumer(settings: &Settings) -> ClientConfig {
+    let mut client = common(settings, "consumer");
+    client
+        // A crashed instance's partitions go to others after this, as its transaction does.
+        .set("session.timeout.ms", "10000")
+        .set("heartbeat.interval.ms", "1000")
+        .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
+        .set("fetch.max.bytes", (8 * 1024 * 1024).to_string())
+        .set("fetch.wait.max.ms", "100")
+        .set("fetch.error.backoff.ms", "100");
+    let mut client = with_operators(settings, client);
+    // Kept last: these keep the promise and can't be overridden.
+    client
+        .set("group.id", &settings.group)
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        // Who keeps a partition keeps working, and taking one over means reading its history.
+        .set("partition.assignment.strategy", "cooperative-sticky");
+    client
+}
+
+/// A reader outside any group, for single records and for `tail`.
+#[must_use]
+pub fn reader(settings: &Settings) -> ClientConfig {
+    let mut client = common(settings, "reader");
+    client
+        .set("fetch.wait.max.ms", "10")
+        .set("queued.max.messages.kbytes", "4096")
+        // Required by librdkafka before it lets a client assign partitions; never joined, never committed to.
+        .set("group.id", format!("{}-reader", settings.group));
+    let mut client = with_operators(settings, client);
+    client
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "error");
+    client
+}
+
+/// A producer that keeps order and writes nothing twice by itself.
+#[must_use]
+pub fn producer(settings: &Settings) -> ClientConfig {
+    let mut client = common(settings, "producer");
+    client
+        .set("linger.ms", "0")
+        .set("queue.buffering.max.kbytes", PRODUCE_QUEUE_KIB.to_string())
+        .set("queue.buffering.max.messages", "100000")
+        .set("message.max.bytes", MESSAGE_MAX_BYTES.to_string())
+        // As the Java client does, so that both put a key into the same partition.
+        .set("partitioner", "murmur2_random");
+    let mut client = with_operators(settings, client);
+    client.set("enable.idempotence", "true").set("acks", "all");
+    client
+}
+
+/// Metadata, topics and their settings.
+#[must_use]
+pub fn admin(settings: &Settings) -> ClientConfig {
+    with_operators(settings, common(settings, "admin"))
+}
+
+/// Sends librdkafka's log lines where this program's own go.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Logging;
+
+impl ClientContext for Logging {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client_error(&error, reason);
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Logging {}
+
+/// For a client whose log lines would only confuse: the embedded broker's own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::trace!(target: "librdkafka", facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+    }
+}
+
+impl rdkafka::producer::ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): ()) {}
+}
+
+/// One line of librdkafka's log. What the operator must know arrives as an error and is said then, so
+/// these stay in the background.
+pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{message}"),
+        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+/// A client-wide error: a broker that can't be reached, a login that is refused. librdkafka goes on trying.
+pub fn client_error(error: &KafkaError, reason: &str) {
+    tracing::warn!(target: "librdkafka", %error, "{reason}");
+}

@@ -1,0 +1,388 @@
+//! The group member that reads the commands topic.
+//!
+//! Rebalance events are only noted in librdkafka's callback and acted on by the thread that polls: an
+//! assignment waits for offsets that may take seconds to be known, a revocation for a pipeline to drain,
+//! and a callback that waits would hold up stopping. librdkafka waits in its join state until the
+//! partitions are assigned or unassigned, whenever that is called.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, Message, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
+    types::RDKafkaRespErr,
+};
+
+use super::{Bounds, Polled, Settings, Source, SourceError, client, native};
+use crate::activity::{Coordinates, Record};
+
+/// How long one question to the brokers may hold up the polling thread.
+const ASK: Duration = Duration::from_secs(2);
+/// How long closing may wait for the broker; leaving the group is a courtesy that the session time-out replaces.
+const CLOSE: Duration = Duration::from_millis(1500);
+
+/// A member of the consumer group.
+pub struct GroupConsumer {
+    /// `None` only while it is dropped.
+    consumer: Option<Arc<BaseConsumer<Rebalances>>>,
+    settings: Settings,
+    topic: String,
+    noted: VecDeque<Polled>,
+    /// What librdkafka fetches, which can be less than what the group assigned.
+    started: BTreeSet<i32>,
+}
+
+impl fmt::Debug for GroupConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupConsumer").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// The group's view of one member, with the generation for people to read.
+#[derive(Clone)]
+pub struct Membership {
+    pub metadata: Arc<ConsumerGroupMetadata>,
+    pub generation: i32,
+    pub member_id: String,
+}
+
+impl PartialEq for Membership {
+    fn eq(&self, other: &Self) -> bool {
+        (self.generation, &self.member_id) == (other.generation, &other.member_id)
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in generation {}", self.member_id, self.generation)
+    }
+}
+
+/// Notes rebalances; see the module's text.
+#[derive(Debug, Default)]
+pub struct Rebalances {
+    noted: Mutex<VecDeque<Polled>>,
+    closing: AtomicBool,
+}
+
+impl ClientContext for Rebalances {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client::client_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Rebalances {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        if self.closing.load(Ordering::SeqCst) {
+            // While closing, librdkafka takes any call for "unassign all".
+            if let Err(error) = consumer.unassign() {
+                tracing::debug!(%error, "unassign while closing");
+            }
+            return;
+        }
+        let numbers = partitions.elements().iter().map(|element| element.partition()).collect();
+        let polled = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            // Frees librdkafka's join state; the partitions are started when their offsets are known.
+            if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
+                tracing::warn!(%error, "could not acknowledge an assignment");
+            }
+            Polled::Assigned(numbers)
+        } else if consumer.assignment_lost() {
+            Polled::Lost(numbers)
+        } else {
+            Polled::Revoked(numbers)
+        };
+        self.noted.lock().expect("never poisoned").push_back(polled);
+    }
+}
+
+impl GroupConsumer {
+    /// Joins the group.
+    pub fn join(settings: &Settings) -> Result<Self, SourceError> {
+        let consumer: BaseConsumer<Rebalances> = client::consumer(settings)
+            .create_with_context(Rebalances::default())
+            .map_err(|error| SourceError::Fatal(format!("the Kafka consumer can't be made: {error}")))?;
+        consumer.subscribe(&[&settings.topics.commands]).map_err(|error| {
+            SourceError::Fatal(format!("can't subscribe to '{}': {error}", settings.topics.commands))
+        })?;
+        Ok(Self {
+            consumer: Some(Arc::new(consumer)),
+            settings: settings.clone(),
+            topic: settings.topics.commands.clone(),
+            noted: VecDeque::new(),
+            started: BTreeSet::new(),
+        })
+    }
+
+    fn consumer(&self) -> &Arc<BaseConsumer<Rebalances>> {
+        self.consumer.as_ref().expect("there until it is dropped")
+    }
+
+    /// For offset commits of the at-least-once publisher, which go through the member itself.
+    #[must_use]
+    pub fn committer(&self) -> Committer {
+        Committer { consumer: Arc::clone(self.consumer()), topic: self.topic.clone() }
+    }
+
+    fn list(&self, partitions: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in partitions {
+            list.add_partition_offset(&self.topic, partition, offset)
+                .expect("offsets are numbers or well-known names");
+        }
+        list
+    }
+
+    fn unassign(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        // librdkafka refuses a list in which one partition was never started; an empty list is welcome.
+        let started: Vec<_> = partitions.iter().filter(|partition| self.started.remove(partition)).collect();
+        let list = self.list(started.into_iter().map(|&partition| (partition, Offset::Invalid)));
+        self.consumer().incremental_unassign(&list).map_err(|error| retriable("unassign", &error))
+    }
+}
+
+impl Source for GroupConsumer {
+    type Membership = Membership;
+
+    fn poll(&mut self, timeout: Duration) -> Result<Polled, SourceError> {
+        if let Some(noted) = self.noted.pop_front() {
+            return Ok(noted);
+        }
+        let consumer = Arc::clone(self.consumer());
+        let polled = consumer.poll(timeout);
+        // Before the record: it may be of a partition that is lost.
+        self.noted.append(&mut consumer.context().noted.lock().expect("never poisoned"));
+        let record = match polled {
+            None => None,
+            Some(Ok(message)) => Some(Polled::Record(record_of(&message))),
+            Some(Err(error)) => classify(&self.topic, &error)?,
+        };
+        self.noted.extend(record);
+        Ok(self.noted.pop_front().unwrap_or(Polled::Nothing))
+    }
+
+    fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        let list = self.list(starts.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
+        self.consumer().incremental_assign(&list).map_err(|error| retriable("assign", &error))?;
+        self.started.extend(starts.iter().map(|&(partition, _)| partition));
+        Ok(())
+    }
+
+    fn halt(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.unassign(partitions)
+    }
+
+    fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.unassign(partitions)
+    }
+
+    fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError> {
+        let list = self.consumer().position().map_err(|error| retriable("position", &error))?;
+        Ok(offsets(&list).into_iter().filter_map(|(partition, offset)| Some((partition, offset?))).collect())
+    }
+
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError> {
+        let list = self.list(partitions.iter().map(|&partition| (partition, Offset::Invalid)));
+        let list = self
+            .consumer()
+            .committed_offsets(list, ASK)
+            .map_err(|error| retriable("the group's committed offsets", &error))?;
+        if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {
+            return Err(retriable("the group's committed offsets", &failed));
+        }
+        Ok(offsets(&list))
+    }
+
+    fn commit_first(&mut self, next_offsets: &[(i32, i64)]) -> Result<(), SourceError> {
+        self.committer().commit(next_offsets).map_err(|error| retriable("the group's first offsets", &error))
+    }
+
+    fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError> {
+        let (start, end) = self
+            .consumer()
+            .fetch_watermarks(&self.topic, partition, ASK)
+            .map_err(|error| retriable("the topic's first and last offsets", &error))?;
+        Ok(Bounds { start, end })
+    }
+
+    fn known_end(&self, partition: i32) -> Option<i64> {
+        native::known_end(self.consumer().client(), &self.topic, partition)
+    }
+
+    fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let reader: BaseConsumer<client::Logging> = client::reader(&self.settings)
+            .set("enable.partition.eof", "true")
+            .create_with_context(client::Logging)
+            .map_err(|error| SourceError::Fatal(format!("the Kafka reader can't be made: {error}")))?;
+        let list = self.list(wanted.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
+        reader.assign(&list).map_err(|error| retriable("a single record", &error))?;
+        read_firsts(&reader, wanted)
+    }
+
+    fn membership(&mut self) -> Option<Membership> {
+        let consumer = self.consumer();
+        let (generation, member_id) = native::generation(consumer.client())?;
+        let metadata = Arc::new(consumer.group_metadata()?);
+        // Two calls: only metadata whose generation was the same before and after may be used.
+        let unchanged = native::generation(consumer.client())? == (generation, member_id.clone());
+        unchanged.then_some(Membership { metadata, generation, member_id })
+    }
+}
+
+impl Drop for GroupConsumer {
+    /// Leaves the group, but waits for nobody longer than [`CLOSE`].
+    fn drop(&mut self) {
+        let Some(consumer) = self.consumer.take() else { return };
+        consumer.context().closing.store(true, Ordering::SeqCst);
+        if consumer.close_queue().is_ok() {
+            // Of a revocation that was noted but not yet acted on.
+            let _ = consumer.unassign();
+            let deadline = Instant::now() + CLOSE;
+            while !consumer.closed() && Instant::now() < deadline {
+                consumer.poll(Duration::from_millis(20));
+            }
+        }
+        if !consumer.closed() {
+            tracing::warn!("the broker does not answer; the group will notice by the session time-out");
+            // The binding's own drop would wait for the broker without an end.
+            std::mem::forget(consumer);
+        }
+    }
+}
+
+/// Commits offsets as the group member, from another thread than the one that polls.
+#[derive(Clone)]
+pub struct Committer {
+    consumer: Arc<BaseConsumer<Rebalances>>,
+    topic: String,
+}
+
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Committer").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl Committer {
+    /// Commits and waits for the broker's answer.
+    pub fn commit(&self, next_offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
+        let list = offset_list(&self.topic, next_offsets);
+        self.consumer.commit(&list, rdkafka::consumer::CommitMode::Sync)
+    }
+}
+
+/// A list of next offsets, as commits take it.
+#[must_use]
+pub fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for &(partition, offset) in next_offsets {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a number");
+    }
+    list
+}
+
+/// The record that a message is.
+#[must_use]
+pub fn record_of(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        coordinates: Coordinates {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis().unwrap_or(-1),
+        },
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: native::headers_of(message),
+    }
+}
+
+fn offsets(list: &TopicPartitionList) -> Vec<(i32, Option<i64>)> {
+    let number = |offset| match offset {
+        Offset::Offset(number) => Some(number),
+        _ => None,
+    };
+    list.elements().iter().map(|element| (element.partition(), number(element.offset()))).collect()
+}
+
+/// The first message of each assigned partition, where it has the wanted offset.
+fn read_firsts(
+    reader: &BaseConsumer<client::Logging>,
+    wanted: &[(i32, i64)],
+) -> Result<Vec<Option<Record>>, SourceError> {
+    let mut found: Vec<Option<Option<Record>>> = vec![None; wanted.len()];
+    let deadline = Instant::now() + ASK;
+    while found.iter().any(Option::is_none) {
+        if Instant::now() >= deadline {
+            return Err(SourceError::Retriable("a single record did not arrive in time".into()));
+        }
+        let (partition, first) = match reader.poll(Duration::from_millis(50)) {
+            None => continue,
+            Some(Ok(message)) => (message.partition(), Some(record_of(&message))),
+            Some(Err(KafkaError::PartitionEOF(partition))) => (partition, None),
+            Some(Err(error)) => return Err(retriable("a single record", &error)),
+        };
+        for (slot, &(p, offset)) in found.iter_mut().zip(wanted) {
+            if p == partition && slot.is_none() {
+                *slot = Some(first.clone().filter(|record| record.coordinates.offset == offset));
+            }
+        }
+    }
+    Ok(found.into_iter().map(Option::flatten).collect())
+}
+
+/// What an error from polling means; most of them librdkafka mends by itself.
+fn classify(topic: &str, error: &KafkaError) -> Result<Option<Polled>, SourceError> {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+            Err(SourceError::Retriable(format!(
+                "'{topic}' no longer holds an offset that is to be read next: {error}"
+            )))
+        }
+        Some(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition,
+        ) => Err(SourceError::Retriable(format!("the topic '{topic}' is not there: {error}"))),
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => Err(
+            SourceError::Retriable(format!("the broker refuses to let this user read '{topic}': {error}")),
+        ),
+        _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
+            Err(SourceError::Fatal(format!("the consumer failed for good: {error}")))
+        }
+        Some(RDKafkaErrorCode::PollExceeded) => {
+            tracing::warn!(%error, "left the group");
+            Ok(None)
+        }
+        _ => {
+            tracing::debug!(%error, "while polling");
+            Ok(None)
+        }
+    }
+}
+
+fn retriable(what: &str, error: &KafkaError) -> SourceError {
+    SourceError::Retriable(format!("{what}: {error}"))
+}

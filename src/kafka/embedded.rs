@@ -1,0 +1,83 @@
+//! A broker inside this process: librdkafka's mock cluster, reachable by any Kafka client on this machine.
+//!
+//! For trying things out and for tests. It keeps everything in memory, at most 5 MiB or 100,000 message
+//! sets a partition, and its transactions have no effect: use the at-least-once guarantee on it.
+
+use std::fmt;
+
+use rdkafka::{
+    bindings as sys,
+    config::FromClientConfigAndContext,
+    mocking::MockCluster,
+    producer::{BaseProducer, Producer},
+};
+use thiserror::Error;
+
+use super::Topics;
+use super::client;
+
+/// Bytes that one partition of it keeps. Whoever lags more loses its place.
+pub const PARTITION_BYTES: usize = 5 * 1024 * 1024;
+
+/// A running embedded broker; it ends when it is dropped.
+pub struct EmbeddedBroker {
+    // Owns the cluster: the property that makes it also ends it with the client.
+    client: BaseProducer<client::Quiet>,
+}
+
+impl fmt::Debug for EmbeddedBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedBroker").field("address", &self.bootstrap_servers()).finish()
+    }
+}
+
+/// The embedded broker did not start.
+#[derive(Debug, Error)]
+#[error("the embedded broker did not start: {0}")]
+pub struct EmbeddedError(String);
+
+impl EmbeddedBroker {
+    /// Starts it on a free port of the loopback interface, with the configured topics.
+    pub fn start(topics: &Topics) -> Result<Self, EmbeddedError> {
+        let failed = |error: &dyn fmt::Display| EmbeddedError(error.to_string());
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("test.mock.num.brokers", "1").set("client.id", "activity-stream-embedded-broker");
+        let client =
+            BaseProducer::from_config_and_context(&config, client::Quiet).map_err(|error| failed(&error))?;
+        let broker = Self { client };
+        broker.join_at_once();
+        for topic in [&topics.commands, &topics.notifications, &topics.rejections] {
+            broker
+                .cluster()
+                .create_topic(topic, topics.partitions, 1)
+                .map_err(|error| failed(&format!("topic '{topic}': {error}")))?;
+        }
+        Ok(broker)
+    }
+
+    /// The cluster, for injecting errors in tests.
+    ///
+    /// # Panics
+    ///
+    /// Never: the client was made with a mock cluster.
+    #[must_use]
+    pub fn cluster(&self) -> MockCluster<'_, client::Quiet> {
+        self.client.client().mock_cluster().expect("the client was made with one")
+    }
+
+    /// Where clients on this machine find it.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> String {
+        self.cluster().bootstrap_servers()
+    }
+
+    /// A first member need not wait 3 s for others.
+    #[allow(unsafe_code)]
+    fn join_at_once(&self) {
+        // SAFETY: the client is alive, and the cluster is its own.
+        unsafe {
+            let cluster = sys::rd_kafka_handle_mock_cluster(self.client.client().native_ptr());
+            sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
+        }
+    }
+}

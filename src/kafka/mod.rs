@@ -1,0 +1,145 @@
+//! The Kafka side: what the processor needs of a consumer and of a producer, and how librdkafka gives it.
+//!
+//! [`Source`] and [`Sink`] are the processor's view. The processor is driven through them by a real
+//! broker ([`consumer`], [`transactional`], [`at_least_once`]) and, in tests, by a simulated one.
+
+pub mod at_least_once;
+pub mod client;
+pub mod consumer;
+pub mod embedded;
+pub mod native;
+pub mod topics;
+pub mod transactional;
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use thiserror::Error;
+
+use crate::activity::{OutputRecord, Record};
+
+/// Where the brokers are and what the names on them are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `host:port`, separated by commas.
+    pub bootstrap_servers: String,
+    /// The consumer group whose members share the partitions.
+    pub group: String,
+    /// Any other librdkafka property, as the operator set it.
+    pub properties: BTreeMap<String, String>,
+    pub topics: Topics,
+}
+
+/// The three topics, and how they are made where that is allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    pub commands: String,
+    pub notifications: String,
+    pub rejections: String,
+    pub partitions: i32,
+    /// −1: the broker's default.
+    pub replication_factor: i32,
+}
+
+/// What a poll brought.
+#[derive(Debug)]
+pub enum Polled {
+    Record(Record),
+    /// The group gave these partitions to this instance; nothing is fetched before [`Source::start`].
+    Assigned(Vec<i32>),
+    /// The group takes these partitions away. They are still owned until [`Source::release`].
+    Revoked(Vec<i32>),
+    /// These partitions may belong to somebody else already; nothing of theirs may be published.
+    Lost(Vec<i32>),
+    /// Nothing arrived within the time-out.
+    Nothing,
+}
+
+/// Where a partition begins and ends for a `read_committed` reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first offset that is still retained.
+    pub start: i64,
+    /// One past the last readable offset (the last stable offset).
+    pub end: i64,
+}
+
+/// A member of the consumer group that reads the commands topic. Used by one thread.
+pub trait Source {
+    /// Which member of which generation of the group this is, as the broker checks it (KIP-447).
+    type Membership: Clone + PartialEq + fmt::Debug + Send;
+
+    fn poll(&mut self, timeout: Duration) -> Result<Polled, SourceError>;
+    /// Starts fetching each partition at its offset.
+    fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError>;
+    /// Stops fetching these partitions, which stay owned.
+    fn halt(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
+    /// Gives revoked or lost partitions back to the group.
+    fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
+    /// For each started partition the offset that is read next, past control records.
+    fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError>;
+    /// The group's committed offsets, waiting for open transactions to end.
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError>;
+    /// Commits offsets outside any transaction, where the group had none: from then on their absence says
+    /// that they were lost.
+    fn commit_first(&mut self, next_offsets: &[(i32, i64)]) -> Result<(), SourceError>;
+    fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError>;
+    /// The end of a partition as the last fetch told it, without asking anybody.
+    fn known_end(&self, partition: i32) -> Option<i64>;
+    /// The record at each of these offsets; `None` where there is none at just that offset.
+    fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError>;
+    /// `None` while this is not a member: with a generation below 0 or an empty member id the broker would check nothing.
+    fn membership(&mut self) -> Option<Self::Membership>;
+}
+
+/// What goes wrong while reading.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// May pass: the same call can be made again.
+    #[error("{0}")]
+    Retriable(String),
+    /// Does not pass by itself.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Which topic an output record belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutputTopic {
+    Notifications,
+    Rejections,
+}
+
+/// Publishes outputs and moves the group's offsets. Used by one thread.
+pub trait Sink {
+    type Membership;
+
+    /// Makes the sink usable: after it, nothing that was under way before can still become visible or undone.
+    fn reset(&mut self) -> Result<(), PublishError>;
+    fn begin(&mut self) -> Result<(), PublishError>;
+    fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError>;
+    /// Makes all that was sent since `begin` visible and moves the offsets: all of it or, on an error
+    /// other than [`PublishError::Unknown`], none.
+    fn commit(&mut self, offsets: &[(i32, i64)], membership: &Self::Membership) -> Result<(), PublishError>;
+    /// Gives up what was sent since `begin`.
+    fn abort(&mut self) -> Result<(), PublishError>;
+}
+
+/// Why a batch was not published.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// Nothing is out. The group moved on to another generation; this instance may still own the partitions.
+    #[error("the consumer group moved on: {0}")]
+    StaleMembership(String),
+    /// Nothing is out, and the same batch can be tried again.
+    #[error("{0}")]
+    Aborted(String),
+    /// It is not known whether the batch is out; [`Sink::reset`] settles it.
+    #[error("{0}")]
+    Unknown(String),
+    /// Another producer uses the same transactional id.
+    #[error("fenced by a newer producer with the same transactional id: {0}")]
+    Fenced(String),
+    /// Trying again can't help.
+    #[error("{0}")]
+    Fatal(String),
+}

@@ -1,0 +1,302 @@
+//! The three topics: whether they are there, made where missing, and fit for the promise.
+
+use std::{
+    fmt,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use futures::executor::block_on;
+use rdkafka::{
+    ClientContext,
+    admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication},
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::DeliveryResult,
+    producer::{BaseProducer, Producer, ProducerContext},
+};
+use thiserror::Error;
+
+use super::Settings;
+use super::client;
+use crate::activity::ActivityId;
+
+/// For one question to the brokers.
+const ASK: Duration = Duration::from_secs(5);
+/// For a topic that was made to be known to all.
+const CREATED: Duration = Duration::from_secs(15);
+/// A rejection is its command with up to 64 KiB of problems and the headers that say where it came from.
+const REJECTION_OVERHEAD: i64 = 128 * 1024;
+/// Kafka's own default of `max.message.bytes`.
+const DEFAULT_MAX_MESSAGE_BYTES: i64 = 1_048_588;
+
+/// What keeps the topics from being used.
+#[derive(Debug, Error)]
+pub enum TopicsError {
+    #[error("no broker answers at '{servers}': {reason}. Check kafka.bootstrap_servers and the network")]
+    Unreachable { servers: String, reason: String },
+    #[error("the broker at '{servers}' refuses the login: {reason}. Check the sasl.* and ssl.* properties")]
+    LoginRefused { servers: String, reason: String },
+    #[error("the topic '{topic}' does not exist. Create it, or let this program: '--set topics.create=true'")]
+    Missing { topic: String },
+    #[error("the topic '{topic}' could not be created: {reason}")]
+    NotCreated { topic: String, reason: String },
+    #[error("the broker does not let this user see the topic '{topic}': {reason}")]
+    Forbidden { topic: String, reason: String },
+    #[error(
+        "the commands topic '{topic}' is compacted (cleanup.policy={policy}): Kafka would delete commands that \
+         nobody has decided. Set cleanup.policy=delete"
+    )]
+    Compacted { topic: String, policy: String },
+    #[error(
+        "the rejections topic '{rejections}' takes records up to {found} bytes (max.message.bytes), but must \
+         take {wanted}: 128 KiB more than the commands topic '{commands}' takes ({commands_limit}). Raise it, \
+         or lower that of the commands topic"
+    )]
+    RejectionsTooSmall { commands: String, rejections: String, commands_limit: i64, found: i64, wanted: i64 },
+    #[error(
+        "the commands topic '{topic}' has {found} partitions, but an activity id holds {} at most. Use a topic \
+         with fewer",
+        ActivityId::MAX_PARTITION + 1
+    )]
+    TooManyPartitions { topic: String, found: usize },
+    #[error("the Kafka client can't be made: {0}")]
+    Client(String),
+}
+
+impl TopicsError {
+    /// Whether it may pass while nobody changes anything here.
+    #[must_use]
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Missing { .. })
+    }
+}
+
+/// One topic as the brokers describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicState {
+    pub name: String,
+    pub partitions: usize,
+    pub created: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub brokers: usize,
+    pub topics: Vec<TopicState>,
+    /// Sentences for the operator; nothing that keeps the program from working.
+    pub warnings: Vec<String>,
+}
+
+/// Keeps the last client-wide error, which says why nobody answers.
+#[derive(Debug, Default)]
+struct LastError(Mutex<Option<(Option<RDKafkaErrorCode>, String)>>);
+
+impl ClientContext for LastError {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        let mut last = self.0.lock().expect("never poisoned");
+        // "All brokers down" says less than the reason that came before it.
+        if code != Some(RDKafkaErrorCode::AllBrokersDown) || last.is_none() {
+            *last = Some((code, reason.to_owned()));
+        }
+    }
+}
+
+impl ProducerContext for LastError {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// Questions to the brokers about topics.
+struct Brokers<'a> {
+    settings: &'a Settings,
+    client: BaseProducer<LastError>,
+}
+
+impl fmt::Debug for Brokers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Brokers").finish_non_exhaustive()
+    }
+}
+
+/// Checks the topics, and creates missing ones where `create` allows.
+pub fn prepare(settings: &Settings, create: bool) -> Result<Report, TopicsError> {
+    let client = client::admin(settings)
+        .create_with_context(LastError::default())
+        .map_err(|error| TopicsError::Client(error.to_string()))?;
+    let brokers = Brokers { settings, client };
+    let mut report = Report { brokers: brokers.count()?, ..Report::default() };
+    let topics = &settings.topics;
+    for name in [&topics.commands, &topics.notifications, &topics.rejections] {
+        let (partitions, created) = match brokers.partitions(name)? {
+            Some(partitions) => (partitions, false),
+            None if create => {
+                brokers.create(name)?;
+                (brokers.await_topic(name)?, true)
+            }
+            None => return Err(TopicsError::Missing { topic: name.clone() }),
+        };
+        report.topics.push(TopicState { name: name.clone(), partitions, created });
+    }
+    let found = report.topics[0].partitions;
+    if found > usize::try_from(ActivityId::MAX_PARTITION).unwrap_or(0) + 1 {
+        return Err(TopicsError::TooManyPartitions { topic: topics.commands.clone(), found });
+    }
+    brokers.check_settings(&mut report)?;
+    Ok(report)
+}
+
+impl Brokers<'_> {
+    fn unanswered(&self, error: &KafkaError) -> TopicsError {
+        // The reason waits in the client's queue.
+        self.client.poll(Duration::from_millis(50));
+        let last = self.client.context().0.lock().expect("never poisoned").take();
+        let servers = self.settings.bootstrap_servers.clone();
+        match last {
+            Some((Some(RDKafkaErrorCode::Authentication), reason)) => {
+                TopicsError::LoginRefused { servers, reason }
+            }
+            Some((_, reason)) => TopicsError::Unreachable { servers, reason },
+            None => TopicsError::Unreachable { servers, reason: error.to_string() },
+        }
+    }
+
+    fn count(&self) -> Result<usize, TopicsError> {
+        let metadata = self
+            .client
+            .client()
+            .fetch_metadata(Some(&self.settings.topics.commands), ASK)
+            .map_err(|error| self.unanswered(&error))?;
+        Ok(metadata.brokers().len())
+    }
+
+    /// How many partitions a topic has; `None` where it does not exist.
+    fn partitions(&self, topic: &str) -> Result<Option<usize>, TopicsError> {
+        let metadata =
+            self.client.client().fetch_metadata(Some(topic), ASK).map_err(|error| self.unanswered(&error))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => Ok(Some(found.partitions().len()).filter(|&partitions| partitions > 0)),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(Some(found.partitions().len())),
+            Some(code) => Err(TopicsError::Forbidden { topic: topic.to_owned(), reason: code.to_string() }),
+        }
+    }
+
+    fn admin(&self) -> Result<AdminClient<client::Logging>, TopicsError> {
+        AdminClient::from_config_and_context(&client::admin(self.settings), client::Logging)
+            .map_err(|error| TopicsError::Client(error.to_string()))
+    }
+
+    fn create(&self, topic: &str) -> Result<(), TopicsError> {
+        let topics = &self.settings.topics;
+        let mut new =
+            NewTopic::new(topic, topics.partitions, TopicReplication::Fixed(topics.replication_factor));
+        // Retries of a producer then keep their place in time, and nobody's clock can outrun the window.
+        if topic == topics.commands {
+            new = new.set("message.timestamp.type", "LogAppendTime");
+        }
+        let rejection_limit = self.rejection_limit()?.to_string();
+        if topic == topics.rejections {
+            new = new.set("max.message.bytes", &rejection_limit);
+        }
+        let refused = |reason: String| TopicsError::NotCreated { topic: topic.to_owned(), reason };
+        let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
+        let results = block_on(self.admin()?.create_topics([&new], &options))
+            .map_err(|error| refused(error.to_string()))?;
+        match results.into_iter().next() {
+            Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+                Err(refused(code.to_string()))
+            }
+            _ => {
+                tracing::info!(topic, partitions = topics.partitions, "topic created");
+                Ok(())
+            }
+        }
+    }
+
+    fn await_topic(&self, topic: &str) -> Result<usize, TopicsError> {
+        let deadline = Instant::now() + CREATED;
+        loop {
+            if let Some(partitions) = self.partitions(topic)? {
+                return Ok(partitions);
+            }
+            if Instant::now() >= deadline {
+                let reason = "the brokers do not know it yet".to_owned();
+                return Err(TopicsError::NotCreated { topic: topic.to_owned(), reason });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What the rejections topic must take: the commands topic's limit and what a rejection adds.
+    fn rejection_limit(&self) -> Result<i64, TopicsError> {
+        let commands = self.settings(&self.settings.topics.commands)?;
+        let limit = commands.and_then(|settings| number(&settings, "max.message.bytes"));
+        Ok(limit.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES) + REJECTION_OVERHEAD)
+    }
+
+    /// A topic's settings; `None` where the broker does not tell them.
+    fn settings(&self, topic: &str) -> Result<Option<ConfigResource>, TopicsError> {
+        let options = AdminOptions::new().request_timeout(Some(ASK));
+        let described =
+            block_on(self.admin()?.describe_configs([&ResourceSpecifier::Topic(topic)], &options));
+        Ok(described.ok().and_then(|resources| resources.into_iter().next()).and_then(Result::ok))
+    }
+
+    fn check_settings(&self, report: &mut Report) -> Result<(), TopicsError> {
+        let topics = &self.settings.topics;
+        let (Some(commands), Some(rejections)) =
+            (self.settings(&topics.commands)?, self.settings(&topics.rejections)?)
+        else {
+            report.warnings.push(
+                "the broker does not tell the topics' settings, so cleanup.policy, message.timestamp.type and \
+                 max.message.bytes are not checked"
+                    .into(),
+            );
+            return Ok(());
+        };
+        let policy = text(&commands, "cleanup.policy").unwrap_or_default();
+        if policy.split(',').any(|policy| policy.trim() == "compact") {
+            return Err(TopicsError::Compacted { topic: topics.commands.clone(), policy });
+        }
+        if text(&commands, "message.timestamp.type").is_some_and(|kind| kind != "LogAppendTime") {
+            report.warnings.push(format!(
+                "the commands topic '{}' keeps the producers' timestamps (message.timestamp.type=CreateTime): ids \
+                 and the idempotency window follow their clocks. Better: LogAppendTime",
+                topics.commands
+            ));
+        }
+        let limits = (number(&commands, "max.message.bytes"), number(&rejections, "max.message.bytes"));
+        if let (Some(commands_limit), Some(found)) = limits {
+            let wanted = commands_limit + REJECTION_OVERHEAD;
+            if found < wanted {
+                return Err(TopicsError::RejectionsTooSmall {
+                    commands: topics.commands.clone(),
+                    rejections: topics.rejections.clone(),
+                    commands_limit,
+                    found,
+                    wanted,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text(settings: &ConfigResource, name: &str) -> Option<String> {
+    settings.get(name)?.value.clone()
+}
+
+fn number(settings: &ConfigResource, name: &str) -> Option<i64> {
+    text(settings, name)?.parse().ok()
+}

@@ -1,0 +1,268 @@
+//! Exactly-once: outputs and offsets in one Kafka transaction, checked against the group (KIP-98, KIP-447).
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::DeliveryResult,
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+};
+
+use super::{
+    OutputTopic, PublishError, Settings, Sink, client,
+    consumer::{Membership, offset_list},
+    native,
+};
+use crate::activity::OutputRecord;
+
+/// For one request of the transaction protocol; librdkafka retries within it.
+const REQUEST: Duration = Duration::from_secs(15);
+
+/// Counts what is delivered, and keeps the first failure.
+#[derive(Debug, Default, Clone)]
+pub struct Deliveries {
+    pending: Arc<AtomicUsize>,
+    failure: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
+}
+
+impl Deliveries {
+    fn take_failure(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.failure.lock().expect("never poisoned").take()
+    }
+
+    /// Serves the producer until every record was delivered or failed.
+    pub fn drain(&self, producer: &BaseProducer<Self>, timeout: Duration) -> Result<(), PublishError> {
+        let deadline = Instant::now() + timeout;
+        while self.pending.load(Ordering::Acquire) > 0 {
+            if Instant::now() >= deadline {
+                return Err(PublishError::Unknown("the broker did not confirm the records in time".into()));
+            }
+            serve(producer);
+        }
+        match self.take_failure() {
+            None => Ok(()),
+            Some((code, text)) => Err(delivery_error(code, text)),
+        }
+    }
+
+    /// Hands a record to librdkafka, waiting while its queue is full.
+    pub fn send(
+        &self,
+        producer: &BaseProducer<Self>,
+        topic: &str,
+        record: &OutputRecord,
+    ) -> Result<(), PublishError> {
+        let deadline = Instant::now() + REQUEST;
+        loop {
+            let mut message = BaseRecord::<[u8], [u8]>::to(topic);
+            message.key = record.key.as_deref();
+            message.payload = record.value.as_deref();
+            if !record.headers.is_empty() {
+                message = message.headers(native::to_native(&record.headers));
+            }
+            self.pending.fetch_add(1, Ordering::AcqRel);
+            let Err((error, _)) = producer.send(message) else { return Ok(()) };
+            self.pending.fetch_sub(1, Ordering::AcqRel);
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => serve(producer),
+                Some(code) => return Err(delivery_error(code, format!("a record for '{topic}': {error}"))),
+                None => return Err(PublishError::Fatal(format!("a record for '{topic}': {error}"))),
+            }
+        }
+    }
+}
+
+/// Takes delivery reports, and lets librdkafka's threads work. A poll with a time-out uses all of it
+/// whatever arrives, and `flush` waits in steps of 100 ms.
+fn serve(producer: &BaseProducer<Deliveries>) {
+    producer.poll(Duration::ZERO);
+    std::thread::sleep(Duration::from_micros(100));
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client::client_error(&error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            let topic = rdkafka::Message::topic(message);
+            let mut failure = self.failure.lock().expect("never poisoned");
+            failure.get_or_insert_with(|| (code, format!("a record for '{topic}': {error}")));
+        }
+        self.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What a record's failure means for its batch.
+fn delivery_error(code: RDKafkaErrorCode, text: String) -> PublishError {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize => PublishError::Fatal(format!(
+            "{text}. Raise that topic's max.message.bytes (and the broker's message.max.bytes), then start again"
+        )),
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            PublishError::Fatal(format!("{text}. Allow this user to write there, then start again"))
+        }
+        Code::ProducerFenced | Code::InvalidProducerEpoch | Code::Fenced => PublishError::Fenced(text),
+        _ => PublishError::Unknown(text),
+    }
+}
+
+/// The transactional publisher.
+pub struct Transactional {
+    settings: Settings,
+    transactional_id: String,
+    producer: Option<BaseProducer<Deliveries>>,
+    deliveries: Deliveries,
+}
+
+impl fmt::Debug for Transactional {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transactional").field("id", &self.transactional_id).finish_non_exhaustive()
+    }
+}
+
+impl Transactional {
+    /// `transactional_id` is this instance's alone: whoever uses it next fences this one.
+    #[must_use]
+    pub fn new(settings: &Settings, transactional_id: String) -> Self {
+        Self {
+            settings: settings.clone(),
+            transactional_id,
+            producer: None,
+            deliveries: Deliveries::default(),
+        }
+    }
+
+    fn producer(&self) -> Result<&BaseProducer<Deliveries>, PublishError> {
+        self.producer.as_ref().ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
+    }
+
+    fn topic(&self, topic: OutputTopic) -> &str {
+        match topic {
+            OutputTopic::Notifications => &self.settings.topics.notifications,
+            OutputTopic::Rejections => &self.settings.topics.rejections,
+        }
+    }
+
+    /// Aborts after `error`, and says what the batch's end is.
+    fn aborted(&mut self, error: PublishError) -> PublishError {
+        if matches!(error, PublishError::Unknown(_) | PublishError::Fenced(_)) {
+            return error;
+        }
+        match self.abort() {
+            Ok(()) => error,
+            Err(abort) => {
+                if matches!(error, PublishError::Fatal(_)) {
+                    error
+                } else {
+                    abort
+                }
+            }
+        }
+    }
+}
+
+impl Sink for Transactional {
+    type Membership = Membership;
+
+    fn reset(&mut self) -> Result<(), PublishError> {
+        self.producer = None;
+        self.deliveries = Deliveries::default();
+        let producer: BaseProducer<Deliveries> = client::producer(&self.settings)
+            .set("transactional.id", &self.transactional_id)
+            .set("transaction.timeout.ms", client::TRANSACTION_TIMEOUT_MS.to_string())
+            // librdkafka wants it no longer than the transaction's.
+            .set("delivery.timeout.ms", client::TRANSACTION_TIMEOUT_MS.to_string())
+            .create_with_context(self.deliveries.clone())
+            .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
+        producer.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))?;
+        self.producer = Some(producer);
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), PublishError> {
+        self.producer()?.begin_transaction().map_err(|error| classify("begin_transaction", &error))
+    }
+
+    fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
+        self.deliveries.send(self.producer()?, self.topic(topic), record)
+    }
+
+    fn commit(&mut self, offsets: &[(i32, i64)], membership: &Membership) -> Result<(), PublishError> {
+        let offsets = offset_list(&self.settings.topics.commands, offsets);
+        let committed = (|| {
+            let producer = self.producer()?;
+            // Commits take 0.3 to 4 ms once nothing is in flight, and 100 ms otherwise.
+            self.deliveries.drain(producer, REQUEST)?;
+            producer
+                .send_offsets_to_transaction(&offsets, &membership.metadata, REQUEST)
+                .map_err(|error| classify("send_offsets_to_transaction", &error))?;
+            producer.commit_transaction(REQUEST).map_err(|error| classify("commit_transaction", &error))
+        })();
+        committed.map_err(|error| self.aborted(error))
+    }
+
+    fn abort(&mut self) -> Result<(), PublishError> {
+        let deadline = Instant::now() + REQUEST;
+        let producer = self.producer()?;
+        loop {
+            // An abort waits for delivery reports that only a poll serves.
+            producer.poll(Duration::ZERO);
+            match producer.abort_transaction(Duration::from_millis(200)) {
+                Ok(()) => break,
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
+                // A transaction that holds nothing has nothing to abort.
+                Err(KafkaError::Transaction(error)) if error.code() == RDKafkaErrorCode::State => break,
+                Err(error) => return Err(classify("abort_transaction", &error)),
+            }
+        }
+        while self.deliveries.pending.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            serve(producer);
+        }
+        self.deliveries.take_failure();
+        Ok(())
+    }
+}
+
+/// What an error of the transaction protocol says of the batch's end.
+fn classify(request: &str, error: &KafkaError) -> PublishError {
+    use RDKafkaErrorCode as Code;
+    let text = format!("{request}: {error}");
+    let KafkaError::Transaction(transaction) = error else { return PublishError::Unknown(text) };
+    match transaction.code() {
+        Code::ProducerFenced | Code::InvalidProducerEpoch | Code::Fenced => PublishError::Fenced(text),
+        Code::IllegalGeneration
+        | Code::UnknownMemberId
+        | Code::FencedInstanceId
+        | Code::RebalanceInProgress => PublishError::StaleMembership(text),
+        Code::TransactionalIdAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::TopicAuthorizationFailed => PublishError::Fatal(format!(
+            "{text}. Allow this user what the message names (operating guide: access rights), then start again"
+        )),
+        _ if transaction.is_fatal() => PublishError::Unknown(text),
+        _ if transaction.txn_requires_abort() => PublishError::Aborted(text),
+        _ => PublishError::Unknown(text),
+    }
+}

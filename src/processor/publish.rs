@@ -1,0 +1,278 @@
+//! The publisher's stage: outputs and offsets, for what is still held when it is committed.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    AbortReason, Observer, ProcessorError,
+    batch::{Chunk, Outcome},
+    ownership::{Ownership, Snapshot},
+};
+use crate::{
+    activity::{Decision, rejection_record},
+    kafka::{OutputTopic, PublishError, Sink},
+};
+
+/// For the group to tell this member of its next generation, before the same one is tried again.
+const GENERATION: Duration = Duration::from_millis(500);
+/// Two fencings within this time are somebody else on a copy of this log; one is a time-out.
+const FENCED_TWICE: Duration = Duration::from_secs(300);
+/// Attempts at one transaction whose abort succeeded, before the producer is made anew.
+const ATTEMPTS: u32 = 5;
+/// Between attempts to get a producer.
+const RESET_BACKOFF: Duration = Duration::from_millis(500);
+
+/// What one transaction publishes: from one place in the batch up to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    chunk: usize,
+    outcome: usize,
+}
+
+/// What was published and what became of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sent {
+    bytes: usize,
+    notifications: u64,
+    rejections: u64,
+}
+
+/// What the publisher needs to know besides the batches.
+#[derive(Debug, Clone)]
+pub struct PublishOptions {
+    /// The commands topic's name, for rejections.
+    pub topic: String,
+    /// `ce_source` of the notifications.
+    pub source: String,
+    /// A transaction closes when its output has this many bytes.
+    pub output_bytes: usize,
+}
+
+/// Publishes batches in order.
+pub struct Publish<K: Sink> {
+    sink: K,
+    ownership: Arc<Ownership<K::Membership>>,
+    options: PublishOptions,
+    observer: Arc<dyn Observer>,
+    usable: bool,
+    fenced: Option<Instant>,
+}
+
+impl<K: Sink> std::fmt::Debug for Publish<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publish").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<K: Sink> Publish<K>
+where
+    K::Membership: Clone + PartialEq,
+{
+    pub fn new(
+        sink: K,
+        ownership: Arc<Ownership<K::Membership>>,
+        options: PublishOptions,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self { sink, ownership, options, observer, usable: false, fenced: None }
+    }
+
+    /// Publishes a batch, or drops of it what is no longer held. What is dropped is published by whoever
+    /// takes up the partition next, from the cursors.
+    pub fn publish(&mut self, batch: &[Chunk<Vec<Outcome>>]) -> Result<(), ProcessorError> {
+        let mut from = Place { chunk: 0, outcome: 0 };
+        let mut attempts = 0;
+        while from.chunk < batch.len() && !self.ownership.is_abandoned() {
+            let snapshot = self.ownership.snapshot();
+            match self.transact(batch, from, &snapshot) {
+                Ok(next) => {
+                    from = next;
+                    attempts = 0;
+                }
+                Err(PublishError::StaleMembership(reason)) => {
+                    tracing::debug!(reason, "waiting for the group");
+                    self.observer.aborted(AbortReason::Regrouped);
+                    self.ownership.await_membership(snapshot.membership_version, GENERATION);
+                }
+                Err(PublishError::Aborted(reason)) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    tracing::warn!(reason, attempts, "transaction aborted; trying again");
+                    self.observer.aborted(AbortReason::Refused);
+                    std::thread::sleep(Duration::from_millis(50) * attempts);
+                }
+                Err(PublishError::Fatal(reason)) => return Err(ProcessorError::Publish(reason)),
+                Err(error) => {
+                    self.recover(error)?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the producer usable before the first batch.
+    pub fn open(&mut self) -> Result<(), ProcessorError> {
+        while !self.usable && !self.ownership.is_abandoned() {
+            match self.sink.reset() {
+                Ok(()) => self.usable = true,
+                Err(PublishError::Fatal(reason)) => return Err(ProcessorError::Publish(reason)),
+                Err(error) => {
+                    tracing::warn!(%error, "no producer yet; trying again");
+                    self.wait();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) {
+        let until = Instant::now() + RESET_BACKOFF;
+        while Instant::now() < until && !self.ownership.is_abandoned() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The batch's end is unknown. A new producer fences the old one and settles what it left open; then
+    /// everything in flight is void, and the partitions are taken up again at the cursors.
+    fn recover(&mut self, error: PublishError) -> Result<(), ProcessorError> {
+        tracing::warn!(%error, "making a new producer");
+        self.observer.aborted(match error {
+            PublishError::Fenced(_) => AbortReason::Fenced,
+            _ => AbortReason::Unknown,
+        });
+        if let PublishError::Fenced(reason) = error {
+            let now = Instant::now();
+            if self.fenced.replace(now).is_some_and(|before| now - before < FENCED_TWICE) {
+                return Err(ProcessorError::FencedTwice(reason));
+            }
+        }
+        self.usable = false;
+        self.open()?;
+        self.ownership.restart();
+        Ok(())
+    }
+
+    /// One transaction: from `from` up to the returned place.
+    fn transact(
+        &mut self,
+        batch: &[Chunk<Vec<Outcome>>],
+        from: Place,
+        snapshot: &Snapshot<K::Membership>,
+    ) -> Result<Place, PublishError> {
+        let mut offsets: BTreeMap<i32, i64> = BTreeMap::new();
+        let mut sent = Sent::default();
+        let mut begun = false;
+        let started = Instant::now();
+        let mut at = from;
+        'batch: while let Some(chunk) = batch.get(at.chunk) {
+            let held = snapshot.held.get(&chunk.partition).filter(|held| held.epoch == chunk.epoch);
+            if let Some(held) = held {
+                while let Some(outcome) = chunk.content.get(at.outcome) {
+                    let offset = outcome.record.coordinates.offset;
+                    if offset >= held.published {
+                        if !begun {
+                            self.sink.begin()?;
+                            begun = true;
+                        }
+                        self.send(outcome, &mut sent)?;
+                        offsets.insert(chunk.partition, offset + 1);
+                    }
+                    at.outcome += 1;
+                    if sent.bytes >= self.options.output_bytes {
+                        break 'batch;
+                    }
+                }
+                // Past control records behind the last record.
+                if chunk.next_offset > held.published {
+                    offsets.insert(chunk.partition, chunk.next_offset);
+                }
+            }
+            at = Place { chunk: at.chunk + 1, outcome: 0 };
+        }
+        if !offsets.is_empty() {
+            if !begun {
+                self.sink.begin()?;
+            }
+            self.commit(&offsets, snapshot)?;
+        }
+        if begun {
+            self.observer.published(sent.notifications, sent.rejections, started.elapsed());
+        }
+        self.note(batch, from, at, &offsets, snapshot);
+        Ok(at)
+    }
+
+    fn commit(
+        &mut self,
+        offsets: &BTreeMap<i32, i64>,
+        snapshot: &Snapshot<K::Membership>,
+    ) -> Result<(), PublishError> {
+        // Asked once more, as late as can be: what was lost meanwhile would only be refused.
+        let now = self.ownership.snapshot();
+        let same = |partition: &i32| {
+            let epoch =
+                |snapshot: &Snapshot<K::Membership>| snapshot.held.get(partition).map(|held| held.epoch);
+            epoch(&now) == epoch(snapshot)
+        };
+        let Some(membership) = snapshot.membership.as_ref().filter(|_| offsets.keys().all(same)) else {
+            self.sink.abort()?;
+            return Err(PublishError::StaleMembership("this instance is not a member now".into()));
+        };
+        let offsets: Vec<_> = offsets.iter().map(|(&partition, &offset)| (partition, offset)).collect();
+        self.sink.commit(&offsets, membership)
+    }
+
+    fn send(&mut self, outcome: &Outcome, sent: &mut Sent) -> Result<(), PublishError> {
+        match &outcome.decision {
+            Decision::Accepted(event) => {
+                for notification in event.notifications(&self.options.source, &outcome.record.headers) {
+                    sent.bytes += notification.record.bytes();
+                    sent.notifications += 1;
+                    self.sink.send(OutputTopic::Notifications, &notification.record)?;
+                }
+            }
+            Decision::Duplicate { .. } => {}
+            Decision::Rejected(problems) => {
+                let record = rejection_record(&outcome.record, &self.options.topic, problems);
+                sent.bytes += record.bytes();
+                sent.rejections += 1;
+                self.sink.send(OutputTopic::Rejections, &record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is out is out: moves the shared cursors, and tells whoever watches.
+    fn note(
+        &self,
+        batch: &[Chunk<Vec<Outcome>>],
+        from: Place,
+        to: Place,
+        offsets: &BTreeMap<i32, i64>,
+        snapshot: &Snapshot<K::Membership>,
+    ) {
+        for chunk in &batch[from.chunk..batch.len().min(to.chunk + 1)] {
+            if let Some(&next_offset) = offsets.get(&chunk.partition) {
+                self.ownership.set_published(
+                    chunk.partition,
+                    chunk.epoch,
+                    next_offset.min(chunk.next_offset),
+                );
+            }
+        }
+        for (index, chunk) in batch.iter().enumerate().take(to.chunk + 1).skip(from.chunk) {
+            let held = snapshot.held.get(&chunk.partition).is_some_and(|held| held.epoch == chunk.epoch);
+            let first = if index == from.chunk { from.outcome } else { 0 };
+            let last = if index == to.chunk { to.outcome } else { chunk.content.len() };
+            if held {
+                self.observer.decided(chunk.partition, &chunk.content[first..last]);
+            }
+            if index < to.chunk {
+                self.ownership.set_done(chunk.partition, chunk.epoch, chunk.next_offset);
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! One session: the stages on their threads, from joining the group to leaving it.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::{
+    Observer, ProcessorError,
+    append::Append,
+    batch::{Chunk, Fetched, Outcome, Read},
+    intake::{Caps, Intake},
+    ownership::Ownership,
+    publish::{Publish, PublishOptions},
+    start::Accept,
+};
+use crate::{
+    activity::Decider,
+    event_log::EventLog,
+    kafka::{Sink, Source},
+};
+
+/// How long polling waits when nothing is there. Stopping is noticed within it.
+const IDLE: Duration = Duration::from_millis(50);
+/// While the stage ahead is busy and there is room to gather more.
+const BUSY: Duration = Duration::from_millis(1);
+/// How long a stop waits for what is in flight, out of the 5 s that it may take.
+const STOP: Duration = Duration::from_secs(3);
+
+/// What a session needs besides its source and its sink.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    pub accept: Accept,
+    pub caps: Caps,
+    pub publish: PublishOptions,
+}
+
+/// The first error of any stage, and the wish to stop.
+#[derive(Debug, Default)]
+struct Ending {
+    error: Mutex<Option<ProcessorError>>,
+    failed: AtomicBool,
+}
+
+impl Ending {
+    /// Runs a stage; an error or a panic of it ends the session.
+    fn guard(&self, stage: impl FnOnce() -> Result<(), ProcessorError>) {
+        let ended = catch_unwind(AssertUnwindSafe(stage)).unwrap_or_else(|panic| {
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(ProcessorError::Panicked(text.unwrap_or_else(|| "no message".into())))
+        });
+        if let Err(error) = ended {
+            self.error.lock().expect("no holder panics").get_or_insert(error);
+            self.failed.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Runs until `stop` is set (`Ok`) or a stage fails. The source leaves the group in either case.
+pub fn run<S, K>(
+    source: S,
+    sink: K,
+    log: &Arc<Mutex<EventLog>>,
+    decider: &Decider,
+    options: &SessionOptions,
+    observer: &Arc<dyn Observer>,
+    stop: &AtomicBool,
+) -> Result<(), ProcessorError>
+where
+    S: Source,
+    K: Sink<Membership = S::Membership> + Send,
+{
+    let ownership = Arc::new(Ownership::default());
+    let ending = Ending::default();
+    let (to_decide, fetched) = bounded::<Vec<Chunk<Fetched>>>(1);
+    let (to_append, read) = bounded::<Vec<Chunk<Read>>>(1);
+    let (to_publish, settled) = bounded::<Vec<Chunk<Vec<Outcome>>>>(1);
+    let mut append = Append::new(Arc::clone(log), Arc::clone(&ownership));
+    let mut publish =
+        Publish::new(sink, Arc::clone(&ownership), options.publish.clone(), Arc::clone(observer));
+    let mut clean = Vec::new();
+    thread::scope(|scope| {
+        let ending = &ending;
+        let stage = |name: &str| thread::Builder::new().name(name.to_owned());
+        let spawned = [
+            stage("decide")
+                .spawn_scoped(scope, move || ending.guard(|| decide(decider, &fetched, &to_append))),
+            stage("append").spawn_scoped(scope, move || {
+                ending.guard(|| append_all(&mut append, &read, &to_publish, observer.as_ref()));
+            }),
+            stage("publish").spawn_scoped(scope, move || {
+                ending.guard(|| {
+                    publish.open()?;
+                    settled.iter().try_for_each(|batch| publish.publish(&batch))
+                });
+            }),
+        ];
+        if let Some(error) = spawned.into_iter().find_map(Result::err) {
+            ending.guard(|| Err(ProcessorError::Panicked(format!("a thread could not be started: {error}"))));
+        }
+        let intake = Intake::new(
+            source,
+            Arc::clone(&ownership),
+            Arc::clone(log),
+            Arc::clone(observer),
+            options.accept,
+            options.caps,
+        );
+        ending.guard(|| {
+            clean = take_in(intake, to_decide, &ownership, ending, observer.as_ref(), stop)?;
+            Ok(())
+        });
+        // Whatever ended the intake: nobody may wait for a broker that does not answer.
+        ownership.abandon();
+    });
+    if let Some(error) = ending.error.into_inner().expect("no holder panics") {
+        return Err(error);
+    }
+    log.lock().expect("no holder panics").put_down(&clean)?;
+    Ok(())
+}
+
+/// The polling thread. Returns what is published, exactly, where everything in flight was finished.
+fn take_in<S: Source>(
+    mut intake: Intake<S>,
+    to_decide: Sender<Vec<Chunk<Fetched>>>,
+    ownership: &Ownership<S::Membership>,
+    ending: &Ending,
+    observer: &dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Vec<(i32, i64)>, ProcessorError> {
+    let going_on = || !stop.load(Ordering::SeqCst) && !ending.failed.load(Ordering::SeqCst);
+    while going_on() {
+        // This thread is the only sender: what has room now has room when it sends.
+        let busy = to_decide.is_full();
+        if busy && intake.is_full() {
+            // Nothing more is taken in, but rebalances are served all the same.
+            intake.serve()?;
+            thread::sleep(BUSY);
+            continue;
+        }
+        intake.step(if busy {
+            BUSY
+        } else if intake.is_empty() {
+            IDLE
+        } else {
+            Duration::ZERO
+        })?;
+        observer.polled(intake.held(), intake.is_settled());
+        if !to_decide.is_full() && intake.is_ready() {
+            let batch = intake.take_batch()?;
+            if !batch.is_empty() && to_decide.send(batch).is_err() {
+                break;
+            }
+        }
+    }
+    drop(to_decide);
+    finish(intake, ownership, ending)
+}
+
+/// Finishes what is in flight, leaves the group, and says what is published.
+fn finish<S: Source>(
+    mut intake: Intake<S>,
+    ownership: &Ownership<S::Membership>,
+    ending: &Ending,
+) -> Result<Vec<(i32, i64)>, ProcessorError> {
+    let deadline = Instant::now() + STOP;
+    let mut drained = intake.is_drained();
+    while !drained && Instant::now() < deadline && !ending.failed.load(Ordering::SeqCst) {
+        // The publisher may need the group's next generation to finish.
+        intake.serve()?;
+        thread::sleep(BUSY);
+        drained = intake.is_drained();
+    }
+    let published = if drained { ownership.published() } else { Vec::new() };
+    if !drained && !ending.failed.load(Ordering::SeqCst) {
+        tracing::warn!(
+            "stopping without waiting for what is in flight; the next start goes on at the cursors"
+        );
+    }
+    // Nobody waits for a broker any more, and nothing of an ended epoch is published.
+    ownership.abandon();
+    drop(intake.close());
+    Ok(published)
+}
+
+/// The pure stage.
+fn decide(
+    decider: &Decider,
+    fetched: &Receiver<Vec<Chunk<Fetched>>>,
+    to_append: &Sender<Vec<Chunk<Read>>>,
+) -> Result<(), ProcessorError> {
+    for batch in fetched {
+        let batch = batch
+            .into_iter()
+            .map(|chunk| {
+                let place = chunk.with(());
+                place.with(match chunk.content {
+                    Fetched::Known(records) => Read::Known(records),
+                    Fetched::New(records) => {
+                        let verdicts = records.iter().map(|record| decider.read(record)).collect();
+                        Read::New { records, verdicts }
+                    }
+                })
+            })
+            .collect();
+        if to_append.send(batch).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn append_all<M: Clone + PartialEq>(
+    append: &mut Append<M>,
+    read: &Receiver<Vec<Chunk<Read>>>,
+    to_publish: &Sender<Vec<Chunk<Vec<Outcome>>>>,
+    observer: &dyn Observer,
+) -> Result<(), ProcessorError> {
+    for batch in read {
+        let begun = Instant::now();
+        let outcomes = append.append(batch)?;
+        let commands = outcomes.iter().map(|chunk| chunk.content.len()).sum();
+        let next_offsets: Vec<_> =
+            outcomes.iter().map(|chunk| (chunk.partition, chunk.next_offset)).collect();
+        observer.appended(&next_offsets, commands, begun.elapsed());
+        if to_publish.send(outcomes).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Sessions one after another: what may pass is tried again, from the cursors; what may not is an error.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    Observer, ProcessorError,
+    intake::Caps,
+    publish::PublishOptions,
+    session::{self, SessionOptions},
+    start::Accept,
+};
+use crate::{
+    activity::Decider,
+    event_log::EventLog,
+    kafka::{Settings, at_least_once::AtLeastOnce, consumer::GroupConsumer, transactional::Transactional},
+};
+
+/// Between two sessions, at first; doubled up to [`LONGEST`].
+const SHORTEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(10);
+/// A session that lasted this long worked: the next failure is a new one.
+const WORKED: Duration = Duration::from_secs(60);
+
+/// What a consumer of the notifications may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Outputs and offsets in one transaction: each notification is visible once.
+    ExactlyOnce,
+    /// Offsets after outputs: each notification is there once or, after a crash, more often.
+    AtLeastOnce,
+}
+
+/// All that the processor is told.
+#[derive(Debug, Clone)]
+pub struct ProcessorOptions {
+    pub kafka: Settings,
+    pub guarantee: Guarantee,
+    /// With group and log instance, the transactional id.
+    pub transactional_id_prefix: String,
+    /// `ce_source` of the notifications.
+    pub source: String,
+    pub caps: Caps,
+    /// Bytes of output at which a transaction closes.
+    pub output_bytes: usize,
+    pub accept: Accept,
+}
+
+/// Processes commands until `stop` is set.
+pub fn run(
+    options: &ProcessorOptions,
+    decider: &Decider,
+    log: &Arc<Mutex<EventLog>>,
+    observer: &Arc<dyn Observer>,
+    stop: &AtomicBool,
+) -> Result<(), ProcessorError> {
+    let mut accept = options.accept;
+    let mut backoff = SHORTEST;
+    while !stop.load(Ordering::SeqCst) {
+        let begun = Instant::now();
+        let Err(error) = run_once(options, accept, decider, log, observer, stop) else { return Ok(()) };
+        if !error.is_retriable() {
+            return Err(error);
+        }
+        // What the operator accepted was said of the state at the start.
+        accept = Accept::default();
+        if begun.elapsed() >= WORKED {
+            backoff = SHORTEST;
+        }
+        observer.interrupted(&error);
+        tracing::warn!(%error, "stopped taking in commands and left the group; going on when that is over");
+        wait(backoff, stop);
+        await_room(log, observer, stop)?;
+        backoff = (backoff * 2).min(LONGEST);
+    }
+    Ok(())
+}
+
+fn run_once(
+    options: &ProcessorOptions,
+    accept: Accept,
+    decider: &Decider,
+    log: &Arc<Mutex<EventLog>>,
+    observer: &Arc<dyn Observer>,
+    stop: &AtomicBool,
+) -> Result<(), ProcessorError> {
+    let kafka = &options.kafka;
+    let source = GroupConsumer::join(kafka).map_err(ProcessorError::Source)?;
+    let session = SessionOptions {
+        accept,
+        caps: options.caps,
+        publish: PublishOptions {
+            topic: kafka.topics.commands.clone(),
+            source: options.source.clone(),
+            output_bytes: options.output_bytes,
+        },
+    };
+    match options.guarantee {
+        Guarantee::ExactlyOnce => {
+            let instance = log.lock().expect("no holder panics").instance_id();
+            let id = format!("{}-{}-{instance}", options.transactional_id_prefix, kafka.group);
+            let sink = Transactional::new(kafka, id);
+            session::run(source, sink, log, decider, &session, observer, stop)
+        }
+        Guarantee::AtLeastOnce => {
+            let sink = AtLeastOnce::new(kafka, source.committer());
+            session::run(source, sink, log, decider, &session, observer, stop)
+        }
+    }
+}
+
+/// While the disk is full the group is left to others: rejoining only to fail would disturb them.
+fn await_room(
+    log: &Arc<Mutex<EventLog>>,
+    observer: &Arc<dyn Observer>,
+    stop: &AtomicBool,
+) -> Result<(), ProcessorError> {
+    while !stop.load(Ordering::SeqCst) {
+        match log.lock().expect("no holder panics").check_room() {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_disk_full() => observer.interrupted(&ProcessorError::Log(error)),
+            Err(error) => return Err(error.into()),
+        }
+        wait(LONGEST / 5, stop);
+    }
+    Ok(())
+}
+
+fn wait(duration: Duration, stop: &AtomicBool) {
+    let until = Instant::now() + duration;
+    while Instant::now() < until && !stop.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
