@@ -10,13 +10,17 @@ use activity_stream::activity::{
 use activity_support::*;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
+// Strategies are boxed: composed of many parts, they would fill a test thread's stack.
+
 /// Texts that a contract field takes, as JSON, some of them with escapes.
-fn id() -> impl Strategy<Value = String> {
+fn id() -> BoxedStrategy<String> {
     let text = prop_oneof![
         4 => "[a-cé/:%]{1,3}",
         1 => "[^\\p{Cc}]{1,20}",
     ];
-    (text, any::<bool>()).prop_map(|(text, escaped)| if escaped { escape(&text) } else { quote(&text) })
+    (text, any::<bool>())
+        .prop_map(|(text, escaped)| if escaped { escape(&text) } else { quote(&text) })
+        .boxed()
 }
 
 fn quote(text: &str) -> String {
@@ -29,7 +33,7 @@ fn escape(text: &str) -> String {
 }
 
 /// Any JSON, with whitespace, escapes and odd numbers.
-fn free_value() -> impl Strategy<Value = String> {
+fn free_value() -> BoxedStrategy<String> {
     let leaf = prop_oneof![
         select(vec![
             "null",
@@ -54,6 +58,7 @@ fn free_value() -> impl Strategy<Value = String> {
             }),
         ]
     })
+    .boxed()
 }
 
 fn object(members: Vec<Option<(&'static str, String)>>) -> String {
@@ -62,7 +67,7 @@ fn object(members: Vec<Option<(&'static str, String)>>) -> String {
     format!("{{ {} }}", members.join(" ,\n"))
 }
 
-fn identity() -> impl Strategy<Value = String> {
+fn identity() -> BoxedStrategy<String> {
     let types = select(vec!["\"User\"", "\"OrganizationUnit\"", "\"Position\"", "\"Gr\\u006fup\"", "null"]);
     let fields = (id(), option::of(id()), option::of(id()), option::of(types), any::<bool>());
     let as_object = fields.prop_map(|(id, domain, name, kind, capital)| {
@@ -74,10 +79,10 @@ fn identity() -> impl Strategy<Value = String> {
             domain.map(|domain| (names[1], domain)),
         ])
     });
-    prop_oneof![id(), as_object]
+    prop_oneof![id(), as_object].boxed()
 }
 
-fn target() -> impl Strategy<Value = String> {
+fn target() -> BoxedStrategy<String> {
     let notify =
         || option::of(select(vec!["true", "false", "null"]).prop_map(|notify| ("notify", notify.to_owned())));
     let of_identity = (identity(), notify(), any::<bool>()).prop_map(|(identity, notify, typed)| {
@@ -90,10 +95,10 @@ fn target() -> impl Strategy<Value = String> {
             let name = if alias { "type" } else { "@type" };
             object(vec![target_id.map(|id| ("targetId", id)), Some((name, kind.to_owned())), notify])
         });
-    prop_oneof![identity(), of_identity, of_all]
+    prop_oneof![identity(), of_identity, of_all].boxed()
 }
 
-fn attachment() -> impl Strategy<Value = String> {
+fn attachment() -> BoxedStrategy<String> {
     let kinds = option::of(select(vec!["\"file\"", "\"link\"", "\"video\"", "null"]));
     let as_object = (id(), kinds, option::of(free_value())).prop_map(|(id, kind, free)| {
         object(vec![
@@ -102,11 +107,11 @@ fn attachment() -> impl Strategy<Value = String> {
             kind.map(|kind| ("@type", kind.to_owned())),
         ])
     });
-    prop_oneof![id(), as_object]
+    prop_oneof![id(), as_object].boxed()
 }
 
 /// A valid command, its fields in any order and under any of their names.
-fn command() -> impl Strategy<Value = String> {
+fn command() -> BoxedStrategy<String> {
     let array = |elements: Vec<String>| format!("[ {} ]", elements.join(", "));
     let date_times =
         select(vec!["\"2026-11-24t01:20:00.1234567+01:00\"", "\"2026-11-24T01:20:00\\u005a\"", "null"]);
@@ -126,33 +131,36 @@ fn command() -> impl Strategy<Value = String> {
         .prop_map(|(a, b, c, d, e, f, g, h, i, j)| vec![a, b, c, d, e, f, g, h, i, j])
         .prop_shuffle()
         .prop_map(object)
+        .boxed()
 }
 
 /// A valid command with some of its bytes changed, removed or repeated.
-fn mutated() -> impl Strategy<Value = Vec<u8>> {
+fn mutated() -> BoxedStrategy<Vec<u8>> {
     let pieces = select(vec![
         "\"", "{", "}", "[", "]", ",", ":", "\\", "null", "\"id\":", "\u{0}", "é", "\\ud800", "1",
     ]);
     let change = (any::<prop::sample::Index>(), 0..4_usize, pieces);
-    (command(), vec(change, 1..6)).prop_map(|(command, changes)| {
-        let mut bytes = command.into_bytes();
-        for (index, removed, piece) in changes {
-            let from = index.index(bytes.len().max(1)).min(bytes.len());
-            let to = (from + removed).min(bytes.len());
-            bytes.splice(from..to, piece.bytes());
-        }
-        bytes
-    })
+    (command(), vec(change, 1..6))
+        .prop_map(|(command, changes)| {
+            let mut bytes = command.into_bytes();
+            for (index, removed, piece) in changes {
+                let from = index.index(bytes.len().max(1)).min(bytes.len());
+                let to = (from + removed).min(bytes.len());
+                bytes.splice(from..to, piece.bytes());
+            }
+            bytes
+        })
+        .boxed()
 }
 
-fn headers() -> impl Strategy<Value = Vec<Header>> {
+fn headers() -> BoxedStrategy<Vec<Header>> {
     let names = select(vec!["idempotency-key", "ce_id", "ce_source", "traceparent", "tracestate", "x"]);
     let header = (names, option::of(vec(any::<u8>(), 0..8)))
         .prop_map(|(name, value)| Header { name: name.as_bytes().to_vec(), value });
-    vec(header, 0..5)
+    vec(header, 0..5).boxed()
 }
 
-fn any_record() -> impl Strategy<Value = Record> {
+fn any_record() -> BoxedStrategy<Record> {
     let value = option::weighted(
         0.95,
         prop_oneof![
@@ -166,14 +174,14 @@ fn any_record() -> impl Strategy<Value = Record> {
         ],
     );
     let timestamp = prop_oneof![Just(AT.timestamp), any::<i64>()];
-    (option::of(vec(any::<u8>(), 0..4)), value, headers(), any::<i32>(), any::<i64>(), timestamp).prop_map(
-        |(key, value, headers, partition, offset, timestamp)| Record {
+    (option::of(vec(any::<u8>(), 0..4)), value, headers(), any::<i32>(), any::<i64>(), timestamp)
+        .prop_map(|(key, value, headers, partition, offset, timestamp)| Record {
             coordinates: Coordinates { partition, offset, timestamp },
             key,
             value,
             headers,
-        },
-    )
+        })
+        .boxed()
 }
 
 #[track_caller]
