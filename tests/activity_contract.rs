@@ -1,0 +1,467 @@
+//! The contract, rule by rule, as plain assertions.
+
+mod activity_support;
+
+use activity_stream::activity::{
+    ActivityId, Claim, Coordinates, Decider, Decision, Event, Header, Limits, Reading, Record, settle,
+};
+use activity_support::*;
+
+const EVERYONE: &str = r#"[{"@type":"Everyone","notify":false}]"#;
+
+/// A property of the normal form, as it stands there.
+#[track_caller]
+fn part(event: &Event, name: &str) -> String {
+    let parsed: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
+        serde_json::from_str(event.json()).expect("JSON");
+    parsed.get(name).map_or_else(String::new, |raw| raw.get().to_owned())
+}
+
+#[track_caller]
+fn targets(json: &str) -> String {
+    part(&event(entry(&format!("\"targets\":{json}"))), "targets")
+}
+
+#[test]
+fn the_five_calls_come_out_as_the_contract_says() {
+    let administrators = r#"{"@type":"Identity","targetId":{"id":"administrators","domain":"nordlys","name":"Administrators","type":"Group"},"notify":false}"#;
+    let accounting = r#"{"@type":"Identity","targetId":{"id":"accounting","domain":"nordlys","name":"Accounting","type":"OrganizationUnit"},"notify":true}"#;
+    let expected = [
+        (EVERYONE.to_owned(), 0),
+        (format!("[{administrators}]"), 0),
+        (format!("[{administrators},{accounting}]"), 1),
+        (r#"[{"@type":"Identity","targetId":{"id":"administrators"},"notify":false}]"#.to_owned(), 0),
+        (EVERYONE.to_owned(), 0),
+    ];
+    for ((name, command), (targets, notifications)) in CALLS.iter().zip(expected) {
+        let event = event(*command);
+        assert_eq!(part(&event, "targets"), targets, "{name}");
+        assert_eq!(event.notification_count(), notifications, "{name}");
+    }
+
+    let third = event(CALLS[2].1);
+    let notification = third.notifications("activity-stream", &[]).next().expect("a notification");
+    assert_eq!(text(notification.record.key.as_deref().unwrap()), "Identity:nordlys/accounting");
+    assert_eq!(notification.id, "01a20ada-2c7b-89d1-8003-000000003039/1");
+    assert_eq!(part(&event(CALLS[3].1), "attachments"), r#"[{"@type":"file","id":"bill-2026-0117.pdf"}]"#);
+    assert_eq!(event(CALLS[4].1).object_type(), "case");
+}
+
+#[test]
+fn defaults_are_filled_in_and_fields_put_in_order() {
+    let event = event(
+        r#"{"zulu": 1.50, "content":"c","attachment":["a"],"targets":["t"],"objectId":"1","objectType":"case",
+            "actor":"me","type":"update","alpha":{ "b" : [ ] }}"#,
+    );
+    assert_eq!(
+        event.json(),
+        r#"{"@type":"update","actor":{"id":"me"},"objectType":"case","objectId":"1","publishedAt":"2026-11-24T00:00:00.123Z","targets":[{"@type":"Identity","targetId":{"id":"t"},"notify":false}],"attachments":[{"@type":"file","id":"a"}],"content":"c","zulu":1.50,"alpha":{ "b" : [ ] }}"#
+    );
+    assert_eq!(
+        (event.verb(), event.published_at(), event.content()),
+        ("update".into(), "2026-11-24T00:00:00.123Z".into(), Some("c".into()))
+    );
+    assert_eq!(event.id().to_string(), "01a20ada-2c7b-89d1-8003-000000003039");
+    assert_eq!((event.id().partition(), event.id().offset()), (3, 12_345));
+}
+
+#[test]
+fn null_means_absent_where_a_field_is_optional() {
+    let null = entry(
+        r#""@type":null,"actor":null,"publishedAt":null,"attachments":null,"content":null,"task":null"#,
+    );
+    let absent = entry(r#""task":null"#);
+    assert_eq!(event(null).json(), event(absent).json());
+    assert!(event(entry("")).json().starts_with(r#"{"@type":"share","objectType":"case""#));
+    assert_eq!(targets(r#"[{"@type":null,"targetId":"x","notify":null}]"#), targets(r#"["x"]"#));
+    let identity = r#"[{"id":"x","domain":null,"name":null,"type":null}]"#;
+    assert_eq!(targets(identity), targets(r#"["x"]"#));
+    assert_eq!(part(&event(entry(r#""attachments":[]"#)), "attachments"), "");
+}
+
+#[test]
+fn an_audience_of_nobody_and_a_misspelt_audience_are_errors() {
+    assert_eq!(problems(entry(r#""targets":null"#)), ["/targets no_targets"]);
+    assert_eq!(problems(entry(r#""targets":[]"#)), ["/targets no_targets"]);
+    for name in ["Targets", "target", "tragets", "TARGETSS", "\\u0054argets"] {
+        let found = problems(entry(&format!(r#""{name}":["x"]"#)));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].ends_with(" misspelt_targets"), "{found:?}");
+    }
+    // An escape in the name is no spelling of its own.
+    assert_eq!(targets(r#"["x"]"#), part(&event(entry(r#""t\u0061rgets":["x"]"#)), "targets"));
+}
+
+#[test]
+fn targets_are_resolved() {
+    for (given, expected) in [
+        (r#""x""#, r#"{"@type":"Identity","targetId":{"id":"x"},"notify":false}"#),
+        (
+            r#"{"id":"x","type":"User"}"#,
+            r#"{"@type":"Identity","targetId":{"id":"x","type":"User"},"notify":false}"#,
+        ),
+        (
+            r#"{"Type":"Group","Name":"","Domain":"d","Id":"x"}"#,
+            r#"{"@type":"Identity","targetId":{"id":"x","domain":"d","name":"","type":"Group"},"notify":false}"#,
+        ),
+        (r#"{"notify":true,"targetId":"x"}"#, r#"{"@type":"Identity","targetId":{"id":"x"},"notify":true}"#),
+        (r#"{"type":"Everyone","targetId":[1]}"#, r#"{"@type":"Everyone","notify":false}"#),
+        (r#"{"@type":"Public","notify":true,"targetId":"x"}"#, r#"{"@type":"Public","notify":true}"#),
+        (r#"{"@type":"Members"}"#, r#"{"@type":"Members","notify":false}"#),
+        (r#"{"@type":"Members","targetId":null}"#, r#"{"@type":"Members","notify":false}"#),
+        (r#"{"@type":"Members","targetId":"c"}"#, r#"{"@type":"Members","targetId":"c","notify":false}"#),
+    ] {
+        assert_eq!(targets(&format!("[{given}]")), format!("[{expected}]"));
+    }
+}
+
+#[test]
+fn one_audience_is_one_target() {
+    let given = r#"["a", {"targetId":{"id":"b","name":"first"}}, {"@type":"Members"}, {"@type":"Everyone"},
+        {"targetId":{"id":"b","name":"second","type":"User"},"notify":true}, {"targetId":{"id":"b","domain":"d"}},
+        {"@type":"Members","targetId":"c"}, "a", {"@type":"Members","notify":true}, {"@type":"Everyone"}]"#;
+    assert_eq!(
+        targets(given),
+        concat!(
+            r#"[{"@type":"Identity","targetId":{"id":"a"},"notify":false},"#,
+            r#"{"@type":"Identity","targetId":{"id":"b","name":"first"},"notify":true},"#,
+            r#"{"@type":"Members","notify":true},"#,
+            r#"{"@type":"Everyone","notify":false},"#,
+            r#"{"@type":"Identity","targetId":{"id":"b","domain":"d"},"notify":false},"#,
+            r#"{"@type":"Members","targetId":"c","notify":false}]"#,
+        )
+    );
+}
+
+#[test]
+fn targets_and_identities_are_closed_but_entries_and_attachments_open() {
+    for (json, expected) in [
+        (r#""targets":[{"targetId":"x","notfy":true}]"#, "/targets/0/notfy unknown_property"),
+        (r#""targets":[{"id":"x","notify":true}]"#, "/targets/0/id unknown_property"),
+        (r#""targets":[{"targetId":{"id":"x","mail":"y"}}]"#, "/targets/0/targetId/mail unknown_property"),
+        (r#""actor":{"id":"x","ID":"y"}"#, "/actor/ID unknown_property"),
+    ] {
+        assert_eq!(problems(entry(json))[0], expected);
+    }
+    let open = entry(r#""attachments":[{"type":"application/pdf","size": 1e3,"id":"f","Id":0}],"Actor":0"#);
+    assert_eq!(
+        part(&event(open), "attachments"),
+        r#"[{"@type":"file","id":"f","type":"application/pdf","size":1e3,"Id":0}]"#
+    );
+}
+
+#[test]
+fn no_field_is_given_twice() {
+    for (json, expected) in [
+        (r#""content":"a","content":"a""#, "/content duplicate_property"),
+        (r#""@type":"a","type":"b""#, "/type duplicate_property"),
+        (r#""attachment":[],"attachments":[]"#, "/attachments duplicate_property"),
+        (r#""free":1,"fr\u0065e":2"#, "/free duplicate_property"),
+        (r#""objectType":"case""#, "/objectType duplicate_property"),
+        (r#""actor":{"id":"x","Id":"x"}"#, "/actor/Id duplicate_property"),
+        (r#""targets":[{"type":"Public","@type":"Public"}]"#, "/targets/0/@type duplicate_property"),
+        (r#""attachments":[{"id":"x","a":1,"a":1}]"#, "/attachments/0/a duplicate_property"),
+        (r#""targets":["x"],"targets":null"#, "/targets duplicate_property"),
+    ] {
+        assert_eq!(problems(entry(json)), [expected]);
+    }
+    // Deeper down it is the object type's business.
+    event(entry(r#""free":{"a":1,"a":2}"#));
+}
+
+#[test]
+fn texts_have_their_limits() {
+    let long = "é".repeat(512);
+    let too_long = "é".repeat(513);
+    for field in ["@type", "actor"] {
+        event(entry(&format!(r#""{field}":"{long}""#)));
+        assert_eq!(problems(entry(&format!(r#""{field}":"{too_long}""#))), [format!("/{field} too_long")]);
+        assert_eq!(problems(entry(&format!(r#""{field}":"""#))), [format!("/{field} empty")]);
+        for control in ["\\u0000", "\\n", "\u{7f}", "\u{85}"] {
+            let found = problems(entry(&format!(r#""{field}":"a{control}""#)));
+            assert_eq!(found, [format!("/{field} control_character")]);
+        }
+        assert_eq!(
+            problems(entry(&format!(r#""{field}":"\ud800""#))),
+            [format!("/{field} unpaired_surrogate")]
+        );
+    }
+    let content = format!(r#""content":"{}""#, "\\u0001\\n\u{7f}x".repeat(1000));
+    event(entry(&content));
+    event(entry(r#""content":"""#));
+    event(entry(r#""actor":{"id":"x","name":""}"#));
+    assert_eq!(problems(entry(r#""content":"\udc00""#)), ["/content unpaired_surrogate"]);
+    // What belongs to the object type passes as it came, whatever it is.
+    assert!(event(entry(r#""free":"\ud800""#)).json().ends_with(r#","free":"\ud800"}"#));
+}
+
+#[test]
+fn counts_have_their_limits() {
+    let array = |element: &str, count: usize| format!("[{}]", vec![element; count].join(","));
+    event(entry(&format!(r#""targets":{}"#, array("\"x\"", 1000))));
+    let found = problems(entry(&format!(r#""targets":{}"#, array("\"x\"", 1001))));
+    assert_eq!(found, ["/targets too_many_targets"]);
+    event(entry(&format!(r#""attachments":{}"#, array("\"x\"", 100))));
+    let found = problems(entry(&format!(r#""attachments":{}"#, array("\"x\"", 101))));
+    assert_eq!(found, ["/attachments too_many_attachments"]);
+    let nested = |levels: usize| entry(&format!(r#""x":{}{}"#, "[".repeat(levels), "]".repeat(levels)));
+    event(nested(63));
+    assert_eq!(problems(nested(64)), [" too_deep"]);
+    assert_eq!(problems(nested(200_000)), [" too_deep"]);
+    assert_eq!(problems("[".repeat(200_000)), [" not_json"]);
+    let padded = |bytes: usize| format!("{}{}", entry(""), " ".repeat(bytes - entry("").len()));
+    event(padded(512 * 1024));
+    assert_eq!(problems(padded(512 * 1024 + 1)), [" too_large"]);
+}
+
+#[test]
+fn what_is_no_entry_is_rejected() {
+    assert_eq!(codes(&read(&Record { value: None, ..record("") }).unwrap_err()), [" tombstone"]);
+    assert_eq!(problems(b"{\"a\":\"\xff\"}".to_vec()), [" not_utf8"]);
+    for text in ["", "{", "{}x", "{\"a\":01}", "{'a':1}", "\u{feff}{}", "{\"a\":\"\n\"}", "{1:2}", "NaN"] {
+        assert_eq!(problems(text), [" not_json"], "{text}");
+    }
+    for text in ["null", "[]", "\"x\"", "1", " true "] {
+        assert_eq!(problems(text), [" not_an_object"], "{text}");
+    }
+    for timestamp in [-1, 253_402_300_800_000, i64::MIN, i64::MAX] {
+        let at = Coordinates { timestamp, ..AT };
+        let found = read(&Record { coordinates: at, ..record(entry("")) }).unwrap_err();
+        assert_eq!(codes(&found), [" bad_timestamp"]);
+    }
+}
+
+#[test]
+fn every_problem_is_reported() {
+    let value = r#"{"objectType":null,"publishedAt":"yesterday","targets":["",{"notify":"yes"},7,{"targetId":"x","notify":"yes"}],"attachments":"a"}"#;
+    let record = Record {
+        key: None,
+        coordinates: Coordinates { timestamp: -1, ..AT },
+        ..record_with(value, &[("idempotency-key", "")])
+    };
+    assert_eq!(
+        codes(&read(&record).unwrap_err()),
+        [
+            " bad_timestamp",
+            " idempotency_key_without_record_key",
+            " bad_idempotency_key",
+            "/publishedAt bad_date_time",
+            "/targets/0 empty",
+            "/targets/1/notify wrong_type",
+            "/targets/1 missing",
+            "/targets/2 wrong_type",
+            "/targets/3/notify wrong_type",
+            "/attachments wrong_type",
+            "/objectType missing",
+            "/objectId missing",
+        ]
+    );
+}
+
+#[test]
+fn published_at_is_kept_as_written() {
+    let written = r#""2026-11-24T01:20:00.1234567+01:00""#;
+    assert_eq!(part(&event(entry(&format!(r#""publishedAt":{written}"#))), "publishedAt"), written);
+    assert_eq!(problems(entry(r#""publishedAt":"2026-11-24T01:20:00""#)), ["/publishedAt bad_date_time"]);
+    assert_eq!(problems(entry(r#""publishedAt":1795478400"#)), ["/publishedAt wrong_type"]);
+}
+
+#[test]
+fn notifications_are_keyed_by_their_audience() {
+    let keys = |targets: &str| -> Vec<String> {
+        let event = event(format!(r#"{{"objectType":"a/b","objectId":"1:2%é","targets":{targets}}}"#));
+        let notifications = event.notifications("s", &[]);
+        notifications.map(|each| text(each.record.key.as_deref().unwrap()).to_owned()).collect()
+    };
+    let targets = r#"[{"targetId":"a/b:c%d","notify":true},{"targetId":{"id":"a","domain":"d/e"},"notify":true},
+        {"@type":"Members","notify":true},{"@type":"Members","targetId":"x/y","notify":true},"unnotified",
+        {"@type":"Everyone","notify":true},{"@type":"Public","notify":true}]"#;
+    assert_eq!(
+        keys(targets),
+        [
+            "Identity:a%2Fb%3Ac%25d",
+            "Identity:d%2Fe/a",
+            "Members:object:a%2Fb/1%3A2%25é",
+            "Members:channel:x%2Fy",
+            "Everyone",
+            "Public"
+        ]
+    );
+}
+
+#[test]
+fn trace_headers_pass_on_the_last_of_each() {
+    let event = event(CALLS[2].1);
+    let headers = [
+        Header::new("tracestate", b"\xff".to_vec()),
+        Header::new("traceparent", "first"),
+        Header::new("traceparent", "last"),
+        Header::new("Traceparent", "other"),
+        Header::new("x", "y"),
+    ];
+    let notification = event.notifications("s", &headers).next().unwrap();
+    assert_eq!(notification.record.headers[7..], [headers[2].clone(), headers[0].clone()]);
+}
+
+#[test]
+fn output_is_bounded_whatever_the_source_is_called() {
+    let targets: Vec<_> = (0..50).map(|id| format!(r#"{{"targetId":"{id}","notify":true}}"#)).collect();
+    let value = entry(&format!(r#""content":"{}","targets":[{}]"#, "x".repeat(5000), targets.join(",")));
+    let headers = [("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];
+    let record = record_with(&value, &headers);
+    let (event, _) = read(&record).unwrap();
+    let bytes: usize = event.notifications("", &record.headers).map(|each| each.record.bytes()).sum();
+    let with = |output_bytes| {
+        Decider::new(TOPIC, Limits { output_bytes, ..Limits::default() }).read(&record).reading
+    };
+    assert!(matches!(with(bytes), Reading::Valid { .. }));
+    let Reading::Rejected(problems) = with(bytes - 1) else { panic!("accepted") };
+    assert_eq!(codes(&problems), [" output_too_large"]);
+
+    // At the contract's own limits: 1,000 audiences of an entry of 100 KiB.
+    let targets: Vec<_> = (0..1000).map(|id| format!(r#"{{"targetId":"{id}","notify":true}}"#)).collect();
+    let large = entry(&format!(r#""content":"{}","targets":[{}]"#, "x".repeat(100_000), targets.join(",")));
+    assert_eq!(activity_support::problems(large), [" output_too_large"]);
+}
+
+#[test]
+fn keys_are_told_apart_and_content_is_known_again() {
+    let key = |value: &str, headers: &[(&str, &str)]| read(&record_with(value, headers)).unwrap().1;
+    let plain = entry("");
+    assert_eq!(key(&plain, &[]), None);
+    assert_eq!(key(&plain, &[("ce_id", "1")]), None);
+    assert_eq!(key(&plain, &[("ce_id", "1"), ("ce_source", "")]), None);
+    assert_eq!(key(&plain, &[("ce_id", "1"), ("ce_source", "s"), ("ce_id", "")]), None);
+
+    let hash = |headers: &[(&str, &str)]| key(&plain, headers).unwrap().hash;
+    let hashes = [
+        hash(&[("idempotency-key", "ab")]),
+        hash(&[("idempotency-key", "abc")]),
+        hash(&[("ce_source", "a"), ("ce_id", "bc")]),
+        hash(&[("ce_source", "ab"), ("ce_id", "c")]),
+    ];
+    for (index, one) in hashes.iter().enumerate() {
+        assert!(!hashes[index + 1..].contains(one));
+    }
+    let both = [("ce_id", "1"), ("idempotency-key", "ab"), ("ce_source", "s")];
+    assert_eq!(hash(&both), hashes[0]);
+    let twice = [("ce_id", "0"), ("ce_source", "0"), ("ce_source", "a"), ("ce_id", "bc")];
+    assert_eq!(hash(&twice), hashes[2]);
+
+    let headers = [("idempotency-key", "k")];
+    let fingerprint = |value: &str| key(value, &headers).unwrap().fingerprint;
+    let spelt_out = r#"{ "type": "share", "objectId": "1", "objectType": "c\u0061se", "targets": [{"@type": "Everyone"}] }"#;
+    assert_eq!(fingerprint(&plain), fingerprint(spelt_out));
+    assert_ne!(fingerprint(&plain), fingerprint(&entry(r#""content":"x""#)));
+    // Sent again a record has another timestamp, and that is no other content; a date that was given is.
+    let again = Record {
+        coordinates: Coordinates { timestamp: 0, offset: 7, ..AT },
+        ..record_with(&plain, &headers)
+    };
+    assert_eq!(read(&again).unwrap().1, key(&plain, &headers));
+    let dated = entry(r#""publishedAt":"2026-11-24T00:00:00.123Z""#);
+    assert_eq!(event(dated.as_str()).json(), event(plain.as_str()).json());
+    assert_ne!(fingerprint(&dated), fingerprint(&plain));
+}
+
+#[test]
+fn keys_have_their_rules() {
+    let found = |key: Option<&str>, headers: Vec<Header>| {
+        let key = key.map(|key| key.as_bytes().to_vec());
+        codes(&read(&Record { key, headers, ..record(entry("")) }).expect_err("accepted"))
+    };
+    let good = || Header::new("idempotency-key", "k");
+    for bad in [
+        vec![Header { name: b"idempotency-key".to_vec(), value: None }],
+        vec![Header::new("idempotency-key", "")],
+        vec![Header::new("idempotency-key", "x".repeat(256))],
+        vec![Header::new("idempotency-key", b"\xff".to_vec())],
+        vec![good(), good()],
+    ] {
+        assert_eq!(found(Some("key"), bad), [" bad_idempotency_key"]);
+    }
+    for key in [None, Some("")] {
+        assert_eq!(found(key, vec![good()]), [" idempotency_key_without_record_key"]);
+    }
+    let longest =
+        Record { headers: vec![Header::new("idempotency-key", "x".repeat(255))], ..record(entry("")) };
+    assert!(read(&longest).unwrap().1.is_some());
+    let keyless = Record { key: None, ..record_with(&entry(""), &[("ce_source", "s"), ("ce_id", "1")]) };
+    assert!(read(&keyless).unwrap().1.is_some());
+}
+
+#[test]
+fn a_key_is_settled_by_the_claim_that_is_alive() {
+    let (event, key) = read(&record_with(&entry(""), &[("idempotency-key", "k")])).unwrap();
+    let fingerprint = key.unwrap().fingerprint;
+    let first = ActivityId::new(1, Coordinates { offset: 1, ..AT });
+    let same = Claim { first, fingerprint, last_seen: 1000 };
+    let other = Claim { fingerprint: [0; 16], ..same };
+    let window = 500;
+    let accepted = Decision::Accepted(event.clone());
+    for (key, claim, clock, expected) in [
+        (key, None, 1000, Some(&accepted)),
+        (None, Some(&same), 1000, Some(&accepted)),
+        (key, Some(&same), 1000, Some(&Decision::Duplicate { of: first })),
+        (key, Some(&same), 1499, Some(&Decision::Duplicate { of: first })),
+        (key, Some(&same), 1500, Some(&accepted)),
+        (key, Some(&same), i64::MIN, Some(&Decision::Duplicate { of: first })),
+        (key, Some(&same), i64::MAX, Some(&accepted)),
+        (key, Some(&other), 1499, None),
+        (key, Some(&other), 1500, Some(&accepted)),
+    ] {
+        let decision = settle(event.clone(), key, claim, clock, window);
+        match (expected, &decision) {
+            (Some(expected), decision) => assert_eq!(decision, expected, "{clock}"),
+            (None, Decision::Rejected(problems)) => {
+                assert_eq!(codes(problems), [" idempotency_key_reused"]);
+                assert!(problems.0[0].message.contains(&first.to_string()));
+            }
+            (None, other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_event_comes_back_from_the_log() {
+    let targets =
+        r#""content":"x","targets":["a",{"@type":"Members","notify":true},{"targetId":"b/c","notify":true}]"#;
+    for command in CALLS.map(|(_, command)| command.to_owned()).into_iter().chain([entry(targets)]) {
+        let event = event(command);
+        let again = Event::from_log(decider().topic_bits(), AT, event.json().to_owned()).unwrap();
+        assert_eq!(again, event);
+    }
+    let bits = decider().topic_bits();
+    for text in [
+        "",
+        "[]",
+        "{}",
+        r#"{"objectType":"a","objectId":"b"}"#,
+        r#"{"targets":[{"@type":"Everyone","notify":false}],"objectType":"a","objectId":"b"}"#,
+        r#"{"objectType":"a","objectId":"b" ,"targets":[{"@type":"Everyone", "notify":true}]}"#,
+        r#"{"objectType":"a","objectId":"b","targets":[{"@type":"Somebody","notify":false}]}"#,
+        r#"{"objectType":"a","objectId":1,"targets":[{"@type":"Everyone","notify":false}]}"#,
+    ] {
+        assert!(Event::from_log(bits, AT, text.to_owned()).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn targets_are_shown_to_people() {
+    let event = event(CALLS[2].1);
+    let shown: Vec<_> =
+        event.targets().into_iter().map(|each| (each.audience, each.name, each.notify)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("Identity:nordlys/administrators".to_owned(), Some("Administrators".to_owned()), false),
+            ("Identity:nordlys/accounting".to_owned(), Some("Accounting".to_owned()), true),
+        ]
+    );
+}
+
+#[test]
+fn a_verdict_knows_its_record_again() {
+    let verdict = decider().read(&record(entry("")));
+    assert_eq!((verdict.coordinates, verdict.checksum), (AT, record(entry("")).checksum()));
+}
