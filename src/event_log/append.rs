@@ -214,9 +214,8 @@ impl Writer<'_> {
         let (at, clock) = (event.coordinates(), row.cursor.clock);
         let claims = match claims.entry(at.partition) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(
-                Claims::load(self.connection, at.partition, clock, self.window_ms).map_err(sqlite)?,
-            ),
+            std::collections::btree_map::Entry::Vacant(entry) => entry
+                .insert(Claims::load(self.connection, at.partition, clock, self.window_ms).map_err(sqlite)?),
         };
         if self.claim_statements.is_none() {
             self.claim_statements = Some(ClaimStatements::prepare(self.connection).map_err(sqlite)?);

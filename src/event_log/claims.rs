@@ -78,7 +78,8 @@ impl Claims {
         hash: &[u8; 16],
     ) -> Result<Option<Found>, LogError> {
         for offset in self.window.candidates(prefix(hash)) {
-            let row = statements.row_at(self.partition, offset).map_err(|e| LogError::sqlite(path, None, e))?;
+            let row =
+                statements.row_at(self.partition, offset).map_err(|e| LogError::sqlite(path, None, e))?;
             let Some((of, found)) = row else {
                 let found = format!("no claim at partition {} offset {offset}", self.partition);
                 return Err(LogError::damaged(path, found));

@@ -48,7 +48,9 @@ pub enum LogError {
     )]
     Locked { path: PathBuf, lock: PathBuf },
 
-    #[error("{path}: another program has held a lock on the database for {waited_ms} ms; end its transaction")]
+    #[error(
+        "{path}: another program has held a lock on the database for {waited_ms} ms; end its transaction"
+    )]
     Busy { path: PathBuf, waited_ms: u64 },
 
     #[error(
@@ -57,7 +59,9 @@ pub enum LogError {
     )]
     BadInstance { path: PathBuf, found: String },
 
-    #[error("{path}: the disk is full: {source}; nothing was appended; free some space, then the append can be repeated")]
+    #[error(
+        "{path}: the disk is full: {source}; nothing was appended; free some space, then the append can be repeated"
+    )]
     DiskFull { path: PathBuf, source: rusqlite::Error },
 
     #[error(
@@ -69,7 +73,9 @@ pub enum LogError {
     #[error("{path}: {doing}: {source}")]
     Io { path: PathBuf, doing: &'static str, source: io::Error },
 
-    #[error("{path}: SQLite: {source}; nothing was changed; if it comes again, check the disk and the file's permissions")]
+    #[error(
+        "{path}: SQLite: {source}; nothing was changed; if it comes again, check the disk and the file's permissions"
+    )]
     Sqlite { path: PathBuf, source: rusqlite::Error },
 }
 

@@ -67,11 +67,7 @@ impl Batch {
     ///
     /// Offsets ascend with positions, by at least 1 and without an event outside the span, so the answer lies
     /// between what a batch without holes, counted from its start and from its end, would give.
-    pub(super) fn position_at_or_after(
-        &self,
-        connection: &Connection,
-        offset: i64,
-    ) -> rusqlite::Result<i64> {
+    pub(super) fn position_at_or_after(&self, connection: &Connection, offset: i64) -> rusqlite::Result<i64> {
         let mut low = self.first_position + (self.events - (self.next_offset - offset).max(0)).max(0);
         let mut high = self.first_position + (offset - self.first_offset).clamp(0, self.events);
         let mut statement = connection.prepare_cached("SELECT offset FROM events WHERE position = ?1")?;
@@ -180,12 +176,7 @@ fn event(row: &Row<'_>, path: &Path, topic_bits: u16) -> Result<Recorded, LogErr
     let (position, at, checksum, json) = read().map_err(|error| LogError::sqlite(path, None, error))?;
     let event = Event::from_log(topic_bits, at, json)
         .map_err(|error| LogError::damaged(path, format!("the event at position {position} is {error}")))?;
-    Ok(Recorded {
-        coordinates: at,
-        checksum,
-        decision: Decision::Accepted(event),
-        position: Some(position),
-    })
+    Ok(Recorded { coordinates: at, checksum, decision: Decision::Accepted(event), position: Some(position) })
 }
 
 fn duplicate(row: &Row<'_>, topic_bits: u16, partition: i32) -> rusqlite::Result<Recorded> {
@@ -205,7 +196,8 @@ fn rejection(row: &Row<'_>, path: &Path, partition: i32) -> Result<Recorded, Log
     };
     let (at, checksum, problems) = read().map_err(|error| LogError::sqlite(path, None, error))?;
     let problems: Problems = serde_json::from_str(&problems).map_err(|error| {
-        let found = format!("the problems at partition {partition} offset {} are unreadable: {error}", at.offset);
+        let found =
+            format!("the problems at partition {partition} offset {} are unreadable: {error}", at.offset);
         LogError::damaged(path, found)
     })?;
     Ok(Recorded { coordinates: at, checksum, decision: Decision::Rejected(problems), position: None })

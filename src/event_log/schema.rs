@@ -23,17 +23,8 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
 /// The schema version that this program writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const TABLES: [&str; 9] = [
-    "meta",
-    "events",
-    "duplicates",
-    "rejections",
-    "cursors",
-    "batches",
-    "claims",
-    "gaps",
-    "interventions",
-];
+const TABLES: [&str; 9] =
+    ["meta", "events", "duplicates", "rejections", "cursors", "batches", "claims", "gaps", "interventions"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
@@ -112,29 +103,38 @@ pub(super) fn examine(
         if positions != counted {
             return Err(LogError::damaged(
                 path,
-                format!("the last event is at position {positions}, while the cursors count {counted} events"),
+                format!(
+                    "the last event is at position {positions}, while the cursors count {counted} events"
+                ),
             ));
         }
     }
     Ok((version, found))
 }
 
-/// [`examine`] through a connection that takes no locks and leaves no files, where nobody can be writing:
-/// the caller holds the instance's lock.
-pub(super) fn examine_at_rest(path: &Path, topic: &str) -> Result<(), LogError> {
-    let connection = if beside(path, "-wal").exists() {
-        open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?
-    } else {
+/// [`examine`] as far as possible through a connection that takes no locks and leaves no files. The writer
+/// holds the instance's lock meanwhile; a reader asks again where it finds that somebody has begun to write.
+pub(super) fn examine_at_rest(path: &Path, topic: Option<&str>) -> Result<(), LogError> {
+    let connection = if at_rest(path) {
         not_cut_short(path)?;
         open_immutable(path)?
+    } else {
+        open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?
     };
-    examine(path, &connection, Some(topic)).map(|_| ())
+    examine(path, &connection, topic).map(|_| ())
+}
+
+/// All that was appended is in the database file itself.
+pub(super) fn at_rest(path: &Path) -> bool {
+    fs::metadata(beside(path, "-wal")).map_or(true, |wal| wal.len() == 0)
 }
 
 /// A new, empty log. It gets its name when it is complete, so that a crash leaves no half-made log.
 pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
     let draft = beside(path, "-new");
-    for leftover in [draft.clone(), beside(&draft, "-journal"), beside(&draft, "-wal"), beside(&draft, "-shm")] {
+    for leftover in
+        [draft.clone(), beside(&draft, "-journal"), beside(&draft, "-wal"), beside(&draft, "-shm")]
+    {
         match fs::remove_file(&leftover) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(LogError::Io { path: leftover, doing: "deleting a half-made log", source });
@@ -213,12 +213,12 @@ pub(super) fn open_immutable(path: &Path) -> Result<Connection, LogError> {
         }
     }
     uri.push_str("?immutable=1");
-    open(&PathBuf::from(uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).map_err(|error| {
-        match error {
+    open(&PathBuf::from(uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).map_err(
+        |error| match error {
             LogError::Sqlite { source, .. } => LogError::Sqlite { path: path.to_owned(), source },
             other => other,
-        }
-    })
+        },
+    )
 }
 
 /// Compares the file's length with what its header counts; true of a file without a -wal file only.

@@ -39,8 +39,7 @@ pub enum Absence {
 impl LogReader {
     /// Finds what the id's command became by partition and offset, without looking through the log.
     pub fn show(&self, id: ActivityId) -> Result<Shown, LogError> {
-        let at =
-            Coordinates { partition: id.partition(), offset: id.offset(), timestamp: id.timestamp() };
+        let at = Coordinates { partition: id.partition(), offset: id.offset(), timestamp: id.timestamp() };
         if ActivityId::new(self.topic_bits, at) != id {
             return Ok(Shown::Absent(Absence::OtherTopic));
         }
@@ -50,10 +49,9 @@ impl LogReader {
         if let Some(listed) = self.event_at(partition, offset)? {
             return Ok(match listed.coordinates == at {
                 true => Shown::Event(listed),
-                false => Shown::Absent(Absence::OtherCommand {
-                    coordinates: listed.coordinates,
-                    id: listed.id,
-                }),
+                false => {
+                    Shown::Absent(Absence::OtherCommand { coordinates: listed.coordinates, id: listed.id })
+                }
             });
         }
         let recorded = self.recorded(partition, offset..offset + 1)?;

@@ -55,8 +55,7 @@ impl LogReader {
             snapshot.prepare_cached("SELECT partition, at, flag, details FROM interventions ORDER BY id")?;
         let interventions = statement
             .query_map([], |row| {
-                let intervention =
-                    Intervention { at: row.get(1)?, flag: row.get(2)?, details: row.get(3)? };
+                let intervention = Intervention { at: row.get(1)?, flag: row.get(2)?, details: row.get(3)? };
                 Ok((row.get(0)?, intervention))
             })?
             .collect::<rusqlite::Result<_>>()?;

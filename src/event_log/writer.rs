@@ -63,7 +63,7 @@ impl EventLog {
         // Again: only now can nobody else be making it.
         match schema::inspect(&path)? {
             Presence::Missing => schema::create(&path, &options.topic)?,
-            Presence::Log => schema::examine_at_rest(&path, &options.topic)?,
+            Presence::Log => schema::examine_at_rest(&path, Some(&options.topic))?,
         }
         let mut connection = schema::open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         configure(&connection, options).map_err(|error| LogError::sqlite(&path, Some(&connection), error))?;
@@ -115,8 +115,7 @@ impl EventLog {
         let mut row = self.row(partition);
         row.cursor.clean = false;
         if let Some(gap) = &gap {
-            let wrong =
-                |what, found, wanted| Err(LogError::OutOfOrder { partition, what, found, wanted });
+            let wrong = |what, found, wanted| Err(LogError::OutOfOrder { partition, what, found, wanted });
             if gap.first_offset != row.cursor.logged {
                 let wanted = super::Wanted::Exactly(row.cursor.logged);
                 return wrong("the first offset of the gap", gap.first_offset, wanted);
@@ -180,13 +179,12 @@ impl EventLog {
     }
 
     fn change(&mut self, change: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), LogError> {
-        let changed = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .and_then(|transaction| {
+        let changed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(
+            |transaction| {
                 change(&transaction)?;
                 transaction.commit()
-            });
+            },
+        );
         changed.map_err(|error| LogError::sqlite(&self.path, Some(&self.connection), error))
     }
 }

@@ -129,7 +129,9 @@ fn a_failed_append_forgets_what_it_claimed() {
     log.append(vec![chunk(vec![valid(at(0, 0, 1), Some(key(4, 1)))])], &[]).unwrap();
     // Fails late: behind the claims.
     log.connection
-        .execute_batch("CREATE TEMP TRIGGER fail BEFORE INSERT ON rejections BEGIN SELECT raise(ABORT, 'no'); END")
+        .execute_batch(
+            "CREATE TEMP TRIGGER fail BEFORE INSERT ON rejections BEGIN SELECT raise(ABORT, 'no'); END",
+        )
         .unwrap();
     let next = || vec![chunk(vec![valid(at(0, 1, 2), Some(key(1, 1))), rejected(at(0, 2, 2))])];
     let error = log.append(next(), &[]).unwrap_err();

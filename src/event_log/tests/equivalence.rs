@@ -27,9 +27,14 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
         8 => (0..6_u8, prop_oneof![5 => Just(0_u8), 1 => Just(1)])
             .prop_map(|(key, content)| Kind::Keyed { key, content }),
     ];
-    let later_ms = prop_oneof![6 => 0..12_i64, 2 => -100..0_i64, 1 => 60..100_i64, 1 => 79..=81_i64, 1 => Just(200)];
-    let item = (0..3, 0..3_i64, later_ms, kind)
-        .prop_map(|(partition, skip, later_ms, kind)| Item { partition, skip, later_ms, kind });
+    let later_ms =
+        prop_oneof![6 => 0..12_i64, 2 => -100..0_i64, 1 => 60..100_i64, 1 => 79..=81_i64, 1 => Just(200)];
+    let item = (0..3, 0..3_i64, later_ms, kind).prop_map(|(partition, skip, later_ms, kind)| Item {
+        partition,
+        skip,
+        later_ms,
+        kind,
+    });
     prop::collection::vec(item, 1..120)
 }
 
@@ -110,7 +115,9 @@ fn check_claims(path: &Path, cursors: &[Cursor]) {
 
 fn connection_is_lazy(connection: &Connection, cursor: &Cursor) -> bool {
     let last: i64 = connection
-        .query_row("SELECT max(offset) FROM claims WHERE partition = ?1", [cursor.partition], |row| row.get(0))
+        .query_row("SELECT max(offset) FROM claims WHERE partition = ?1", [cursor.partition], |row| {
+            row.get(0)
+        })
         .unwrap();
     last < cursor.logged - 1
 }
@@ -154,7 +161,8 @@ fn a_window_far_larger_than_a_batch_agrees_with_the_model() {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let number = (seed >> 33) % 5000;
                 let mut key = key(0, 1);
-                key.hash[..8].copy_from_slice(&(number / 2 * 0x9e37_79b9_7f4a_7c15).to_be_bytes());
+                key.hash[..8]
+                    .copy_from_slice(&(number / 2).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
                 key.hash[8] = (number % 2) as u8;
                 offset += 1;
                 valid(at(0, offset, offset / 100), Some(key))

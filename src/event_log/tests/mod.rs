@@ -16,9 +16,7 @@ use tempfile::TempDir;
 
 use super::instance::beside;
 use super::*;
-use crate::activity::{
-    ActivityId, Coordinates, Decision, Event, IdempotencyKey, Problems, Reading, Verdict,
-};
+use crate::activity::{ActivityId, Coordinates, Decision, Event, IdempotencyKey, Problems, Reading, Verdict};
 
 const TOPIC: &str = "activity.commands";
 const WINDOW_MS: i64 = 80;

@@ -72,7 +72,7 @@ fn every_id_is_shown_as_what_its_command_became() {
 #[test]
 fn an_id_that_is_not_in_the_log_is_told_why() {
     let (_directory, options, mut log, _) = filled();
-    let gap = Gap { first_offset: 800, next_offset: 900, reason: "retention".to_owned() };
+    let gap = Gap { first_offset: 799, next_offset: 900, reason: "retention".to_owned() };
     log.take_up(0, Some(gap.clone()), None).unwrap();
     let reader = LogReader::open(&options.path).unwrap();
     let absence = |at| match reader.show(id(at)).unwrap() {
@@ -203,8 +203,11 @@ fn stats_say_what_was_counted() {
 fn the_views_show_people_the_ids_that_the_program_gives() {
     let (_directory, options, mut log) = new_log();
     let last = at(16383, (1 << 48) - 1, 253_402_300_799_999);
-    log.append(vec![chunk(vec![valid(at(3, 12_345, 1_795_478_400_123), None)]), chunk(vec![valid(last, None)])], &[])
-        .unwrap();
+    log.append(
+        vec![chunk(vec![valid(at(3, 12_345, 1_795_478_400_123), None)]), chunk(vec![valid(last, None)])],
+        &[],
+    )
+    .unwrap();
     log.append(vec![chunk(vec![rejected(at(3, 12_346, 5))])], &[]).unwrap();
     let connection = Connection::open(&options.path).unwrap();
     let row = connection

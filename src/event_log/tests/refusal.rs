@@ -198,5 +198,8 @@ fn a_reader_leaves_nothing_behind() {
     let reader = LogReader::open(&options.path).unwrap();
     assert_eq!(reader.stats().unwrap().counts.events, 500);
     drop(reader);
-    assert_eq!(files(directory.path()).into_keys().collect::<Vec<_>>(), before.into_keys().collect::<Vec<_>>());
+    assert_eq!(
+        files(directory.path()).into_keys().collect::<Vec<_>>(),
+        before.into_keys().collect::<Vec<_>>()
+    );
 }

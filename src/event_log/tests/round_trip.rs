@@ -20,17 +20,17 @@ fn what_was_appended_is_there_and_after_reopening_too() {
             &[],
         )
         .unwrap();
-    assert_eq!(first[0].iter().map(|one| one.position).collect::<Vec<_>>(), [Some(1), None, None, Some(2), None]);
+    assert_eq!(
+        first[0].iter().map(|one| one.position).collect::<Vec<_>>(),
+        [Some(1), None, None, Some(2), None]
+    );
     assert_eq!(first[1][0].position, Some(3));
     assert_eq!(first[0][2].decision, Decision::Duplicate { of: id(at(0, 0, 100)) });
     assert!(matches!(first[0][4].decision, Decision::Rejected(_)), "the key with other content");
 
     let cursor = log.cursor(0).unwrap().unwrap();
     assert_eq!((cursor.logged, cursor.clock, cursor.clean), (8, 110, false));
-    assert_eq!(
-        cursor.anchor,
-        Some(Anchor { offset: 7, timestamp: 105, checksum: checksum(at(0, 7, 105)) })
-    );
+    assert_eq!(cursor.anchor, Some(Anchor { offset: 7, timestamp: 105, checksum: checksum(at(0, 7, 105)) }));
     assert_eq!(log.cursor(3).unwrap().unwrap().logged, 9);
     assert_eq!(log.cursor(1).unwrap(), None);
 
@@ -85,10 +85,7 @@ fn what_is_out_of_order_is_refused_and_changes_nothing() {
     let wrong = [
         (vec![chunk(vec![valid(at(0, 1, 1), None)])], "the first offset"),
         (vec![chunk(vec![valid(at(0, 3, 1), None), valid(at(0, 3, 1), None)])], "an offset behind another"),
-        (
-            vec![Chunk { next_offset: 2, ..chunk(vec![valid(at(0, 2, 1), None)]) }],
-            "the next offset",
-        ),
+        (vec![Chunk { next_offset: 2, ..chunk(vec![valid(at(0, 2, 1), None)]) }], "the next offset"),
         (vec![Chunk { partition: 0, next_offset: 1, verdicts: Vec::new() }], "the next offset"),
         (vec![Chunk { partition: 1, ..chunk(vec![valid(at(0, 2, 1), None)]) }], "a record's partition"),
         (vec![chunk(vec![wrong_event])], "an event's own offset"),
@@ -136,9 +133,8 @@ fn published_is_noted_upwards_and_exact_at_a_clean_stop() {
 fn a_gap_begins_where_the_log_is_and_moves_it() {
     let (_directory, options, mut log) = new_log();
     log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[]).unwrap();
-    let gap = |first_offset, next_offset| {
-        Some(Gap { first_offset, next_offset, reason: "retention".to_owned() })
-    };
+    let gap =
+        |first_offset, next_offset| Some(Gap { first_offset, next_offset, reason: "retention".to_owned() });
     for wrong in [gap(0, 9), gap(2, 9), gap(1, 1)] {
         assert!(matches!(log.take_up(0, wrong, None), Err(LogError::OutOfOrder { .. })));
     }
