@@ -94,11 +94,14 @@ fn as_recorded(settled: &Settled) -> Recorded {
     Recorded { coordinates, checksum: checksum(coordinates), decision, position }
 }
 
+/// The first command with a key, its fingerprint, and the clock when the key was last seen.
+type ModelClaim = (Coordinates, [u8; 16], i64);
+
 /// What the window should say, as plainly as it can be written.
 #[derive(Default)]
 struct Model {
     clock: BTreeMap<i32, i64>,
-    claims: HashMap<(i32, [u8; 16]), (Coordinates, [u8; 16], i64)>,
+    claims: HashMap<(i32, [u8; 16]), ModelClaim>,
 }
 
 #[derive(Debug, PartialEq, Eq)]

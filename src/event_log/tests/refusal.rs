@@ -89,7 +89,8 @@ fn another_topics_log_is_refused() {
 
 #[test]
 fn a_damaged_log_is_refused() {
-    let damages: [(&str, fn(&mut Vec<u8>)); 5] = [
+    type Damage = (&'static str, fn(&mut Vec<u8>));
+    let damages: [Damage; 5] = [
         ("cut short", |bytes| bytes.truncate(bytes.len() - 4096)),
         ("cut within a page", |bytes| bytes.truncate(bytes.len() - 100)),
         ("schema overwritten", |bytes| bytes[100..4096].fill(0xff)),
