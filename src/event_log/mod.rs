@@ -26,6 +26,9 @@ mod stats;
 mod window;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use append::{Chunk, Settled};
 pub use cursor::{Anchor, Counts, Cursor};
 pub use error::{LogError, Wanted};

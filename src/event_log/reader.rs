@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::instance::beside;
 use super::schema::{self, Presence, VERSION};
 use super::{LogError, Recorded, lookup};
 use crate::activity::{ActivityId, Coordinates};
@@ -57,6 +56,18 @@ pub struct Listed {
 const STRIDE: i64 = 4096;
 const GATHER_BYTES: usize = 4 << 20;
 
+macro_rules! select_events {
+    ($order:literal) => {
+        concat!(
+            "SELECT position, partition, offset, timestamp, object_type, object_id, json FROM events \
+             WHERE position BETWEEN ?1 AND ?2 AND (?3 IS NULL OR timestamp >= ?3) \
+             AND (?4 IS NULL OR timestamp < ?4) AND (?5 IS NULL OR (object_type = ?5 AND object_id = ?6)) \
+             ORDER BY position ",
+            $order
+        )
+    };
+}
+
 impl LogReader {
     /// Opens an existing log of the schema version that this program writes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LogError> {
@@ -64,18 +75,8 @@ impl LogReader {
         if schema::inspect(path)? == Presence::Missing {
             return Err(LogError::Missing { path: path.to_owned() });
         }
-        let connection = schema::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let examined = schema::examine(path, &connection, None);
-        let (connection, (version, topic)) = match examined {
-            Ok(examined) => (connection, examined),
-            // Where no -shm file can be made, nobody writes either, unless there is a -wal file.
-            Err(LogError::Sqlite { .. }) if !beside(path, "-wal").exists() => {
-                let connection = schema::open_immutable(path)?;
-                let examined = schema::examine(path, &connection, None)?;
-                (connection, examined)
-            }
-            Err(error) => return Err(error),
-        };
+        let connection = connect(path)?;
+        let (version, topic) = schema::examine(path, &connection, None)?;
         if version < VERSION {
             return Err(LogError::OlderSchema { path: path.to_owned(), found: version, known: VERSION });
         }
@@ -140,8 +141,8 @@ impl LogReader {
         limit: u64,
     ) -> rusqlite::Result<(Vec<Listed>, Option<i64>)> {
         let mut statement = self.connection.prepare_cached(match query.order {
-            Order::OldestFirst => concat_select!("ASC"),
-            Order::NewestFirst => concat_select!("DESC"),
+            Order::OldestFirst => select_events!("ASC"),
+            Order::NewestFirst => select_events!("DESC"),
         })?;
         let object = query.object.as_ref();
         let mut rows = statement.query(params![
@@ -179,15 +180,23 @@ impl LogReader {
     }
 }
 
-macro_rules! concat_select {
-    ($order:literal) => {
-        concat!(
-            "SELECT position, partition, offset, timestamp, object_type, object_id, json FROM events \
-             WHERE position BETWEEN ?1 AND ?2 AND (?3 IS NULL OR timestamp >= ?3) \
-             AND (?4 IS NULL OR timestamp < ?4) AND (?5 IS NULL OR (object_type = ?5 AND object_id = ?6)) \
-             ORDER BY position ",
-            $order
-        )
-    };
+/// A connection that leaves the files as they are: refused before SQLite opens it where it can be, and with
+/// nothing left behind that a writer, who may be another user, could stumble over.
+fn connect(path: &Path) -> Result<Connection, LogError> {
+    if !schema::at_rest(path) {
+        return schema::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    }
+    match schema::examine_at_rest(path, None) {
+        Err(error) if schema::at_rest(path) => return Err(error),
+        _ => {}
+    }
+    // A read-only connection cannot remove the -wal and -shm files that it makes; this one does at its end.
+    let sqlite = |error| LogError::sqlite(path, None, error);
+    let connection = schema::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    if connection.is_readonly("main").map_err(sqlite)? {
+        // Another user's, and nobody writes: not even those two files may be made.
+        return if schema::at_rest(path) { schema::open_immutable(path) } else { Ok(connection) };
+    }
+    connection.pragma_update(None, "query_only", true).map_err(sqlite)?;
+    Ok(connection)
 }
-use concat_select;

@@ -111,16 +111,21 @@ pub(super) fn examine(
     Ok((version, found))
 }
 
-/// [`examine`] through a connection that takes no locks and leaves no files, where nobody can be writing:
-/// the caller holds the instance's lock.
-pub(super) fn examine_at_rest(path: &Path, topic: &str) -> Result<(), LogError> {
-    let connection = if beside(path, "-wal").exists() {
-        open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?
-    } else {
+/// [`examine`] as far as possible through a connection that takes no locks and leaves no files. The writer
+/// holds the instance's lock meanwhile; a reader asks again where it finds that somebody has begun to write.
+pub(super) fn examine_at_rest(path: &Path, topic: Option<&str>) -> Result<(), LogError> {
+    let connection = if at_rest(path) {
         not_cut_short(path)?;
         open_immutable(path)?
+    } else {
+        open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?
     };
-    examine(path, &connection, Some(topic)).map(|_| ())
+    examine(path, &connection, topic).map(|_| ())
+}
+
+/// All that was appended is in the database file itself.
+pub(super) fn at_rest(path: &Path) -> bool {
+    fs::metadata(beside(path, "-wal")).map_or(true, |wal| wal.len() == 0)
 }
 
 /// A new, empty log. It gets its name when it is complete, so that a crash leaves no half-made log.

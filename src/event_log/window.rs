@@ -250,11 +250,11 @@ mod tests {
         for spread in [1, 0x9e37_79b9_7f4a_7c15_u64] {
             let mut window = Window::new(80);
             for offset in 0..10_000 {
-                window.note(2 * (offset as u64).wrapping_mul(spread), offset, 0, None);
+                window.note((2 * offset as u64).wrapping_mul(spread), offset, 0, None);
             }
             window.note(u64::MAX, 10_000, 70, None);
             for offset in 0..10_000 {
-                let prefix = 2 * (offset as u64).wrapping_mul(spread);
+                let prefix = (2 * offset as u64).wrapping_mul(spread);
                 assert_eq!(found(&window, prefix), [offset]);
                 assert_eq!(found(&window, prefix + 1), [0; 0]);
             }

@@ -62,7 +62,7 @@ impl EventLog {
         // Again: only now can nobody else be making it.
         match schema::inspect(&path)? {
             Presence::Missing => schema::create(&path, &options.topic)?,
-            Presence::Log => schema::examine_at_rest(&path, &options.topic)?,
+            Presence::Log => schema::examine_at_rest(&path, Some(&options.topic))?,
         }
         let mut connection = schema::open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         configure(&connection, options).map_err(|error| LogError::sqlite(&path, Some(&connection), error))?;

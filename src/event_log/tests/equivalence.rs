@@ -1,0 +1,193 @@
+//! The decisions are a function of each partition's records: the same however they are cut into batches, and
+//! wherever the log is closed and opened again.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Clone)]
+struct Item {
+    partition: i32,
+    skip: i64,
+    later_ms: i64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Rejected { bad_timestamp: bool },
+    Plain,
+    Keyed { key: u8, content: u8 },
+}
+
+fn items() -> impl Strategy<Value = Vec<Item>> {
+    let kind = prop_oneof![
+        1 => any::<bool>().prop_map(|bad_timestamp| Kind::Rejected { bad_timestamp }),
+        1 => Just(Kind::Plain),
+        8 => (0..6_u8, prop_oneof![5 => Just(0_u8), 1 => Just(1)])
+            .prop_map(|(key, content)| Kind::Keyed { key, content }),
+    ];
+    let later_ms =
+        prop_oneof![6 => 0..12_i64, 2 => -100..0_i64, 1 => 60..100_i64, 1 => 79..=81_i64, 1 => Just(200)];
+    let item = (0..3, 0..3_i64, later_ms, kind).prop_map(|(partition, skip, later_ms, kind)| Item {
+        partition,
+        skip,
+        later_ms,
+        kind,
+    });
+    prop::collection::vec(item, 1..120)
+}
+
+fn records(items: &[Item]) -> Vec<Verdict> {
+    let mut next = [(0, 1000); 3];
+    let record = |item: &Item| {
+        let (offset, timestamp) = &mut next[item.partition as usize];
+        *offset += item.skip;
+        *timestamp += item.later_ms;
+        let mut at = at(item.partition, *offset, (*timestamp).max(0));
+        *offset += 1;
+        match item.kind {
+            Kind::Rejected { bad_timestamp } => {
+                if bad_timestamp {
+                    at.timestamp = 253_402_300_800_000;
+                }
+                rejected(at)
+            }
+            Kind::Plain => valid(at, None),
+            Kind::Keyed { key: number, content } => valid(at, Some(key(number, content))),
+        }
+    };
+    items.iter().map(record).collect()
+}
+
+/// Appends the records cut as `cuts` say: a number of records, and whether to reopen behind them.
+fn run(records: &[Verdict], cuts: &[(usize, bool)]) -> (Vec<Recorded>, Vec<Cursor>) {
+    let (_directory, options, log) = new_log();
+    let mut log = Some(log);
+    let mut cuts = cuts.iter().cycle();
+    let mut rest = records;
+    let mut settled = Vec::new();
+    while !rest.is_empty() {
+        let &(length, reopen) = cuts.next().unwrap();
+        let (batch, further) = rest.split_at(length.min(rest.len()));
+        rest = further;
+        let mut by_partition: BTreeMap<i32, Vec<Verdict>> = BTreeMap::new();
+        for verdict in batch {
+            by_partition.entry(verdict.coordinates.partition).or_default().push(verdict.clone());
+        }
+        let chunks = by_partition.into_values().map(chunk).collect();
+        settled.extend(log.as_mut().unwrap().append(chunks, &[]).unwrap().into_iter().flatten());
+        if reopen {
+            drop(log.take());
+            log = Some(EventLog::open(&options).unwrap());
+        }
+    }
+    let log = log.unwrap();
+    let cursors = log.cursors().unwrap();
+    let mut all: Vec<Recorded> = settled.iter().map(as_recorded).collect();
+    all.sort_by_key(|one| one.coordinates);
+    let kept: Vec<Recorded> =
+        cursors.iter().flat_map(|cursor| log.recorded(cursor.partition, 0..cursor.logged).unwrap()).collect();
+    assert_eq!(kept, all, "the log keeps what append returned");
+    drop(log);
+    audit(&options.path);
+    check_claims(&options.path, &cursors);
+    for one in &mut all {
+        one.position = None; // the order between partitions is the batches'
+    }
+    (all, cursors)
+}
+
+/// A claim leaves the table no later than when its eighth of the window is a window old.
+fn check_claims(path: &Path, cursors: &[Cursor]) {
+    let connection = Connection::open(path).unwrap();
+    for cursor in cursors {
+        let oldest: Option<i64> = connection
+            .query_row("SELECT min(last_seen) FROM claims WHERE partition = ?1", [cursor.partition], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        let claimed = oldest.is_some_and(|oldest| cursor.clock - oldest < WINDOW_MS + WINDOW_MS / 8);
+        // Rejections and unkeyed commands after reopening move the clock without loading the window.
+        assert!(claimed || oldest.is_none() || connection_is_lazy(&connection, cursor));
+    }
+}
+
+fn connection_is_lazy(connection: &Connection, cursor: &Cursor) -> bool {
+    let last: i64 = connection
+        .query_row("SELECT max(offset) FROM claims WHERE partition = ?1", [cursor.partition], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    last < cursor.logged - 1
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn batches_and_reopening_change_no_decision(
+        items in items(),
+        cuts in prop::collection::vec((1..40_usize, prop::bool::weighted(0.3)), 1..6),
+    ) {
+        let records = records(&items);
+        let mut model = Model::default();
+        let mut wanted: Vec<_> =
+            records.iter().map(|verdict| (verdict.coordinates, model.settle(verdict))).collect();
+        wanted.sort_by_key(|(at, _)| *at);
+
+        let (whole, cursors) = run(&records, &[(records.len(), false)]);
+        let found: Vec<_> = whole.iter().map(|one| (one.coordinates, expected(&one.decision))).collect();
+        prop_assert_eq!(found, wanted);
+        for cursor in &cursors {
+            prop_assert_eq!(cursor.clock, model.clock[&cursor.partition]);
+        }
+        let (cut, cut_cursors) = run(&records, &cuts);
+        prop_assert_eq!(cut, whole);
+        prop_assert_eq!(cut_cursors, cursors);
+    }
+}
+
+#[test]
+fn a_window_far_larger_than_a_batch_agrees_with_the_model() {
+    let (_directory, options, mut log) = new_log();
+    let mut model = Model::default();
+    let mut seed = 7_u64;
+    let mut offset = 0;
+    let mut duplicates = 0;
+    for batch in 0..60 {
+        let verdicts: Vec<Verdict> = (0..500)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let number = (seed >> 33) % 5000;
+                let mut key = key(0, 1);
+                key.hash[..8]
+                    .copy_from_slice(&(number / 2).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+                key.hash[8] = (number % 2) as u8;
+                offset += 1;
+                valid(at(0, offset, offset / 100), Some(key))
+            })
+            .collect();
+        let wanted: Vec<_> = verdicts.iter().map(|verdict| model.settle(verdict)).collect();
+        let settled = log.append(vec![chunk(verdicts)], &[]).unwrap();
+        let found: Vec<_> = settled[0].iter().map(|one| expected(&one.decision)).collect();
+        duplicates += found.iter().filter(|one| matches!(one, Expected::Duplicate(_))).count();
+        assert_eq!(found, wanted, "batch {batch}");
+    }
+    assert!(duplicates > 5000);
+    drop(log);
+    audit(&options.path);
+    let connection = Connection::open(&options.path).unwrap();
+    let kept: i64 = connection.query_row("SELECT count(*) FROM claims", [], |row| row.get(0)).unwrap();
+    // 100 commands a millisecond, for a window and an eighth.
+    assert!(kept <= 100 * (WINDOW_MS + WINDOW_MS / 8) + 100, "{kept} claims kept");
+}
+
+#[test]
+fn commands_without_a_key_never_look_at_the_claims() {
+    let (_directory, options, mut log) = new_log();
+    // Without the table any look at it would fail.
+    Connection::open(&options.path).unwrap().execute_batch("DROP TABLE claims").unwrap();
+    log.append(vec![chunk(vec![valid(at(0, 0, 1), None), rejected(at(0, 1, 1))])], &[]).unwrap();
+    log.append(vec![chunk(vec![valid(at(0, 2, 1), Some(key(1, 1)))])], &[]).unwrap_err();
+}

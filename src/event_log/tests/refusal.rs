@@ -1,0 +1,206 @@
+//! What is not a log that can be worked on is refused, and left as it is.
+
+use super::*;
+
+/// Names and bytes of all that lies in a directory, but for the lock.
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| !entry.file_name().to_string_lossy().ends_with("-instance"))
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect()
+}
+
+/// Tries to write and to read, and sees that the directory is as it was.
+fn refused(options: &LogOptions) -> (LogError, Option<LogError>) {
+    let directory = options.path.parent().unwrap();
+    let before = files(directory);
+    let writer = EventLog::open(options).map(|_| ()).unwrap_err();
+    assert!(before == files(directory), "the writer left a trace");
+    let reader = LogReader::open(&options.path).map(|_| ()).err();
+    assert!(before == files(directory), "the reader left a trace");
+    assert!(writer.to_string().contains(options.path.file_name().unwrap().to_str().unwrap()), "{writer}");
+    (writer, reader)
+}
+
+/// A closed log with a few events.
+fn closed() -> (TempDir, LogOptions) {
+    let (directory, options, mut log) = new_log();
+    log.append(vec![chunk((0..500).map(|offset| valid(at(0, offset, 1), None)).collect())], &[]).unwrap();
+    drop(log);
+    let names: Vec<_> = files(directory.path()).into_keys().collect();
+    assert_eq!(names, ["activity.db"]);
+    (directory, options)
+}
+
+fn damage(options: &LogOptions, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(&options.path).unwrap();
+    change(&mut bytes);
+    fs::write(&options.path, bytes).unwrap();
+}
+
+#[test]
+fn text_is_no_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(directory.path().join("notes.txt"));
+    for text in ["milk\n".to_owned(), "milk, butter, bread\n".repeat(100)] {
+        fs::write(&options.path, text).unwrap();
+        let (writer, reader) = refused(&options);
+        assert!(matches!(writer, LogError::NotALog { .. }), "{writer}");
+        assert!(matches!(reader, Some(LogError::NotALog { .. })));
+        assert!(!beside(&options.path, "-instance").exists());
+    }
+}
+
+#[test]
+fn another_programs_database_is_no_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(directory.path().join("places.sqlite"));
+    let connection = Connection::open(&options.path).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE places (url)").unwrap();
+    connection.close().unwrap();
+    let (writer, reader) = refused(&options);
+    assert!(matches!(writer, LogError::NotALog { .. }), "{writer}");
+    assert!(matches!(reader, Some(LogError::NotALog { .. })));
+}
+
+#[test]
+fn a_newer_log_is_refused() {
+    let (_directory, options) = closed();
+    damage(&options, |bytes| bytes[63] = 9);
+    let (writer, reader) = refused(&options);
+    assert!(matches!(writer, LogError::NewerSchema { found: 9, known: 1, .. }), "{writer}");
+    assert!(matches!(reader, Some(LogError::NewerSchema { .. })));
+}
+
+#[test]
+fn another_topics_log_is_refused() {
+    let (_directory, options) = closed();
+    let other = LogOptions { topic: "other".to_owned(), ..options.clone() };
+    let (writer, reader) = refused(&other);
+    match writer {
+        LogError::OtherTopic { found, wanted, .. } => assert_eq!((&*found, &*wanted), (TOPIC, "other")),
+        error => panic!("{error}"),
+    }
+    assert!(reader.is_none());
+    EventLog::open(&options).unwrap();
+}
+
+#[test]
+fn a_damaged_log_is_refused() {
+    type Damage = (&'static str, fn(&mut Vec<u8>));
+    let damages: [Damage; 5] = [
+        ("cut short", |bytes| bytes.truncate(bytes.len() - 4096)),
+        ("cut within a page", |bytes| bytes.truncate(bytes.len() - 100)),
+        ("schema overwritten", |bytes| bytes[100..4096].fill(0xff)),
+        ("tables overwritten", |bytes| bytes[4096..].fill(0xa5)),
+        ("page size 3", |bytes| bytes[16..18].copy_from_slice(&[0, 3])),
+    ];
+    for (what, change) in damages {
+        let (_directory, options) = closed();
+        damage(&options, change);
+        let (writer, _) = refused(&options);
+        assert!(matches!(writer, LogError::Damaged { .. } | LogError::NotALog { .. }), "{what}: {writer}");
+    }
+}
+
+#[test]
+fn a_log_changed_by_another_program_is_refused() {
+    for change in ["DELETE FROM events WHERE position = 500", "DROP TABLE batches", "DELETE FROM meta"] {
+        let (_directory, options) = closed();
+        Connection::open(&options.path).unwrap().execute_batch(change).unwrap();
+        let (writer, reader) = refused(&options);
+        assert!(matches!(writer, LogError::Damaged { .. }), "{change}: {writer}");
+        assert!(matches!(reader, Some(LogError::Damaged { .. })), "{change}: {reader:?}");
+    }
+}
+
+#[test]
+fn appends_without_their_database_are_refused() {
+    let (_directory, options, mut log) = new_log();
+    log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[]).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = crash_copy(&options.path, elsewhere.path());
+    fs::remove_file(&copy).unwrap();
+    let (writer, _) = refused(&self::options(&copy));
+    assert!(matches!(writer, LogError::Damaged { .. }), "{writer}");
+}
+
+#[test]
+fn a_missing_log_is_made_by_the_writer_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(directory.path().join("activity.db"));
+    for make_empty in [false, true] {
+        if make_empty {
+            fs::write(&options.path, "").unwrap();
+        }
+        let error = LogReader::open(&options.path).map(|_| ()).unwrap_err();
+        assert!(matches!(error, LogError::Missing { .. }), "{error}");
+        assert_eq!(options.path.exists(), make_empty);
+    }
+    EventLog::open(&options).unwrap();
+    LogReader::open(&options.path).unwrap();
+
+    let nowhere = self::options(directory.path().join("nowhere/activity.db"));
+    let error = EventLog::open(&nowhere).unwrap_err();
+    assert!(matches!(error, LogError::Io { .. }), "{error}");
+    assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+#[test]
+fn a_half_made_log_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(directory.path().join("activity.db"));
+    fs::write(beside(&options.path, "-new"), "half").unwrap();
+    fs::write(beside(&options.path, "-new-journal"), "half").unwrap();
+    drop(EventLog::open(&options).unwrap());
+    assert_eq!(files(directory.path()).into_keys().collect::<Vec<_>>(), ["activity.db"]);
+}
+
+#[test]
+fn a_log_in_use_is_locked_also_through_a_link() {
+    let (directory, options, log) = new_log();
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&options.path, &link).unwrap();
+    for path in [&options.path, &link] {
+        let error = EventLog::open(&self::options(path)).map(|_| ()).unwrap_err();
+        assert!(matches!(error, LogError::Locked { .. }), "{error}");
+        assert!(error.to_string().contains("another process runs on"), "{error}");
+    }
+    LogReader::open(&options.path).unwrap();
+    drop(log);
+    EventLog::open(&options).unwrap();
+}
+
+#[test]
+fn the_instance_id_stays_and_a_copy_gets_its_own() {
+    let (directory, options, log) = new_log();
+    let instance = log.instance_id();
+    drop(log);
+    let log = EventLog::open(&options).unwrap();
+    assert_eq!(log.instance_id(), instance);
+    drop(log);
+    let copy = directory.path().join("copy.db");
+    fs::copy(&options.path, &copy).unwrap();
+    assert_ne!(EventLog::open(&self::options(&copy)).unwrap().instance_id(), instance);
+
+    let file = beside(&options.path, "-instance");
+    fs::write(&file, "someone\n").unwrap();
+    assert!(matches!(EventLog::open(&options), Err(LogError::BadInstance { .. })));
+    fs::write(&file, &instance.to_string()[..20]).unwrap();
+    assert_ne!(EventLog::open(&options).unwrap().instance_id(), instance, "half written, never used");
+}
+
+#[test]
+fn a_reader_leaves_nothing_behind() {
+    let (directory, options) = closed();
+    let before = files(directory.path());
+    let reader = LogReader::open(&options.path).unwrap();
+    assert_eq!(reader.stats().unwrap().counts.events, 500);
+    drop(reader);
+    assert_eq!(
+        files(directory.path()).into_keys().collect::<Vec<_>>(),
+        before.into_keys().collect::<Vec<_>>()
+    );
+}

@@ -1,0 +1,155 @@
+use super::*;
+
+#[test]
+fn what_was_appended_is_there_and_after_reopening_too() {
+    let (_directory, options, mut log) = new_log();
+    let instance = log.instance_id();
+    log.take_up(0, None, None).unwrap();
+    let first = log
+        .append(
+            vec![
+                chunk(vec![
+                    valid(at(0, 0, 100), Some(key(1, 1))),
+                    rejected(at(0, 1, -1)),
+                    valid(at(0, 5, 110), Some(key(1, 1))),
+                    valid(at(0, 6, 105), None),
+                    valid(at(0, 7, 105), Some(key(1, 2))),
+                ]),
+                Chunk { next_offset: 9, ..chunk(vec![valid(at(3, 2, 7), None)]) },
+            ],
+            &[],
+        )
+        .unwrap();
+    assert_eq!(
+        first[0].iter().map(|one| one.position).collect::<Vec<_>>(),
+        [Some(1), None, None, Some(2), None]
+    );
+    assert_eq!(first[1][0].position, Some(3));
+    assert_eq!(first[0][2].decision, Decision::Duplicate { of: id(at(0, 0, 100)) });
+    assert!(matches!(first[0][4].decision, Decision::Rejected(_)), "the key with other content");
+
+    let cursor = log.cursor(0).unwrap().unwrap();
+    assert_eq!((cursor.logged, cursor.clock, cursor.clean), (8, 110, false));
+    assert_eq!(cursor.anchor, Some(Anchor { offset: 7, timestamp: 105, checksum: checksum(at(0, 7, 105)) }));
+    assert_eq!(log.cursor(3).unwrap().unwrap().logged, 9);
+    assert_eq!(log.cursor(1).unwrap(), None);
+
+    let cursors = log.cursors().unwrap();
+    drop(log);
+    let log = EventLog::open(&options).unwrap();
+    assert_eq!(log.instance_id(), instance);
+    assert_eq!(log.cursors().unwrap(), cursors);
+    let all: Vec<_> = first[0].iter().map(as_recorded).collect();
+    assert_eq!(log.recorded(0, 0..i64::MAX).unwrap(), all);
+    assert_eq!(log.recorded(0, 1..6).unwrap(), all[1..3]);
+    assert_eq!(log.recorded(0, 2..5).unwrap(), []);
+    assert_eq!(log.recorded(3, 0..3).unwrap(), first[1].iter().map(as_recorded).collect::<Vec<_>>());
+    assert_eq!(log.recorded(9, 0..3).unwrap(), []);
+    assert_eq!(audit(&options.path), 3);
+}
+
+#[test]
+fn one_partition_can_come_in_several_chunks_of_an_append() {
+    let (_directory, options, mut log) = new_log();
+    let chunks = vec![
+        chunk(vec![valid(at(0, 0, 1), Some(key(1, 1)))]),
+        chunk(vec![valid(at(1, 0, 1), None)]),
+        chunk(vec![valid(at(0, 1, 1), Some(key(1, 1))), valid(at(0, 2, 1), None)]),
+    ];
+    let settled = log.append(chunks, &[]).unwrap();
+    assert!(matches!(settled[2][0].decision, Decision::Duplicate { .. }));
+    assert_eq!(settled[2][1].position, Some(3));
+    assert_eq!(log.recorded(0, 0..9).unwrap().len(), 3);
+    drop(log);
+    audit(&options.path);
+}
+
+#[test]
+fn a_chunk_without_records_moves_only_the_cursor() {
+    let (_directory, options, mut log) = new_log();
+    log.append(vec![chunk(vec![valid(at(0, 4, 1), None)])], &[]).unwrap();
+    let before = log.cursor(0).unwrap().unwrap();
+    log.append(vec![Chunk { partition: 0, next_offset: 12, verdicts: Vec::new() }], &[]).unwrap();
+    assert_eq!(log.cursor(0).unwrap().unwrap(), Cursor { logged: 12, ..before });
+    assert_eq!(log.append(Vec::new(), &[]).unwrap(), Vec::<Vec<Settled>>::new());
+    drop(log);
+    audit(&options.path);
+}
+
+#[test]
+fn what_is_out_of_order_is_refused_and_changes_nothing() {
+    let (_directory, _options, mut log) = new_log();
+    log.append(vec![chunk(vec![valid(at(0, 0, 1), None), valid(at(0, 1, 1), None)])], &[]).unwrap();
+    let before = log.cursors().unwrap();
+    let wrong_event = Verdict { coordinates: at(0, 3, 1), ..valid(at(0, 2, 1), None) };
+    let wrong = [
+        (vec![chunk(vec![valid(at(0, 1, 1), None)])], "the first offset"),
+        (vec![chunk(vec![valid(at(0, 3, 1), None), valid(at(0, 3, 1), None)])], "an offset behind another"),
+        (vec![Chunk { next_offset: 2, ..chunk(vec![valid(at(0, 2, 1), None)]) }], "the next offset"),
+        (vec![Chunk { partition: 0, next_offset: 1, verdicts: Vec::new() }], "the next offset"),
+        (vec![Chunk { partition: 1, ..chunk(vec![valid(at(0, 2, 1), None)]) }], "a record's partition"),
+        (vec![chunk(vec![wrong_event])], "an event's own offset"),
+        (
+            vec![chunk(vec![valid(at(0, 2, 1), None)]), chunk(vec![valid(at(0, 2, 1), None)])],
+            "the first offset",
+        ),
+        (vec![chunk(vec![rejected(at(5, -1, 1))])], "the first offset"),
+    ];
+    for (chunks, wanted) in wrong {
+        match log.append(chunks, &[(0, 1)]) {
+            Err(LogError::OutOfOrder { what, .. }) => assert_eq!(what, wanted),
+            other => panic!("wanted {wanted}, found {other:?}"),
+        }
+        assert_eq!(log.cursors().unwrap(), before);
+    }
+    log.append(vec![chunk(vec![valid(at(0, 2, 1), None)])], &[]).unwrap();
+}
+
+#[test]
+fn published_is_noted_upwards_and_exact_at_a_clean_stop() {
+    let (_directory, options, mut log) = new_log();
+    let cursor = log.take_up(2, None, None).unwrap();
+    assert_eq!((cursor.logged, cursor.published_seen, cursor.clean), (0, None, false));
+    log.append(vec![chunk(vec![valid(at(2, 0, 1), None)])], &[(2, 5)]).unwrap();
+    log.append(Vec::new(), &[(2, 3)]).unwrap();
+    assert_eq!(log.cursor(2).unwrap().unwrap().published_seen, Some(5));
+    log.put_down(&[(2, 4)]).unwrap();
+    drop(log);
+
+    let mut log = EventLog::open(&options).unwrap();
+    let cursor = log.cursor(2).unwrap().unwrap();
+    assert_eq!((cursor.published_seen, cursor.clean), (Some(4), true));
+    assert!(!log.take_up(2, None, None).unwrap().clean);
+    drop(log);
+    let mut log = EventLog::open(&options).unwrap();
+    assert!(!log.cursor(2).unwrap().unwrap().clean, "taken up, then killed");
+
+    log.put_down(&[(2, 4)]).unwrap();
+    log.append(vec![chunk(vec![valid(at(2, 1, 1), None)])], &[]).unwrap();
+    assert!(!log.cursor(2).unwrap().unwrap().clean);
+}
+
+#[test]
+fn a_gap_begins_where_the_log_is_and_moves_it() {
+    let (_directory, options, mut log) = new_log();
+    log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[]).unwrap();
+    let gap =
+        |first_offset, next_offset| Some(Gap { first_offset, next_offset, reason: "retention".to_owned() });
+    for wrong in [gap(0, 9), gap(2, 9), gap(1, 1)] {
+        assert!(matches!(log.take_up(0, wrong, None), Err(LogError::OutOfOrder { .. })));
+    }
+    let intervention =
+        Intervention { at: 1_795_478_400_123, flag: "--accept-gap".to_owned(), details: "1..9".to_owned() };
+    let cursor = log.take_up(0, gap(1, 9), Some(&intervention)).unwrap();
+    assert_eq!(cursor.logged, 9);
+    assert_eq!(cursor.anchor.unwrap().offset, 0);
+    assert!(log.append(vec![chunk(vec![valid(at(0, 8, 1), None)])], &[]).is_err());
+    log.append(vec![chunk(vec![valid(at(0, 9, 1), None)])], &[]).unwrap();
+    log.take_up(4, gap(0, 3), None).unwrap();
+
+    let stats = LogReader::open(&options.path).unwrap().stats().unwrap();
+    assert_eq!(stats.gaps, [(0, gap(1, 9).unwrap()), (4, gap(0, 3).unwrap())]);
+    assert_eq!(stats.interventions, [(0, intervention)]);
+    drop(log);
+    audit(&options.path);
+}
