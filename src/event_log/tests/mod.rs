@@ -44,14 +44,14 @@ fn at(partition: i32, offset: i64, timestamp: i64) -> Coordinates {
 }
 
 fn id(at: Coordinates) -> ActivityId {
-    ActivityId::new(ActivityId::topic_bits(TOPIC), at)
+    ActivityId::new(crate::activity::topic_bits(TOPIC), at)
 }
 
 fn event(at: Coordinates, object: &str) -> Event {
     let json = format!(
         r#"{{"@type":"update","objectType":"case","objectId":"{object}","publishedAt":"2026-11-23T12:00:00.000Z","targets":[{{"@type":"Everyone","notify":false}}]}}"#
     );
-    Event::from_log(ActivityId::topic_bits(TOPIC), at, json).unwrap()
+    Event::from_log(crate::activity::topic_bits(TOPIC), at, json).unwrap()
 }
 
 /// Two keys each share the 64 bits by which they are found in memory.

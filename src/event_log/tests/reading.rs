@@ -83,7 +83,7 @@ fn an_id_that_is_not_in_the_log_is_told_why() {
     assert_eq!(absence(at(0, 850, 1)), Absence::InGap { partition: 0, offset: 850, gap });
     assert_eq!(absence(at(0, 900, 1)), Absence::NotYet { partition: 0, offset: 900, logged: 900 });
     assert_eq!(absence(at(8, 0, 1)), Absence::UnknownPartition { partition: 8 });
-    let other_topic = ActivityId::new(ActivityId::topic_bits("other"), at(0, 2, 1002));
+    let other_topic = ActivityId::new(crate::activity::topic_bits("other"), at(0, 2, 1002));
     assert_eq!(reader.show(other_topic).unwrap(), Shown::Absent(Absence::OtherTopic));
 }
 
@@ -149,7 +149,7 @@ fn a_list_longer_than_a_stride_and_larger_than_memory_allows_is_whole() {
     let large = (9000..9020).map(|offset| {
         let at = at(0, offset, 1);
         let json = format!(r#"{{"@type":"share","objectType":"case","objectId":"7","content":"{wide}"}}"#);
-        let event = Event::from_log(ActivityId::topic_bits(TOPIC), at, json).unwrap();
+        let event = Event::from_log(crate::activity::topic_bits(TOPIC), at, json).unwrap();
         Verdict { reading: Reading::Valid { event, key: None }, ..valid(at, None) }
     });
     log.append(vec![chunk(small.chain(large).collect())], &[]).unwrap();
