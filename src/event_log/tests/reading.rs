@@ -148,7 +148,9 @@ fn a_list_longer_than_a_stride_and_larger_than_memory_allows_is_whole() {
     let small = (0..9000).map(|offset| valid(at(0, offset, 1), None));
     let large = (9000..9020).map(|offset| {
         let at = at(0, offset, 1);
-        let json = format!(r#"{{"@type":"share","objectType":"case","objectId":"7","content":"{wide}"}}"#);
+        let json = format!(
+            r#"{{"@type":"share","objectType":"case","objectId":"7","publishedAt":"1970-01-01T00:00:00.001Z","targets":[{{"@type":"Everyone","notify":false}}],"content":"{wide}"}}"#
+        );
         let event = Event::from_log(crate::activity::topic_bits(TOPIC), at, json).unwrap();
         Verdict { reading: Reading::Valid { event, key: None }, ..valid(at, None) }
     });
