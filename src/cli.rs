@@ -3,7 +3,9 @@
 pub mod args;
 pub mod demo;
 pub mod input;
+pub mod json;
 pub mod outcome;
+pub mod output;
 pub mod poster;
 pub mod run;
 pub mod settings;

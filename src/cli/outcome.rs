@@ -1,20 +1,19 @@
 //! What became of a command, for people and as JSON.
 
-use std::io::{self, Write};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
 
-use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::input::Place;
-use crate::activity::{Coordinates, Decision, Event, Problem};
-
-const ACCEPTED: Style = AnsiColor::Green.on_default().bold();
-const DUPLICATE: Style = AnsiColor::Yellow.on_default().bold();
-const REJECTED: Style = AnsiColor::Red.on_default().bold();
-const FAINT: Style = Style::new().dimmed();
-/// Characters of an activity's text that one line shows.
-const CONTENT: usize = 60;
+use super::{
+    input::Place,
+    json::write_json,
+    output::{BAD, DOUBTFUL, FAINT, GOOD, excerpt, plain},
+};
+use crate::activity::{Coordinates, Decision, Problem, Problems};
 
 /// One command's end.
 #[derive(Debug, Clone)]
@@ -47,9 +46,9 @@ impl Decided {
                 let object = format!("{}/{}", event.object_type(), event.object_id());
                 writeln!(
                     out,
-                    "{ACCEPTED}event{ACCEPTED:#}      {place}: {} {object}{} {FAINT}{}{FAINT:#}",
+                    "{GOOD}event{GOOD:#}      {place}: {} {object}{} {FAINT}{}{FAINT:#}",
                     event.verb(),
-                    content(event),
+                    excerpt(event.content().as_deref()),
                     event.id(),
                 )?;
                 for notification in &self.notifications {
@@ -61,14 +60,9 @@ impl Decided {
                 }
             }
             Decision::Duplicate { of } => {
-                writeln!(out, "{DUPLICATE}duplicate{DUPLICATE:#}  {place}: of {of}")?;
+                writeln!(out, "{DOUBTFUL}duplicate{DOUBTFUL:#}  {place}: of {of}")?;
             }
-            Decision::Rejected(problems) => {
-                writeln!(out, "{REJECTED}rejection{REJECTED:#}  {place}:")?;
-                for problem in &problems.0 {
-                    print_problem(problem, out)?;
-                }
-            }
+            Decision::Rejected(problems) => print_rejection(place, problems, out)?,
         }
         Ok(())
     }
@@ -90,8 +84,8 @@ impl Decided {
         };
         write_json(&line, out)?;
         for Published { key, value, .. } in &self.notifications {
-            let value: &RawValue = serde_json::from_str(value)?;
-            write_json(&serde_json::json!({"notification": {"key": key, "value": value}}), out)?;
+            let notification = NotificationLine { key, value: serde_json::from_str(value)? };
+            write_json(&HashMap::from([("notification", notification)]), out)?;
         }
         Ok(())
     }
@@ -119,22 +113,23 @@ struct Line<'a> {
     activity: Option<&'a RawValue>,
 }
 
-/// One JSON value on a line of its own.
-pub fn write_json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, value)?;
-    out.write_all(b"\n")
+/// A notification's line of `--json`.
+#[derive(Debug, Serialize)]
+struct NotificationLine<'a> {
+    key: &'a str,
+    value: &'a RawValue,
+}
+
+/// A line, and one more for each problem.
+pub fn print_rejection(place: &Place, problems: &Problems, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{BAD}rejection{BAD:#}  {place}:")?;
+    problems.0.iter().try_for_each(|problem| print_problem(problem, out))
 }
 
 /// Where, what and why, indented under its command.
 pub fn print_problem(problem: &Problem, out: &mut dyn Write) -> io::Result<()> {
     let Problem { pointer, code, message } = problem;
     let space = if pointer.is_empty() { "" } else { " " };
-    writeln!(out, "           {pointer}{space}{code}: {message}")
-}
-
-fn content(event: &Event) -> String {
-    let Some(content) = event.content() else { return String::new() };
-    let shown: String = content.chars().take(CONTENT).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let more = if content.chars().nth(CONTENT).is_some() { "…" } else { "" };
-    format!(" \"{shown}{more}\"")
+    // A pointer repeats the names that the producer chose.
+    writeln!(out, "           {}{space}{}: {}", plain(pointer), plain(code), plain(message))
 }

@@ -96,7 +96,10 @@ pub fn producer(settings: &Settings) -> ClientConfig {
 /// Metadata, topics and their settings.
 #[must_use]
 pub fn admin(settings: &Settings) -> ClientConfig {
-    with_operators(settings, common(settings, "admin"))
+    let mut client = with_operators(settings, common(settings, "admin"));
+    // librdkafka lets a producer, which this is, create a topic by asking for it.
+    client.set("allow.auto.create.topics", "false");
+    client
 }
 
 /// Sends librdkafka's log lines where this program's own go.

@@ -7,6 +7,7 @@ pub mod at_least_once;
 pub mod client;
 pub mod consumer;
 pub mod embedded;
+pub mod follow;
 pub mod native;
 pub mod topics;
 pub mod transactional;

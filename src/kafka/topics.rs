@@ -37,7 +37,7 @@ pub enum TopicsError {
     Unreachable { servers: String, reason: String },
     #[error("the broker at '{servers}' refuses the login: {reason}. Check the sasl.* and ssl.* properties")]
     LoginRefused { servers: String, reason: String },
-    #[error("the topic '{topic}' does not exist. Create it, or let this program: '--set topics.create=true'")]
+    #[error("the topic '{topic}' does not exist. Create it, or let 'run' do so: '--set topics.create=true'")]
     Missing { topic: String },
     #[error("the topic '{topic}' could not be created: {reason}")]
     NotCreated { topic: String, reason: String },
@@ -126,12 +126,31 @@ impl fmt::Debug for Brokers<'_> {
     }
 }
 
+/// Whether topics are there, as [`find`] found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub brokers: usize,
+    /// Of each topic, in the order asked for; `None` where it does not exist.
+    pub partitions: Vec<Option<usize>>,
+}
+
+/// Looks for topics, and neither creates nor judges them.
+pub fn find(settings: &Settings, topics: &[&str]) -> Result<Found, TopicsError> {
+    let brokers = Brokers::connect(settings)?;
+    let count = brokers.count()?;
+    let partitions = topics.iter().map(|topic| brokers.partitions(topic)).collect::<Result<_, _>>()?;
+    Ok(Found { brokers: count, partitions })
+}
+
+/// The partitions of a topic that has to be there.
+pub fn require(settings: &Settings, topic: &str) -> Result<usize, TopicsError> {
+    let found = find(settings, &[topic])?.partitions.into_iter().flatten().next();
+    found.ok_or_else(|| TopicsError::Missing { topic: topic.to_owned() })
+}
+
 /// Checks the topics, and creates missing ones where `create` allows.
 pub fn prepare(settings: &Settings, create: bool) -> Result<Report, TopicsError> {
-    let client = client::admin(settings)
-        .create_with_context(LastError::default())
-        .map_err(|error| TopicsError::Client(error.to_string()))?;
-    let brokers = Brokers { settings, client };
+    let brokers = Brokers::connect(settings)?;
     let mut report = Report { brokers: brokers.count()?, ..Report::default() };
     let topics = &settings.topics;
     for name in [&topics.commands, &topics.notifications, &topics.rejections] {
@@ -151,6 +170,15 @@ pub fn prepare(settings: &Settings, create: bool) -> Result<Report, TopicsError>
     }
     brokers.check_settings(&mut report)?;
     Ok(report)
+}
+
+impl<'a> Brokers<'a> {
+    fn connect(settings: &'a Settings) -> Result<Self, TopicsError> {
+        let client = client::admin(settings)
+            .create_with_context(LastError::default())
+            .map_err(|error| TopicsError::Client(error.to_string()))?;
+        Ok(Self { settings, client })
+    }
 }
 
 impl Brokers<'_> {

@@ -2,25 +2,23 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anstream::AutoStream;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::{
     activity::Decision,
     cli::{
         input::Place,
-        outcome::{Decided, write_json},
+        json::write_json,
+        outcome::Decided,
+        output::{self, Output, count},
     },
 };
-
-/// Input from which on a progress bar helps, in bytes.
-const LONG: u64 = 256 * 1024;
 
 /// Prints outcomes, and counts them.
 pub(super) struct Show {
     json: bool,
-    out: AutoStream<Box<dyn Write>>,
+    out: Output,
     terminal: bool,
     bar: ProgressBar,
     counts: Counts,
@@ -43,21 +41,13 @@ struct Summary {
 
 impl Show {
     pub(super) fn new(json: bool, total_bytes: Option<u64>) -> Self {
-        let long = total_bytes.filter(|&bytes| bytes >= LONG && io::stderr().is_terminal());
-        let bar = match long {
-            None => ProgressBar::hidden(),
-            Some(bytes) => ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr())
-                .with_style(
-                    ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left")
-                        .expect("a template that a test has tried"),
-                ),
-        };
-        let stdout = io::stdout();
-        let terminal = stdout.is_terminal();
-        let choice = AutoStream::choice(&stdout);
-        let buffered: Box<dyn Write> = Box::new(io::BufWriter::with_capacity(64 * 1024, stdout));
-        let out = AutoStream::new(buffered, choice);
-        Self { json, out, terminal, bar, counts: Counts::default() }
+        Self {
+            json,
+            out: output::stdout(),
+            terminal: io::stdout().is_terminal(),
+            bar: output::progress(total_bytes),
+            counts: Counts::default(),
+        }
     }
 
     pub(super) fn command(&mut self, place: &Place, bytes: usize, decided: &Decided) -> anyhow::Result<()> {
@@ -104,25 +94,5 @@ impl Show {
             )?;
         }
         Ok(self.out.flush()?)
-    }
-}
-
-fn count(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_of_a_thing_has_no_plural() {
-        assert_eq!(count(1, "event"), "1 event");
-        assert_eq!(count(0, "event"), "0 events");
-    }
-
-    #[test]
-    fn the_bar_has_a_template_that_parses() {
-        assert!(ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left").is_ok());
     }
 }
