@@ -23,6 +23,8 @@ use crate::activity::ActivityId;
 
 /// For one question to the brokers.
 const ASK: Duration = Duration::from_secs(5);
+/// For the topics' settings, which the embedded broker never tells.
+const SETTINGS: Duration = Duration::from_secs(3);
 /// For a topic that was made to be known to all.
 const CREATED: Duration = Duration::from_secs(15);
 /// A rejection is its command with up to 64 KiB of problems and the headers that say where it came from.
@@ -268,24 +270,24 @@ impl Brokers<'_> {
 
     /// What the rejections topic must take: the commands topic's limit and what a rejection adds.
     fn rejection_limit(&self) -> Result<i64, TopicsError> {
-        let commands = self.settings(&self.settings.topics.commands)?;
-        let limit = commands.and_then(|settings| number(&settings, "max.message.bytes"));
+        let settings = self.settings(&[&self.settings.topics.commands])?;
+        let limit = settings.and_then(|settings| number(&settings[0], "max.message.bytes"));
         Ok(limit.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES) + REJECTION_OVERHEAD)
     }
 
-    /// A topic's settings; `None` where the broker does not tell them.
-    fn settings(&self, topic: &str) -> Result<Option<ConfigResource>, TopicsError> {
-        let options = AdminOptions::new().request_timeout(Some(ASK));
-        let described =
-            block_on(self.admin()?.describe_configs([&ResourceSpecifier::Topic(topic)], &options));
-        Ok(described.ok().and_then(|resources| resources.into_iter().next()).and_then(Result::ok))
+    /// The topics' settings; `None` where the broker does not tell them.
+    fn settings(&self, topics: &[&str]) -> Result<Option<Vec<ConfigResource>>, TopicsError> {
+        let options = AdminOptions::new().request_timeout(Some(SETTINGS));
+        let wanted: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let described = block_on(self.admin()?.describe_configs(&wanted, &options));
+        tracing::debug!(?topics, ?described, "settings");
+        Ok(described.ok().and_then(|resources| resources.into_iter().collect::<Result<_, _>>().ok()))
     }
 
     fn check_settings(&self, report: &mut Report) -> Result<(), TopicsError> {
         let topics = &self.settings.topics;
-        let (Some(commands), Some(rejections)) =
-            (self.settings(&topics.commands)?, self.settings(&topics.rejections)?)
-        else {
+        let described = self.settings(&[&topics.commands, &topics.rejections])?;
+        let Some([commands, rejections]) = described.as_deref() else {
             report.warnings.push(
                 "the broker does not tell the topics' settings, so cleanup.policy, message.timestamp.type and \
                  max.message.bytes are not checked"
@@ -293,18 +295,18 @@ impl Brokers<'_> {
             );
             return Ok(());
         };
-        let policy = text(&commands, "cleanup.policy").unwrap_or_default();
+        let policy = text(commands, "cleanup.policy").unwrap_or_default();
         if policy.split(',').any(|policy| policy.trim() == "compact") {
             return Err(TopicsError::Compacted { topic: topics.commands.clone(), policy });
         }
-        if text(&commands, "message.timestamp.type").is_some_and(|kind| kind != "LogAppendTime") {
+        if text(commands, "message.timestamp.type").is_some_and(|kind| kind != "LogAppendTime") {
             report.warnings.push(format!(
                 "the commands topic '{}' keeps the producers' timestamps (message.timestamp.type=CreateTime): ids \
                  and the idempotency window follow their clocks. Better: LogAppendTime",
                 topics.commands
             ));
         }
-        let limits = (number(&commands, "max.message.bytes"), number(&rejections, "max.message.bytes"));
+        let limits = (number(commands, "max.message.bytes"), number(rejections, "max.message.bytes"));
         if let (Some(commands_limit), Some(found)) = limits {
             let wanted = commands_limit + REJECTION_OVERHEAD;
             if found < wanted {
