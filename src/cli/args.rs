@@ -81,7 +81,7 @@ pub struct Post {
     /// A .json file is one command; any other file, and - for standard input, one command a line
     #[arg(value_name = "FILE", default_value = "-")]
     pub files: Vec<PathBuf>,
-    /// Validate all commands first, and send nothing if anything is wrong
+    /// Validate all commands first, and send nothing if anything is wrong. Keeps all of them in memory
     #[arg(long)]
     pub check: bool,
     /// Print one JSON object a line
@@ -91,7 +91,7 @@ pub struct Post {
     settings: Settings,
 }
 
-/// Follows a topic, reading only what is committed
+/// Follows a topic, reading only what is committed; partitions that are added later only after a new start
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples::TAIL)]
 pub struct Tail {

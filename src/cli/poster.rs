@@ -56,7 +56,9 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         let result = match result {
-            Err((error, _)) => Err(error.to_string()),
+            Err((error, message)) => {
+                Err(reason(error, message.topic(), message.payload().map_or(0, <[u8]>::len)))
+            }
             Ok(message) => Ok(match (message.offset(), message.timestamp().to_millis()) {
                 (offset, Some(timestamp)) if offset >= 0 => {
                     Delivered::At(Coordinates { partition: message.partition(), offset, timestamp })
@@ -65,6 +67,25 @@ impl ProducerContext for Reports {
             }),
         };
         self.0.lock().expect("never poisoned").push_back(Delivery { index, result });
+    }
+}
+
+/// Why a command was not taken.
+fn reason(error: &KafkaError, topic: &str, bytes: usize) -> String {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => format!(
+            "{bytes} bytes are more than the client (message.max.bytes) or the topic '{topic}' (max.message.bytes) takes"
+        ),
+        Some(RDKafkaErrorCode::MessageTimedOut) => {
+            "the broker did not answer in time (delivery.timeout.ms); it may have the command or not".into()
+        }
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            format!("the broker does not let this user write to the topic '{topic}'")
+        }
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            format!("the topic '{topic}' is no longer there")
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -105,7 +126,7 @@ impl Poster {
                 Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                     self.producer.poll(Duration::from_millis(5));
                 }
-                Err((error, _)) => return Err(error.to_string()),
+                Err((error, _)) => return Err(reason(&error, &self.topic, value.len())),
             }
         }
     }
