@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::anyhow;
+use jiff::Timestamp;
 use rdkafka::{
     ClientContext, Message,
     config::RDKafkaLogLevel,
@@ -17,7 +18,7 @@ use rdkafka::{
 
 use crate::{
     activity::{Coordinates, Header, object_key},
-    kafka::{Settings, client, native},
+    kafka::{Settings, client, embedded::ANSWERED_APPEND_TIME, native},
 };
 
 /// The broker's answer to one posted command.
@@ -38,6 +39,14 @@ pub enum Delivered {
     },
 }
 
+/// What is known of a command before the broker answers.
+#[derive(Debug)]
+struct Posted {
+    index: usize,
+    /// The record's own, which holds where the broker does not set another.
+    timestamp: i64,
+}
+
 #[derive(Debug, Default, Clone)]
 struct Reports(Arc<Mutex<VecDeque<Delivery>>>);
 
@@ -52,15 +61,17 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = usize;
+    type DeliveryOpaque = Box<Posted>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+    fn delivery(&self, result: &DeliveryResult<'_>, posted: Box<Posted>) {
+        let Posted { index, timestamp: own } = *posted;
         let result = match result {
             Err((error, message)) => {
                 Err(reason(error, message.topic(), message.payload().map_or(0, <[u8]>::len)))
             }
             Ok(message) => Ok(match (message.offset(), message.timestamp().to_millis()) {
                 (offset, Some(timestamp)) if offset >= 0 => {
+                    let timestamp = if timestamp == ANSWERED_APPEND_TIME { own } else { timestamp };
                     Delivered::At(Coordinates { partition: message.partition(), offset, timestamp })
                 }
                 _ => Delivered::SomewhereIn { partition: message.partition() },
@@ -114,8 +125,11 @@ impl Poster {
     /// Posts a command, keyed by its object where it names one. Waits while the client's queue is full.
     pub fn post(&self, index: usize, value: &[u8], headers: &[Header]) -> Result<(), String> {
         let key = object_key(value);
+        let timestamp = Timestamp::now().as_millisecond();
         loop {
-            let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, index);
+            let posted = Box::new(Posted { index, timestamp });
+            let mut record = BaseRecord::<[u8], [u8], Box<Posted>>::with_opaque_to(&self.topic, posted);
+            record.timestamp = Some(timestamp);
             record.payload = Some(value);
             record.key = key.as_deref().map(str::as_bytes);
             if !headers.is_empty() {
