@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::when::When;
-use crate::config::{Override, Sources};
+use crate::{
+    activity::ActivityId,
+    config::{Override, Sources},
+};
 
 /// Decides "post an activity" commands from Kafka, keeps the accepted ones in an SQLite event log, and notifies the
 /// audiences that asked, exactly once.
@@ -187,7 +190,7 @@ pub enum Order {
 pub struct LogShow {
     /// The activity's id
     #[arg(value_name = "ID")]
-    pub id: uuid::Uuid,
+    pub id: ActivityId,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -189,9 +189,9 @@ impl Brokers<'_> {
         let servers = self.settings.bootstrap_servers.clone();
         match last {
             Some((Some(RDKafkaErrorCode::Authentication), reason)) => {
-                TopicsError::LoginRefused { servers, reason }
+                TopicsError::LoginRefused { servers, reason: essence(&reason).to_owned() }
             }
-            Some((_, reason)) => TopicsError::Unreachable { servers, reason },
+            Some((_, reason)) => TopicsError::Unreachable { servers, reason: essence(&reason).to_owned() },
             None => TopicsError::Unreachable { servers, reason: error.to_string() },
         }
     }
@@ -283,9 +283,10 @@ impl Brokers<'_> {
 
     fn check_settings(&self, report: &mut Report) -> Result<(), TopicsError> {
         let topics = &self.settings.topics;
-        let (Some(commands), Some(rejections)) =
-            (self.settings(&topics.commands)?, self.settings(&topics.rejections)?)
-        else {
+        let commands = self.settings(&topics.commands)?;
+        // A broker that does not answer the one question is not made to keep us waiting with the other.
+        let rejections = commands.as_ref().map(|_| self.settings(&topics.rejections)).transpose()?.flatten();
+        let (Some(commands), Some(rejections)) = (commands, rejections) else {
             report.warnings.push(
                 "the broker does not tell the topics' settings, so cleanup.policy, message.timestamp.type and \
                  max.message.bytes are not checked"
@@ -321,10 +322,29 @@ impl Brokers<'_> {
     }
 }
 
+/// What librdkafka says of a connection, without its name for the broker and its statistics.
+fn essence(reason: &str) -> &str {
+    let reason = reason.split_once("/bootstrap: ").map_or(reason, |(_, reason)| reason);
+    reason.split_once(" (after ").map_or(reason, |(reason, _)| reason)
+}
+
 fn text(settings: &ConfigResource, name: &str) -> Option<String> {
     settings.get(name)?.value.clone()
 }
 
 fn number(settings: &ConfigResource, name: &str) -> Option<i64> {
     text(settings, name)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::essence;
+
+    #[test]
+    fn a_reason_is_without_what_only_librdkafka_wants_to_know() {
+        let said = "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in \
+                    state CONNECT, 1 identical error(s) suppressed)";
+        assert_eq!(essence(said), "Connect to ipv4#127.0.0.1:1 failed: Connection refused");
+        assert_eq!(essence("no"), "no");
+    }
 }

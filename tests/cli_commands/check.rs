@@ -1,4 +1,9 @@
-use std::{fs, io::Write as _, net::TcpListener, thread};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread,
+};
 
 use crate::{
     assert_output,
@@ -66,7 +71,9 @@ fn answer_once(answer: &'static str) -> String {
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
-            let _ = stream.write_all(answer.as_bytes());
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream.write_all(answer.as_bytes()).unwrap();
         }
     });
     address

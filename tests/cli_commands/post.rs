@@ -86,6 +86,20 @@ fn what_the_client_refuses_is_named_and_the_rest_goes_on() {
     assert_output!("post-too-large-json", post(&["--json"]));
 }
 
+/// No success, which a script would take to mean that all were posted.
+#[test]
+fn output_that_nobody_reads_is_an_error() {
+    let broker = broker(1);
+    let mut command = program(&["post", "-b", &broker.bootstrap_servers()]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    writeln!(child.stdin.take().unwrap(), "{SHARE}").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("standard output was closed"), "{output:?}");
+}
+
 #[test]
 fn errors_name_what_is_wrong_before_anything_is_posted() {
     let broker = broker(1);

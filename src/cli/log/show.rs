@@ -38,7 +38,7 @@ struct Line<'a> {
 
 /// Prints it, and fails where the log does not know the id.
 pub(super) fn show(args: &args::LogShow, log: &LogReader, path: &Path) -> anyhow::Result<()> {
-    let id = ActivityId::from_uuid(args.id)?;
+    let id = args.id;
     let shown = log.show(id)?;
     if let Shown::Absent(absence) = &shown {
         return Err(anyhow!("{}", absent(id, absence, log, path)));
