@@ -1,14 +1,19 @@
 //! The command line: one file a subcommand.
 
 pub mod args;
+pub mod check;
 pub mod demo;
 pub mod input;
 pub mod json;
+pub mod log;
 pub mod outcome;
 pub mod output;
+pub mod post;
 pub mod poster;
 pub mod run;
 pub mod settings;
+pub mod stop;
+pub mod tail;
 pub mod when;
 
 use std::process::ExitCode;
@@ -29,7 +34,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Run(args) => return run::run(args, config),
         Command::Demo(args) => demo::demo(args, config)?,
-        _ => todo!(),
+        Command::Post(args) => return post::post(args, &config),
+        Command::Tail(args) => tail::tail(args, &config)?,
+        Command::Log(args) => log::log(args, &config)?,
+        Command::Check(args) => return check::check(args, &config),
     }
     Ok(ExitCode::SUCCESS)
 }

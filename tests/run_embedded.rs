@@ -56,7 +56,10 @@ fn command(number: u32) -> (Vec<u8>, Vec<Header>) {
     let key = |key: String| vec![Header::new("idempotency-key", key)];
     match number % 10 {
         0 => (b"{\"objectType\":\"case\"".to_vec(), Vec::new()),
-        1 => (format!(r#"{{"objectType":"case","objectId":"{object}","targets":[]}}"#).into_bytes(), Vec::new()),
+        1 => (
+            format!(r#"{{"objectType":"case","objectId":"{object}","targets":[]}}"#).into_bytes(),
+            Vec::new(),
+        ),
         2 | 3 => {
             let first = number - number % 10;
             let value = format!(r#"{{"objectType":"case","objectId":"k","content":"keyed {first}"}}"#);
@@ -267,8 +270,10 @@ fn errors_of_the_broker_are_outlasted() {
     let cluster = broker.cluster();
     use rdkafka::types::RDKafkaApiKey as Api;
     let moved = [Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION; 3];
-    let few = [Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND, Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT];
-    let coordinator = [Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR, Code::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE];
+    let few =
+        [Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND, Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT];
+    let coordinator =
+        [Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR, Code::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE];
     let regrouped = [Code::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, Code::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION];
     cluster.request_errors(Api::Produce, &moved);
     cluster.request_errors(Api::Fetch, &moved);
@@ -312,7 +317,8 @@ fn two_processors_share_the_partitions_and_one_takes_over() {
     post(&broker, 300..600, Duration::ZERO);
     // Whoever has a partition has all of its history.
     wait_until("all decisions of both", || {
-        let union: BTreeSet<_> = logged(&first.log).into_keys().chain(logged(&second.log).into_keys()).collect();
+        let union: BTreeSet<_> =
+            logged(&first.log).into_keys().chain(logged(&second.log).into_keys()).collect();
         union.len() == 600 && decided(&second.log) > 0
     });
     stopped_in_order(one);

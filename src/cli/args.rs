@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::when::When;
-use crate::config::{Override, Sources};
+use crate::{
+    activity::ActivityId,
+    config::{Override, Sources},
+};
 
 /// Decides "post an activity" commands from Kafka, keeps the accepted ones in an SQLite event log, and notifies the
 /// audiences that asked, exactly once.
@@ -81,7 +84,7 @@ pub struct Post {
     /// A .json file is one command; any other file, and - for standard input, one command a line
     #[arg(value_name = "FILE", default_value = "-")]
     pub files: Vec<PathBuf>,
-    /// Validate all commands first, and send nothing if anything is wrong
+    /// Validate all commands first, and send nothing if anything is wrong. Keeps all of them in memory
     #[arg(long)]
     pub check: bool,
     /// Print one JSON object a line
@@ -91,7 +94,7 @@ pub struct Post {
     settings: Settings,
 }
 
-/// Follows a topic, reading only what is committed
+/// Follows a topic, reading only what is committed; partitions that are added later only after a new start
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples::TAIL)]
 pub struct Tail {
@@ -187,7 +190,7 @@ pub enum Order {
 pub struct LogShow {
     /// The activity's id
     #[arg(value_name = "ID")]
-    pub id: uuid::Uuid,
+    pub id: ActivityId,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

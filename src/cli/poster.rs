@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::anyhow;
+use jiff::Timestamp;
 use rdkafka::{
     ClientContext, Message,
     config::RDKafkaLogLevel,
@@ -17,7 +18,7 @@ use rdkafka::{
 
 use crate::{
     activity::{Coordinates, Header, object_key},
-    kafka::{Settings, client, native},
+    kafka::{Settings, client, embedded::ANSWERED_APPEND_TIME, native},
 };
 
 /// The broker's answer to one posted command.
@@ -38,6 +39,14 @@ pub enum Delivered {
     },
 }
 
+/// What is known of a command before the broker answers.
+#[derive(Debug)]
+struct Posted {
+    index: usize,
+    /// The record's own, which holds where the broker does not set another.
+    timestamp: i64,
+}
+
 #[derive(Debug, Default, Clone)]
 struct Reports(Arc<Mutex<VecDeque<Delivery>>>);
 
@@ -52,19 +61,42 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = usize;
+    type DeliveryOpaque = Box<Posted>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+    fn delivery(&self, result: &DeliveryResult<'_>, posted: Box<Posted>) {
+        let Posted { index, timestamp: own } = *posted;
         let result = match result {
-            Err((error, _)) => Err(error.to_string()),
+            Err((error, message)) => {
+                Err(reason(error, message.topic(), message.payload().map_or(0, <[u8]>::len)))
+            }
             Ok(message) => Ok(match (message.offset(), message.timestamp().to_millis()) {
                 (offset, Some(timestamp)) if offset >= 0 => {
+                    let timestamp = if timestamp == ANSWERED_APPEND_TIME { own } else { timestamp };
                     Delivered::At(Coordinates { partition: message.partition(), offset, timestamp })
                 }
                 _ => Delivered::SomewhereIn { partition: message.partition() },
             }),
         };
         self.0.lock().expect("never poisoned").push_back(Delivery { index, result });
+    }
+}
+
+/// Why a command was not taken.
+fn reason(error: &KafkaError, topic: &str, bytes: usize) -> String {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => format!(
+            "{bytes} bytes are more than the client (message.max.bytes) or the topic '{topic}' (max.message.bytes) takes"
+        ),
+        Some(RDKafkaErrorCode::MessageTimedOut) => {
+            "the broker did not answer in time (delivery.timeout.ms); it may have the command or not".into()
+        }
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            format!("the broker does not let this user write to the topic '{topic}'")
+        }
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            format!("the topic '{topic}' is no longer there")
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -93,8 +125,11 @@ impl Poster {
     /// Posts a command, keyed by its object where it names one. Waits while the client's queue is full.
     pub fn post(&self, index: usize, value: &[u8], headers: &[Header]) -> Result<(), String> {
         let key = object_key(value);
+        let timestamp = Timestamp::now().as_millisecond();
         loop {
-            let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, index);
+            let posted = Box::new(Posted { index, timestamp });
+            let mut record = BaseRecord::<[u8], [u8], Box<Posted>>::with_opaque_to(&self.topic, posted);
+            record.timestamp = Some(timestamp);
             record.payload = Some(value);
             record.key = key.as_deref().map(str::as_bytes);
             if !headers.is_empty() {
@@ -105,7 +140,7 @@ impl Poster {
                 Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                     self.producer.poll(Duration::from_millis(5));
                 }
-                Err((error, _)) => return Err(error.to_string()),
+                Err((error, _)) => return Err(reason(&error, &self.topic, value.len())),
             }
         }
     }

@@ -82,3 +82,12 @@ pub(super) fn sync_directory(file: &Path) -> Result<(), LogError> {
         source,
     })
 }
+
+/// Whether a process writes the log at this moment. Touches nothing.
+#[must_use]
+pub fn is_in_use(database: &Path) -> bool {
+    let database = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+    // Shared, so that two who ask at once do not take each other for the writer.
+    File::open(beside(&database, "-instance"))
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}

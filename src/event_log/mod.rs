@@ -32,6 +32,7 @@ mod tests;
 pub use append::{Chunk, Settled};
 pub use cursor::{Anchor, Counts, Cursor};
 pub use error::{LogError, Wanted};
+pub use instance::is_in_use;
 pub use lookup::Recorded;
 pub use options::{LogOptions, Synchronous};
 pub use reader::{ListQuery, Listed, LogReader, Order};

@@ -56,7 +56,8 @@ impl LogReader {
         }
         let recorded = self.recorded(partition, offset..offset + 1)?;
         Ok(match recorded.into_iter().next() {
-            Some(Recorded { coordinates, .. }) if coordinates != at => {
+            // By id: the timestamp of a rejection may be one that no id can hold.
+            Some(Recorded { coordinates, .. }) if ActivityId::new(self.topic_bits, coordinates) != id => {
                 let id = ActivityId::new(self.topic_bits, coordinates);
                 Shown::Absent(Absence::OtherCommand { coordinates, id })
             }

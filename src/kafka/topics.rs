@@ -191,9 +191,9 @@ impl Brokers<'_> {
         let servers = self.settings.bootstrap_servers.clone();
         match last {
             Some((Some(RDKafkaErrorCode::Authentication), reason)) => {
-                TopicsError::LoginRefused { servers, reason }
+                TopicsError::LoginRefused { servers, reason: essence(&reason).to_owned() }
             }
-            Some((_, reason)) => TopicsError::Unreachable { servers, reason },
+            Some((_, reason)) => TopicsError::Unreachable { servers, reason: essence(&reason).to_owned() },
             None => TopicsError::Unreachable { servers, reason: error.to_string() },
         }
     }
@@ -323,10 +323,29 @@ impl Brokers<'_> {
     }
 }
 
+/// What librdkafka says of a connection, without its name for the broker and its statistics.
+fn essence(reason: &str) -> &str {
+    let reason = reason.split_once("/bootstrap: ").map_or(reason, |(_, reason)| reason);
+    reason.split_once(" (after ").map_or(reason, |(reason, _)| reason)
+}
+
 fn text(settings: &ConfigResource, name: &str) -> Option<String> {
     settings.get(name)?.value.clone()
 }
 
 fn number(settings: &ConfigResource, name: &str) -> Option<i64> {
     text(settings, name)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::essence;
+
+    #[test]
+    fn a_reason_is_without_what_only_librdkafka_wants_to_know() {
+        let said = "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in \
+                    state CONNECT, 1 identical error(s) suppressed)";
+        assert_eq!(essence(said), "Connect to ipv4#127.0.0.1:1 failed: Connection refused");
+        assert_eq!(essence("no"), "no");
+    }
 }

@@ -1,0 +1,194 @@
+//! `check`: what is in force, and whether brokers, topics and log file can be worked with.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use serde::Serialize;
+
+use super::{
+    args,
+    json::write_json,
+    output::{self, BAD, DOUBTFUL, GOOD, Output, count},
+    settings,
+};
+use crate::{
+    admin,
+    config::{Config, Setting},
+    event_log::{LogError, LogReader, is_in_use},
+    kafka::topics::{self, TopicsError},
+};
+
+/// For the answer of a processor on this machine.
+const READY: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    Warning,
+    Problem,
+}
+
+/// One thing that was tried.
+#[derive(Debug, Serialize)]
+struct Finding {
+    status: Status,
+    /// What it is about.
+    about: &'static str,
+    /// A sentence.
+    message: String,
+}
+
+/// The object of `--json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    settings: Vec<Setting>,
+    findings: Vec<Finding>,
+}
+
+/// Tries everything, and fails where anything keeps the processor from working.
+pub fn check(args: &args::Check, config: &Config) -> anyhow::Result<ExitCode> {
+    if args.ready {
+        return ready(args, config);
+    }
+    let mut out = output::stdout();
+    if !args.json {
+        writeln!(out, "{}", config.describe())?;
+        // The brokers may take their time.
+        out.flush()?;
+    }
+    let mut findings = Vec::new();
+    check_brokers(config, &mut findings);
+    check_log(config, &mut findings);
+    let ok = findings.iter().all(|finding| finding.status != Status::Problem);
+    if args.json {
+        write_json(&Report { ok, settings: config.settings(), findings }, &mut out)?;
+    } else {
+        findings.iter().try_for_each(|finding| print(finding, &mut out))?;
+    }
+    out.flush()?;
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(Finding { status, about, message }: &Finding, out: &mut Output) -> io::Result<()> {
+    let (word, style) = match status {
+        Status::Ok => ("ok", GOOD),
+        Status::Warning => ("warning", DOUBTFUL),
+        Status::Problem => ("problem", BAD),
+    };
+    writeln!(out, "{style}{word:<7}{style:#}  {about:<7}  {message}")
+}
+
+fn ready(args: &args::Check, config: &Config) -> anyhow::Result<ExitCode> {
+    let address = config.admin.listen.context(
+        "admin.listen is not set, so there is nobody to ask. Set it to the address that the processor has it set to",
+    )?;
+    let answer = admin::probe_ready(address, READY);
+    let mut out = output::stdout();
+    match (args.json, &answer) {
+        (true, _) => {
+            let reason = answer.as_ref().err().map(ToString::to_string);
+            write_json(&Readiness { ready: answer.is_ok(), reason }, &mut out)?;
+        }
+        (false, Ok(())) => writeln!(out, "ready")?,
+        (false, Err(error)) => return Err(anyhow!("{error}")),
+    }
+    out.flush()?;
+    Ok(if answer.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The object of `--ready --json`.
+#[derive(Debug, Serialize)]
+struct Readiness {
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+fn check_brokers(config: &Config, findings: &mut Vec<Finding>) {
+    let mut find = |status, about, message| findings.push(Finding { status, about, message });
+    let kafka = settings::kafka(config);
+    let names = [&kafka.topics.commands, &kafka.topics.notifications, &kafka.topics.rejections];
+    let found = match topics::find(&kafka, &names.map(String::as_str)) {
+        Ok(found) => found,
+        Err(error) => return find(Status::Problem, "brokers", error.to_string()),
+    };
+    let verb = if found.brokers == 1 { "answers" } else { "answer" };
+    let brokers = count(found.brokers as u64, "broker");
+    find(Status::Ok, "brokers", format!("{brokers} {verb} at '{}'", kafka.bootstrap_servers));
+    for (name, partitions) in names.into_iter().zip(&found.partitions) {
+        match partitions {
+            Some(partitions) => {
+                find(Status::Ok, "topic", format!("'{name}' has {}", count(*partitions as u64, "partition")));
+            }
+            None if config.topics.create => {
+                find(Status::Warning, "topic", format!("'{name}' does not exist; 'run' will create it"));
+            }
+            None => find(Status::Problem, "topic", TopicsError::Missing { topic: name.clone() }.to_string()),
+        }
+    }
+    if found.partitions.contains(&None) {
+        return;
+    }
+    match topics::prepare(&kafka, false) {
+        Ok(report) => {
+            report.warnings.into_iter().for_each(|warning| find(Status::Warning, "topics", warning))
+        }
+        Err(error) => find(Status::Problem, "topics", error.to_string()),
+    }
+}
+
+fn check_log(config: &Config, findings: &mut Vec<Finding>) {
+    let path = &config.log.path;
+    let result = match examine(path, &config.topics.commands) {
+        Ok(message) => writable(path).map(|()| message),
+        Err(LogError::Missing { .. }) => {
+            writable(path).map(|()| format!("there is none at '{}' yet; 'run' makes it", path.display()))
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    let (status, message) = match result {
+        Ok(message) => (Status::Ok, message),
+        Err(message) => (Status::Problem, message),
+    };
+    findings.push(Finding { status, about: "log", message });
+}
+
+fn examine(path: &Path, topic: &str) -> Result<String, LogError> {
+    let log = LogReader::open(path)?;
+    if log.topic() != topic {
+        let found = log.topic().to_owned();
+        return Err(LogError::OtherTopic { path: path.to_owned(), found, wanted: topic.to_owned() });
+    }
+    let stats = log.stats()?;
+    let used = if is_in_use(path) { "in use by a running processor" } else { "not in use" };
+    let (events, version) = (count(stats.counts.events, "event"), stats.schema_version);
+    Ok(format!("'{}' holds {events}, has schema version {version}, and is {used}", path.display()))
+}
+
+/// The log's reader must be closed: closing any handle of a file ends the process's locks on it.
+fn writable(path: &Path) -> Result<(), String> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Err(format!("the folder '{}' of the event log does not exist. Make it", folder.display()));
+    }
+    // Unlike permission bits, it tells of file systems that are mounted read-only too. It has no name, and is gone.
+    tempfile::tempfile_in(folder)
+        .map_err(|error| format!("the folder '{}' can't be written to: {error}", folder.display()))?;
+    match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("the event log '{}' can't be written to: {error}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,152 @@
+//! `log show`: what became of the command that an id was made of.
+
+use std::{io::Write, path::Path};
+
+use anyhow::anyhow;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    activity::{ActivityId, Coordinates, Problem},
+    cli::{
+        args,
+        json::{pretty, write_json},
+        outcome::print_problem,
+        output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, time},
+    },
+    event_log::{Absence, LogReader, Shown},
+};
+
+/// The object of `--json`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    outcome: &'static str,
+    id: ActivityId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<i64>,
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of: Option<ActivityId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<&'a [Problem]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activity: Option<&'a RawValue>,
+}
+
+/// Prints it, and fails where the log does not know the id.
+pub(super) fn show(args: &args::LogShow, log: &LogReader, path: &Path) -> anyhow::Result<()> {
+    let id = args.id;
+    let shown = log.show(id)?;
+    if let Shown::Absent(absence) = &shown {
+        return Err(anyhow!("{}", absent(id, absence, log, path)));
+    }
+    let mut out = output::stdout();
+    if args.json {
+        write_json(&line(id, &shown, log.topic())?, &mut out)?;
+    } else {
+        print(id, &shown, log.topic(), &mut out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn coordinates(shown: &Shown) -> Coordinates {
+    match shown {
+        Shown::Event(listed) => listed.coordinates,
+        Shown::Duplicate { coordinates, .. } | Shown::Rejected { coordinates, .. } => *coordinates,
+        Shown::Absent(_) => unreachable!("said before"),
+    }
+}
+
+fn line<'a>(id: ActivityId, shown: &'a Shown, topic: &'a str) -> anyhow::Result<Line<'a>> {
+    let Coordinates { partition, offset, timestamp } = coordinates(shown);
+    let line = Line {
+        outcome: "event",
+        id,
+        position: None,
+        topic,
+        partition,
+        offset,
+        timestamp,
+        of: None,
+        problems: None,
+        activity: None,
+    };
+    Ok(match shown {
+        Shown::Event(listed) => Line {
+            position: Some(listed.position),
+            activity: Some(serde_json::from_str(&listed.json)?),
+            ..line
+        },
+        Shown::Duplicate { of, .. } => Line { outcome: "duplicate", of: Some(*of), ..line },
+        Shown::Rejected { problems, .. } => {
+            Line { outcome: "rejection", problems: Some(&problems.0), ..line }
+        }
+        Shown::Absent(_) => unreachable!("said before"),
+    })
+}
+
+fn print(id: ActivityId, shown: &Shown, topic: &str, out: &mut Output) -> anyhow::Result<()> {
+    match shown {
+        Shown::Event(_) => writeln!(out, "{GOOD}event{GOOD:#}      {id}")?,
+        Shown::Duplicate { of, .. } => {
+            writeln!(out, "{DOUBTFUL}duplicate{DOUBTFUL:#}  {id}")?;
+            writeln!(out, "{FAINT}of{FAINT:#}         {of}")?;
+        }
+        Shown::Rejected { .. } => writeln!(out, "{BAD}rejection{BAD:#}  {id}")?,
+        Shown::Absent(_) => unreachable!("said before"),
+    }
+    let Coordinates { partition, offset, timestamp } = coordinates(shown);
+    writeln!(out, "{FAINT}command{FAINT:#}    {topic}, partition {partition}, offset {offset}")?;
+    writeln!(out, "{FAINT}time{FAINT:#}       {}", time(timestamp))?;
+    match shown {
+        Shown::Event(listed) => {
+            writeln!(out, "{FAINT}position{FAINT:#}   {}", listed.position)?;
+            writeln!(out, "{}", pretty(&listed.json))?;
+        }
+        Shown::Rejected { problems, .. } => {
+            problems.0.iter().try_for_each(|problem| print_problem(problem, out))?;
+        }
+        Shown::Duplicate { .. } | Shown::Absent(_) => {}
+    }
+    Ok(())
+}
+
+/// What was looked for, where, and why it is not there.
+fn absent(id: ActivityId, absence: &Absence, log: &LogReader, path: &Path) -> String {
+    let (topic, path) = (log.topic(), path.display());
+    let Coordinates { partition, offset, timestamp } = id.coordinates();
+    let place = format!("partition {partition}, offset {offset}");
+    match absence {
+        Absence::OtherTopic => format!(
+            "{id} is not an id of the topic '{topic}', whose commands '{path}' holds: it was made for a topic of \
+             another name. Name that topic's log with --log-file"
+        ),
+        Absence::UnknownPartition { .. } => format!(
+            "{id} is the id of the command at {place} of '{topic}', but '{path}' has never seen that partition. \
+             Look in the log of the instance that has it"
+        ),
+        Absence::NotYet { logged, .. } => format!(
+            "{id} is the id of the command at {place} of '{topic}', but '{path}' is only at offset {logged} there. \
+             Ask again when the processor has come to it, or look in the log of the instance that has the partition"
+        ),
+        Absence::InGap { gap, .. } => format!(
+            "{id} is the id of the command at {place} of '{topic}', which '{path}' never saw: it lacks the offsets {} \
+             to {} ({})",
+            gap.first_offset,
+            gap.next_offset - 1,
+            gap.reason
+        ),
+        Absence::OtherCommand { coordinates, id: other } => format!(
+            "{id} is not in '{path}': the command at {place} of '{topic}' has the timestamp {} and the id {other}, while \
+             the id looked for has {}",
+            time(coordinates.timestamp),
+            time(timestamp),
+        ),
+        Absence::NoCommand { .. } => {
+            format!("{id} is not in '{path}': there is no command at {place} of '{topic}'")
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `log stats`: the log in numbers.
+
+use std::{io::Write, path::Path};
+
+use bytesize::ByteSize;
+use serde::Serialize;
+
+use crate::{
+    cli::{
+        args,
+        json::write_json,
+        output::{self, DOUBTFUL, FAINT, Output, count, time},
+    },
+    event_log::{Counts, Gap, Intervention, LogReader, PartitionStats, Stats},
+};
+
+/// The object of `--json`. Timestamps are in milliseconds since 1970.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    path: &'a Path,
+    topic: &'a str,
+    schema_version: i64,
+    file_bytes: u64,
+    #[serde(flatten)]
+    counts: CountsLine,
+    partitions: Vec<PartitionLine>,
+    gaps: Vec<GapLine<'a>>,
+    interventions: Vec<InterventionLine<'a>>,
+}
+
+/// `earliest` and `latest` are timestamps of events.
+#[derive(Debug, Serialize)]
+struct CountsLine {
+    commands: u64,
+    events: u64,
+    duplicates: u64,
+    rejections: u64,
+    earliest: Option<i64>,
+    latest: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+struct PartitionLine {
+    partition: i32,
+    logged: i64,
+    published_seen: Option<i64>,
+    clean: bool,
+    clock: i64,
+    #[serde(flatten)]
+    counts: CountsLine,
+}
+
+#[derive(Debug, Serialize)]
+struct GapLine<'a> {
+    partition: i32,
+    first_offset: i64,
+    next_offset: i64,
+    reason: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct InterventionLine<'a> {
+    partition: i32,
+    at: i64,
+    flag: &'a str,
+    details: &'a str,
+}
+
+/// Prints them.
+pub(super) fn stats(args: &args::LogStats, log: &LogReader, path: &Path) -> anyhow::Result<()> {
+    let stats = log.stats()?;
+    let mut out = output::stdout();
+    if args.json {
+        write_json(&line(&stats, path), &mut out)?;
+    } else {
+        print(&stats, path, &mut out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn commands(counts: &Counts) -> u64 {
+    counts.events + counts.duplicates + counts.rejections
+}
+
+fn counts_line(counts: &Counts) -> CountsLine {
+    let Counts { events, duplicates, rejections, earliest, latest } = *counts;
+    CountsLine { commands: commands(counts), events, duplicates, rejections, earliest, latest }
+}
+
+fn line<'a>(stats: &'a Stats, path: &'a Path) -> Line<'a> {
+    let partition = |PartitionStats { cursor, counts }: &PartitionStats| PartitionLine {
+        partition: cursor.partition,
+        logged: cursor.logged,
+        published_seen: cursor.published_seen,
+        clean: cursor.clean,
+        clock: cursor.clock,
+        counts: counts_line(counts),
+    };
+    let gap = |(partition, Gap { first_offset, next_offset, reason }): &'a (i32, Gap)| GapLine {
+        partition: *partition,
+        first_offset: *first_offset,
+        next_offset: *next_offset,
+        reason,
+    };
+    let intervention = |(partition, Intervention { at, flag, details }): &'a (i32, Intervention)| {
+        InterventionLine { partition: *partition, at: *at, flag, details }
+    };
+    Line {
+        path,
+        topic: &stats.topic,
+        schema_version: stats.schema_version,
+        file_bytes: stats.file_bytes,
+        counts: counts_line(&stats.counts),
+        partitions: stats.partitions.iter().map(partition).collect(),
+        gaps: stats.gaps.iter().map(gap).collect(),
+        interventions: stats.interventions.iter().map(intervention).collect(),
+    }
+}
+
+fn print(stats: &Stats, path: &Path, out: &mut Output) -> anyhow::Result<()> {
+    let Stats { topic, schema_version, file_bytes, counts, partitions, gaps, interventions } = stats;
+    let mut fact = |name: &str, value: &str| writeln!(out, "{FAINT}{name:<9}{FAINT:#} {value}");
+    let size = ByteSize::b(*file_bytes).display().iec();
+    fact("log", &format!("{}, {size}, schema version {schema_version}", path.display()))?;
+    fact("topic", topic)?;
+    let kinds = [
+        count(counts.events, "event"),
+        count(counts.duplicates, "duplicate"),
+        count(counts.rejections, "rejection"),
+    ];
+    fact("commands", &format!("{}: {}", commands(counts), kinds.join(", ")))?;
+    if let (Some(earliest), Some(latest)) = (counts.earliest, counts.latest) {
+        fact("events", &format!("from {} to {}", time(earliest), time(latest)))?;
+    }
+    if partitions.is_empty() {
+        writeln!(out, "no partition has been taken up yet")?;
+    } else {
+        writeln!(out)?;
+        print_partitions(partitions, out)?;
+    }
+    for (partition, Gap { first_offset, next_offset, reason }) in gaps {
+        writeln!(
+            out,
+            "{DOUBTFUL}gap{DOUBTFUL:#} in partition {partition}: offsets {first_offset} to {} were never seen: {reason}",
+            next_offset - 1
+        )?;
+    }
+    for (partition, Intervention { at, flag, details }) in interventions {
+        writeln!(out, "{DOUBTFUL}{flag}{DOUBTFUL:#} for partition {partition} at {}: {details}", time(*at))?;
+    }
+    Ok(())
+}
+
+/// A table whose columns are as wide as their widest cell.
+fn print_partitions(partitions: &[PartitionStats], out: &mut Output) -> std::io::Result<()> {
+    const HEADINGS: [&str; 7] =
+        ["partition", "logged", "published", "clean stop", "events", "duplicates", "rejections"];
+    let rows: Vec<[String; 7]> = partitions
+        .iter()
+        .map(|PartitionStats { cursor, counts }| {
+            [
+                cursor.partition.to_string(),
+                cursor.logged.to_string(),
+                // A lower bound until the partition was put down in order.
+                match (cursor.published_seen, cursor.clean) {
+                    (None, _) => "unknown".to_owned(),
+                    (Some(seen), true) => seen.to_string(),
+                    (Some(seen), false) => format!(">={seen}"),
+                },
+                if cursor.clean { "yes" } else { "no" }.to_owned(),
+                counts.events.to_string(),
+                counts.duplicates.to_string(),
+                counts.rejections.to_string(),
+            ]
+        })
+        .collect();
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].len()).max().unwrap_or(0).max(HEADINGS[column].len())
+    };
+    let row = |cells: [&str; 7]| {
+        let cells: Vec<_> =
+            cells.iter().enumerate().map(|(column, cell)| format!("{cell:>0$}", width(column))).collect();
+        cells.join("  ")
+    };
+    writeln!(out, "{FAINT}{}{FAINT:#}", row(HEADINGS))?;
+    rows.iter().try_for_each(|cells| writeln!(out, "{}", row(cells.each_ref().map(String::as_str))))
+}

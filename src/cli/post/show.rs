@@ -1,0 +1,122 @@
+//! What `post` prints.
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::order::Answered;
+use crate::{
+    activity::ActivityId,
+    cli::{
+        json::write_json,
+        output::{self, BAD, DOUBTFUL, GOOD, Output, count},
+        poster::Delivered,
+    },
+};
+
+/// Prints answers, and counts them.
+pub(super) struct Show {
+    json: bool,
+    out: Output,
+    bar: ProgressBar,
+    topic_bits: u16,
+    posted: u64,
+    failed: u64,
+}
+
+/// A command's line of `--json`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(flatten)]
+    answer: Answer<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Answer<'a> {
+    /// Id, offset and timestamp are null where the broker does not tell them.
+    Posted {
+        id: Option<ActivityId>,
+        partition: i32,
+        offset: Option<i64>,
+        timestamp: Option<i64>,
+    },
+    Failed {
+        error: &'a str,
+    },
+}
+
+impl Show {
+    pub(super) fn new(json: bool, total_bytes: Option<u64>, topic_bits: u16) -> Self {
+        let (out, bar) = (output::stdout(), output::progress(total_bytes));
+        Self { json, out, bar, topic_bits, posted: 0, failed: 0 }
+    }
+
+    pub(super) fn command(&mut self, answered: &Answered) -> io::Result<()> {
+        let Answered { place, bytes, answer } = answered;
+        self.bar.inc(*bytes as u64 + u64::from(place.line.is_some()));
+        match answer {
+            Ok(_) => self.posted += 1,
+            Err(_) => self.failed += 1,
+        }
+        let answer = match answer {
+            Ok(Delivered::At(at)) => Answer::Posted {
+                id: Some(ActivityId::new(self.topic_bits, *at)),
+                partition: at.partition,
+                offset: Some(at.offset),
+                timestamp: Some(at.timestamp),
+            },
+            Ok(Delivered::SomewhereIn { partition }) => {
+                Answer::Posted { id: None, partition: *partition, offset: None, timestamp: None }
+            }
+            Err(error) => Answer::Failed { error },
+        };
+        if self.json {
+            return write_json(&Line { file: &place.file, line: place.line, answer }, &mut self.out);
+        }
+        match answer {
+            Answer::Posted { id: Some(id), .. } => {
+                writeln!(self.out, "{GOOD}posted{GOOD:#}      {place}: {id}")
+            }
+            Answer::Posted { id: None, partition, .. } => writeln!(
+                self.out,
+                "{DOUBTFUL}posted{DOUBTFUL:#}      {place}: into partition {partition}; its id is unknown, because the \
+                 broker did not say at which offset"
+            ),
+            Answer::Failed { error } => writeln!(self.out, "{BAD}not posted{BAD:#}  {place}: {error}"),
+        }
+    }
+
+    /// Lets whoever reads see what there is.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        if self.bar.is_hidden() || !io::stdout().is_terminal() {
+            return self.out.flush();
+        }
+        // Lines and bar share the terminal, so one makes way for the other.
+        let out = &mut self.out;
+        self.bar.suspend(|| out.flush())
+    }
+
+    /// Says how it went, to people; whether everything was posted.
+    pub(super) fn summary(mut self) -> io::Result<bool> {
+        self.bar.finish_and_clear();
+        if !self.json {
+            write!(self.out, "{}: {} posted", count(self.posted + self.failed, "command"), self.posted)?;
+            if self.failed > 0 {
+                write!(self.out, ", {} not", self.failed)?;
+            }
+            let when = match self.posted {
+                0 => "",
+                1 => "; the id becomes an activity's if the processor accepts the command",
+                _ => "; each id becomes an activity's if the processor accepts its command",
+            };
+            writeln!(self.out, "{when}")?;
+        }
+        self.out.flush()?;
+        Ok(self.failed == 0)
+    }
+}

@@ -1,0 +1,68 @@
+//! `tail`: follows notifications or rejections.
+
+mod line;
+mod readable;
+
+use std::{io::Write, sync::atomic::Ordering, time::Duration};
+
+use super::{
+    args::{self, Followed, From},
+    json::write_json,
+    output, settings, stop,
+};
+use crate::{
+    config::Config,
+    kafka::{
+        follow::{Follower, Start},
+        topics,
+    },
+};
+use line::Line;
+
+/// Until a signal is noticed.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Prints records as they become visible, until the limit or a signal.
+pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
+    let stop = stop::on_signal()?;
+    let kafka = settings::kafka(config);
+    let topic = match args.topic {
+        Followed::Notifications => &kafka.topics.notifications,
+        Followed::Rejections => &kafka.topics.rejections,
+    };
+    let partitions = topics::require(&kafka, topic)?;
+    let start = match args.from {
+        From::Beginning => Start::Beginning,
+        From::End => Start::End,
+    };
+    let follower = Follower::start(&kafka, topic, partitions, start)?;
+    if !args.json {
+        let place = match start {
+            Start::Beginning => "beginning",
+            Start::End => "end",
+        };
+        let partitions = output::count(partitions as u64, "partition");
+        anstream::eprintln!("following '{topic}', {partitions}, from the {place}");
+    }
+    let mut out = output::stdout();
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    while left > 0 && !stop.load(Ordering::SeqCst) {
+        // What is there already is printed in one go, and what is new at once.
+        let mut next = follower.next(Duration::ZERO)?;
+        if next.is_none() {
+            out.flush()?;
+            next = follower.next(POLL)?;
+        }
+        let Some(record) = next else { continue };
+        if args.json {
+            write_json(&Line::new(&record), &mut out)?;
+        } else {
+            match args.topic {
+                Followed::Notifications => readable::notification(&record, &mut out)?,
+                Followed::Rejections => readable::rejection(&record, &mut out)?,
+            }
+        }
+        left -= 1;
+    }
+    Ok(out.flush()?)
+}

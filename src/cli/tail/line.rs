@@ -1,0 +1,164 @@
+//! A record as one JSON object.
+//!
+//! Kafka's keys, values and headers are bytes. What is not UTF-8 is shown with replacement characters, and the field
+//! `base16` then has the bytes, under the same names. A header that a record carries several times is an array.
+
+use std::borrow::Cow;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::value::RawValue;
+
+use crate::activity::{Header, Record};
+
+/// A record's line of `--json`.
+#[derive(Debug, Serialize)]
+pub(super) struct Line<'a> {
+    partition: i32,
+    offset: i64,
+    timestamp: i64,
+    key: Option<Cow<'a, str>>,
+    headers: Headers<'a>,
+    value: Value<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base16: Option<Bytes<'a>>,
+}
+
+/// JSON as it came, any other text as a string; null where there is no value.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Value<'a> {
+    Json(&'a RawValue),
+    Text(Cow<'a, str>),
+    Tombstone,
+}
+
+/// The parts that are not UTF-8.
+#[derive(Debug, Serialize)]
+struct Bytes<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "pairs")]
+    headers: Vec<(Cow<'a, str>, String)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+}
+
+#[derive(Debug)]
+struct Headers<'a>(&'a [Header]);
+
+impl<'a> Line<'a> {
+    pub(super) fn new(record: &'a Record) -> Self {
+        let at = record.coordinates;
+        Self {
+            partition: at.partition,
+            offset: at.offset,
+            timestamp: at.timestamp,
+            key: record.key.as_deref().map(String::from_utf8_lossy),
+            headers: Headers(&record.headers),
+            value: match record.value.as_deref() {
+                None => Value::Tombstone,
+                Some(bytes) => serde_json::from_slice(bytes)
+                    .map_or_else(|_| Value::Text(String::from_utf8_lossy(bytes)), Value::Json),
+            },
+            base16: Bytes::of(record),
+        }
+    }
+}
+
+impl<'a> Bytes<'a> {
+    fn of(record: &'a Record) -> Option<Self> {
+        let headers = record
+            .headers
+            .iter()
+            .filter_map(|Header { name, value }| {
+                let value = value.as_deref().unwrap_or_default();
+                let bytes = base16(value).or_else(|| base16(name).map(|_| hex(value)))?;
+                Some((String::from_utf8_lossy(name), bytes))
+            })
+            .collect();
+        let of = |bytes: &Option<Vec<u8>>| bytes.as_deref().and_then(base16);
+        let bytes = Self { key: of(&record.key), headers, value: of(&record.value) };
+        let any = bytes.key.is_some() || bytes.value.is_some() || !bytes.headers.is_empty();
+        any.then_some(bytes)
+    }
+}
+
+fn base16(bytes: &[u8]) -> Option<String> {
+    std::str::from_utf8(bytes).is_err().then(|| hex(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn pairs<S: Serializer>(pairs: &[(Cow<'_, str>, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+}
+
+impl Serialize for Headers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        fn text(header: &Header) -> Option<Cow<'_, str>> {
+            header.value.as_deref().map(String::from_utf8_lossy)
+        }
+        let mut map = serializer.serialize_map(None)?;
+        for (index, header) in self.0.iter().enumerate() {
+            let same = |other: &&Header| other.name == header.name;
+            if self.0[..index].iter().any(|earlier| same(&earlier)) {
+                continue;
+            }
+            map.serialize_key(&String::from_utf8_lossy(&header.name))?;
+            let all: Vec<_> = self.0[index..].iter().filter(same).map(text).collect();
+            match &all[..] {
+                [one] => map.serialize_value(one)?,
+                several => map.serialize_value(several)?,
+            }
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activity::Coordinates;
+
+    fn line(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&[u8], Option<&[u8]>)]) -> String {
+        let header = |(name, value): &(&[u8], Option<&[u8]>)| Header {
+            name: name.to_vec(),
+            value: value.map(<[u8]>::to_vec),
+        };
+        let record = Record {
+            coordinates: Coordinates { partition: 1, offset: 2, timestamp: 3 },
+            key: key.map(<[u8]>::to_vec),
+            value: value.map(<[u8]>::to_vec),
+            headers: headers.iter().map(header).collect(),
+        };
+        let mut out = Vec::new();
+        crate::cli::json::write_json(&Line::new(&record), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn json_stays_as_it_came_and_other_text_is_a_string() {
+        insta::assert_snapshot!(
+            line(Some(b"k"), Some(b"{\"b\":\n 1.0, \"a\":1e400}"), &[(b"h", Some(b"v"))]),
+            @r#"{"partition":1,"offset":2,"timestamp":3,"key":"k","headers":{"h":"v"},"value":{"b":1.0,"a":1e400}}"#
+        );
+        insta::assert_snapshot!(
+            line(None, Some(b"{\"b\":"), &[]),
+            @r#"{"partition":1,"offset":2,"timestamp":3,"key":null,"headers":{},"value":"{\"b\":"}"#
+        );
+        insta::assert_snapshot!(
+            line(None, None, &[(b"h", None), (b"i", Some(b"1")), (b"h", Some(b""))]),
+            @r#"{"partition":1,"offset":2,"timestamp":3,"key":null,"headers":{"h":[null,""],"i":"1"},"value":null}"#
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_given_in_base16_too() {
+        insta::assert_snapshot!(
+            line(Some(b"\xff"), Some(b"a\xfe"), &[(b"h", Some(b"\xfd")), (b"\xfc", Some(b"x")), (b"t", Some(b"x"))]),
+            @r#"{"partition":1,"offset":2,"timestamp":3,"key":"�","headers":{"h":"�","�":"x","t":"x"},"value":"a�","base16":{"key":"ff","headers":{"h":"fd","�":"78"},"value":"61fe"}}"#
+        );
+    }
+}

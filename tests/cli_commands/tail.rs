@@ -1,0 +1,67 @@
+use nix::sys::signal::Signal;
+
+use crate::{
+    assert_output,
+    samples::{SHARE, UPDATE, WRONG, publish, record},
+    support::{PATIENCE, Running, broker, deaf_address, program, run, wait_until},
+};
+
+fn commands() -> Vec<activity_stream::activity::Record> {
+    let mut binary = record(0, 4, Some(b"\xffno"), None);
+    binary.key = Some(b"k\xfe".to_vec());
+    let pretty = b"{\n  \"objectType\": \"case\",\n  \"n\": 1.10\n}";
+    vec![
+        record(0, 1, Some(UPDATE.as_bytes()), None),
+        record(0, 2, Some(SHARE.as_bytes()), None),
+        record(0, 3, Some(WRONG.as_bytes()), None),
+        binary,
+        record(0, 5, None, Some("a-key")),
+        record(0, 6, Some(pretty), None),
+    ]
+}
+
+#[test]
+fn prints_what_is_there_and_ends_at_the_limit() {
+    let broker = broker(1);
+    let address = broker.bootstrap_servers();
+    publish(&broker, &commands());
+    let tail = |topic: &str, limit: &str, json: &[&str]| {
+        let mut command = program(&["tail", topic, "-b", &address, "--from", "beginning", "--limit", limit]);
+        command.args(json);
+        run(command, b"").transcript()
+    };
+    assert_output!("tail-notifications", tail("notifications", "1", &[]));
+    assert_output!("tail-notifications-json", tail("notifications", "1", &["--json"]));
+    assert_output!("tail-rejections", tail("rejections", "4", &[]));
+    assert_output!("tail-rejections-json", tail("rejections", "4", &["--json"]));
+    assert_output!("tail-limit-0", tail("rejections", "0", &[]));
+}
+
+#[test]
+fn follows_from_the_end_until_it_is_interrupted() {
+    let broker = broker(3);
+    publish(&broker, &commands());
+    let mut tail = Running::start(program(&["tail", "notifications", "-b", &broker.bootstrap_servers()]));
+    wait_until("its start", || tail.stderr().contains("following"));
+    assert_eq!(tail.stdout(), "");
+    let mut later = record(0, 9, Some(UPDATE.as_bytes()), None);
+    publish(&broker, std::slice::from_ref(&later));
+    assert!(tail.lines(1)[0].contains("000000000009/0"), "{}", tail.stdout());
+    later.coordinates.offset = 10;
+    publish(&broker, &[later]);
+    assert!(tail.lines(2)[1].contains("00000000000a/0"), "{}", tail.stdout());
+    tail.signal(Signal::SIGINT);
+    assert!(tail.wait(PATIENCE).status.success());
+}
+
+#[test]
+fn errors_name_topic_and_broker() {
+    let broker = broker(1);
+    let address = broker.bootstrap_servers();
+    let error = |arguments: &[&str]| run(program(arguments), b"").transcript();
+    assert_output!(
+        "tail-no-topic",
+        error(&["tail", "rejections", "-b", &address, "--rejections-topic", "no.such.topic"])
+    );
+    assert_output!("tail-no-broker", error(&["tail", "notifications", "-b", &deaf_address()]));
+}
