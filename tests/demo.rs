@@ -105,7 +105,8 @@ fn the_five_calls_give_what_the_contract_says() {
 
 #[test]
 fn lines_are_posted_as_the_raw_bytes_that_they_are() {
-    let input = b"{\"objectType\":\"case\",\"objectId\":\"7\"}\r\n\n\xff\xfe\n{\"objectType\":\"case\"\n[1]\nlast";
+    let input =
+        b"{\"objectType\":\"case\",\"objectId\":\"7\"}\r\n\n\xff\xfe\n{\"objectType\":\"case\"\n[1]\nlast";
     let lines = json_lines(&run(program(&["demo", "--json", "-"]), input).success());
     assert_sums(&lines);
     let what: Vec<_> = lines

@@ -210,7 +210,9 @@ impl Demonstration {
             let found = value.len();
             return self.show.unposted(
                 &place,
-                &format!("expected at most {LARGEST} bytes, which the embedded broker can keep, found {found}"),
+                &format!(
+                    "expected at most {LARGEST} bytes, which the embedded broker can keep, found {found}"
+                ),
             );
         }
         while !self.has_room(value.len()) {
