@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use activity_stream::cli::args::{Args, Command};
 use activity_stream::config::{Config, ENVIRONMENT_PREFIX, Sources};
