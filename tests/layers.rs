@@ -17,10 +17,7 @@ const PARTS: [(&str, &[&str]); 9] = [
     ("kafka", &["activity"]),
     ("event_log", &["activity"]),
     ("processor", &["activity", "event_log", "kafka"]),
-    (
-        "cli",
-        &["activity", "admin", "config", "event_log", "kafka", "metrics", "processor", "telemetry"],
-    ),
+    ("cli", &["activity", "admin", "config", "event_log", "kafka", "metrics", "processor", "telemetry"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
