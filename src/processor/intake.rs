@@ -14,21 +14,13 @@ use super::{
     batch::{Chunk, Fetched},
     ownership::{Epoch, Ownership},
     start::{Accept, AtAnchor, Facts, Refusal, Start, plan, retained_anchor},
+    timing::Timing,
 };
 use crate::{
     activity::{ActivityId, Record},
     event_log::{EventLog, Intervention},
     kafka::{Polled, Source, SourceError},
 };
-
-/// How long a rebalance waits for what is in flight. After that it is void here, and the next owner's work.
-const DRAIN: Duration = Duration::from_secs(20);
-/// Between two attempts to take up partitions whose facts could not be had.
-const RETRY: Duration = Duration::from_millis(500);
-/// How often rebalances are looked for while there is no room for records.
-const SERVE: Duration = Duration::from_millis(200);
-/// How often an idle partition's position is looked at, for control records.
-const POSITIONS: Duration = Duration::from_secs(1);
 
 /// When a batch is full.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +56,7 @@ pub struct Intake<S: Source> {
     observer: Arc<dyn Observer>,
     accept: Accept,
     caps: Caps,
+    timing: Timing,
     partitions: BTreeMap<i32, Partition>,
     pending: BTreeMap<i32, Vec<Record>>,
     pending_records: usize,
@@ -91,6 +84,7 @@ impl<S: Source> Intake<S> {
         observer: Arc<dyn Observer>,
         accept: Accept,
         caps: Caps,
+        timing: Timing,
     ) -> Self {
         Self {
             source,
@@ -99,6 +93,7 @@ impl<S: Source> Intake<S> {
             observer,
             accept,
             caps,
+            timing,
             partitions: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_records: 0,
@@ -163,7 +158,7 @@ impl<S: Source> Intake<S> {
     /// Serves the other stages and the group while there is no room for records: polls seldom, and what a
     /// poll brings is one record over the cap.
     pub fn serve(&mut self) -> Result<(), ProcessorError> {
-        if self.polled_at.elapsed() >= SERVE { self.step(Duration::ZERO) } else { self.answer() }
+        if self.polled_at.elapsed() >= self.timing.serve { self.step(Duration::ZERO) } else { self.answer() }
     }
 
     fn answer(&mut self) -> Result<(), ProcessorError> {
@@ -176,14 +171,14 @@ impl<S: Source> Intake<S> {
     /// Whether a batch is to be cut: full, or everything that has arrived, or a look at idle partitions.
     pub fn is_ready(&self) -> bool {
         let arrived = !self.is_empty() && self.exhausted;
-        self.is_full() || arrived || self.positions_at.elapsed() >= POSITIONS
+        self.is_full() || arrived || self.positions_at.elapsed() >= self.timing.positions
     }
 
     /// Takes what was gathered, in one chunk a partition (two where `logged` lies inside it).
     pub fn take_batch(&mut self) -> Result<Vec<Chunk<Fetched>>, ProcessorError> {
         let positions: BTreeMap<i32, i64> =
             self.source.positions().map_err(source_error)?.into_iter().collect();
-        if self.positions_at.elapsed() >= POSITIONS {
+        if self.positions_at.elapsed() >= self.timing.positions {
             self.positions_at = Instant::now();
             for (&partition, &position) in &positions {
                 self.observer.position(partition, position, self.source.known_end(partition));
@@ -264,7 +259,7 @@ impl<S: Source> Intake<S> {
             }
             Err(ProcessorError::Source(SourceError::Retriable(reason))) => {
                 tracing::warn!(partitions = ?waiting, reason, "can't take up partitions yet; trying again");
-                self.retry_at = Some(Instant::now() + RETRY);
+                self.retry_at = Some(Instant::now() + self.timing.retry);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -375,7 +370,7 @@ impl<S: Source> Intake<S> {
         }
         // The group is in its next generation already, and these partitions are still this member's.
         self.ownership.set_membership(self.source.membership());
-        self.revoking = Some((partitions, Instant::now() + DRAIN));
+        self.revoking = Some((partitions, Instant::now() + self.timing.drain));
         self.finish_revocation()
     }
 

@@ -13,12 +13,14 @@
 
 pub mod append;
 pub mod batch;
+pub mod decide;
 pub mod intake;
 pub mod ownership;
 pub mod publish;
 pub mod session;
 pub mod start;
 pub mod supervise;
+pub mod timing;
 
 use std::time::Duration;
 
