@@ -18,6 +18,8 @@ pub mod intake;
 pub mod ownership;
 pub mod publish;
 pub mod session;
+#[cfg(test)]
+mod simulation;
 pub mod start;
 pub mod supervise;
 pub mod timing;

@@ -113,6 +113,11 @@ where
         Self { sink, ownership, options, observer, timing, producer, attempts: 0, fenced: None }
     }
 
+    #[cfg(test)]
+    pub(super) fn sink(&self) -> &K {
+        &self.sink
+    }
+
     /// Publishes a batch, or drops of it what is no longer held. What is dropped is published by whoever
     /// takes up the partition next, from the cursors.
     pub fn publish(&mut self, batch: &[Chunk<Vec<Outcome>>]) -> Result<(), ProcessorError> {
@@ -171,6 +176,7 @@ where
             Err(PublishError::StaleMembership(reason)) => {
                 tracing::debug!(reason, "waiting for the group");
                 self.observer.aborted(AbortReason::Regrouped);
+                self.ownership.want_membership();
                 Ok(Progress::Wait(Wait::Membership { seen: snapshot.membership_version }))
             }
             Err(PublishError::Aborted(reason)) if self.attempts < ATTEMPTS => {
