@@ -48,6 +48,14 @@ struct Running {
     polled: i64,
 }
 
+/// Partitions that the group takes away, and until when they may drain. Of these nothing new is taken in,
+/// and no batch is cut: what was gathered is dropped, so a batch would pass over it.
+type Revoking = (Vec<i32>, Instant);
+
+fn is_among(revoking: &Option<Revoking>, partition: i32) -> bool {
+    revoking.as_ref().is_some_and(|(partitions, _)| partitions.contains(&partition))
+}
+
 /// Gathers records of the partitions that are held.
 pub struct Intake<S: Source> {
     source: S,
@@ -62,7 +70,7 @@ pub struct Intake<S: Source> {
     pending_records: usize,
     pending_bytes: usize,
     /// Partitions that the group takes away, until they are drained.
-    revoking: Option<(Vec<i32>, Instant)>,
+    revoking: Option<Revoking>,
     retry_at: Option<Instant>,
     positions_at: Instant,
     polled_at: Instant,
@@ -189,6 +197,10 @@ impl<S: Source> Intake<S> {
         let mut chunks = Vec::new();
         for (&number, partition) in &mut self.partitions {
             let Some(running) = &mut partition.running else { continue };
+            // Nothing was gathered of what is taken away, so its position says nothing.
+            if is_among(&self.revoking, number) {
+                continue;
+            }
             let records = pending.remove(&number).unwrap_or_default();
             // Past control records that were read behind the last record.
             running.polled = running.polled.max(positions.get(&number).copied().unwrap_or(0));
@@ -224,6 +236,9 @@ impl<S: Source> Intake<S> {
 
     fn gather(&mut self, record: Record) -> Result<(), ProcessorError> {
         let at = record.coordinates;
+        if is_among(&self.revoking, at.partition) {
+            return Ok(());
+        }
         let Some(running) =
             self.partitions.get_mut(&at.partition).and_then(|partition| partition.running.as_mut())
         else {

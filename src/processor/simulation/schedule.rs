@@ -131,7 +131,7 @@ impl Schedule {
                 let at = Coordinates { partition, offset, timestamp: self.clock };
                 // What a log with a hole knows of keys depends on the hole.
                 let (command, record) = command(&mut self.rng, at, !self.kinds.retention);
-                cluster.note(|| format!("produced {partition}/{offset}: {command:?}"));
+                cluster.note(|| format!("produced {partition}/{offset} at {}: {command:?}", at.timestamp));
                 self.commands.insert((partition, offset), command);
                 record
             });
