@@ -338,6 +338,18 @@ impl Instance {
         })
     }
 
+    /// What its log lacks of a partition that it owns.
+    pub fn lacks(&self) -> Option<String> {
+        let log = self.log.as_ref().filter(|_| self.is_running())?.lock().expect("no holder panics");
+        let cluster = self.cluster.borrow();
+        self.owned().into_iter().find_map(|partition| {
+            let logged = log.cursor(partition).expect("readable").map_or(0, |cursor| cursor.logged);
+            let end = cluster.end(partition);
+            (logged != end)
+                .then(|| format!("the log of partition {partition} ends at {logged}, wanted {end}"))
+        })
+    }
+
     /// Partitions that the group gave it.
     pub fn owned(&self) -> Vec<i32> {
         let session = self.session.as_ref();
