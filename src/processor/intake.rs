@@ -12,7 +12,8 @@ use std::{
 use super::{
     Observer, ProcessorError,
     batch::{Chunk, Fetched},
-    ownership::{Epoch, Ownership},
+    ownership::Ownership,
+    running::Running,
     start::{Accept, AtAnchor, Facts, Refusal, Start, plan, retained_anchor},
     timing::Timing,
 };
@@ -35,17 +36,6 @@ pub struct Caps {
 struct Partition {
     /// `None` until its offsets are known.
     running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    epoch: Epoch,
-    /// The log's cursor when it was taken up: below it the log knows.
-    logged: i64,
-    /// The next offset that was not handed to the stages ahead.
-    sent: i64,
-    /// The next offset that was not polled. `sent <= polled`.
-    polled: i64,
 }
 
 /// Partitions that the group takes away, and until when they may drain. Of these nothing new is taken in,
@@ -204,7 +194,7 @@ impl<S: Source> Intake<S> {
             let records = pending.remove(&number).unwrap_or_default();
             // Past control records that were read behind the last record.
             running.polled = running.polled.max(positions.get(&number).copied().unwrap_or(0));
-            split(number, running, records, &mut chunks);
+            running.cut(number, records, &mut chunks);
         }
         Ok(chunks)
     }
@@ -295,10 +285,11 @@ impl<S: Source> Intake<S> {
         if !refusals.is_empty() {
             return Err(ProcessorError::Refused(refusals));
         }
-        // Before anything is published: from then on an absent offset says that Kafka forgot it.
+        // Before anything is published: from then on an absent or lower offset says that Kafka forgot it. Where
+        // the group's offset is not what this begins with, nothing would tell the next start of it.
         let first: Vec<_> = planned
             .iter()
-            .filter(|(facts, _)| facts.committed.is_none())
+            .filter(|(facts, start)| facts.committed != Some(start.published))
             .map(|(facts, start)| (facts.partition, start.published))
             .collect();
         if !first.is_empty() {
@@ -355,9 +346,10 @@ impl<S: Source> Intake<S> {
                 "this log will never hold these commands"
             );
         }
-        let intervention = start.accepted.map(|(flag, details)| Intervention {
-            flag: flag.to_owned(),
-            details,
+        let (flags, details): (Vec<_>, Vec<_>) = start.accepted.into_iter().unzip();
+        let intervention = (!flags.is_empty()).then(|| Intervention {
+            flag: flags.join(", "),
+            details: details.join("\n"),
             at: jiff::Timestamp::now().as_millisecond(),
         });
         self.log.lock().expect("no holder panics").take_up(partition, start.gap, intervention.as_ref())?;
@@ -437,26 +429,6 @@ impl<S: Source> Intake<S> {
         self.retry_at = None;
         Ok(())
     }
-}
-
-/// Cuts a partition's stretch at `logged`.
-fn split(partition: i32, running: &mut Running, records: Vec<Record>, chunks: &mut Vec<Chunk<Fetched>>) {
-    let Running { epoch, logged, sent, polled } = *running;
-    if polled == sent {
-        return;
-    }
-    let mut known = records;
-    let new = known.split_off(known.partition_point(|record| record.coordinates.offset < logged));
-    let boundary = polled.min(logged).max(sent);
-    if boundary > sent {
-        let content = Fetched::Known(known);
-        chunks.push(Chunk { partition, epoch, first_offset: sent, next_offset: boundary, content });
-    }
-    if polled > boundary {
-        let content = Fetched::New(new);
-        chunks.push(Chunk { partition, epoch, first_offset: boundary, next_offset: polled, content });
-    }
-    running.sent = polled;
 }
 
 fn source_error(error: SourceError) -> ProcessorError {

@@ -17,6 +17,7 @@ pub mod decide;
 pub mod intake;
 pub mod ownership;
 pub mod publish;
+mod running;
 pub mod session;
 #[cfg(test)]
 mod simulation;

@@ -47,6 +47,8 @@ struct Session {
     late: VecDeque<Vec<Chunk<Read>>>,
     capacity: usize,
     stopping: bool,
+    /// It stops without waiting for what is in flight.
+    hurried: bool,
 }
 
 /// A process and its files.
@@ -182,6 +184,7 @@ impl Instance {
             late: VecDeque::new(),
             capacity: rng.usize(1..3),
             stopping: false,
+            hurried: false,
         });
         Ok(())
     }
@@ -228,17 +231,21 @@ impl Instance {
         Ok(())
     }
 
-    pub fn ask_to_stop(&mut self) {
+    /// `in_order`: what is in flight is waited for; else the time that a stop may take is over at once.
+    pub fn ask_to_stop(&mut self, in_order: bool) {
         if let Some(session) = &mut self.session {
             session.stopping = true;
+            session.hurried = !in_order;
         }
     }
 
     /// As `session::finish`: what is in flight is through, so what is published is known exactly.
     fn finish_stop(&mut self) -> Result<(), String> {
-        let is_done = |session: &Session| session.stopping && session.intake.is_drained();
+        let is_done =
+            |session: &Session| session.stopping && (session.hurried || session.intake.is_drained());
         let Some(session) = self.session.take_if(|session| is_done(session)) else { return Ok(()) };
-        let published = session.ownership.published();
+        let is_drained = session.intake.is_drained();
+        let published = if is_drained { session.ownership.published() } else { Vec::new() };
         session.ownership.abandon();
         drop(session.intake.close());
         self.cluster.borrow_mut().group.leave(session.client);

@@ -210,7 +210,7 @@ impl Schedule {
             }
             6 if kinds.stop => {
                 cluster.borrow_mut().note(|| format!("i{number} is asked to stop"));
-                instance.ask_to_stop();
+                instance.ask_to_stop(self.rng.u32(0..4) > 0);
             }
             7 if kinds.disk => {
                 instance.crash();
@@ -333,7 +333,7 @@ impl Schedule {
         // The others lose partitions by its leaving.
         let Some(instance) = running.next() else { return Ok(()) };
         let owned = instance.owned();
-        instance.ask_to_stop();
+        instance.ask_to_stop(true);
         for stage in Stage::ALL {
             instance.step(stage)?;
         }
