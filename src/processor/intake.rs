@@ -396,6 +396,11 @@ impl<S: Source> Intake<S> {
     /// Ends the epochs first, so that nothing in flight can be published any more, then gives them back.
     fn release(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
         self.ownership.give_up(partitions);
+        // Lost while it drained: were it still taken for revoked, its next assignment would be given back.
+        if let Some((revoked, _)) = &mut self.revoking {
+            revoked.retain(|partition| !partitions.contains(partition));
+        }
+        self.revoking.take_if(|(revoked, _)| revoked.is_empty());
         for &partition in partitions {
             self.drop_pending(partition);
             self.partitions.remove(&partition);
