@@ -11,12 +11,14 @@
 //! - `cluster`, `group`: the simulated Kafka. `clients`: how the processor sees it.
 //! - `instance`: the stages, their queues and the log file.
 //! - `schedule`: what happens. `model`: what must come out.
+//! - `scenarios`: faults that the processor stops at, one by one.
 
 mod clients;
 mod cluster;
 mod group;
 mod instance;
 mod model;
+mod scenarios;
 mod schedule;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +29,7 @@ const TOPIC: &str = "activity.commands";
 /// Of idempotency keys; short enough that keys are forgotten within a schedule.
 const WINDOW_MS: i64 = 60;
 /// Schedules of a usual run.
-const SCHEDULES: u64 = 3000;
+const SCHEDULES: u64 = 2000;
 /// Within which each break of the rule must be noticed.
 const NOTICED_WITHIN: u64 = 1000;
 
