@@ -1,4 +1,4 @@
-//! One instance: the processor's own stages, driven one step at a time on its own log file.
+//! One instance: a process with its log file, its sessions and its ends.
 
 use std::{
     collections::VecDeque,
@@ -14,42 +14,21 @@ use super::{
     Mutation, TOPIC, WINDOW_MS,
     clients::{SimulatedSink, SimulatedSource},
     cluster::Shared,
-    group::Membership,
+    session::Session,
 };
 use crate::{
-    activity::{Decider, Decision, Limits, Reading},
+    activity::{Decider, Limits},
     event_log::{EventLog, LogOptions, Synchronous},
     processor::{
         ProcessorError, Unobserved,
         append::Append,
-        batch::{Chunk, Fetched, Outcome, Read},
-        decide::decide,
         intake::{Caps, Intake},
         ownership::Ownership,
-        publish::{Place, Progress, Publish, PublishOptions},
+        publish::{Place, Publish, PublishOptions},
         start::Accept,
         timing::Timing,
     },
 };
-
-/// From joining the group to leaving it.
-struct Session {
-    client: u32,
-    ownership: Arc<Ownership<Membership>>,
-    intake: Intake<SimulatedSource>,
-    append: Append<Membership>,
-    publish: Publish<SimulatedSink>,
-    fetched: VecDeque<Vec<Chunk<Fetched>>>,
-    read: VecDeque<Vec<Chunk<Read>>>,
-    settled: VecDeque<Vec<Chunk<Vec<Outcome>>>>,
-    place: Place,
-    /// Published before they were appended, which is a fault.
-    late: VecDeque<Vec<Chunk<Read>>>,
-    capacity: usize,
-    stopping: bool,
-    /// It stops without waiting for what is in flight.
-    hurried: bool,
-}
 
 /// A process and its files.
 pub struct Instance {
@@ -363,70 +342,6 @@ impl Instance {
         session.map_or(Vec::new(), |session| {
             self.cluster.borrow().group.owned(session.client).into_iter().collect()
         })
-    }
-}
-
-impl Session {
-    fn take_in(&mut self) -> Result<(), ProcessorError> {
-        if self.stopping {
-            return self.intake.serve();
-        }
-        self.intake.step(Duration::ZERO)?;
-        if self.fetched.len() < self.capacity && self.intake.is_ready() {
-            let batch = self.intake.take_batch()?;
-            if !batch.is_empty() {
-                self.fetched.push_back(batch);
-            }
-        }
-        Ok(())
-    }
-
-    fn decide(&mut self, decider: &Decider) {
-        if self.read.len() < self.capacity
-            && let Some(batch) = self.fetched.pop_front()
-        {
-            self.read.push_back(decide(decider, batch));
-        }
-    }
-
-    fn append(&mut self, decider: &Decider, mutation: Option<Mutation>) -> Result<(), ProcessorError> {
-        if self.settled.len() >= self.capacity {
-            return Ok(());
-        }
-        let Some(batch) = self.read.pop_front() else { return Ok(()) };
-        let known: Vec<_> = batch
-            .iter()
-            .filter(|chunk| matches!(chunk.content, Read::Known(_)))
-            .map(|chunk| (chunk.partition, chunk.first_offset))
-            .collect();
-        let mut settled = self.append.append(batch)?;
-        if mutation == Some(Mutation::DecideAgain) {
-            for chunk in settled.iter_mut().filter(|c| known.contains(&(c.partition, c.first_offset))) {
-                chunk.content.iter_mut().for_each(|outcome| decide_again(decider, outcome));
-            }
-        }
-        self.settled.push_back(settled);
-        Ok(())
-    }
-
-    fn publish(&mut self) -> Result<(), ProcessorError> {
-        let batch = self.settled.front().map_or(&[][..], Vec::as_slice);
-        match self.publish.attempt(batch, self.place)? {
-            Progress::Through => {
-                self.settled.pop_front();
-                self.place = Place::default();
-            }
-            Progress::UpTo(place) => self.place = place,
-            Progress::Wait(_) => {}
-        }
-        Ok(())
-    }
-}
-
-/// A command that was decided already meets its own key.
-fn decide_again(decider: &Decider, outcome: &mut Outcome) {
-    if let Reading::Valid { event, key: Some(_) } = decider.read(&outcome.record).reading {
-        outcome.decision = Decision::Duplicate { of: event.id() };
     }
 }
 

@@ -5,11 +5,11 @@
 //! topics and the logs are held against a plain model. Everything is on one thread and nothing waits, so a
 //! seed gives the same run each time.
 //!
-//! `SIMULATION_SEED=n cargo test simulation` replays one schedule and prints it; `SIMULATION_SCHEDULES=n`
-//! runs so many.
+//! `SIMULATION_SEED=n cargo test simulation` replays one schedule, and prints it where it fails;
+//! `SIMULATION_SCHEDULES=n` runs so many, from that seed on.
 //!
 //! - `cluster`, `group`: the simulated Kafka. `clients`: how the processor sees it.
-//! - `instance`: the stages, their queues and the log file.
+//! - `session`: the stages and their queues. `instance`: a process and its log file.
 //! - `schedule`: what happens. `model`: what must come out.
 //! - `scenarios`: faults that the processor stops at, one by one.
 
@@ -20,6 +20,7 @@ mod instance;
 mod model;
 mod scenarios;
 mod schedule;
+mod session;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,7 +30,7 @@ const TOPIC: &str = "activity.commands";
 /// Of idempotency keys; short enough that keys are forgotten within a schedule.
 const WINDOW_MS: i64 = 60;
 /// Schedules of a usual run.
-const SCHEDULES: u64 = 2000;
+const SCHEDULES: u64 = 1500;
 /// Within which each break of the rule must be noticed.
 const NOTICED_WITHIN: u64 = 1000;
 
@@ -89,17 +90,22 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn schedules_of_faults_lose_nothing_and_double_nothing() {
-    let seeds = match number("SIMULATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SCHEDULES").unwrap_or(SCHEDULES),
-    };
+    let seed = number("SIMULATION_SEED");
+    let schedules = number("SIMULATION_SCHEDULES").unwrap_or(if seed.is_some() { 1 } else { SCHEDULES });
+    let seeds = seed.unwrap_or(0)..seed.unwrap_or(0) + schedules;
     if let Some(failure) = first_failure(seeds, None) {
         panic!("{}", describe(&failure));
     }
 }
 
-/// Seeds that found something, with what they found.
-const FOUND: [u64; 0] = [];
+/// Seeds that found something.
+const FOUND: [u64; 2] = [
+    // A batch was cut of a partition that was being taken away and whose gathered records were dropped: it
+    // passed over them, and the log lost them.
+    31,
+    // A partition was lost while it drained, and given back as soon as the group assigned it again.
+    3003,
+];
 
 #[test]
 fn what_was_found_once_stays_mended() {
