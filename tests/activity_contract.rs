@@ -304,6 +304,22 @@ fn trace_headers_pass_on_the_last_of_each() {
 }
 
 #[test]
+fn trace_headers_never_make_a_notification_that_a_broker_refuses() {
+    // As large as a command may be, in a record as large as brokers take by default.
+    let about = entry(r#""targets":[{"targetId":"u","notify":true}],"content":"""#);
+    let content = "x".repeat(Limits::default().value_bytes - about.len());
+    let value = about.replace(r#""content":"""#, &format!(r#""content":"{content}""#));
+    assert_eq!(value.len(), Limits::default().value_bytes);
+    let record = |bytes: usize| record_with(&value, &[("tracestate", "t".repeat(bytes).as_str())]);
+    let of = |record: &Record| {
+        let (event, _) = read(record).unwrap();
+        event.notifications("s", &record.headers).next().unwrap().record
+    };
+    assert!(of(&record(1_048_588 - value.len() - 100)).bytes() < 1_000_000);
+    assert_eq!(of(&record(4096)).headers.len(), of(&record(4097)).headers.len() + 1);
+}
+
+#[test]
 fn output_is_bounded_whatever_the_source_is_called() {
     let targets: Vec<_> = (0..50).map(|id| format!(r#"{{"targetId":"{id}","notify":true}}"#)).collect();
     let value = entry(&format!(r#""content":"{}","targets":[{}]"#, "x".repeat(5000), targets.join(",")));

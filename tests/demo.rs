@@ -148,6 +148,25 @@ fn somebody_who_types_sees_what_becomes_of_a_command_before_the_next() {
 }
 
 #[test]
+fn a_signal_ends_it_in_order_and_the_temporary_folder_with_it() {
+    let (folder, temporary) = (folder(), folder());
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut command = program(&["demo", "--json", pipe.to_str().unwrap()]);
+    command.env("TMPDIR", temporary.path());
+    let mut running = Running::start(command);
+    let mut typing = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    std::io::Write::write_all(&mut typing, b"{}\n").unwrap();
+    running.lines(1);
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 1);
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    let finished = running.wait(support::PATIENCE);
+    assert_eq!(finished.status.code(), Some(130), "{}", finished.transcript());
+    assert!(!finished.stdout.contains("summary"), "{}", finished.transcript());
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+}
+
+#[test]
 fn what_is_too_large_for_the_embedded_broker_is_said_and_the_rest_goes_on() {
     let large = |bytes: usize| {
         format!(r#"{{"objectType":"case","objectId":"1","content":"{}"}}"#, "x".repeat(bytes)).into_bytes()

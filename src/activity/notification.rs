@@ -23,6 +23,10 @@ pub struct Notifications<'a> {
 
 /// Headers of a trace (W3C Trace Context) that lead from a command to its notifications.
 const PASSED_ON: [&str; 2] = ["traceparent", "tracestate"];
+/// Bytes of such a header's value beyond which it stays behind. Trace Context asks for 512 to be passed on. A
+/// record can hold half a megabyte of them beside a value of the largest size: with those the notification would
+/// be larger than what brokers take, and a record that is refused would hold up its partition for ever.
+const LONGEST_PASSED_ON: usize = 4096;
 const CE_TYPE: &str = "activity-stream.notification";
 
 impl Event {
@@ -33,8 +37,8 @@ impl Event {
         let notified = self.notified();
         let (mut passed_on, mut time) = (Vec::new(), String::new());
         if !notified.is_empty() {
-            passed_on
-                .extend(PASSED_ON.iter().filter_map(|name| Header::last(command_headers, name.as_bytes())));
+            let last = PASSED_ON.iter().filter_map(|name| Header::last(command_headers, name.as_bytes()));
+            passed_on.extend(last.filter(|header| bytes_of_value(header) <= LONGEST_PASSED_ON));
             date_time::push_timestamp(&mut time, self.coordinates().timestamp);
         }
         Notifications { event: self, source, passed_on, time, notified: notified.iter() }
@@ -132,5 +136,9 @@ impl OutputRecord {
 }
 
 fn bytes_of_header(header: &Header) -> usize {
-    header.name.len() + header.value.as_ref().map_or(0, Vec::len)
+    header.name.len() + bytes_of_value(header)
+}
+
+fn bytes_of_value(header: &Header) -> usize {
+    header.value.as_ref().map_or(0, Vec::len)
 }

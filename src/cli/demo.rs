@@ -23,7 +23,7 @@ use super::{
     input::{Input, Inputs},
     outcome::{Decided, Published},
     poster::{Delivered, Poster},
-    settings,
+    settings, stop,
 };
 use crate::{
     activity::{Decision, Header},
@@ -49,8 +49,10 @@ const TYPED: Duration = Duration::from_millis(50);
 
 /// Runs the demonstration, and says what became of every command.
 ///
-/// Exits with 0 when every command was decided, good or bad, and with 1 where one was too large to post.
+/// Exits with 0 when every command was decided, good or bad, with 1 where one was too large to post, and with
+/// 130 where a signal ended it: in order, so that the temporary folder goes too.
 pub fn demo(args: &args::Demo, mut config: Config) -> anyhow::Result<ExitCode> {
+    let told = stop::on_signal()?;
     let inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>;
     let mut total_bytes = None;
     if args.files.is_empty() {
@@ -81,7 +83,7 @@ pub fn demo(args: &args::Demo, mut config: Config) -> anyhow::Result<ExitCode> {
         );
     }
     let show = Show::new(args.json, total_bytes);
-    run(config, inputs, show)
+    run(config, inputs, show, told)
 }
 
 /// A command with the headers that it is posted with.
@@ -95,6 +97,7 @@ fn run(
     mut config: Config,
     inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>,
     show: Show,
+    told: Arc<AtomicBool>,
 ) -> anyhow::Result<ExitCode> {
     // Whatever the configuration says of other brokers does not hold here.
     config.kafka.properties.clear();
@@ -112,6 +115,7 @@ fn run(
         decided,
         order: InOrder::default(),
         show,
+        told,
     }
     .run(&read(inputs)?);
     stop.store(true, Ordering::SeqCst);
@@ -187,11 +191,13 @@ struct Demonstration {
     decided: Receiver<Decided>,
     order: InOrder,
     show: Show,
+    /// A signal came.
+    told: Arc<AtomicBool>,
 }
 
 impl Demonstration {
     fn run(mut self, inputs: &Receiver<anyhow::Result<Posted>>) -> anyhow::Result<ExitCode> {
-        loop {
+        while !self.is_told() {
             // Somebody who types commands sees what becomes of each before the next.
             match inputs.recv_timeout(if self.order.is_empty() { TYPED } else { Duration::ZERO }) {
                 Ok(posted) => self.post(posted?)?,
@@ -199,10 +205,15 @@ impl Demonstration {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        while !self.order.is_empty() {
+        while !self.order.is_empty() && !self.is_told() {
             self.advance()?;
         }
-        self.show.summary()
+        // A summary of a part would pass for one of the whole.
+        if self.is_told() { Ok(ExitCode::from(130)) } else { self.show.summary() }
+    }
+
+    fn is_told(&self) -> bool {
+        self.told.load(Ordering::SeqCst)
     }
 
     fn post(&mut self, Posted { input: Input { place, value }, headers }: Posted) -> anyhow::Result<()> {

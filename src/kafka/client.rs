@@ -3,7 +3,7 @@
 use rdkafka::{
     ClientContext,
     config::{ClientConfig, RDKafkaLogLevel},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::Settings;
@@ -149,5 +149,47 @@ pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// A client-wide error: a broker that can't be reached, a login that is refused. librdkafka goes on trying.
 pub fn client_error(error: &KafkaError, reason: &str) {
+    // A reader that wants to be told of a partition's end is told of it here as well.
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::trace!(target: "librdkafka", "{reason}");
+        return;
+    }
     tracing::warn!(target: "librdkafka", %error, "{reason}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn said(code: RDKafkaErrorCode) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || client_error(&KafkaError::Global(code), "why"));
+        String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_partitions_end_is_no_warning_and_an_error_is() {
+        assert_eq!(said(RDKafkaErrorCode::PartitionEOF), "");
+        assert!(said(RDKafkaErrorCode::AllBrokersDown).contains("WARN"));
+    }
 }

@@ -164,8 +164,22 @@ impl Transactional {
         }
     }
 
+    /// Names a fencing that shows itself only in what it did to the records: once the client has failed for good,
+    /// they are reported as purged, or as failed with it.
+    fn named(&self, error: PublishError) -> PublishError {
+        use RDKafkaErrorCode as Code;
+        let PublishError::Unknown(text) = error else { return error };
+        match self.producer.as_ref().and_then(|producer| producer.client().fatal_error()) {
+            Some((Code::ProducerFenced | Code::InvalidProducerEpoch | Code::Fenced, reason)) => {
+                PublishError::Fenced(format!("{text}: {reason}"))
+            }
+            _ => PublishError::Unknown(text),
+        }
+    }
+
     /// Aborts after `error`, and says what the batch's end is.
     fn aborted(&mut self, error: PublishError) -> PublishError {
+        let error = self.named(error);
         if matches!(error, PublishError::Unknown(_) | PublishError::Fenced(_)) {
             return error;
         }
@@ -201,11 +215,13 @@ impl Sink for Transactional {
     }
 
     fn begin(&mut self) -> Result<(), PublishError> {
-        self.producer()?.begin_transaction().map_err(|error| classify("begin_transaction", &error))
+        let begun = self.producer()?.begin_transaction();
+        begun.map_err(|error| self.named(classify("begin_transaction", &error)))
     }
 
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
-        self.deliveries.send(self.producer()?, self.topic(topic), record)
+        let sent = self.deliveries.send(self.producer()?, self.topic(topic), record);
+        sent.map_err(|error| self.named(error))
     }
 
     fn commit(&mut self, offsets: &[(i32, i64)], membership: &Membership) -> Result<(), PublishError> {
@@ -264,5 +280,54 @@ fn classify(request: &str, error: &KafkaError) -> PublishError {
         _ if transaction.is_fatal() => PublishError::Unknown(text),
         _ if transaction.txn_requires_abort() => PublishError::Aborted(text),
         _ => PublishError::Unknown(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+    use crate::kafka::{Source, Topics, consumer::GroupConsumer, embedded::EmbeddedBroker};
+
+    /// A second process on a copy of the log uses the same transactional id. The broker says so when the
+    /// transaction takes up its first partition, which is long before the commit.
+    #[test]
+    fn a_fencing_is_known_by_its_name_however_early_it_comes() {
+        let topics = Topics {
+            commands: "c".into(),
+            notifications: "n".into(),
+            rejections: "r".into(),
+            partitions: 1,
+            replication_factor: 1,
+        };
+        let broker = EmbeddedBroker::start(&topics).unwrap();
+        let settings = Settings {
+            bootstrap_servers: broker.bootstrap_servers(),
+            group: "g".into(),
+            properties: [("fetch.wait.max.ms".to_owned(), "10".to_owned())].into(),
+            topics,
+        };
+        let mut member = GroupConsumer::join(&settings).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let membership = loop {
+            assert!(Instant::now() < deadline, "no member in time");
+            member.poll(Duration::from_millis(50)).unwrap();
+            if let Some(membership) = member.membership() {
+                break membership;
+            }
+        };
+        let mut sink = Transactional::new(&settings, "t".into());
+        sink.reset().unwrap();
+        sink.begin().unwrap();
+        let fenced = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED; 3];
+        broker.cluster().request_errors(RDKafkaApiKey::AddPartitionsToTxn, &fenced);
+        let record = OutputRecord { key: None, value: Some(b"{}".to_vec()), headers: Vec::new() };
+        sink.send(OutputTopic::Notifications, &record).unwrap();
+        let error = sink.commit(&[(0, 1)], &membership).unwrap_err();
+        assert!(matches!(error, PublishError::Fenced(_)), "{error:?}");
+        // Made anew, it is the newer one.
+        broker.cluster().clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
+        sink.reset().unwrap();
     }
 }
