@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     telemetry::init(config.telemetry.format, filter).map_err(|error| anyhow!(error))?;
     match &args.command {
         Command::Run(args) => return run::run(args, config),
-        Command::Demo(args) => demo::demo(args, config)?,
+        Command::Demo(args) => return demo::demo(args, config),
         Command::Post(args) => return post::post(args, &config),
         Command::Tail(args) => tail::tail(args, &config)?,
         Command::Log(args) => log::log(args, &config)?,

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Reads the records of one commands topic. Keeps nothing from one record to the next: what must be known of
-/// earlier ones is brought in by [`settle`](super::settle).
+/// earlier ones is brought in by [`settle`](super::settle()).
 #[derive(Debug, Clone)]
 pub struct Decider {
     topic: String,

@@ -3,7 +3,7 @@
 //! Nothing here reads a clock, draws a random number or does I/O, so the same record gives the same
 //! decision, id included, on every machine, every time.
 //!
-//! A [`Record`] goes through [`Decider::read`], which needs no memory, and what is valid through [`settle`],
+//! A [`Record`] goes through [`Decider::read`], which needs no memory, and what is valid through [`settle()`],
 //! which is told what is known of its idempotency key. In the order in which a command meets them:
 //!
 //! - `decider`, `key`, `settle`: from record to decision.

@@ -94,7 +94,7 @@ pub struct Post {
     settings: Settings,
 }
 
-/// Follows a topic, reading only what is committed; partitions that are added later only after a new start
+/// Follows a topic, reading only what is committed
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples::TAIL)]
 pub struct Tail {
@@ -363,11 +363,16 @@ Stops on SIGINT or SIGTERM once what is in flight is done; on a second one at on
 Examples:
   activity-stream post customer-42.json
   activity-stream post --check -b kafka:9092 commands.ndjson
-  echo '{\"objectType\":\"case\",\"objectId\":\"7\"}' | activity-stream post";
+  echo '{\"objectType\":\"case\",\"objectId\":\"7\"}' | activity-stream post
+
+An id becomes an activity's if the processor accepts the command. Exit code 1: not all were posted.";
     pub(super) const TAIL: &str = "\
 Examples:
   activity-stream tail notifications
-  activity-stream tail rejections --from beginning --json --limit 10";
+  activity-stream tail rejections --from beginning --json --limit 10
+
+Ends on Ctrl-C. Partitions that the topic gets later are not followed.
+With --json, bytes that are not UTF-8 stand in the field base16 too.";
     pub(super) const LOG: &str = "\
 Examples:
   activity-stream log list --object customer/42

@@ -139,7 +139,9 @@ fn check_brokers(config: &Config, findings: &mut Vec<Finding>) {
     }
     match topics::prepare(&kafka, false) {
         Ok(report) => {
-            report.warnings.into_iter().for_each(|warning| find(Status::Warning, "topics", warning))
+            for warning in report.warnings {
+                find(Status::Warning, "topics", warning);
+            }
         }
         Err(error) => find(Status::Problem, "topics", error.to_string()),
     }

@@ -6,10 +6,11 @@ mod show;
 
 use std::{
     path::Path,
+    process::ExitCode,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
     },
     thread,
     time::Duration,
@@ -41,10 +42,16 @@ const WINDOW: usize = 5_000;
 const WINDOW_BYTES: usize = 1024 * 1024;
 /// How long nothing may happen before the demonstration gives up.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Bytes of a command that the embedded broker keeps with room for its rejection.
+const LARGEST: usize = 4 * 1024 * 1024;
+/// While nothing is under way: how long to wait for input before looking around.
+const TYPED: Duration = Duration::from_millis(50);
 
 /// Runs the demonstration, and says what became of every command.
-pub fn demo(args: &args::Demo, mut config: Config) -> anyhow::Result<()> {
-    let inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>>>;
+///
+/// Exits with 0 when every command was decided, good or bad, and with 1 where one was too large to post.
+pub fn demo(args: &args::Demo, mut config: Config) -> anyhow::Result<ExitCode> {
+    let inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>;
     let mut total_bytes = None;
     if args.files.is_empty() {
         inputs = Box::new(examples::all().into_iter().map(Ok));
@@ -86,9 +93,9 @@ struct Posted {
 
 fn run(
     mut config: Config,
-    inputs: impl Iterator<Item = anyhow::Result<Posted>>,
+    inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>,
     show: Show,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ExitCode> {
     // Whatever the configuration says of other brokers does not hold here.
     config.kafka.properties.clear();
     config.kafka.properties.insert("fetch.wait.max.ms".into(), "10".into());
@@ -106,7 +113,7 @@ fn run(
         order: InOrder::default(),
         show,
     }
-    .run(inputs);
+    .run(&read(inputs)?);
     stop.store(true, Ordering::SeqCst);
     let processed = processor.join().map_err(|_| anyhow!("the processor's thread failed"))?;
     // Its error says why nothing was decided any more.
@@ -129,6 +136,18 @@ fn spawn(
         .name("processor".into())
         .spawn(move || supervise::run(&options, &decider, &log, &observer, &stop))
         .context("can't start a thread")
+}
+
+/// Reads ahead, a little: standard input may be slow.
+fn read(
+    inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>,
+) -> anyhow::Result<Receiver<anyhow::Result<Posted>>> {
+    let (sender, receiver) = mpsc::sync_channel(16);
+    thread::Builder::new()
+        .name("input".into())
+        .spawn(move || inputs.into_iter().try_for_each(|posted| sender.send(posted)))
+        .context("can't start a thread")?;
+    Ok(receiver)
 }
 
 /// Tells the demonstration what is out.
@@ -171,25 +190,39 @@ struct Demonstration {
 }
 
 impl Demonstration {
-    fn run(mut self, inputs: impl Iterator<Item = anyhow::Result<Posted>>) -> anyhow::Result<()> {
-        for posted in inputs {
-            let Posted { input, headers } = posted?;
-            while !self.has_room(input.value.len()) {
-                self.advance()?;
-            }
-            let place = input.place.clone();
-            let index = self.order.posted(input.place, input.value.len());
-            self.poster
-                .post(index, &input.value, &headers)
-                .map_err(|reason| anyhow!("{place} can't be posted: {reason}"))?;
-            if index.is_multiple_of(64) {
-                self.collect(Duration::ZERO)?;
+    fn run(mut self, inputs: &Receiver<anyhow::Result<Posted>>) -> anyhow::Result<ExitCode> {
+        loop {
+            // Somebody who types commands sees what becomes of each before the next.
+            match inputs.recv_timeout(if self.order.is_empty() { TYPED } else { Duration::ZERO }) {
+                Ok(posted) => self.post(posted?)?,
+                Err(RecvTimeoutError::Timeout) => self.advance()?,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         while !self.order.is_empty() {
             self.advance()?;
         }
         self.show.summary()
+    }
+
+    fn post(&mut self, Posted { input: Input { place, value }, headers }: Posted) -> anyhow::Result<()> {
+        if value.len() > LARGEST {
+            let found = value.len();
+            return self.show.unposted(
+                &place,
+                &format!(
+                    "expected at most {LARGEST} bytes, which the embedded broker can keep, found {found}"
+                ),
+            );
+        }
+        while !self.has_room(value.len()) {
+            self.advance()?;
+        }
+        let index = self.order.posted(place.clone(), value.len());
+        self.poster
+            .post(index, &value, &headers)
+            .map_err(|reason| anyhow!("{place} can't be posted: {reason}"))?;
+        if index.is_multiple_of(64) { self.collect(Duration::ZERO) } else { Ok(()) }
     }
 
     fn has_room(&self, bytes: usize) -> bool {
@@ -200,7 +233,7 @@ impl Demonstration {
     /// Waits for something to be decided.
     fn advance(&mut self) -> anyhow::Result<()> {
         self.collect(Duration::from_millis(1))?;
-        if self.order.silence() > SILENCE {
+        if !self.order.is_empty() && self.order.silence() > SILENCE {
             bail!("nothing was decided for {} s", SILENCE.as_secs());
         }
         Ok(())
@@ -219,12 +252,16 @@ impl Demonstration {
                 }
             }
         }
-        for decided in self.decided.try_iter() {
-            self.order.decided(decided);
+        loop {
+            match self.decided.try_recv() {
+                Ok(decided) => self.order.decided(decided),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => bail!("the processor stopped"),
+            }
         }
         while let Some((place, bytes, decided)) = self.order.next() {
             self.show.command(&place, bytes, &decided)?;
         }
-        self.show.refresh()
+        self.show.refresh(self.order.is_empty())
     }
 }

@@ -44,7 +44,7 @@ pub fn run(args: &args::Run, mut config: Config) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("can't start the asynchronous runtime")?;
-    let code = runtime.block_on(serve(config, accept(&args.accept)));
+    let code = runtime.block_on(serve(config, accept(&args.accept), broker.is_some()));
     runtime.shutdown_background();
     drop(broker);
     code
@@ -73,7 +73,7 @@ fn accept(flags: &[args::Accept]) -> Accept {
     }
 }
 
-async fn serve(config: Config, accept: Accept) -> anyhow::Result<ExitCode> {
+async fn serve(config: Config, accept: Accept, embedded: bool) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
     let health = Arc::new(Health::new());
@@ -88,7 +88,7 @@ async fn serve(config: Config, accept: Accept) -> anyhow::Result<ExitCode> {
         tokio::spawn(admin::serve(listener, Arc::clone(&health), Arc::clone(&metrics), ended));
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let mut ended = spawn(config, accept, Arc::new(Watch { health, metrics }), Arc::clone(&stop))?;
+    let mut ended = spawn(config, accept, embedded, Arc::new(Watch { health, metrics }), Arc::clone(&stop))?;
     tokio::select! {
         ended = &mut ended => return finish(ended?),
         _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is in flight"),
@@ -123,6 +123,7 @@ fn finish(ended: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 fn spawn(
     config: Config,
     accept: Accept,
+    embedded: bool,
     watch: Arc<Watch>,
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
@@ -130,15 +131,22 @@ fn spawn(
     thread::Builder::new()
         .name("processor".into())
         .spawn(move || {
-            let _ = sender.send(process(&config, accept, &watch, &stop));
+            let _ = sender.send(process(&config, accept, embedded, &watch, &stop));
         })
         .context("can't start a thread")?;
     Ok(ended)
 }
 
-fn process(config: &Config, accept: Accept, watch: &Arc<Watch>, stop: &AtomicBool) -> anyhow::Result<()> {
+fn process(
+    config: &Config,
+    accept: Accept,
+    embedded: bool,
+    watch: &Arc<Watch>,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
     let log = Arc::new(Mutex::new(settings::open_log(config)?));
-    if !await_topics(config, watch, stop)? {
+    // The embedded broker has just made its topics, and knows no settings.
+    if !embedded && !await_topics(config, watch, stop)? {
         return Ok(());
     }
     let options = settings::processor(config, accept);

@@ -253,7 +253,7 @@ impl Source for GroupConsumer {
 }
 
 impl Drop for GroupConsumer {
-    /// Leaves the group, but waits for nobody longer than [`CLOSE`].
+    /// Leaves the group, but waits for nobody longer than `CLOSE`.
     fn drop(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
         consumer.context().closing.store(true, Ordering::SeqCst);

@@ -1,6 +1,10 @@
 //! Following a topic outside any group, as `tail` does.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
@@ -24,8 +28,11 @@ pub enum Start {
     End,
 }
 
-/// Says when nobody answers any more; librdkafka goes on trying.
-struct Watching;
+/// Says once when nobody answers any more; librdkafka goes on trying.
+#[derive(Default)]
+struct Watching {
+    said: AtomicBool,
+}
 
 impl ClientContext for Watching {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -34,7 +41,9 @@ impl ClientContext for Watching {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            tracing::warn!("no broker answers any more; waiting for one");
+            if !self.said.swap(true, Ordering::Relaxed) {
+                tracing::warn!("no broker answers any more; waiting for one");
+            }
         } else {
             client::client_error(&error, reason);
         }
@@ -64,7 +73,7 @@ impl Follower {
         start: Start,
     ) -> Result<Self, SourceError> {
         let consumer: BaseConsumer<Watching> = client::reader(settings)
-            .create_with_context(Watching)
+            .create_with_context(Watching::default())
             .map_err(|error| SourceError::Fatal(format!("the Kafka reader can't be made: {error}")))?;
         let failed = |error: KafkaError| failure(topic, &error);
         let mut list = TopicPartitionList::new();
@@ -87,7 +96,10 @@ impl Follower {
     pub fn next(&self, timeout: Duration) -> Result<Option<Record>, SourceError> {
         match self.consumer.poll(timeout) {
             None => Ok(None),
-            Some(Ok(message)) => Ok(Some(record_of(&message))),
+            Some(Ok(message)) => {
+                self.consumer.context().said.store(false, Ordering::Relaxed);
+                Ok(Some(record_of(&message)))
+            }
             Some(Err(error)) if is_lasting(&error) => Err(failure(&self.topic, &error)),
             Some(Err(error)) => {
                 tracing::debug!(%error, "while following");

@@ -4,7 +4,7 @@ use super::ownership::Epoch;
 use crate::activity::{Decision, Record, Verdict};
 
 /// Consecutive records of one partition, all of one epoch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Chunk<T> {
     pub partition: i32,
     pub epoch: Epoch,
@@ -29,7 +29,7 @@ impl<T> Chunk<T> {
 }
 
 /// From intake to decide.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Fetched {
     /// At or above `logged`: to be decided and appended.
     New(Vec<Record>),
@@ -46,14 +46,14 @@ impl Fetched {
 }
 
 /// From decide to the log.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Read {
     New { records: Vec<Record>, verdicts: Vec<Verdict> },
     Known(Vec<Record>),
 }
 
 /// From the log to the publisher.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     pub record: Record,
     pub decision: Decision,

@@ -12,23 +12,16 @@ use std::{
 use super::{
     Observer, ProcessorError,
     batch::{Chunk, Fetched},
-    ownership::{Epoch, Ownership},
+    ownership::Ownership,
+    running::Running,
     start::{Accept, AtAnchor, Facts, Refusal, Start, plan, retained_anchor},
+    timing::Timing,
 };
 use crate::{
     activity::{ActivityId, Record},
     event_log::{EventLog, Intervention},
     kafka::{Polled, Source, SourceError},
 };
-
-/// How long a rebalance waits for what is in flight. After that it is void here, and the next owner's work.
-const DRAIN: Duration = Duration::from_secs(20);
-/// Between two attempts to take up partitions whose facts could not be had.
-const RETRY: Duration = Duration::from_millis(500);
-/// How often rebalances are looked for while there is no room for records.
-const SERVE: Duration = Duration::from_millis(200);
-/// How often an idle partition's position is looked at, for control records.
-const POSITIONS: Duration = Duration::from_secs(1);
 
 /// When a batch is full.
 #[derive(Debug, Clone, Copy)]
@@ -45,15 +38,12 @@ struct Partition {
     running: Option<Running>,
 }
 
-#[derive(Debug)]
-struct Running {
-    epoch: Epoch,
-    /// The log's cursor when it was taken up: below it the log knows.
-    logged: i64,
-    /// The next offset that was not handed to the stages ahead.
-    sent: i64,
-    /// The next offset that was not polled. `sent <= polled`.
-    polled: i64,
+/// Partitions that the group takes away, and until when they may drain. Of these nothing new is taken in,
+/// and no batch is cut: what was gathered is dropped, so a batch would pass over it.
+type Revoking = (Vec<i32>, Instant);
+
+fn is_among(revoking: &Option<Revoking>, partition: i32) -> bool {
+    revoking.as_ref().is_some_and(|(partitions, _)| partitions.contains(&partition))
 }
 
 /// Gathers records of the partitions that are held.
@@ -64,12 +54,13 @@ pub struct Intake<S: Source> {
     observer: Arc<dyn Observer>,
     accept: Accept,
     caps: Caps,
+    timing: Timing,
     partitions: BTreeMap<i32, Partition>,
     pending: BTreeMap<i32, Vec<Record>>,
     pending_records: usize,
     pending_bytes: usize,
     /// Partitions that the group takes away, until they are drained.
-    revoking: Option<(Vec<i32>, Instant)>,
+    revoking: Option<Revoking>,
     retry_at: Option<Instant>,
     positions_at: Instant,
     polled_at: Instant,
@@ -91,6 +82,7 @@ impl<S: Source> Intake<S> {
         observer: Arc<dyn Observer>,
         accept: Accept,
         caps: Caps,
+        timing: Timing,
     ) -> Self {
         Self {
             source,
@@ -99,6 +91,7 @@ impl<S: Source> Intake<S> {
             observer,
             accept,
             caps,
+            timing,
             partitions: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_records: 0,
@@ -163,7 +156,7 @@ impl<S: Source> Intake<S> {
     /// Serves the other stages and the group while there is no room for records: polls seldom, and what a
     /// poll brings is one record over the cap.
     pub fn serve(&mut self) -> Result<(), ProcessorError> {
-        if self.polled_at.elapsed() >= SERVE { self.step(Duration::ZERO) } else { self.answer() }
+        if self.polled_at.elapsed() >= self.timing.serve { self.step(Duration::ZERO) } else { self.answer() }
     }
 
     fn answer(&mut self) -> Result<(), ProcessorError> {
@@ -176,14 +169,14 @@ impl<S: Source> Intake<S> {
     /// Whether a batch is to be cut: full, or everything that has arrived, or a look at idle partitions.
     pub fn is_ready(&self) -> bool {
         let arrived = !self.is_empty() && self.exhausted;
-        self.is_full() || arrived || self.positions_at.elapsed() >= POSITIONS
+        self.is_full() || arrived || self.positions_at.elapsed() >= self.timing.positions
     }
 
     /// Takes what was gathered, in one chunk a partition (two where `logged` lies inside it).
     pub fn take_batch(&mut self) -> Result<Vec<Chunk<Fetched>>, ProcessorError> {
         let positions: BTreeMap<i32, i64> =
             self.source.positions().map_err(source_error)?.into_iter().collect();
-        if self.positions_at.elapsed() >= POSITIONS {
+        if self.positions_at.elapsed() >= self.timing.positions {
             self.positions_at = Instant::now();
             for (&partition, &position) in &positions {
                 self.observer.position(partition, position, self.source.known_end(partition));
@@ -194,10 +187,14 @@ impl<S: Source> Intake<S> {
         let mut chunks = Vec::new();
         for (&number, partition) in &mut self.partitions {
             let Some(running) = &mut partition.running else { continue };
+            // Nothing was gathered of what is taken away, so its position says nothing.
+            if is_among(&self.revoking, number) {
+                continue;
+            }
             let records = pending.remove(&number).unwrap_or_default();
             // Past control records that were read behind the last record.
             running.polled = running.polled.max(positions.get(&number).copied().unwrap_or(0));
-            split(number, running, records, &mut chunks);
+            running.cut(number, records, &mut chunks);
         }
         Ok(chunks)
     }
@@ -229,6 +226,9 @@ impl<S: Source> Intake<S> {
 
     fn gather(&mut self, record: Record) -> Result<(), ProcessorError> {
         let at = record.coordinates;
+        if is_among(&self.revoking, at.partition) {
+            return Ok(());
+        }
         let Some(running) =
             self.partitions.get_mut(&at.partition).and_then(|partition| partition.running.as_mut())
         else {
@@ -264,7 +264,7 @@ impl<S: Source> Intake<S> {
             }
             Err(ProcessorError::Source(SourceError::Retriable(reason))) => {
                 tracing::warn!(partitions = ?waiting, reason, "can't take up partitions yet; trying again");
-                self.retry_at = Some(Instant::now() + RETRY);
+                self.retry_at = Some(Instant::now() + self.timing.retry);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -285,10 +285,11 @@ impl<S: Source> Intake<S> {
         if !refusals.is_empty() {
             return Err(ProcessorError::Refused(refusals));
         }
-        // Before anything is published: from then on an absent offset says that Kafka forgot it.
+        // Before anything is published: from then on an absent or lower offset says that Kafka forgot it. Where
+        // the group's offset is not what this begins with, nothing would tell the next start of it.
         let first: Vec<_> = planned
             .iter()
-            .filter(|(facts, _)| facts.committed.is_none())
+            .filter(|(facts, start)| facts.committed != Some(start.published))
             .map(|(facts, start)| (facts.partition, start.published))
             .collect();
         if !first.is_empty() {
@@ -345,9 +346,10 @@ impl<S: Source> Intake<S> {
                 "this log will never hold these commands"
             );
         }
-        let intervention = start.accepted.map(|(flag, details)| Intervention {
-            flag: flag.to_owned(),
-            details,
+        let (flags, details): (Vec<_>, Vec<_>) = start.accepted.into_iter().unzip();
+        let intervention = (!flags.is_empty()).then(|| Intervention {
+            flag: flags.join(", "),
+            details: details.join("\n"),
             at: jiff::Timestamp::now().as_millisecond(),
         });
         self.log.lock().expect("no holder panics").take_up(partition, start.gap, intervention.as_ref())?;
@@ -375,7 +377,7 @@ impl<S: Source> Intake<S> {
         }
         // The group is in its next generation already, and these partitions are still this member's.
         self.ownership.set_membership(self.source.membership());
-        self.revoking = Some((partitions, Instant::now() + DRAIN));
+        self.revoking = Some((partitions, Instant::now() + self.timing.drain));
         self.finish_revocation()
     }
 
@@ -394,6 +396,11 @@ impl<S: Source> Intake<S> {
     /// Ends the epochs first, so that nothing in flight can be published any more, then gives them back.
     fn release(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
         self.ownership.give_up(partitions);
+        // Lost while it drained: were it still taken for revoked, its next assignment would be given back.
+        if let Some((revoked, _)) = &mut self.revoking {
+            revoked.retain(|partition| !partitions.contains(partition));
+        }
+        self.revoking.take_if(|(revoked, _)| revoked.is_empty());
         for &partition in partitions {
             self.drop_pending(partition);
             self.partitions.remove(&partition);
@@ -427,26 +434,6 @@ impl<S: Source> Intake<S> {
         self.retry_at = None;
         Ok(())
     }
-}
-
-/// Cuts a partition's stretch at `logged`.
-fn split(partition: i32, running: &mut Running, records: Vec<Record>, chunks: &mut Vec<Chunk<Fetched>>) {
-    let Running { epoch, logged, sent, polled } = *running;
-    if polled == sent {
-        return;
-    }
-    let mut known = records;
-    let new = known.split_off(known.partition_point(|record| record.coordinates.offset < logged));
-    let boundary = polled.min(logged).max(sent);
-    if boundary > sent {
-        let content = Fetched::Known(known);
-        chunks.push(Chunk { partition, epoch, first_offset: sent, next_offset: boundary, content });
-    }
-    if polled > boundary {
-        let content = Fetched::New(new);
-        chunks.push(Chunk { partition, epoch, first_offset: boundary, next_offset: polled, content });
-    }
-    running.sent = polled;
 }
 
 fn source_error(error: SourceError) -> ProcessorError {

@@ -11,6 +11,9 @@ use std::{
     time::Duration,
 };
 
+#[cfg(test)]
+use super::simulation::Mutation;
+
 /// One uninterrupted time of holding one partition; never used twice in a process.
 pub type Epoch = u64;
 
@@ -33,6 +36,8 @@ struct State<M> {
     membership_wanted: bool,
     restart_wanted: bool,
     abandoned: bool,
+    #[cfg(test)]
+    mutation: Option<Mutation>,
 }
 
 /// The shared ownership.
@@ -60,6 +65,8 @@ impl<M> Default for Ownership<M> {
             membership_wanted: false,
             restart_wanted: false,
             abandoned: false,
+            #[cfg(test)]
+            mutation: None,
         };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -70,9 +77,17 @@ impl<M: Clone + PartialEq> Ownership<M> {
         self.state.lock().expect("no holder panics")
     }
 
+    /// Breaks the rule from now on, for the simulation to notice.
+    #[cfg(test)]
+    pub(super) fn mutate(&self, mutation: Option<Mutation>) {
+        self.lock().mutation = mutation;
+    }
+
     /// A partition is held from now on. The polling thread's.
     pub fn take_up(&self, partition: i32, published: i64, done: i64) -> Epoch {
         let mut state = self.lock();
+        #[cfg(test)]
+        let published = if state.mutation == Some(Mutation::IgnorePublished) { done } else { published };
         let epoch = state.next_epoch;
         state.next_epoch += 1;
         state.held.insert(partition, Held { epoch, published, done });
@@ -82,6 +97,10 @@ impl<M: Clone + PartialEq> Ownership<M> {
     /// These partitions are not held any more; what is in flight of them is not published. The polling thread's.
     pub fn give_up(&self, partitions: &[i32]) {
         let mut state = self.lock();
+        #[cfg(test)]
+        if state.mutation == Some(Mutation::OutliveAssignment) {
+            return;
+        }
         for partition in partitions {
             state.held.remove(partition);
         }
@@ -105,7 +124,12 @@ impl<M: Clone + PartialEq> Ownership<M> {
     }
 
     pub fn is_held(&self, partition: i32, epoch: Epoch) -> bool {
-        self.lock().held.get(&partition).is_some_and(|held| held.epoch == epoch)
+        let state = self.lock();
+        #[cfg(test)]
+        if state.mutation == Some(Mutation::AppendAnyEpoch) {
+            return true;
+        }
+        state.held.get(&partition).is_some_and(|held| held.epoch == epoch)
     }
 
     pub fn snapshot(&self) -> Snapshot<M> {
@@ -117,10 +141,14 @@ impl<M: Clone + PartialEq> Ownership<M> {
         }
     }
 
+    /// The publisher asks for a newer membership.
+    pub fn want_membership(&self) {
+        self.lock().membership_wanted = true;
+    }
+
     /// Waits for a membership other than version `seen`, or for any change of ownership, at most `timeout`.
     pub fn await_membership(&self, seen: u64, timeout: Duration) {
-        let mut state = self.lock();
-        state.membership_wanted = true;
+        let state = self.lock();
         let changed = self
             .changed
             .wait_timeout_while(state, timeout, |state| state.membership_version == seen && !state.abandoned);

@@ -10,26 +10,44 @@ use super::{
     AbortReason, Observer, ProcessorError,
     batch::{Chunk, Outcome},
     ownership::{Ownership, Snapshot},
+    timing::Timing,
 };
 use crate::{
     activity::{Decision, rejection_record},
     kafka::{OutputTopic, PublishError, Sink},
 };
 
-/// For the group to tell this member of its next generation, before the same one is tried again.
-const GENERATION: Duration = Duration::from_millis(500);
-/// Two fencings within this time are somebody else on a copy of this log; one is a time-out.
-const FENCED_TWICE: Duration = Duration::from_secs(300);
 /// Attempts at one transaction whose abort succeeded, before the producer is made anew.
 const ATTEMPTS: u32 = 5;
-/// Between attempts to get a producer.
-const RESET_BACKOFF: Duration = Duration::from_millis(500);
+/// How soon a wait notices that the session ends.
+const SLICE: Duration = Duration::from_millis(20);
 
-/// What one transaction publishes: from one place in the batch up to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+/// A place in a batch: one transaction publishes from one up to another. The default is its beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
     chunk: usize,
     outcome: usize,
+}
+
+/// What one attempt achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The batch is out, or what is left of it is void.
+    Through,
+    /// It is out up to this place.
+    UpTo(Place),
+    /// Nothing more is out. The next attempt is from the same place, when this has passed.
+    Wait(Wait),
+}
+
+/// What the next attempt waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// The group's next generation: a membership of another version than this one.
+    Membership {
+        seen: u64,
+    },
+    For(Duration),
 }
 
 /// What was published and what became of it.
@@ -51,13 +69,26 @@ pub struct PublishOptions {
     pub output_bytes: usize,
 }
 
+/// Whether there is a producer to publish with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Producer {
+    /// Not yet.
+    None,
+    Usable,
+    /// It was given up with a transaction whose end is unknown.
+    Void,
+}
+
 /// Publishes batches in order.
 pub struct Publish<K: Sink> {
     sink: K,
     ownership: Arc<Ownership<K::Membership>>,
     options: PublishOptions,
     observer: Arc<dyn Observer>,
-    usable: bool,
+    timing: Timing,
+    producer: Producer,
+    /// At the transaction under way.
+    attempts: u32,
     fenced: Option<Instant>,
 }
 
@@ -76,38 +107,26 @@ where
         ownership: Arc<Ownership<K::Membership>>,
         options: PublishOptions,
         observer: Arc<dyn Observer>,
+        timing: Timing,
     ) -> Self {
-        Self { sink, ownership, options, observer, usable: false, fenced: None }
+        let producer = Producer::None;
+        Self { sink, ownership, options, observer, timing, producer, attempts: 0, fenced: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn sink(&self) -> &K {
+        &self.sink
     }
 
     /// Publishes a batch, or drops of it what is no longer held. What is dropped is published by whoever
     /// takes up the partition next, from the cursors.
     pub fn publish(&mut self, batch: &[Chunk<Vec<Outcome>>]) -> Result<(), ProcessorError> {
-        let mut from = Place { chunk: 0, outcome: 0 };
-        let mut attempts = 0;
-        while from.chunk < batch.len() && !self.ownership.is_abandoned() {
-            let snapshot = self.ownership.snapshot();
-            match self.transact(batch, from, &snapshot) {
-                Ok(next) => {
-                    from = next;
-                    attempts = 0;
-                }
-                Err(PublishError::StaleMembership(reason)) => {
-                    tracing::debug!(reason, "waiting for the group");
-                    self.observer.aborted(AbortReason::Regrouped);
-                    self.ownership.await_membership(snapshot.membership_version, GENERATION);
-                }
-                Err(PublishError::Aborted(reason)) if attempts < ATTEMPTS => {
-                    attempts += 1;
-                    tracing::warn!(reason, attempts, "transaction aborted; trying again");
-                    self.observer.aborted(AbortReason::Refused);
-                    std::thread::sleep(Duration::from_millis(50) * attempts);
-                }
-                Err(PublishError::Fatal(reason)) => return Err(ProcessorError::Publish(reason)),
-                Err(error) => {
-                    self.recover(error)?;
-                    break;
-                }
+        let mut from = Place::default();
+        while !self.ownership.is_abandoned() {
+            match self.attempt(batch, from)? {
+                Progress::Through => break,
+                Progress::UpTo(place) => from = place,
+                Progress::Wait(wait) => self.wait(wait),
             }
         }
         Ok(())
@@ -115,29 +134,65 @@ where
 
     /// Makes the producer usable before the first batch.
     pub fn open(&mut self) -> Result<(), ProcessorError> {
-        while !self.usable && !self.ownership.is_abandoned() {
-            match self.sink.reset() {
-                Ok(()) => self.usable = true,
-                Err(PublishError::Fatal(reason)) => return Err(ProcessorError::Publish(reason)),
-                Err(error) => {
-                    tracing::warn!(%error, "no producer yet; trying again");
-                    self.wait();
-                }
+        while self.producer != Producer::Usable && !self.ownership.is_abandoned() {
+            if let Progress::Wait(wait) = self.attempt(&[], Place::default())? {
+                self.wait(wait);
             }
         }
         Ok(())
     }
 
-    fn wait(&self) {
-        let until = Instant::now() + RESET_BACKOFF;
-        while Instant::now() < until && !self.ownership.is_abandoned() {
-            std::thread::sleep(Duration::from_millis(20));
+    fn wait(&self, wait: Wait) {
+        match wait {
+            Wait::Membership { seen } => self.ownership.await_membership(seen, self.timing.generation),
+            Wait::For(duration) => {
+                let until = Instant::now() + duration;
+                while Instant::now() < until && !self.ownership.is_abandoned() {
+                    std::thread::sleep(SLICE.min(duration));
+                }
+            }
+        }
+    }
+
+    /// One transaction of the batch, or one attempt at a producer: waits for the broker only.
+    pub fn attempt(
+        &mut self,
+        batch: &[Chunk<Vec<Outcome>>],
+        from: Place,
+    ) -> Result<Progress, ProcessorError> {
+        match self.producer {
+            Producer::Usable => {}
+            Producer::None | Producer::Void => return self.reset(from),
+        }
+        if from.chunk >= batch.len() {
+            return Ok(Progress::Through);
+        }
+        let snapshot = self.ownership.snapshot();
+        match self.transact(batch, from, &snapshot) {
+            Ok(next) => {
+                self.attempts = 0;
+                Ok(if next.chunk < batch.len() { Progress::UpTo(next) } else { Progress::Through })
+            }
+            Err(PublishError::StaleMembership(reason)) => {
+                tracing::debug!(reason, "waiting for the group");
+                self.observer.aborted(AbortReason::Regrouped);
+                self.ownership.want_membership();
+                Ok(Progress::Wait(Wait::Membership { seen: snapshot.membership_version }))
+            }
+            Err(PublishError::Aborted(reason)) if self.attempts < ATTEMPTS => {
+                self.attempts += 1;
+                tracing::warn!(reason, attempts = self.attempts, "transaction aborted; trying again");
+                self.observer.aborted(AbortReason::Refused);
+                Ok(Progress::Wait(Wait::For(self.timing.aborted * self.attempts)))
+            }
+            Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
+            Err(error) => self.recover(error, from),
         }
     }
 
     /// The batch's end is unknown. A new producer fences the old one and settles what it left open; then
     /// everything in flight is void, and the partitions are taken up again at the cursors.
-    fn recover(&mut self, error: PublishError) -> Result<(), ProcessorError> {
+    fn recover(&mut self, error: PublishError, from: Place) -> Result<Progress, ProcessorError> {
         tracing::warn!(%error, "making a new producer");
         self.observer.aborted(match error {
             PublishError::Fenced(_) => AbortReason::Fenced,
@@ -145,14 +200,31 @@ where
         });
         if let PublishError::Fenced(reason) = error {
             let now = Instant::now();
-            if self.fenced.replace(now).is_some_and(|before| now - before < FENCED_TWICE) {
+            if self.fenced.replace(now).is_some_and(|before| now - before < self.timing.fenced_twice) {
                 return Err(ProcessorError::FencedTwice(reason));
             }
         }
-        self.usable = false;
-        self.open()?;
-        self.ownership.restart();
-        Ok(())
+        self.producer = Producer::Void;
+        self.attempts = 0;
+        self.reset(from)
+    }
+
+    fn reset(&mut self, from: Place) -> Result<Progress, ProcessorError> {
+        match self.sink.reset() {
+            Ok(()) => {
+                let before = std::mem::replace(&mut self.producer, Producer::Usable);
+                if before == Producer::None {
+                    return Ok(Progress::UpTo(from));
+                }
+                self.ownership.restart();
+                Ok(Progress::Through)
+            }
+            Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
+            Err(error) => {
+                tracing::warn!(%error, "no producer yet; trying again");
+                Ok(Progress::Wait(Wait::For(self.timing.reset)))
+            }
+        }
     }
 
     /// One transaction: from `from` up to the returned place.

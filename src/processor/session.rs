@@ -16,10 +16,12 @@ use super::{
     Observer, ProcessorError,
     append::Append,
     batch::{Chunk, Fetched, Outcome, Read},
+    decide::decide,
     intake::{Caps, Intake},
     ownership::Ownership,
     publish::{Publish, PublishOptions},
     start::Accept,
+    timing::Timing,
 };
 use crate::{
     activity::Decider,
@@ -80,6 +82,7 @@ where
     S: Source,
     K: Sink<Membership = S::Membership> + Send,
 {
+    let timing = Timing::default();
     let ownership = Arc::new(Ownership::default());
     let ending = Ending::default();
     let (to_decide, fetched) = bounded::<Vec<Chunk<Fetched>>>(1);
@@ -87,14 +90,14 @@ where
     let (to_publish, settled) = bounded::<Vec<Chunk<Vec<Outcome>>>>(1);
     let mut append = Append::new(Arc::clone(log), Arc::clone(&ownership));
     let mut publish =
-        Publish::new(sink, Arc::clone(&ownership), options.publish.clone(), Arc::clone(observer));
+        Publish::new(sink, Arc::clone(&ownership), options.publish.clone(), Arc::clone(observer), timing);
     let mut clean = Vec::new();
     thread::scope(|scope| {
         let ending = &ending;
         let stage = |name: &str| thread::Builder::new().name(name.to_owned());
         let spawned = [
             stage("decide")
-                .spawn_scoped(scope, move || ending.guard(|| decide(decider, &fetched, &to_append))),
+                .spawn_scoped(scope, move || ending.guard(|| decide_all(decider, &fetched, &to_append))),
             stage("append").spawn_scoped(scope, move || {
                 ending.guard(|| append_all(&mut append, &read, &to_publish, observer.as_ref()));
             }),
@@ -115,6 +118,7 @@ where
             Arc::clone(observer),
             options.accept,
             options.caps,
+            timing,
         );
         ending.guard(|| {
             clean = take_in(intake, to_decide, &ownership, ending, observer.as_ref(), stop)?;
@@ -194,27 +198,13 @@ fn finish<S: Source>(
     Ok(published)
 }
 
-/// The pure stage.
-fn decide(
+fn decide_all(
     decider: &Decider,
     fetched: &Receiver<Vec<Chunk<Fetched>>>,
     to_append: &Sender<Vec<Chunk<Read>>>,
 ) -> Result<(), ProcessorError> {
     for batch in fetched {
-        let batch = batch
-            .into_iter()
-            .map(|chunk| {
-                let place = chunk.with(());
-                place.with(match chunk.content {
-                    Fetched::Known(records) => Read::Known(records),
-                    Fetched::New(records) => {
-                        let verdicts = records.iter().map(|record| decider.read(record)).collect();
-                        Read::New { records, verdicts }
-                    }
-                })
-            })
-            .collect();
-        if to_append.send(batch).is_err() {
+        if to_append.send(decide(decider, batch)).is_err() {
             break;
         }
     }

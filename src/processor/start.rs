@@ -55,6 +55,8 @@ impl From<Option<&Record>> for AtAnchor {
     }
 }
 
+const LOST_COMMANDS: &str = "lost-commands";
+
 /// Where and how the partition is taken up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
@@ -64,8 +66,8 @@ pub struct Start {
     pub published: i64,
     /// Offsets that this log will never hold.
     pub gap: Option<Gap>,
-    /// The flag that was needed, and why; the log records it.
-    pub accepted: Option<(&'static str, String)>,
+    /// The flags that were needed, and why; the log records them.
+    pub accepted: Vec<(&'static str, String)>,
 }
 
 /// Why a partition is not taken up. Nothing was changed.
@@ -112,7 +114,7 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
     let partition = facts.partition;
     let logged = facts.cursor.as_ref().map_or(0, |cursor| cursor.logged);
     check_same_topic(facts)?;
-    let mut accepted = None;
+    let mut accepted = Vec::new();
 
     let mut published = match published(facts, logged) {
         Ok(published) => published,
@@ -122,7 +124,7 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
                 Refusal::PublishedUnknown { .. } if accept.skip_unpublished => ("skip-unpublished", logged),
                 _ => return Err(refusal),
             };
-            accepted = Some((flag, refusal.to_string()));
+            accepted.push((flag, refusal.to_string()));
             offset
         }
     };
@@ -136,16 +138,17 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
         if !accept.lost_commands {
             return Err(refusal);
         }
-        accepted = Some(("lost-commands", refusal.to_string()));
+        accepted.push((LOST_COMMANDS, refusal.to_string()));
         published = start;
     }
     // start <= published <= end: whatever lies below `start` was decided by somebody, or given up above.
     let gap = (logged < start).then(|| Gap {
         first_offset: logged,
         next_offset: start,
-        reason: match accepted {
-            Some(("lost-commands", _)) => "deleted before they were decided".to_owned(),
-            _ => "deleted from the topic before this log had read them".to_owned(),
+        reason: if accepted.iter().any(|(flag, _)| *flag == LOST_COMMANDS) {
+            "deleted before they were decided".to_owned()
+        } else {
+            "deleted from the topic before this log had read them".to_owned()
         },
     });
     let logged = logged.max(start);
@@ -194,3 +197,6 @@ fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

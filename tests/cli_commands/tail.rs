@@ -54,6 +54,23 @@ fn follows_from_the_end_until_it_is_interrupted() {
     assert!(tail.wait(PATIENCE).status.success());
 }
 
+/// librdkafka says it every second.
+#[test]
+fn a_broker_that_goes_away_is_waited_for_and_named_once() {
+    let broker = broker(1);
+    let mut tail = Running::start(program(&["tail", "notifications", "-b", &broker.bootstrap_servers()]));
+    wait_until("its start", || tail.stderr().contains("following"));
+    drop(broker);
+    let said = |stderr: String| stderr.matches("no broker answers any more").count();
+    wait_until("the warning", || said(tail.stderr()) > 0);
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    assert!(tail.is_running());
+    tail.signal(Signal::SIGTERM);
+    let finished = tail.wait(PATIENCE);
+    assert!(finished.status.success());
+    assert_eq!(said(finished.stderr), 1);
+}
+
 #[test]
 fn errors_name_topic_and_broker() {
     let broker = broker(1);

@@ -51,6 +51,9 @@ fn coordinates(at: Coordinates) -> (i32, i64) {
 
 impl InOrder {
     pub(super) fn posted(&mut self, place: Place, bytes: usize) -> usize {
+        if self.waiting.is_empty() {
+            self.last_progress = Instant::now();
+        }
         self.waiting.push_back(Waiting { place, bytes, decided: None });
         self.undecided += 1;
         self.undecided_bytes += bytes;

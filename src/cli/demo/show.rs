@@ -1,6 +1,9 @@
 //! What the demonstration prints.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
 
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -11,7 +14,7 @@ use crate::{
         input::Place,
         json::write_json,
         outcome::Decided,
-        output::{self, Output, count},
+        output::{self, BAD, Output, count},
     },
 };
 
@@ -22,6 +25,7 @@ pub(super) struct Show {
     terminal: bool,
     bar: ProgressBar,
     counts: Counts,
+    unposted: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -47,6 +51,7 @@ impl Show {
             terminal: io::stdout().is_terminal(),
             bar: output::progress(total_bytes),
             counts: Counts::default(),
+            unposted: false,
         }
     }
 
@@ -67,9 +72,21 @@ impl Show {
         Ok(())
     }
 
-    /// Lets a person see what there is. A pipe gets it in larger pieces.
-    pub(super) fn refresh(&mut self) -> anyhow::Result<()> {
-        if self.terminal {
+    /// A command that the embedded broker can't take.
+    pub(super) fn unposted(&mut self, place: &Place, reason: &str) -> anyhow::Result<()> {
+        self.unposted = true;
+        if self.json {
+            let Place { file, line } = place;
+            write_json(&serde_json::json!({"file": file, "line": line, "error": reason}), &mut self.out)?;
+        } else {
+            writeln!(self.out, "{BAD}not posted{BAD:#} {place}: {reason}")?;
+        }
+        Ok(())
+    }
+
+    /// Lets a person see what there is. A pipe gets it in larger pieces, but does not wait for what is not under way.
+    pub(super) fn refresh(&mut self, idle: bool) -> anyhow::Result<()> {
+        if self.terminal || idle {
             // Lines and bar share the terminal, so one makes way for the other.
             let out = &mut self.out;
             self.bar.suspend(|| out.flush())?;
@@ -77,7 +94,7 @@ impl Show {
         Ok(())
     }
 
-    pub(super) fn summary(mut self) -> anyhow::Result<()> {
+    pub(super) fn summary(mut self) -> anyhow::Result<ExitCode> {
         self.bar.finish_and_clear();
         let Counts { commands, events, duplicates, rejections, notifications } = self.counts;
         if self.json {
@@ -93,6 +110,7 @@ impl Show {
                 count(notifications, "notification"),
             )?;
         }
-        Ok(self.out.flush()?)
+        self.out.flush()?;
+        Ok(if self.unposted { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }

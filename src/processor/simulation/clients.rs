@@ -1,0 +1,251 @@
+//! The simulated Kafka as the processor sees it: [`Source`] and [`Sink`].
+
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+
+use super::{
+    Mutation,
+    cluster::{Ended, Shared},
+    group::Membership,
+};
+use crate::{
+    activity::{OutputRecord, Record},
+    kafka::{Bounds, OutputTopic, Polled, PublishError, Sink, Source, SourceError},
+};
+
+/// A member of the group.
+#[derive(Debug)]
+pub struct SimulatedSource {
+    cluster: Shared,
+    pub number: u32,
+    positions: BTreeMap<i32, i64>,
+}
+
+impl SimulatedSource {
+    pub fn join(cluster: &Shared) -> Self {
+        let number = cluster.borrow_mut().group.join();
+        Self { cluster: cluster.clone(), number, positions: BTreeMap::new() }
+    }
+
+    /// A question to the brokers, which may go unanswered.
+    fn ask<T>(&self, ask: impl FnOnce(&mut super::cluster::Cluster) -> Option<T>) -> Result<T, SourceError> {
+        let mut cluster = self.cluster.borrow_mut();
+        cluster.passes();
+        let lost = cluster.faults.lost_answer;
+        if cluster.refusing || cluster.chance(lost) {
+            return Err(SourceError::Retriable("no answer".into()));
+        }
+        let answer = ask(&mut cluster).ok_or_else(|| SourceError::Retriable("not now".into()));
+        if cluster.chance(lost) { Err(SourceError::Retriable("the answer was lost".into())) } else { answer }
+    }
+}
+
+impl Source for SimulatedSource {
+    type Membership = Membership;
+
+    fn poll(&mut self, _: Duration) -> Result<Polled, SourceError> {
+        let mut cluster = self.cluster.borrow_mut();
+        cluster.passes();
+        if cluster.refusing {
+            return Ok(Polled::Nothing);
+        }
+        let cluster = &mut *cluster;
+        cluster.group.progress(&mut cluster.rng);
+        if let Some(told) = cluster.group.poll(self.number) {
+            let number = self.number;
+            cluster.note(|| format!("  client {number} is told {told:?}"));
+            return Ok(told);
+        }
+        let mut started: Vec<i32> = self.positions.keys().copied().collect();
+        cluster.rng.shuffle(&mut started);
+        for partition in started {
+            let position = self.positions.get_mut(&partition).expect("listed");
+            if *position < cluster.starts[&partition] {
+                return Err(SourceError::Retriable(format!(
+                    "partition {partition} does not hold {position}"
+                )));
+            }
+            // Control records are passed one poll at a time, as fetches that end on one pass them.
+            if let Some(entry) = cluster.topic[&partition].get(*position as usize) {
+                *position += 1;
+                return Ok(entry.clone().map_or(Polled::Nothing, Polled::Record));
+            }
+        }
+        Ok(Polled::Nothing)
+    }
+
+    fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        self.positions.extend(starts.iter().copied());
+        Ok(())
+    }
+
+    fn halt(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.positions.retain(|partition, _| !partitions.contains(partition));
+        Ok(())
+    }
+
+    fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.halt(partitions)?;
+        self.cluster.borrow_mut().group.release(self.number, partitions);
+        Ok(())
+    }
+
+    fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError> {
+        Ok(self.positions.iter().map(|(&partition, &position)| (partition, position)).collect())
+    }
+
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError> {
+        self.ask(|cluster| {
+            let is_stable = !partitions.iter().any(|&partition| cluster.is_pending(partition));
+            let offset = |&partition| (partition, cluster.committed.get(&partition).copied());
+            is_stable.then(|| partitions.iter().map(offset).collect())
+        })
+    }
+
+    fn commit_first(&mut self, next_offsets: &[(i32, i64)]) -> Result<(), SourceError> {
+        let membership = self.membership();
+        self.ask(|cluster| {
+            membership.filter(|membership| cluster.group.accepts(membership))?;
+            next_offsets.iter().for_each(|&(partition, offset)| cluster.set_committed(partition, offset));
+            Some(())
+        })
+    }
+
+    fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError> {
+        self.ask(|cluster| Some(Bounds { start: cluster.starts[&partition], end: cluster.end(partition) }))
+    }
+
+    fn known_end(&self, _: i32) -> Option<i64> {
+        None
+    }
+
+    fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError> {
+        self.ask(|cluster| {
+            let retained = |partition: &i32, offset: &i64| *offset >= cluster.starts[partition];
+            let record = |(partition, offset): &(i32, i64)| {
+                retained(partition, offset)
+                    .then(|| cluster.topic[partition].get(*offset as usize)?.clone())?
+            };
+            Some(offsets.iter().map(record).collect())
+        })
+    }
+
+    fn membership(&mut self) -> Option<Membership> {
+        self.cluster.borrow().group.membership(self.number)
+    }
+}
+
+/// A transactional producer.
+#[derive(Debug)]
+pub struct SimulatedSink {
+    cluster: Shared,
+    id: String,
+    epoch: Option<u64>,
+    mutation: Option<Mutation>,
+    /// The offsets that were asked to be committed last.
+    pub asked: RefCell<Vec<(i32, i64)>>,
+}
+
+impl SimulatedSink {
+    pub fn new(cluster: &Shared, id: String, mutation: Option<Mutation>) -> Self {
+        Self { cluster: cluster.clone(), id, epoch: None, mutation, asked: RefCell::default() }
+    }
+
+    fn epoch(&self) -> Result<u64, PublishError> {
+        self.epoch.ok_or_else(|| PublishError::Unknown("there is no producer".into()))
+    }
+
+    /// The steps of a commit, each of which can go wrong in its own way.
+    fn try_commit(&self, offsets: &[(i32, i64)], membership: &Membership) -> Result<Ended, PublishError> {
+        let epoch = self.epoch()?;
+        let mut cluster = self.cluster.borrow_mut();
+        cluster.passes();
+        let (lost, refused) = (cluster.faults.lost_answer, cluster.faults.refused);
+        if cluster.refusing || cluster.chance(lost) {
+            return Ok(Ended::Unknown);
+        }
+        match cluster.add_offsets(&self.id, epoch, offsets, membership) {
+            Ended::Done => {}
+            other => return Ok(other),
+        }
+        if cluster.chance(lost) {
+            return Ok(Ended::Unknown);
+        }
+        if cluster.chance(refused) {
+            return Ok(Ended::Aborted);
+        }
+        cluster.passes();
+        if cluster.chance(lost) {
+            cluster.commit_later(&self.id, epoch);
+            return Ok(Ended::Unknown);
+        }
+        let ended = cluster.commit(&self.id, epoch);
+        Ok(if cluster.chance(lost) { Ended::Unknown } else { ended })
+    }
+}
+
+fn outcome(ended: &Ended) -> Result<(), PublishError> {
+    match ended {
+        Ended::Done => Ok(()),
+        Ended::Fenced => Err(PublishError::Fenced("a newer epoch".into())),
+        Ended::Stale => Err(PublishError::StaleMembership("another generation".into())),
+        Ended::Unknown => Err(PublishError::Unknown("no answer".into())),
+        Ended::Aborted => Err(PublishError::Aborted("refused".into())),
+    }
+}
+
+impl Sink for SimulatedSink {
+    type Membership = Membership;
+
+    fn reset(&mut self) -> Result<(), PublishError> {
+        self.epoch = None;
+        let mut cluster = self.cluster.borrow_mut();
+        cluster.passes();
+        let lost = cluster.faults.lost_answer;
+        if cluster.refusing || cluster.chance(lost) {
+            return outcome(&Ended::Unknown);
+        }
+        let epoch = cluster.init_transactions(&self.id);
+        if cluster.chance(lost) {
+            return outcome(&Ended::Unknown);
+        }
+        self.epoch = Some(epoch);
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), PublishError> {
+        self.epoch().map(drop)
+    }
+
+    fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
+        let epoch = self.epoch()?;
+        let mut cluster = self.cluster.borrow_mut();
+        let lost = cluster.faults.lost_answer;
+        let ended = cluster.add_records(&self.id, epoch, vec![(topic, record.clone())]);
+        if cluster.chance(lost / 4) { outcome(&Ended::Unknown) } else { outcome(&ended) }
+    }
+
+    fn commit(&mut self, offsets: &[(i32, i64)], membership: &Membership) -> Result<(), PublishError> {
+        self.asked.replace(offsets.to_vec());
+        let mut ended = self.try_commit(offsets, membership)?;
+        if matches!(ended, Ended::Stale | Ended::Aborted) && self.abort().is_err() {
+            ended = Ended::Unknown;
+        }
+        let id = &self.id;
+        self.cluster.borrow_mut().note(|| format!("  {id} commits {offsets:?} as {membership:?}: {ended:?}"));
+        if self.mutation == Some(Mutation::RetryUnknown) && matches!(ended, Ended::Unknown) {
+            while self.reset().is_err() {}
+            ended = Ended::Aborted;
+        }
+        outcome(&ended)
+    }
+
+    fn abort(&mut self) -> Result<(), PublishError> {
+        let epoch = self.epoch()?;
+        let mut cluster = self.cluster.borrow_mut();
+        let refused = cluster.faults.refused;
+        if cluster.refusing || cluster.chance(refused) {
+            return outcome(&Ended::Unknown);
+        }
+        outcome(&cluster.abort(&self.id, epoch))
+    }
+}

@@ -1,0 +1,260 @@
+//! A simulated Kafka: the commands topic, transactional producers, the visible outputs.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+use super::group::{Group, Membership};
+use crate::{
+    activity::{OutputRecord, Record},
+    kafka::OutputTopic,
+};
+
+/// Shared by every client; all of them are on one thread.
+pub type Shared = Rc<RefCell<Cluster>>;
+
+/// What goes wrong at the broker, each as so many in 1000 requests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// An answer is lost; whether the request was carried out is open.
+    pub lost_answer: u32,
+    /// A transaction is refused.
+    pub refused: u32,
+    /// Something moves on by itself: a session or a transaction times out, members join again.
+    pub moves: u32,
+}
+
+/// A transaction that has not ended.
+#[derive(Debug, Default)]
+struct Open {
+    records: Vec<(OutputTopic, OutputRecord)>,
+    offsets: BTreeMap<i32, i64>,
+    /// The request to commit is still on its way.
+    late_commit: bool,
+}
+
+#[derive(Debug, Default)]
+struct Producer {
+    epoch: u64,
+    open: Option<Open>,
+}
+
+/// The brokers.
+#[derive(Debug)]
+pub struct Cluster {
+    pub rng: fastrand::Rng,
+    /// By offset; `None` is a control record. Entries below `starts` are deleted.
+    pub topic: BTreeMap<i32, Vec<Option<Record>>>,
+    pub starts: BTreeMap<i32, i64>,
+    pub group: Group,
+    pub committed: BTreeMap<i32, i64>,
+    pub visible: Vec<(OutputTopic, OutputRecord)>,
+    producers: BTreeMap<String, Producer>,
+    pub faults: Faults,
+    /// No request is answered.
+    pub refusing: bool,
+    /// What must never happen at the broker and did.
+    pub violation: Option<String>,
+    pub trace: Vec<String>,
+}
+
+/// What became of a transactional request.
+#[derive(Debug)]
+pub enum Ended {
+    Done,
+    Fenced,
+    Stale,
+    /// Carried out or not: no answer.
+    Unknown,
+    /// Refused and aborted.
+    Aborted,
+}
+
+impl Cluster {
+    pub fn new(seed: u64, partitions: i32) -> Self {
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            topic: (0..partitions).map(|partition| (partition, Vec::new())).collect(),
+            starts: (0..partitions).map(|partition| (partition, 0)).collect(),
+            group: Group::new(partitions),
+            committed: BTreeMap::new(),
+            visible: Vec::new(),
+            producers: BTreeMap::new(),
+            faults: Faults::default(),
+            refusing: false,
+            violation: None,
+            trace: Vec::new(),
+        }
+    }
+
+    pub fn note(&mut self, step: impl FnOnce() -> String) {
+        self.trace.push(step());
+    }
+
+    pub fn chance(&mut self, in_thousand: u32) -> bool {
+        self.rng.u32(0..1000) < in_thousand
+    }
+
+    pub fn end(&self, partition: i32) -> i64 {
+        self.topic[&partition].len() as i64
+    }
+
+    /// Before each request: what others do meanwhile.
+    pub fn passes(&mut self) {
+        if !self.chance(self.faults.moves) {
+            return;
+        }
+        match self.rng.u32(0..4) {
+            0 => self.time_out_transaction(),
+            1 => self.time_out_member(),
+            2 => {
+                self.note(|| "  the group is asked to join again".into());
+                self.group.call_to_join();
+            }
+            _ => self.late_commit(),
+        }
+        self.group.progress(&mut self.rng);
+    }
+
+    pub fn time_out_member(&mut self) {
+        let members = self.group.member_ids();
+        if let Some(&member) = self.rng.choice(members.iter()) {
+            self.note(|| format!("  member {member} is taken for dead"));
+            self.group.remove(member);
+        }
+    }
+
+    /// The broker gives up a transaction; its producer finds out by being fenced.
+    pub fn time_out_transaction(&mut self) {
+        let open: Vec<String> = self.open_transactions();
+        if let Some(id) = self.rng.choice(open.iter()).cloned() {
+            self.note(|| format!("  the transaction of {id} times out"));
+            self.expire(&id);
+        }
+    }
+
+    pub fn open_transactions(&self) -> Vec<String> {
+        self.producers
+            .iter()
+            .filter(|(_, producer)| producer.open.is_some())
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    pub fn expire(&mut self, id: &str) {
+        let producer = self.producers.get_mut(id).expect("it was listed");
+        producer.open = None;
+        producer.epoch += 1;
+    }
+
+    fn late_commit(&mut self) {
+        let late = self.producers.iter().find_map(|(id, producer)| {
+            producer.open.as_ref().is_some_and(|open| open.late_commit).then(|| id.clone())
+        });
+        if let Some(id) = late {
+            self.note(|| format!("  the commit of {id} arrives late"));
+            self.end_transaction(&id);
+        }
+    }
+
+    /// Whether an open transaction holds offsets of the partition.
+    pub fn is_pending(&self, partition: i32) -> bool {
+        self.producers
+            .values()
+            .any(|producer| producer.open.as_ref().is_some_and(|open| open.offsets.contains_key(&partition)))
+    }
+
+    /// A new epoch: whatever the one before left open is aborted, and it can do nothing any more.
+    pub fn init_transactions(&mut self, id: &str) -> u64 {
+        let producer = self.producers.entry(id.to_owned()).or_default();
+        producer.open = None;
+        producer.epoch += 1;
+        producer.epoch
+    }
+
+    fn producer(&mut self, id: &str, epoch: u64) -> Option<&mut Producer> {
+        self.producers.get_mut(id).filter(|producer| producer.epoch == epoch)
+    }
+
+    pub fn add_records(&mut self, id: &str, epoch: u64, records: Vec<(OutputTopic, OutputRecord)>) -> Ended {
+        let Some(producer) = self.producer(id, epoch) else { return Ended::Fenced };
+        producer.open.get_or_insert_default().records.extend(records);
+        Ended::Done
+    }
+
+    /// KIP-447: generation and member are checked, ownership is not.
+    pub fn add_offsets(
+        &mut self,
+        id: &str,
+        epoch: u64,
+        offsets: &[(i32, i64)],
+        member: &Membership,
+    ) -> Ended {
+        if self.producer(id, epoch).is_none() {
+            return Ended::Fenced;
+        }
+        if !self.group.accepts(member) {
+            return Ended::Stale;
+        }
+        let producer = self.producer(id, epoch).expect("checked above");
+        producer.open.get_or_insert_default().offsets.extend(offsets.iter().copied());
+        Ended::Done
+    }
+
+    pub fn commit(&mut self, id: &str, epoch: u64) -> Ended {
+        if self.producer(id, epoch).is_none() {
+            return Ended::Fenced;
+        }
+        self.end_transaction(id);
+        Ended::Done
+    }
+
+    pub fn commit_later(&mut self, id: &str, epoch: u64) {
+        if let Some(open) = self.producer(id, epoch).and_then(|producer| producer.open.as_mut()) {
+            open.late_commit = true;
+        }
+    }
+
+    pub fn abort(&mut self, id: &str, epoch: u64) -> Ended {
+        let Some(producer) = self.producer(id, epoch) else { return Ended::Fenced };
+        producer.open = None;
+        Ended::Done
+    }
+
+    fn end_transaction(&mut self, id: &str) {
+        let Some(open) = self.producers.get_mut(id).and_then(|producer| producer.open.take()) else { return };
+        let outputs = open.records.len();
+        self.note(|| format!("  visible: {outputs} outputs, offsets {:?}", open.offsets));
+        self.visible.extend(open.records);
+        for (partition, offset) in open.offsets {
+            self.set_committed(partition, offset);
+        }
+    }
+
+    pub fn set_committed(&mut self, partition: i32, offset: i64) {
+        let before = self.committed.insert(partition, offset);
+        if before.is_some_and(|before| before > offset) {
+            self.violation.get_or_insert(format!(
+                "partition {partition}: the committed offset went back from {before:?} to {offset}"
+            ));
+        }
+    }
+
+    /// All committed, everywhere.
+    pub fn is_published(&self) -> bool {
+        self.topic.iter().all(|(partition, records)| {
+            let committed = self.committed.get(partition).copied();
+            committed.unwrap_or(0) == records.len() as i64
+        })
+    }
+
+    /// Deletes the oldest records, none that is not committed.
+    pub fn delete_old(&mut self) {
+        let partition = self.rng.i32(0..self.topic.len() as i32);
+        let start = self.starts[&partition];
+        let committed = self.committed.get(&partition).copied().unwrap_or(0);
+        if committed > start {
+            let to = self.rng.i64(start + 1..=committed);
+            self.note(|| format!("retention: partition {partition} begins at {to}"));
+            self.starts.insert(partition, to);
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! One instance: a process with its log file, its sessions and its ends.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rusqlite::Connection;
+
+use super::{
+    Mutation, TOPIC, WINDOW_MS,
+    clients::{SimulatedSink, SimulatedSource},
+    cluster::Shared,
+    session::Session,
+};
+use crate::{
+    activity::{Decider, Limits},
+    event_log::{EventLog, LogOptions, Synchronous},
+    processor::{
+        ProcessorError, Unobserved,
+        append::Append,
+        intake::{Caps, Intake},
+        ownership::Ownership,
+        publish::{Place, Publish, PublishOptions},
+        start::Accept,
+        timing::Timing,
+    },
+};
+
+/// A process and its files.
+pub struct Instance {
+    pub name: String,
+    directory: PathBuf,
+    cluster: Shared,
+    decider: Decider,
+    mutation: Option<Mutation>,
+    log: Option<Arc<Mutex<EventLog>>>,
+    session: Option<Session>,
+    backups: Vec<PathBuf>,
+    removed: u32,
+    /// Clients of the group that this process had and can't give back.
+    pub dead: Vec<u32>,
+    /// The disk is full.
+    pub full: bool,
+    /// Not to be stepped.
+    pub frozen: bool,
+    /// What the latest stop in order put down.
+    pub put_down: Vec<(i32, i64)>,
+}
+
+/// A step of one stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Intake,
+    Decide,
+    Append,
+    Publish,
+}
+
+impl Stage {
+    pub const ALL: [Self; 4] = [Self::Intake, Self::Decide, Self::Append, Self::Publish];
+}
+
+impl Instance {
+    pub fn new(name: String, directory: &Path, cluster: &Shared, mutation: Option<Mutation>) -> Self {
+        let directory = directory.join(&name);
+        fs::create_dir(&directory).expect("a new directory");
+        Self {
+            name,
+            directory,
+            cluster: cluster.clone(),
+            decider: Decider::new(TOPIC, Limits::default()),
+            mutation,
+            log: None,
+            session: None,
+            backups: Vec::new(),
+            removed: 0,
+            dead: Vec::new(),
+            full: false,
+            frozen: false,
+            put_down: Vec::new(),
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.session.is_some()
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.directory.join("activity.db")
+    }
+
+    pub fn log(&self) -> Option<&Arc<Mutex<EventLog>>> {
+        self.log.as_ref()
+    }
+
+    fn options(&self, path: PathBuf) -> LogOptions {
+        let pages = fs::metadata(&path).map_or(40, |file| (file.len() / 4096).max(40)) as u32;
+        LogOptions {
+            path,
+            topic: TOPIC.to_owned(),
+            synchronous: Synchronous::Normal,
+            cache_bytes: 1 << 20,
+            window_ms: WINDOW_MS,
+            max_pages: self.full.then_some(pages),
+        }
+    }
+
+    /// Opens the log where it is not open, and joins the group.
+    pub fn start(&mut self) -> Result<(), String> {
+        let log = match &self.log {
+            Some(log) => Arc::clone(log),
+            None => {
+                let log = EventLog::open(&self.options(self.path())).map_err(|error| error.to_string())?;
+                Arc::clone(self.log.insert(Arc::new(Mutex::new(log))))
+            }
+        };
+        let ownership = Arc::new(Ownership::default());
+        ownership.mutate(self.mutation);
+        let source = SimulatedSource::join(&self.cluster);
+        let sink =
+            SimulatedSink::new(&self.cluster, format!("{}-{}", self.name, self.removed), self.mutation);
+        let rng = &mut self.cluster.borrow_mut().rng;
+        let nothing = Duration::ZERO;
+        let timing = Timing {
+            // Long enough or not at all.
+            drain: if rng.u32(0..4) > 0 { Duration::from_secs(3600) } else { nothing },
+            retry: nothing,
+            serve: nothing,
+            positions: nothing,
+            generation: nothing,
+            aborted: nothing,
+            reset: nothing,
+            fenced_twice: nothing,
+        };
+        let caps = Caps { records: rng.usize(1..5), bytes: 1 << 20 };
+        let options = PublishOptions {
+            topic: TOPIC.into(),
+            source: "simulation".into(),
+            output_bytes: if rng.bool() { 1 << 20 } else { 1 },
+        };
+        self.session = Some(Session {
+            client: source.number,
+            intake: Intake::new(
+                source,
+                Arc::clone(&ownership),
+                Arc::clone(&log),
+                Arc::new(Unobserved),
+                Accept::default(),
+                caps,
+                timing,
+            ),
+            append: Append::new(Arc::clone(&log), Arc::clone(&ownership)),
+            publish: Publish::new(sink, Arc::clone(&ownership), options, Arc::new(Unobserved), timing),
+            ownership,
+            fetched: VecDeque::new(),
+            read: VecDeque::new(),
+            settled: VecDeque::new(),
+            place: Place::default(),
+            late: VecDeque::new(),
+            capacity: rng.usize(1..3),
+            stopping: false,
+            hurried: false,
+        });
+        Ok(())
+    }
+
+    /// One step of one stage. What may pass ends the session; what may not is a failure.
+    pub fn step(&mut self, stage: Stage) -> Result<(), String> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let stepped = match stage {
+            Stage::Intake => session.take_in(),
+            Stage::Decide => {
+                session.decide(&self.decider);
+                Ok(())
+            }
+            Stage::Append if self.mutation == Some(Mutation::PublishFirst) => self.append_late(),
+            Stage::Append => session.append(&self.decider, self.mutation),
+            Stage::Publish => session.publish(),
+        };
+        self.check_order()?;
+        match stepped {
+            Ok(()) => self.finish_stop(),
+            Err(error) if error.is_retriable() => {
+                let name = &self.name;
+                self.cluster.borrow_mut().note(|| format!("  {name} ends its session: {error}"));
+                self.end_session();
+                Ok(())
+            }
+            Err(error) => Err(format!("{} stopped: {error}", self.name)),
+        }
+    }
+
+    /// `published <= logged`, for whatever this instance asked the broker to commit.
+    fn check_order(&self) -> Result<(), String> {
+        let (Some(session), Some(log)) = (&self.session, &self.log) else { return Ok(()) };
+        for (partition, published) in session.publish.sink().asked.take() {
+            let cursor = log.lock().expect("no holder panics").cursor(partition).ok().flatten();
+            let logged = cursor.map_or(0, |cursor| cursor.logged);
+            if published > logged {
+                return Err(format!(
+                    "{} published partition {partition} up to {published}, and its log goes to {logged}",
+                    self.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// `in_order`: what is in flight is waited for; else the time that a stop may take is over at once.
+    pub fn ask_to_stop(&mut self, in_order: bool) {
+        if let Some(session) = &mut self.session {
+            session.stopping = true;
+            session.hurried = !in_order;
+        }
+    }
+
+    /// As `session::finish`: what is in flight is through, so what is published is known exactly.
+    fn finish_stop(&mut self) -> Result<(), String> {
+        let is_done =
+            |session: &Session| session.stopping && (session.hurried || session.intake.is_drained());
+        let Some(session) = self.session.take_if(|session| is_done(session)) else { return Ok(()) };
+        let is_drained = session.intake.is_drained();
+        let published = if is_drained { session.ownership.published() } else { Vec::new() };
+        session.ownership.abandon();
+        drop(session.intake.close());
+        self.cluster.borrow_mut().group.leave(session.client);
+        let name = &self.name;
+        self.cluster.borrow_mut().note(|| format!("  {name} has stopped at {published:?}"));
+        let log = self.log.take().expect("open while a session runs");
+        let put_down = log.lock().expect("no holder panics").put_down(&published);
+        match put_down {
+            Err(error) if error.is_disk_full() => Ok(()),
+            Err(error) => Err(error.to_string()),
+            Ok(()) => {
+                self.put_down = published;
+                Ok(())
+            }
+        }
+    }
+
+    /// A session that failed leaves the group; the log stays open.
+    fn end_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.ownership.abandon();
+            drop(session.intake.close());
+            self.cluster.borrow_mut().group.leave(session.client);
+        }
+    }
+
+    /// Killed: the files stay, and the group has yet to notice.
+    pub fn crash(&mut self) {
+        self.dead.extend(self.session.take().map(|session| session.client));
+        self.log = None;
+        if self.mutation == Some(Mutation::CursorApart) && self.path().exists() {
+            let file = Connection::open(self.path()).expect("the log");
+            file.execute("UPDATE cursors SET logged = max(0, logged - 2)", []).expect("the cursors");
+        }
+    }
+
+    /// The log goes back to an earlier state, or is gone.
+    pub fn lose_tail(&mut self, backup: Option<usize>) {
+        self.crash();
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(beside(&self.path(), suffix));
+        }
+        match backup.and_then(|backup| self.backups.get(backup)) {
+            Some(backup) => copy(backup, &self.path()),
+            None => {
+                let _ = fs::remove_file(beside(&self.path(), "-instance"));
+                self.removed += 1;
+            }
+        }
+    }
+
+    /// Keeps a copy of the log as it is on disk now.
+    pub fn back_up(&mut self) {
+        if self.path().exists() {
+            let backup = self.directory.join(format!("backup-{}.db", self.backups.len()));
+            copy(&self.path(), &backup);
+            self.backups.push(backup);
+        }
+    }
+
+    pub fn backups(&self) -> usize {
+        self.backups.len()
+    }
+
+    /// For the mutation that publishes what is appended to a copy only, and appended for good later.
+    fn append_late(&mut self) -> Result<(), ProcessorError> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        if let Some(batch) = session.late.pop_front() {
+            return session.append.append(batch).map(drop);
+        }
+        if session.settled.len() >= session.capacity {
+            return Ok(());
+        }
+        let Some(batch) = session.read.pop_front() else { return Ok(()) };
+        let ownership = Arc::clone(&session.ownership);
+        let scratch = self.directory.join("scratch.db");
+        let _ = fs::remove_file(beside(&scratch, "-shm"));
+        copy(&self.path(), &scratch);
+        let copy = EventLog::open(&self.options(scratch))?;
+        let settled = Append::new(Arc::new(Mutex::new(copy)), ownership).append(batch.clone())?;
+        let session = self.session.as_mut().expect("checked above");
+        session.settled.push_back(settled);
+        session.late.push_back(batch);
+        Ok(())
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.session.as_ref().is_none_or(|session| {
+            session.intake.is_settled()
+                && session.intake.is_drained()
+                && session.intake.is_empty()
+                && session.fetched.is_empty()
+                && session.read.is_empty()
+                && session.settled.is_empty()
+                && session.late.is_empty()
+        })
+    }
+
+    /// What its log lacks of a partition that it owns.
+    pub fn lacks(&self) -> Option<String> {
+        let log = self.log.as_ref().filter(|_| self.is_running())?.lock().expect("no holder panics");
+        let cluster = self.cluster.borrow();
+        self.owned().into_iter().find_map(|partition| {
+            let logged = log.cursor(partition).expect("readable").map_or(0, |cursor| cursor.logged);
+            let end = cluster.end(partition);
+            (logged != end)
+                .then(|| format!("the log of partition {partition} ends at {logged}, wanted {end}"))
+        })
+    }
+
+    /// Partitions that the group gave it.
+    pub fn owned(&self) -> Vec<i32> {
+        let session = self.session.as_ref();
+        session.map_or(Vec::new(), |session| {
+            self.cluster.borrow().group.owned(session.client).into_iter().collect()
+        })
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// A database and its write-ahead log.
+fn copy(from: &Path, to: &Path) {
+    for suffix in ["", "-wal"] {
+        let _ = fs::remove_file(beside(to, suffix));
+        if beside(from, suffix).exists() {
+            fs::copy(beside(from, suffix), beside(to, suffix)).expect("room for a copy");
+        }
+    }
+}

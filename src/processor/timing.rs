@@ -1,0 +1,39 @@
+//! How long the stages wait for one another and for Kafka.
+
+use std::time::Duration;
+
+/// Every wait of intake and publisher. The simulation makes them nothing, and stays what it tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a rebalance waits for what is in flight. After that it is void here, and the next owner's work.
+    pub drain: Duration,
+    /// Between two attempts to take up partitions whose facts could not be had.
+    pub retry: Duration,
+    /// How often rebalances are looked for while there is no room for records.
+    pub serve: Duration,
+    /// How often an idle partition's position is looked at, for control records.
+    pub positions: Duration,
+    /// For the group to tell this member of its next generation, before the same one is tried again.
+    pub generation: Duration,
+    /// Before the first repetition of a transaction that was aborted; each further one waits that much longer.
+    pub aborted: Duration,
+    /// Between attempts to get a producer.
+    pub reset: Duration,
+    /// Two fencings within this time are somebody else on a copy of this log; one is a time-out.
+    pub fenced_twice: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            drain: Duration::from_secs(20),
+            retry: Duration::from_millis(500),
+            serve: Duration::from_millis(200),
+            positions: Duration::from_secs(1),
+            generation: Duration::from_millis(500),
+            aborted: Duration::from_millis(50),
+            reset: Duration::from_millis(500),
+            fenced_twice: Duration::from_secs(300),
+        }
+    }
+}
