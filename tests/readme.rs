@@ -106,7 +106,8 @@ fn examples_are_decided_as_it_says() {
             }
             "json notification" => {
                 let event = event.as_ref().expect("a command before its notification");
-                let notification = event.notifications("activity-stream", &[]).next().expect("a notification");
+                let notification =
+                    event.notifications("activity-stream", &[]).next().expect("a notification");
                 let value = notification.record.value.expect("a value");
                 assert_eq!(compact(&text), String::from_utf8(value).expect("UTF-8"));
             }
@@ -148,7 +149,9 @@ fn invocations(line: &str) -> Vec<Vec<String>> {
     while let Some(word) = rest.next() {
         if word == "activity-stream" {
             let mut invocation = vec![word];
-            while let Some(word) = rest.next_if(|word| !["|", ">", "<", "&&", "&", "activity-stream"].contains(&word.as_str())) {
+            while let Some(word) =
+                rest.next_if(|word| !["|", ">", "<", "&&", "&", "activity-stream"].contains(&word.as_str()))
+            {
                 invocation.push(word);
             }
             found.push(invocation);
@@ -171,7 +174,8 @@ fn commands_parse() {
             .collect();
         let in_blocks = blocks(&markdown).iter().flat_map(command_lines).collect::<Vec<_>>();
         for invocation in in_blocks.iter().chain(&in_prose).flat_map(|line| invocations(line)) {
-            Args::try_parse_from(&invocation).unwrap_or_else(|error| panic!("{file}: {invocation:?}: {error}"));
+            Args::try_parse_from(&invocation)
+                .unwrap_or_else(|error| panic!("{file}: {invocation:?}: {error}"));
             count += 1;
         }
     }
@@ -184,7 +188,9 @@ fn echoed_commands_are_accepted() {
     let readme = text_of("README.md");
     let mut count = 0;
     for line in blocks(&readme).iter().flat_map(command_lines) {
-        let Some((value, rest)) = line.strip_prefix("echo '").and_then(|rest| rest.split_once('\'')) else { continue };
+        let Some((value, rest)) = line.strip_prefix("echo '").and_then(|rest| rest.split_once('\'')) else {
+            continue;
+        };
         assert!(rest.contains("activity-stream"), "{line}");
         read(&record(value)).unwrap_or_else(|problems| panic!("{value}: {problems}"));
         count += 1;
@@ -226,7 +232,11 @@ fn links_lead_somewhere() {
 
 /// As GitHub makes it.
 fn anchor(heading: &str) -> String {
-    let kept = heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
+    let kept = heading
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .collect::<String>();
     kept.replace(' ', "-")
 }
 
@@ -259,10 +269,14 @@ fn names(module: &str, item: &str) -> bool {
     let is_type = last.starts_with(|c: char| c.is_uppercase());
     let declares = |source: &str, keyword: &str, name: &str| {
         let after = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-        source.match_indices(&format!("{keyword} {name}")).any(|(at, found)| after(&source[at + found.len()..]))
+        source
+            .match_indices(&format!("{keyword} {name}"))
+            .any(|(at, found)| after(&source[at + found.len()..]))
     };
     let declared = |source: &str| {
-        ["fn", "struct", "enum", "trait", "const", "mod"].iter().any(|keyword| declares(source, keyword, item))
+        ["fn", "struct", "enum", "trait", "const", "mod"]
+            .iter()
+            .any(|keyword| declares(source, keyword, item))
             || (is_type && source.contains(&format!("    {item}")))
     };
     sources(&root().join("src")).iter().any(|path| {
@@ -308,7 +322,10 @@ fn assert_part(name: &str, wanted: &str, alike: impl Fn(&str) -> String) {
         return;
     }
     if std::env::var_os("README_UPDATE").is_some() {
-        std::fs::write(root().join("README.md"), [before, &begin, wanted, &end, after].concat()).expect("written");
+        // Whole at every moment: the other tests read it meanwhile.
+        let new = root().join("README.md.new");
+        std::fs::write(&new, [before, &begin, wanted, &end, after].concat()).expect("written");
+        std::fs::rename(new, root().join("README.md")).expect("put in its place");
         return;
     }
     panic!("README.md is to have, between the comments '{name}' (README_UPDATE=1 writes it):\n{wanted}");
@@ -393,6 +410,25 @@ fn take(comment: &mut String, label: &str) -> Option<String> {
     Some(taken)
 }
 
+fn row(key: &Key) -> String {
+    let mut meaning = key.comment.clone();
+    let variable = take(&mut meaning, "Environment: ").expect("a variable");
+    assert_eq!(variable, format!("ACTIVITY_STREAM_{}_{}", key.section, key.name).to_uppercase());
+    let flag = take(&mut meaning, "Flag: ").map(|flag| format!(", `{}`", flag.replace(", ", "`, `")));
+    let flag = flag.unwrap_or_default();
+    let default = key.default.as_ref().map_or("not set".to_owned(), |default| format!("`{default}`"));
+    format!("| `{}` | {default} | {meaning} | `{variable}`{flag} |\n", key.name)
+}
+
+fn variables_as_code(text: &str) -> String {
+    let words = text.split(' ').map(|word| {
+        let name = word.trim_end_matches(['.', ',']);
+        let is_variable = name.starts_with("ACTIVITY_STREAM_");
+        if is_variable { format!("`{name}`{}", &word[name.len()..]) } else { word.to_owned() }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn every_configuration_key_is_explained() {
     let (sections, keys) = keys(&text_of("config/default.toml"));
@@ -400,25 +436,14 @@ fn every_configuration_key_is_explained() {
     for (section, about) in &sections {
         let _ = writeln!(text, "### `[{section}]`\n");
         if !about.is_empty() {
-            let _ = writeln!(text, "{}\n", about.replace("ACTIVITY_STREAM_KAFKA_PROPERTIES_", "`ACTIVITY_STREAM_KAFKA_PROPERTIES_`").replace("`SASL_PASSWORD", "SASL_PASSWORD`"));
+            let _ = writeln!(text, "{}\n", variables_as_code(about));
         }
-        let mut keys = keys.iter().filter(|key| &key.section == section).peekable();
-        if keys.peek().is_some() {
-            text.push_str("| key | default | meaning | variable, flag |\n| --- | --- | --- | --- |\n");
-        }
-        let mut any = false;
-        for key in keys {
-            any = true;
-            let mut meaning = key.comment.clone();
-            let variable = take(&mut meaning, "Environment: ").expect("a variable");
-            let flag = take(&mut meaning, "Flag: ");
-            let flag = flag.map(|flag| format!(", `{}`", flag.replace(", ", "`, `"))).unwrap_or_default();
-            let default = key.default.as_ref().map_or("not set".to_owned(), |default| format!("`{default}`"));
-            let _ = writeln!(text, "| `{}` | {default} | {meaning} | `{variable}`{flag} |", key.name);
-            assert_eq!(variable, format!("ACTIVITY_STREAM_{}_{}", section, key.name).to_uppercase());
-        }
-        if any {
-            text.push('\n');
+        let rows: String = keys.iter().filter(|key| &key.section == section).map(row).collect();
+        if !rows.is_empty() {
+            let _ = writeln!(
+                text,
+                "| key | default | meaning | variable, flag |\n| --- | --- | --- | --- |\n{rows}"
+            );
         }
     }
     assert_part("keys", &format!("{}\n", text.trim_end()), exactly);
@@ -438,8 +463,20 @@ fn every_configuration_key_is_explained() {
 fn headers_are_those_on_the_wire() {
     let readme = text_of("README.md");
     let named = |prefix: &str| -> BTreeSet<String> {
-        let codes = readme.split("\n## Consuming").nth(1).expect("a section").split("\n## ").next().expect("its text");
-        codes.split('`').skip(1).step_by(2).filter(|code| code.starts_with(prefix)).map(str::to_owned).collect()
+        let codes = readme
+            .split("\n## Consuming")
+            .nth(1)
+            .expect("a section")
+            .split("\n## ")
+            .next()
+            .expect("its text");
+        codes
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| code.starts_with(prefix))
+            .map(str::to_owned)
+            .collect()
     };
     let names = |record: &activity_stream::activity::OutputRecord| -> BTreeSet<String> {
         record.headers.iter().map(|header| String::from_utf8(header.name.clone()).expect("UTF-8")).collect()
