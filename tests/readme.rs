@@ -493,3 +493,46 @@ fn headers_are_those_on_the_wire() {
     let rejection = activity_stream::activity::rejection_record(&command, "commands", &problems);
     assert_eq!(named("__connect"), names(&rejection));
 }
+
+/// The README's text between a heading and the next one.
+fn part_of_readme(heading: &str) -> String {
+    let readme = text_of("README.md");
+    let part = readme.split(&format!("\n### {heading}\n")).nth(1).expect("the heading");
+    part.split("\n##").next().expect("its text").to_owned()
+}
+
+/// What an operator looks up is what the program says.
+#[test]
+fn messages_are_those_of_the_program() {
+    let sources =
+        sources(&root().join("src")).into_iter().map(|path| std::fs::read_to_string(path).expect("UTF-8"));
+    // A string that goes on in the next line is one line.
+    let source: Vec<String> = sources
+        .map(|source| source.split("\\\n").map(str::trim_start).collect::<Vec<_>>().concat())
+        .collect();
+    let mut count = 0;
+    for row in part_of_readme("When it stops by itself").lines().filter(|line| line.starts_with("| `")) {
+        let messages = row.split('|').nth(1).expect("a first column");
+        for message in messages.split('`').skip(1).step_by(2) {
+            assert!(source.iter().any(|source| source.contains(message)), "nothing says {message:?}");
+            count += 1;
+        }
+    }
+    assert!(count > 12, "only {count} found");
+}
+
+#[test]
+fn metrics_are_those_of_the_program() {
+    let snapshot = text_of("src/snapshots/metrics.snap");
+    let wanted: BTreeSet<&str> =
+        snapshot.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
+    let part = part_of_readme("Health and metrics");
+    let found: BTreeSet<&str> = part
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|code| code.starts_with("activity_stream_"))
+        .map(|code| code.split('{').next().unwrap_or(code).trim_end_matches("_total"))
+        .collect();
+    assert_eq!(found, wanted);
+}
