@@ -144,11 +144,12 @@ fn process(
     watch: &Arc<Watch>,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let log = Arc::new(Mutex::new(settings::open_log(config)?));
     // The embedded broker has just made its topics, and knows no settings.
     if !embedded && !await_topics(config, watch, stop)? {
         return Ok(());
     }
+    // Not before the topic is known to be there: a log belongs to one topic for ever.
+    let log = Arc::new(Mutex::new(settings::open_log(config)?));
     let options = settings::processor(config, accept);
     let observer: Arc<dyn Observer> = Arc::<Watch>::clone(watch);
     Ok(supervise::run(&options, &settings::decider(config), &log, &observer, stop)?)

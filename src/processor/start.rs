@@ -114,6 +114,11 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
     let partition = facts.partition;
     let logged = facts.cursor.as_ref().map_or(0, |cursor| cursor.logged);
     check_same_topic(facts)?;
+    let beyond_end = |cursor, at| Refusal::BeyondEnd { partition, cursor, at, start, end };
+    // Before anything else is asked: no flag helps with a topic that was made again.
+    if logged > end {
+        return Err(beyond_end("logged", logged));
+    }
     let mut accepted = Vec::new();
 
     let mut published = match published(facts, logged) {
@@ -128,10 +133,8 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
             offset
         }
     };
-    for (cursor, at) in [("logged", logged), ("published", published)] {
-        if at > end {
-            return Err(Refusal::BeyondEnd { partition, cursor, at, start, end });
-        }
+    if published > end {
+        return Err(beyond_end("published", published));
     }
     if published < start {
         let refusal = Refusal::CommandsLost { partition, published, start, end };
