@@ -213,7 +213,7 @@ proptest! {
         prop_assert_eq!(&verdict, &decider().read(&record.clone()));
         if let Reading::Rejected(problems) = verdict.reading {
             prop_assert!(!problems.0.is_empty());
-            let rejection = rejection_record(&record, TOPIC, &problems);
+            let rejection = rejection_record(&record, TOPIC, &problems, usize::MAX);
             prop_assert_eq!(&rejection.value, &record.value);
             prop_assert!(rejection.headers.starts_with(&record.headers));
         }

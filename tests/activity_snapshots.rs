@@ -54,7 +54,7 @@ fn a_rejection() {
     let command =
         record_with(r#"{"objectTyp":"case","targets":[{"targetID":"x","notify":"yes"}]}"#, &[("a", "b")]);
     let problems = read(&command).unwrap_err();
-    insta::assert_snapshot!("rejection", shown(&rejection_record(&command, TOPIC, &problems)));
+    insta::assert_snapshot!("rejection", shown(&rejection_record(&command, TOPIC, &problems, 1 << 20)));
 }
 
 /// What is wrong with a command's value, one command for each line of the contract at least.

@@ -490,7 +490,7 @@ fn headers_are_those_on_the_wire() {
 
     let command = record("x");
     let problems = read(&command).expect_err("rejected");
-    let rejection = activity_stream::activity::rejection_record(&command, "commands", &problems);
+    let rejection = activity_stream::activity::rejection_record(&command, "commands", &problems, 1 << 20);
     assert_eq!(named("__connect"), names(&rejection));
 }
 

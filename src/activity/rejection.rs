@@ -2,24 +2,56 @@
 
 use super::{Header, OutputRecord, Problems, Record};
 
+/// Names the parts of a command that its rejection had to leave behind.
+const OMITTED: &str = "activity-stream.omitted";
+
 /// The record for the rejections topic: the command's own key, value and headers, byte for byte, then the
 /// headers that Kafka Connect's sink connectors give their dead letters, so that tools for those work.
 ///
-/// `topic` is the commands topic.
+/// `topic` is the commands topic, `limit` the bytes that the rejections topic takes in one record. A command
+/// that was compressed on its way can be larger than that; one that is leaves behind its value, then its
+/// headers, then its key, and the header `activity-stream.omitted` says so. The command itself is where the
+/// other headers say.
 #[must_use]
-pub fn rejection_record(record: &Record, topic: &str, problems: &Problems) -> OutputRecord {
-    let own = [
+pub fn rejection_record(record: &Record, topic: &str, problems: &Problems, limit: usize) -> OutputRecord {
+    let mut rejection = OutputRecord {
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: record.headers.clone(),
+    };
+    rejection.headers.extend(own_headers(record, topic, problems));
+    if fits(&rejection, limit) {
+        return rejection;
+    }
+    let mut omitted = String::from("value");
+    rejection.value = None;
+    if !fits(&rejection, limit) {
+        omitted.push_str(",headers");
+        rejection.headers = own_headers(record, topic, problems).into();
+    }
+    if !fits(&rejection, limit) {
+        omitted.push_str(",key");
+        rejection.key = None;
+    }
+    rejection.headers.push(Header::new(OMITTED, omitted));
+    rejection
+}
+
+fn own_headers(record: &Record, topic: &str, problems: &Problems) -> [Header; 6] {
+    [
         ("__connect.errors.topic", topic.to_owned()),
         ("__connect.errors.partition", record.coordinates.partition.to_string()),
         ("__connect.errors.offset", record.coordinates.offset.to_string()),
         ("__connect.errors.stage", "decide".to_owned()),
         ("__connect.errors.exception.class.name", problems.first_code().to_owned()),
         ("__connect.errors.exception.message", problems.to_json()),
-    ];
-    let mut headers = Vec::with_capacity(record.headers.len() + own.len());
-    headers.extend_from_slice(&record.headers);
-    headers.extend(own.map(|(name, value)| Header::new(name, value)));
-    OutputRecord { key: record.key.clone(), value: record.value.clone(), headers }
+    ]
+    .map(|(name, value)| Header::new(name, value))
+}
+
+/// With what Kafka's record format (KIP-98) adds at most, and room for the header that names what is missing.
+fn fits(record: &OutputRecord, limit: usize) -> bool {
+    record.bytes() + 512 + 16 * record.headers.len() <= limit
 }
 
 #[cfg(test)]
@@ -36,7 +68,7 @@ mod tests {
             headers: vec![Header { name: b"a\xff".to_vec(), value: None }, Header::new("a", "b")],
         };
         let rejection =
-            rejection_record(&record, "commands", &Problems::one(Code::Tombstone, "no \"value\""));
+            rejection_record(&record, "commands", &Problems::one(Code::Tombstone, "no \"value\""), 1 << 20);
         assert_eq!((&rejection.key, &rejection.value), (&record.key, &record.value));
         assert_eq!(rejection.headers[..2], record.headers);
         let own: Vec<_> = rejection.headers[2..]
@@ -54,6 +86,28 @@ mod tests {
                 r#"__connect.errors.exception.message: [{"pointer":"","code":"tombstone","message":"no \"value\""}]"#,
             ]
         );
+    }
+
+    #[test]
+    fn what_the_topic_would_not_take_is_left_behind_and_named() {
+        let record = Record {
+            coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
+            key: Some(vec![b'k'; 10_000]),
+            value: Some(vec![b'v'; 10_000]),
+            headers: vec![Header::new("h", vec![b'h'; 10_000])],
+        };
+        let problems = Problems::one(Code::TooLarge, "large");
+        let parts = |limit: usize| {
+            let rejection = rejection_record(&record, "c", &problems, limit);
+            assert!(limit < 2_000 || rejection.bytes() <= limit);
+            let omitted = rejection.headers.iter().find(|header| header.name == OMITTED.as_bytes());
+            let omitted = omitted.map(|header| text(header.value.as_deref().unwrap()).to_owned());
+            (rejection.value.is_some(), rejection.headers[0].name == b"h", rejection.key.is_some(), omitted)
+        };
+        assert_eq!(parts(40_000), (true, true, true, None));
+        assert_eq!(parts(25_000), (false, true, true, Some("value".into())));
+        assert_eq!(parts(15_000), (false, false, true, Some("value,headers".into())));
+        assert_eq!(parts(5_000), (false, false, false, Some("value,headers,key".into())));
     }
 
     fn text(bytes: &[u8]) -> &str {

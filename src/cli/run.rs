@@ -24,8 +24,9 @@ use crate::{
     admin::{self, Health},
     config::{Config, Guarantee},
     kafka::{
+        client::MESSAGE_MAX_BYTES,
         embedded::EmbeddedBroker,
-        topics::{self, TopicsError},
+        topics::{self, DEFAULT_REJECTION_BYTES, Report, TopicsError},
     },
     metrics::{self, Metrics},
     processor::{AbortReason, Observer, ProcessorError, batch::Outcome, start::Accept, supervise},
@@ -145,25 +146,27 @@ fn process(
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     // The embedded broker has just made its topics, and knows no settings.
-    if !embedded && !await_topics(config, watch, stop)? {
-        return Ok(());
+    let mut rejection_bytes = MESSAGE_MAX_BYTES;
+    if !embedded {
+        let Some(report) = await_topics(config, watch, stop)? else { return Ok(()) };
+        rejection_bytes = report.rejection_bytes.unwrap_or(DEFAULT_REJECTION_BYTES);
     }
     // Not before the topic is known to be there: a log belongs to one topic for ever.
     let log = Arc::new(Mutex::new(settings::open_log(config)?));
-    let options = settings::processor(config, accept);
+    let options = settings::processor(config, accept, rejection_bytes);
     let observer: Arc<dyn Observer> = Arc::<Watch>::clone(watch);
     Ok(supervise::run(&options, &settings::decider(config), &log, &observer, stop)?)
 }
 
-/// Checks the topics; waits for brokers that do not answer. `false` where it was told to stop.
-fn await_topics(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Result<bool> {
+/// Checks the topics; waits for brokers that do not answer. `None` where it was told to stop.
+fn await_topics(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Result<Option<Report>> {
     while !stop.load(Ordering::SeqCst) {
         match topics::prepare(&settings::kafka(config), config.topics.create) {
             Ok(report) => {
-                for warning in report.warnings {
+                for warning in &report.warnings {
                     tracing::warn!("{warning}");
                 }
-                return Ok(true);
+                return Ok(Some(report));
             }
             Err(error @ TopicsError::Unreachable { .. }) => {
                 watch.health.beat();
@@ -177,7 +180,7 @@ fn await_topics(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Re
             Err(error) => return Err(anyhow!(error)),
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Health and metrics.

@@ -39,7 +39,7 @@ pub fn kafka(config: &Config) -> Settings {
 
 /// The stages.
 #[must_use]
-pub fn processor(config: &Config, accept: Accept) -> ProcessorOptions {
+pub fn processor(config: &Config, accept: Accept, rejection_bytes: usize) -> ProcessorOptions {
     let processor = &config.processor;
     ProcessorOptions {
         kafka: kafka(config),
@@ -50,6 +50,7 @@ pub fn processor(config: &Config, accept: Accept) -> ProcessorOptions {
         transactional_id_prefix: processor.transactional_id_prefix.clone(),
         source: processor.source.clone(),
         caps: Caps { records: processor.batch_records, bytes: processor.batch_bytes },
+        rejection_bytes,
         output_bytes: processor.batch_output_bytes,
         accept,
     }

@@ -32,6 +32,9 @@ const REJECTION_OVERHEAD: i64 = 128 * 1024;
 /// Kafka's own default of `max.message.bytes`.
 const DEFAULT_MAX_MESSAGE_BYTES: i64 = 1_048_588;
 
+/// What a rejections topic with Kafka's defaults takes, where the broker does not tell.
+pub const DEFAULT_REJECTION_BYTES: usize = 1_048_588;
+
 /// What keeps the topics from being used.
 #[derive(Debug, Error)]
 pub enum TopicsError {
@@ -87,6 +90,8 @@ pub struct TopicState {
 pub struct Report {
     pub brokers: usize,
     pub topics: Vec<TopicState>,
+    /// Bytes of one record that the rejections topic takes; `None` where the broker does not tell.
+    pub rejection_bytes: Option<usize>,
     /// Sentences for the operator; nothing that keeps the program from working.
     pub warnings: Vec<String>,
 }
@@ -307,6 +312,7 @@ impl Brokers<'_> {
             ));
         }
         let limits = (number(commands, "max.message.bytes"), number(rejections, "max.message.bytes"));
+        report.rejection_bytes = limits.1.and_then(|bytes| usize::try_from(bytes).ok());
         if let (Some(commands_limit), Some(found)) = limits {
             let wanted = commands_limit + REJECTION_OVERHEAD;
             if found < wanted {

@@ -65,6 +65,8 @@ pub struct PublishOptions {
     pub topic: String,
     /// `ce_source` of the notifications.
     pub source: String,
+    /// Bytes of one record that the rejections topic takes.
+    pub rejection_bytes: usize,
     /// A transaction closes when its output has this many bytes.
     pub output_bytes: usize,
 }
@@ -308,7 +310,12 @@ where
             }
             Decision::Duplicate { .. } => {}
             Decision::Rejected(problems) => {
-                let record = rejection_record(&outcome.record, &self.options.topic, problems);
+                let record = rejection_record(
+                    &outcome.record,
+                    &self.options.topic,
+                    problems,
+                    self.options.rejection_bytes,
+                );
                 sent.bytes += record.bytes();
                 sent.rejections += 1;
                 self.sink.send(OutputTopic::Rejections, &record)?;

@@ -46,6 +46,8 @@ pub struct ProcessorOptions {
     /// `ce_source` of the notifications.
     pub source: String,
     pub caps: Caps,
+    /// Bytes of one record that the rejections topic takes.
+    pub rejection_bytes: usize,
     /// Bytes of output at which a transaction closes.
     pub output_bytes: usize,
     pub accept: Accept,
@@ -97,6 +99,7 @@ fn run_once(
         publish: PublishOptions {
             topic: kafka.topics.commands.clone(),
             source: options.source.clone(),
+            rejection_bytes: options.rejection_bytes,
             output_bytes: options.output_bytes,
         },
     };

@@ -105,7 +105,7 @@ pub fn publish(broker: &EmbeddedBroker, commands: &[Record]) {
                 }
             }
             Decision::Rejected(problems) => {
-                send("activity.rejections", rejection_record(command, TOPIC, &problems));
+                send("activity.rejections", rejection_record(command, TOPIC, &problems, 1 << 20));
             }
             Decision::Duplicate { .. } => {}
         }

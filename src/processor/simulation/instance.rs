@@ -140,6 +140,7 @@ impl Instance {
         let options = PublishOptions {
             topic: TOPIC.into(),
             source: "simulation".into(),
+            rejection_bytes: 1 << 20,
             output_bytes: if rng.bool() { 1 << 20 } else { 1 },
         };
         self.session = Some(Session {
