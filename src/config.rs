@@ -106,6 +106,8 @@ pub struct Log {
     pub synchronous: Synchronous,
     /// SQLite's page cache, in bytes.
     pub cache: u64,
+    /// Whether `run` keeps the read model up to date.
+    pub read_model: bool,
 }
 
 /// SQLite's `synchronous` setting in WAL mode.
@@ -204,7 +206,12 @@ impl Default for Idempotency {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { path: PathBuf::from("activity.db"), synchronous: Synchronous::Full, cache: 64 * 1024 * 1024 }
+        Self {
+            path: PathBuf::from("activity.db"),
+            synchronous: Synchronous::Full,
+            cache: 64 * 1024 * 1024,
+            read_model: true,
+        }
     }
 }
 

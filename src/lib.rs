@@ -7,6 +7,7 @@
 //! - [`config`]: file, environment and flags become one validated configuration.
 //! - `telemetry`, `admin`: logs, metrics, health.
 //! - `processor`: the stages and the two cursors.
+//! - `read_model`: an index beside the event log, which it follows.
 //! - `kafka`, `event_log`: the two sides that the processor joins; they do not know each other.
 //! - [`activity`]: the pure core of the contract: no clock, no random number, no I/O.
 
@@ -18,4 +19,5 @@ pub mod event_log;
 pub mod kafka;
 pub mod metrics;
 pub mod processor;
+pub mod read_model;
 pub mod telemetry;

@@ -99,6 +99,8 @@ pub struct Metrics {
     pub publish_seconds: Histogram,
     /// Partitions that are assigned to this instance.
     pub partitions_held: Gauge,
+    /// Events that only the log has, and not its read model.
+    pub read_model_behind: Gauge,
 }
 
 impl Default for Metrics {
@@ -127,6 +129,7 @@ impl Metrics {
             append_seconds: seconds(),
             publish_seconds: seconds(),
             partitions_held: Gauge::default(),
+            read_model_behind: Gauge::default(),
         };
         // So that a rate has a zero to start from, before the first of its kind.
         for outcome in [Outcome::Event, Outcome::Duplicate, Outcome::Rejection] {
@@ -172,6 +175,11 @@ impl Metrics {
         );
         r.register("transactions_aborted", "Kafka transactions aborted, by reason", self.aborts.clone());
         r.register("partitions_held", "Partitions assigned to this instance", self.partitions_held.clone());
+        r.register(
+            "read_model_behind_events",
+            "Events of the log that its read model does not cover yet",
+            self.read_model_behind.clone(),
+        );
         r.register(
             "logged_offset",
             "Next offset that the event log lacks, by partition",
@@ -251,6 +259,7 @@ mod tests {
         metrics.batch_records.observe(10_000.0);
         metrics.command_bytes.inc_by(328);
         metrics.partitions_held.set(1);
+        metrics.read_model_behind.set(7);
         metrics.logged(5, 101);
         metrics.published(5, 100, Some(160));
         let page: Vec<String> =

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Each part with those that it may import from.
-const PARTS: [(&str, &[&str]); 9] = [
+const PARTS: [(&str, &[&str]); 10] = [
     ("activity", &[]),
     ("telemetry", &[]),
     ("metrics", &[]),
@@ -16,8 +16,22 @@ const PARTS: [(&str, &[&str]); 9] = [
     // These two do not know each other: only the processor knows both.
     ("kafka", &["activity"]),
     ("event_log", &["activity"]),
+    ("read_model", &["activity", "event_log"]),
     ("processor", &["activity", "event_log", "kafka"]),
-    ("cli", &["activity", "admin", "config", "event_log", "kafka", "metrics", "processor", "telemetry"]),
+    (
+        "cli",
+        &[
+            "activity",
+            "admin",
+            "config",
+            "event_log",
+            "kafka",
+            "metrics",
+            "processor",
+            "read_model",
+            "telemetry",
+        ],
+    ),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

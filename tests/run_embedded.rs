@@ -20,6 +20,7 @@ use activity_stream::{
     cli::poster::Poster,
     event_log::LogReader,
     kafka::{Settings, client, consumer::record_of, embedded::EmbeddedBroker},
+    read_model::ReadModel,
 };
 use nix::sys::signal::Signal;
 use rdkafka::{
@@ -380,6 +381,20 @@ fn an_old_log_beside_a_new_embedded_broker_is_refused_with_the_way_out() {
     assert_eq!(refused.status.code(), Some(1), "{}", refused.transcript());
     assert!(refused.stderr.contains("begins empty at every start"), "{}", refused.stderr);
     assert!(refused.stderr.contains("beyond the topic's end"), "{}", refused.stderr);
+}
+
+#[test]
+fn the_read_model_follows_while_it_runs() {
+    let (broker, place) = (broker(PARTITIONS), place());
+    let running = Running::start(processor(&broker.bootstrap_servers(), &place.log, &[]));
+    post(&broker, 0..8000, Duration::ZERO);
+    wait_until("decisions", || decided(&place.log) == 8000);
+    let covered = || {
+        let log = LogReader::open(&place.log).unwrap();
+        ReadModel::open(&place.log).map_or(0, |model| model.covered(&log).unwrap())
+    };
+    wait_until("a run of the read model", || covered() >= 4096);
+    stopped_in_order(running);
 }
 
 #[test]

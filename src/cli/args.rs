@@ -142,6 +142,7 @@ pub enum LogCommand {
     List(LogList),
     Show(LogShow),
     Stats(LogStats),
+    Rebuild(LogRebuild),
 }
 
 /// Lists events
@@ -195,6 +196,17 @@ pub struct LogShow {
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples::LOG_STATS)]
 pub struct LogStats {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Makes the read model anew, through which events are found by object and time
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::LOG_REBUILD)]
+pub struct LogRebuild {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -280,6 +292,7 @@ impl Args {
             Command::Log(Log { command: LogCommand::List(list) }) => &list.settings,
             Command::Log(Log { command: LogCommand::Show(show) }) => &show.settings,
             Command::Log(Log { command: LogCommand::Stats(stats) }) => &stats.settings,
+            Command::Log(Log { command: LogCommand::Rebuild(rebuild) }) => &rebuild.settings,
             Command::Check(check) => &check.settings,
         };
         [&self.settings, after]
@@ -383,6 +396,9 @@ Example:
     pub(super) const LOG_STATS: &str = "\
 Example:
   activity-stream log stats --log-file /var/lib/activity-stream/activity.db";
+    pub(super) const LOG_REBUILD: &str = "\
+Example:
+  activity-stream log rebuild --log-file /var/lib/activity-stream/activity.db";
     pub(super) const CHECK: &str = "\
 Examples:
   activity-stream check --config production.toml

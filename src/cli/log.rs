@@ -1,6 +1,7 @@
 //! `log`: what the event log holds, read while a processor may be writing it.
 
 mod list;
+mod rebuild;
 mod show;
 mod stats;
 
@@ -12,8 +13,9 @@ pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<()> {
     let path = &config.log.path;
     let log = LogReader::open(path)?;
     match &args.command {
-        LogCommand::List(args) => list::list(args, &log),
+        LogCommand::List(args) => list::list(args, &log, path),
         LogCommand::Show(args) => show::show(args, &log, path),
         LogCommand::Stats(args) => stats::stats(args, &log, path),
+        LogCommand::Rebuild(args) => rebuild::rebuild(args, log, path),
     }
 }

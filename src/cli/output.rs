@@ -20,6 +20,9 @@ const LONG: u64 = 256 * 1024;
 /// Characters of an activity's text that one line shows.
 const EXCERPT: usize = 60;
 
+const BYTES: &str = "{bar:40} {bytes} of {total_bytes}, {eta} left";
+const EVENTS: &str = "{bar:40} {human_pos} of {human_len} events, {eta} left";
+
 /// Where a command prints; with colours on a terminal only.
 pub type Output = AutoStream<Box<dyn Write>>;
 
@@ -31,15 +34,20 @@ pub fn stdout() -> Output {
     AutoStream::new(Box::new(io::BufWriter::with_capacity(64 * 1024, stdout)), choice)
 }
 
-/// A bar on standard error where the input is long and somebody sees it.
+/// A bar over events on standard error, where somebody sees it.
+#[must_use]
+pub fn event_progress(events: u64) -> ProgressBar {
+    ProgressBar::with_draw_target(Some(events), ProgressDrawTarget::stderr())
+        .with_style(ProgressStyle::with_template(EVENTS).expect("a template that a test has tried"))
+}
+
+/// A bar over bytes on standard error, where the input is long and somebody sees it.
 #[must_use]
 pub fn progress(total_bytes: Option<u64>) -> ProgressBar {
     match total_bytes.filter(|&bytes| bytes >= LONG && io::stderr().is_terminal()) {
         None => ProgressBar::hidden(),
-        Some(bytes) => ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr()).with_style(
-            ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left")
-                .expect("a template that a test has tried"),
-        ),
+        Some(bytes) => ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr())
+            .with_style(ProgressStyle::with_template(BYTES).expect("a template that a test has tried")),
     }
 }
 
@@ -86,8 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn the_bar_has_a_template_that_parses() {
-        assert!(ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left").is_ok());
+    fn the_bars_have_templates_that_parse() {
+        assert!(ProgressStyle::with_template(BYTES).is_ok());
+        assert!(ProgressStyle::with_template(EVENTS).is_ok());
     }
 
     #[test]

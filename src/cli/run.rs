@@ -30,6 +30,7 @@ use crate::{
     },
     metrics::{self, Metrics},
     processor::{AbortReason, Observer, ProcessorError, batch::Outcome, start::Accept, supervise},
+    read_model::{self, Follower, Progress},
 };
 
 /// A stop takes 5 s at most: what is not finished by then is finished by the next start.
@@ -159,10 +160,40 @@ fn process(
         rejection_bytes = report.rejection_bytes.unwrap_or(DEFAULT_REJECTION_BYTES);
     }
     // Not before the topic is known to be there: a log belongs to one topic for ever.
-    let log = Arc::new(Mutex::new(settings::open_log(config)?));
+    let log = settings::open_log(config)?;
+    // Before the first append, as the read model asks for.
+    let follower = config.log.read_model.then(|| Follower::open(log.reader()?, &config.log.path));
+    let log = Arc::new(Mutex::new(log));
     let options = settings::processor(config, accept, rejection_bytes);
     let observer: Arc<dyn Observer> = Arc::<Watch>::clone(watch);
-    Ok(supervise::run(&options, &settings::decider(config), &log, &observer, stop)?)
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        match follower {
+            Some(Ok(follower)) => {
+                let metrics = &watch.metrics;
+                let behind = |progress: Progress| {
+                    metrics.read_model_behind.set(progress.behind());
+                };
+                let ended = &ended;
+                scope.spawn(move || read_model::follow(follower, ended, behind));
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "there is no read model; queries read the log instead");
+            }
+            None => {}
+        }
+        let _ended = SetOnDrop(&ended);
+        Ok(supervise::run(&options, &settings::decider(config), &log, &observer, stop)?)
+    })
+}
+
+/// Ends the follower however the processor ends.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Checks the topics; waits for brokers that do not answer. `None` where it was told to stop.

@@ -75,6 +75,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(log.path, read::path, read::quoted_path),
     key!(log.synchronous, read::word(SYNCHRONOUS), read::of_words(SYNCHRONOUS)),
     key!(log.cache, read::size(MIB..=1024 * GIB), read::quoted_size),
+    key!(log.read_model, read::boolean, bool::to_string),
     key!(admin.listen, read::address, read::quoted_address),
     key!(telemetry.format, read::word(FORMATS), read::of_words(FORMATS)),
     key!(telemetry.filter, read::filter, read::quoted),

@@ -86,7 +86,12 @@ fn the_description_reads_back() {
         },
         idempotency: Idempotency { window: Duration::from_millis(90_061_500) },
         limits: Limits { nesting: 127, value_bytes: 3 * 1024, ..Limits::default() },
-        log: Log { path: "/var/lib/log ü.db".into(), synchronous: Synchronous::Normal, cache: 5 << 30 },
+        log: Log {
+            path: "/var/lib/log ü.db".into(),
+            synchronous: Synchronous::Normal,
+            cache: 5 << 30,
+            read_model: false,
+        },
         admin: Admin { listen: Some("[::1]:9464".parse().expect("address")) },
         telemetry: Telemetry { format: LogFormat::Json, filter: "warn,librdkafka=debug".to_owned() },
         origins: Origins::new(),

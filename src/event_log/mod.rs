@@ -35,7 +35,7 @@ pub use error::{LogError, Wanted};
 pub use instance::is_in_use;
 pub use lookup::Recorded;
 pub use options::{LogOptions, Synchronous};
-pub use reader::{ListQuery, Listed, LogReader, Order};
+pub use reader::{ListQuery, Listed, LogReader, Mark, Order};
 pub use show::{Absence, Shown};
 pub use stats::{PartitionStats, Stats};
 pub use writer::{EventLog, Gap, Intervention};

@@ -1,9 +1,9 @@
 //! Reading a log while another process writes it.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::schema::{self, Presence, VERSION};
 use super::{LogError, Recorded, lookup};
@@ -52,6 +52,13 @@ pub struct Listed {
     pub json: String,
 }
 
+/// What identifies the event at a position: its record's place, time and checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    pub coordinates: Coordinates,
+    pub checksum: u32,
+}
+
 /// Positions looked through at once, and bytes gathered at once.
 const STRIDE: i64 = 4096;
 const GATHER_BYTES: usize = 4 << 20;
@@ -96,7 +103,7 @@ impl LogReader {
     }
 
     /// Gives each event that the query wants to `each`, in order of position, until that breaks off. Events
-    /// appended after the call began are not listed.
+    /// appended after the call began are not listed. All events are looked through.
     ///
     /// No read transaction is open while `each` runs: a slow one would keep SQLite from emptying the -wal file.
     pub fn list<E: From<LogError>>(
@@ -104,32 +111,100 @@ impl LogReader {
         query: &ListQuery,
         mut each: impl FnMut(Listed) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
-        let last: i64 = self
-            .connection
-            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))
-            .map_err(|error| self.sqlite(error))?;
         let mut left = query.limit.unwrap_or(u64::MAX);
+        self.scan(query, 1..=self.last_position()?, &mut left, &mut each).map(drop)
+    }
+
+    /// The position of the last event; 0 where there is none.
+    pub fn last_position(&self) -> Result<i64, LogError> {
+        self.connection
+            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))
+            .map_err(|error| self.sqlite(error))
+    }
+
+    /// As [`list`](Self::list), between two positions, and at most as many as are `left` instead of the
+    /// query's limit.
+    pub fn scan<E: From<LogError>>(
+        &self,
+        query: &ListQuery,
+        positions: RangeInclusive<i64>,
+        left: &mut u64,
+        each: &mut impl FnMut(Listed) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ControlFlow<()>, E> {
         // Positions still to be looked through: [from, to].
-        let (mut from, mut to) = (1, last);
-        while from <= to && left > 0 {
+        let (mut from, mut to) = positions.into_inner();
+        while from <= to && *left > 0 {
             let (low, high) = match query.order {
                 Order::OldestFirst => (from, to.min(from + STRIDE - 1)),
                 Order::NewestFirst => (from.max(to - STRIDE + 1), to),
             };
             let (gathered, cut_at) =
-                self.gather(query, low, high, left).map_err(|error| self.sqlite(error))?;
+                self.gather(query, low, high, *left).map_err(|error| self.sqlite(error))?;
             match query.order {
                 Order::OldestFirst => from = cut_at.unwrap_or(high) + 1,
                 Order::NewestFirst => to = cut_at.unwrap_or(low) - 1,
             }
             for listed in gathered {
-                left -= 1;
+                *left -= 1;
                 if each(listed)?.is_break() {
-                    return Ok(());
+                    return Ok(ControlFlow::Break(()));
                 }
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// As [`scan`](Self::scan), of these positions only, in the order given.
+    pub fn pick<E: From<LogError>>(
+        &self,
+        query: &ListQuery,
+        positions: &[i64],
+        left: &mut u64,
+        each: &mut impl FnMut(Listed) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ControlFlow<()>, E> {
+        for &position in positions {
+            if *left == 0 {
+                break;
+            }
+            if self.scan(query, position..=position, left, each)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Position, record timestamp, object type and object id of each event between two positions.
+    pub fn objects(
+        &self,
+        positions: RangeInclusive<i64>,
+        mut each: impl FnMut(i64, i64, &str, &str),
+    ) -> Result<(), LogError> {
+        let (from, to) = positions.into_inner();
+        let mut read = || -> rusqlite::Result<()> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT position, timestamp, object_type, object_id FROM events \
+                 WHERE position BETWEEN ?1 AND ?2 ORDER BY position",
+            )?;
+            let mut rows = statement.query(params![from, to])?;
+            while let Some(row) = rows.next()? {
+                each(row.get(0)?, row.get(1)?, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
+            }
+            Ok(())
+        };
+        read().map_err(|error| self.sqlite(error))
+    }
+
+    /// What identifies the event at that position; `None` where there is none.
+    pub fn mark(&self, position: i64) -> Result<Option<Mark>, LogError> {
+        let mark = |row: &Row<'_>| {
+            let coordinates =
+                Coordinates { partition: row.get(0)?, offset: row.get(1)?, timestamp: row.get(2)? };
+            Ok(Mark { coordinates, checksum: row.get(3)? })
+        };
+        self.connection
+            .prepare_cached("SELECT partition, offset, timestamp, checksum FROM events WHERE position = ?1")
+            .and_then(|mut statement| statement.query_row([position], mark).optional())
+            .map_err(|error| self.sqlite(error))
     }
 
     /// Events of a range of positions, and the position after which it stopped early.

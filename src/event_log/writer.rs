@@ -11,7 +11,7 @@ use super::claims::Claims;
 use super::cursor::CursorRow;
 use super::instance::Instance;
 use super::schema::{self, Presence};
-use super::{Cursor, LogError, LogOptions, Recorded, lookup};
+use super::{Cursor, LogError, LogOptions, LogReader, Recorded, lookup};
 
 /// Pages of WAL after which SQLite moves them into the database: 62 MiB. Measured; the default is 1000.
 const WAL_PAGES: u32 = 16_000;
@@ -22,6 +22,7 @@ pub struct EventLog {
     pub(super) connection: Connection,
     path: PathBuf,
     instance: Instance,
+    topic: String,
     pub(super) topic_bits: u16,
     pub(super) window_ms: i64,
     /// Positions are 1, 2, ... `next_position - 1`, without holes.
@@ -77,7 +78,26 @@ impl EventLog {
         let topic_bits = crate::activity::topic_bits(&options.topic);
         let window_ms = options.window_ms;
         let claims = HashMap::new();
-        Ok(Self { connection, path, instance, topic_bits, window_ms, next_position, rows, claims })
+        Ok(Self {
+            connection,
+            path,
+            instance,
+            topic: options.topic.clone(),
+            topic_bits,
+            window_ms,
+            next_position,
+            rows,
+            claims,
+        })
+    }
+
+    /// A reader in the process that writes. [`LogReader::open`] must not be used there: it looks at the file
+    /// itself, and closing any handle of a file ends all locks of the process on it, this log's among them.
+    /// <https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_>
+    pub fn reader(&self) -> Result<LogReader, LogError> {
+        let path = self.path.clone();
+        let connection = schema::open(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        Ok(LogReader { connection, path, topic: self.topic.clone(), topic_bits: self.topic_bits })
     }
 
     /// Which instance this is: the same for this file in this place for ever, and another for a copy of it.

@@ -47,6 +47,25 @@ fn lists_events() {
 }
 
 #[test]
+fn the_read_model_is_rebuilt_and_answers_as_the_log_does() {
+    let folder = folder();
+    let path = fill_log(folder.path());
+    let log = |arguments: &[&str]| {
+        let mut command = program(&["log"]);
+        command.args(arguments).args(["--log-file", path.to_str().unwrap()]);
+        run(command, b"").transcript()
+    };
+    let list = ["list", "--object", "customer/42", "--json"];
+    let scanned = log(&list);
+    assert_output!("log-rebuild", log(&["rebuild"]));
+    assert!(folder.path().join("activity.db-read-model").exists());
+    assert_eq!(log(&list), scanned);
+    assert_output!(fixed "log-stats-read-model", log(&["stats"]));
+    assert!(log(&["stats", "--json"]).contains(r#""read_model":{"covered":3,"behind":0}"#));
+    assert!(log(&["rebuild", "--json"]).contains(r#""events":3}"#));
+}
+
+#[test]
 fn shows_what_became_of_a_command() {
     let folder = folder();
     let path = fill_log(folder.path());

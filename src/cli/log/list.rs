@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     io::{self, Write},
     ops::ControlFlow,
+    path::Path,
 };
 
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use crate::{
         when::When,
     },
     event_log::{ListQuery, Listed, LogReader, Order},
+    read_model::ReadModel,
 };
 
 /// An event's line of `--json`.
@@ -41,7 +43,7 @@ struct Entry<'a> {
 }
 
 /// Prints events as they are read.
-pub(super) fn list(args: &args::LogList, log: &LogReader) -> anyhow::Result<()> {
+pub(super) fn list(args: &args::LogList, log: &LogReader, path: &Path) -> anyhow::Result<()> {
     let now = Timestamp::now();
     let query = ListQuery {
         object: args.object.clone(),
@@ -54,14 +56,18 @@ pub(super) fn list(args: &args::LogList, log: &LogReader) -> anyhow::Result<()> 
         limit: args.limit,
     };
     let mut out = output::stdout();
-    log.list(&query, |listed| {
+    let each = |listed| {
         if args.json {
             print_json(&listed, &mut out)?;
         } else {
             print(&listed, &mut out)?;
         }
         anyhow::Ok(ControlFlow::Continue(()))
-    })?;
+    };
+    match ReadModel::open(path) {
+        Some(model) => model.list(log, &query, each)?,
+        None => log.list(&query, each)?,
+    }
     Ok(out.flush()?)
 }
 

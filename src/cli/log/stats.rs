@@ -12,6 +12,7 @@ use crate::{
         output::{self, DOUBTFUL, FAINT, Output, count, time},
     },
     event_log::{Counts, Gap, Intervention, LogReader, PartitionStats, Stats},
+    read_model::ReadModel,
 };
 
 /// The object of `--json`. Timestamps are in milliseconds since 1970.
@@ -23,9 +24,19 @@ struct Line<'a> {
     file_bytes: u64,
     #[serde(flatten)]
     counts: CountsLine,
+    /// Absent where there is none that can be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_model: Option<ReadModelLine>,
     partitions: Vec<PartitionLine>,
     gaps: Vec<GapLine<'a>>,
     interventions: Vec<InterventionLine<'a>>,
+}
+
+/// In events.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct ReadModelLine {
+    covered: i64,
+    behind: i64,
 }
 
 /// `earliest` and `latest` are timestamps of events.
@@ -69,11 +80,18 @@ struct InterventionLine<'a> {
 /// Prints them.
 pub(super) fn stats(args: &args::LogStats, log: &LogReader, path: &Path) -> anyhow::Result<()> {
     let stats = log.stats()?;
+    let read_model = match ReadModel::open(path) {
+        Some(model) => {
+            let (covered, last) = (model.covered(log)?, log.last_position()?);
+            Some(ReadModelLine { covered, behind: last - covered })
+        }
+        None => None,
+    };
     let mut out = output::stdout();
     if args.json {
-        write_json(&line(&stats, path), &mut out)?;
+        write_json(&line(&stats, read_model, path), &mut out)?;
     } else {
-        print(&stats, path, &mut out)?;
+        print(&stats, read_model, path, &mut out)?;
     }
     Ok(out.flush()?)
 }
@@ -87,7 +105,7 @@ fn counts_line(counts: &Counts) -> CountsLine {
     CountsLine { commands: commands(counts), events, duplicates, rejections, earliest, latest }
 }
 
-fn line<'a>(stats: &'a Stats, path: &'a Path) -> Line<'a> {
+fn line<'a>(stats: &'a Stats, read_model: Option<ReadModelLine>, path: &'a Path) -> Line<'a> {
     let partition = |PartitionStats { cursor, counts }: &PartitionStats| PartitionLine {
         partition: cursor.partition,
         logged: cursor.logged,
@@ -111,13 +129,19 @@ fn line<'a>(stats: &'a Stats, path: &'a Path) -> Line<'a> {
         schema_version: stats.schema_version,
         file_bytes: stats.file_bytes,
         counts: counts_line(&stats.counts),
+        read_model,
         partitions: stats.partitions.iter().map(partition).collect(),
         gaps: stats.gaps.iter().map(gap).collect(),
         interventions: stats.interventions.iter().map(intervention).collect(),
     }
 }
 
-fn print(stats: &Stats, path: &Path, out: &mut Output) -> anyhow::Result<()> {
+fn print(
+    stats: &Stats,
+    read_model: Option<ReadModelLine>,
+    path: &Path,
+    out: &mut Output,
+) -> anyhow::Result<()> {
     let Stats { topic, schema_version, file_bytes, counts, partitions, gaps, interventions } = stats;
     let mut fact = |name: &str, value: &str| writeln!(out, "{FAINT}{name:<9}{FAINT:#} {value}");
     let size = ByteSize::b(*file_bytes).display().iec();
@@ -131,6 +155,11 @@ fn print(stats: &Stats, path: &Path, out: &mut Output) -> anyhow::Result<()> {
     fact("commands", &format!("{}: {}", commands(counts), kinds.join(", ")))?;
     if let (Some(earliest), Some(latest)) = (counts.earliest, counts.latest) {
         fact("events", &format!("from {} to {}", time(earliest), time(latest)))?;
+    }
+    if let Some(ReadModelLine { covered, behind }) = read_model {
+        let covered = count(covered.try_into()?, "event");
+        let rest = if behind == 0 { "" } else { "; queries read the rest from the log" };
+        fact("index", &format!("covers {covered}, {behind} behind{rest}"))?;
     }
     if partitions.is_empty() {
         writeln!(out, "no partition has been taken up yet")?;

@@ -1,0 +1,45 @@
+//! `log rebuild`: the read model from the beginning.
+
+use std::{io::Write, path::Path};
+
+use serde::Serialize;
+
+use crate::{
+    cli::{
+        args,
+        json::write_json,
+        output::{self, count},
+    },
+    event_log::LogReader,
+    read_model::{Follower, ReadModel},
+};
+
+/// The object of `--json`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    path: &'a Path,
+    events: i64,
+}
+
+/// Makes the model anew, up to the log's end.
+pub(super) fn rebuild(args: &args::LogRebuild, log: LogReader, path: &Path) -> anyhow::Result<()> {
+    let bar = output::event_progress(log.last_position()?.try_into()?);
+    let mut follower = Follower::rebuild(log, path)?;
+    let events = loop {
+        let progress = follower.advance(true)?;
+        bar.set_length(progress.last.try_into()?);
+        bar.set_position(progress.covered.try_into()?);
+        if progress.behind() == 0 {
+            break progress.covered;
+        }
+    };
+    bar.finish_and_clear();
+    let mut out = output::stdout();
+    let model = ReadModel::path_of(path);
+    if args.json {
+        write_json(&Line { path: &model, events }, &mut out)?;
+    } else {
+        writeln!(out, "{} covers {}", model.display(), count(events.try_into()?, "event"))?;
+    }
+    Ok(out.flush()?)
+}

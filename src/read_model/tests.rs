@@ -1,0 +1,256 @@
+use std::{fs, ops::ControlFlow, path::PathBuf};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    activity::{Coordinates, Decider, Limits, Record},
+    event_log::{Chunk, EventLog, ListQuery, Listed, LogError, LogOptions, LogReader, Order, Synchronous},
+};
+
+struct Place {
+    _folder: TempDir,
+    options: LogOptions,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("activity.db");
+        let options = LogOptions {
+            path,
+            topic: "c".into(),
+            synchronous: Synchronous::Normal,
+            cache_bytes: 1 << 20,
+            window_ms: 1000,
+            max_pages: None,
+        };
+        Self { _folder: folder, options }
+    }
+
+    fn log(&self) -> EventLog {
+        EventLog::open(&self.options).unwrap()
+    }
+
+    fn reader(&self) -> LogReader {
+        LogReader::open(&self.options.path).unwrap()
+    }
+
+    fn follower(&self) -> Follower {
+        Follower::open(self.reader(), &self.options.path).unwrap()
+    }
+
+    fn model(&self) -> ReadModel {
+        ReadModel::open(&self.options.path).expect("a read model")
+    }
+
+    fn path_of_model(&self) -> PathBuf {
+        ReadModel::path_of(&self.options.path)
+    }
+}
+
+/// Appends events about these objects to the partition, a second apart from `from` on.
+fn append(log: &mut EventLog, partition: i32, from: i64, objects: &[String]) {
+    let decider = Decider::new("c", Limits::default());
+    let verdicts = (from..).zip(objects).map(|(offset, object)| {
+        let value = format!(r#"{{"@type":"share","objectType":"case","objectId":"{object}"}}"#);
+        let coordinates = Coordinates { partition, offset, timestamp: 1_000_000 + offset * 1000 };
+        decider.read(&Record { coordinates, key: None, value: Some(value.into()), headers: Vec::new() })
+    });
+    let next_offset = from + objects.len() as i64;
+    log.append(vec![Chunk { partition, next_offset, verdicts: verdicts.collect() }], &[]).unwrap();
+}
+
+/// `count` objects, of which there are `different`.
+fn objects(count: usize, different: usize) -> Vec<String> {
+    (0..count).map(|number| (number * 7 % different).to_string()).collect()
+}
+
+fn collect(
+    list: impl FnOnce(&mut dyn FnMut(Listed) -> Result<ControlFlow<()>, Failure>) -> Result<(), Failure>,
+) -> Vec<Listed> {
+    let mut found = Vec::new();
+    list(&mut |listed| {
+        found.push(listed);
+        Ok(ControlFlow::Continue(()))
+    })
+    .unwrap();
+    found
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "shown where a test fails")]
+enum Failure {
+    Log(LogError),
+    Model(ReadModelError),
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<ReadModelError> for Failure {
+    fn from(error: ReadModelError) -> Self {
+        Self::Model(error)
+    }
+}
+
+/// The model gives what a scan of the log gives.
+fn assert_same(place: &Place, query: &ListQuery) -> usize {
+    let (log, model) = (place.reader(), place.model());
+    let wanted = collect(|each| log.list(query, each));
+    let found = collect(|each| model.list(&log, query, each));
+    assert_eq!(found, wanted, "{query:?}");
+    wanted.len()
+}
+
+fn assert_same_for_many_queries(place: &Place) {
+    for order in [Order::OldestFirst, Order::NewestFirst] {
+        for object in [None, Some("case/3"), Some("case/none")] {
+            for (since, until) in [(None, None), (Some(3_000_000), None), (Some(4_000_000), Some(9_000_000))]
+            {
+                for limit in [None, Some(0), Some(3)] {
+                    let object = object.map(str::to_owned);
+                    assert_same(place, &ListQuery { object, since, until, order, limit });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_are_those_of_a_scan_however_far_the_model_is() {
+    let place = Place::new();
+    let mut log = place.log();
+    append(&mut log, 0, 0, &objects(10_000, 50));
+    let mut follower = place.follower();
+    assert_eq!(follower.advance(false).unwrap(), Progress { covered: 10_000, last: 10_000 });
+    assert_same_for_many_queries(&place);
+
+    // A tail that is not worth a run is read from the log.
+    append(&mut log, 1, 0, &objects(3000, 50));
+    assert_eq!(follower.advance(false).unwrap(), Progress { covered: 10_000, last: 13_000 });
+    assert_same_for_many_queries(&place);
+    assert_eq!(follower.advance(true).unwrap().behind(), 0);
+    assert_same_for_many_queries(&place);
+    let of_one = ListQuery { object: Some("case/3".into()), ..ListQuery::default() };
+    assert_eq!(assert_same(&place, &of_one), 260);
+}
+
+#[test]
+fn small_runs_are_merged_and_nothing_is_lost() {
+    let place = Place::new();
+    let mut log = place.log();
+    let mut follower = place.follower();
+    for batch in 0..70 {
+        append(&mut log, batch % 3, i64::from(batch) * 10_000, &objects(20, 50));
+        assert_eq!(follower.advance(true).unwrap().behind(), 0);
+    }
+    let runs = place.model().all_runs().unwrap();
+    assert!(runs.len() < 10 && runs[0].events() == 65 * 20, "{runs:?}");
+    assert_same_for_many_queries(&place);
+}
+
+/// An older copy of the log, whose next appends put other events at the positions that the model knows.
+#[test]
+fn a_log_that_was_put_back_is_followed_again_from_there() {
+    let place = Place::new();
+    {
+        let mut log = place.log();
+        append(&mut log, 0, 0, &objects(100, 10));
+        place.follower().advance(true).unwrap();
+    }
+    let older = place.options.path.with_extension("older");
+    fs::copy(&place.options.path, &older).unwrap();
+    {
+        append(&mut place.log(), 0, 100, &objects(100, 10));
+        place.follower().advance(true).unwrap();
+    }
+    fs::copy(&older, &place.options.path).unwrap();
+    assert_eq!(place.model().covered(&place.reader()).unwrap(), 100);
+    assert_same_for_many_queries(&place);
+
+    let mut log = place.log();
+    let mut follower = Follower::open(log.reader().unwrap(), &place.options.path).unwrap();
+    append(&mut log, 1, 0, &objects(150, 7));
+    assert_eq!(follower.advance(true).unwrap(), Progress { covered: 250, last: 250 });
+    assert_same_for_many_queries(&place);
+}
+
+#[test]
+fn another_log_in_the_same_place_is_not_answered_from_the_old_model() {
+    let place = Place::new();
+    append(&mut place.log(), 0, 0, &objects(100, 10));
+    place.follower().advance(true).unwrap();
+    for suffix in ["", "-instance", "-wal", "-shm"] {
+        let mut name = place.options.path.clone().into_os_string();
+        name.push(suffix);
+        let _ = fs::remove_file(name);
+    }
+    append(&mut place.log(), 3, 5, &objects(300, 3));
+    assert_eq!(place.model().covered(&place.reader()).unwrap(), 0);
+    assert_same_for_many_queries(&place);
+    assert_eq!(place.follower().advance(true).unwrap().behind(), 0);
+    assert_same_for_many_queries(&place);
+}
+
+#[test]
+fn a_model_that_is_damaged_or_of_another_version_is_made_anew() {
+    let place = Place::new();
+    append(&mut place.log(), 0, 0, &objects(100, 10));
+    place.follower().advance(true).unwrap();
+    let damages: [&dyn Fn(); 3] = [
+        &|| fs::write(place.path_of_model(), "not a database, and longer than its header".repeat(9)).unwrap(),
+        &|| {
+            let connection = rusqlite::Connection::open(place.path_of_model()).unwrap();
+            connection.pragma_update(None, "user_version", 77).unwrap();
+        },
+        &|| ReadModel::delete(&place.options.path).unwrap(),
+    ];
+    for damage in damages {
+        damage();
+        assert!(ReadModel::open(&place.options.path).is_none());
+        assert_eq!(place.follower().advance(true).unwrap(), Progress { covered: 100, last: 100 });
+        assert_same_for_many_queries(&place);
+    }
+}
+
+#[test]
+fn two_followers_do_not_hinder_each_other_and_a_rebuild_begins_again() {
+    let place = Place::new();
+    let mut log = place.log();
+    append(&mut log, 0, 0, &objects(100, 10));
+    let (mut one, mut other) = (place.follower(), place.follower());
+    one.advance(true).unwrap();
+    append(&mut log, 0, 100, &objects(100, 10));
+    assert_eq!(other.advance(true).unwrap().covered, 100);
+    assert_eq!(other.advance(true).unwrap().covered, 200);
+    let mut again = Follower::rebuild(place.reader(), &place.options.path).unwrap();
+    assert_eq!(place.model().covered(&place.reader()).unwrap(), 0);
+    again.advance(true).unwrap();
+    one.advance(true).unwrap();
+    assert_eq!(place.model().all_runs().unwrap().len(), 1);
+    assert_same_for_many_queries(&place);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn any_runs_give_what_a_scan_gives(batches in prop::collection::vec((1_usize..900, 1_usize..40, any::<bool>()), 1..12)) {
+        let place = Place::new();
+        let mut log = place.log();
+        let mut follower = place.follower();
+        let mut offset = 0;
+        for (count, different, follow) in batches {
+            append(&mut log, 0, offset, &objects(count, different));
+            offset += count as i64;
+            if follow {
+                follower.advance(true).unwrap();
+            }
+        }
+        assert_same_for_many_queries(&place);
+    }
+}
