@@ -154,8 +154,21 @@ fn mutated() -> BoxedStrategy<Vec<u8>> {
 }
 
 fn headers() -> BoxedStrategy<Vec<Header>> {
-    let names = select(vec!["idempotency-key", "ce_id", "ce_source", "traceparent", "tracestate", "x"]);
-    let header = (names, option::of(vec(any::<u8>(), 0..8)))
+    let names = select(vec![
+        "idempotency-key",
+        "ce_id",
+        "ce_source",
+        "ce_specversion",
+        "content-type",
+        "traceparent",
+        "tracestate",
+        "x",
+    ]);
+    let values = prop_oneof![
+        vec(any::<u8>(), 0..8),
+        select(vec!["1.0", "application/json", "application/cloudevents+json"]).prop_map(|text| text.into())
+    ];
+    let header = (names, option::of(values))
         .prop_map(|(name, value)| Header { name: name.as_bytes().to_vec(), value });
     vec(header, 0..5).boxed()
 }
@@ -198,6 +211,13 @@ proptest! {
         let twice = event(once.json());
         prop_assert_eq!(once.json(), twice.json());
         prop_assert_eq!(once, twice);
+    }
+
+    #[test]
+    fn a_structured_event_is_the_entry_that_it_carries(command in command()) {
+        let value = format!(r#"{{"data":{command},"type":"t","source":"s","id":"i","specversion":"1.0"}}"#);
+        let structured = record_with(&value, &[("content-type", "application/cloudevents+json")]);
+        prop_assert_eq!(read(&structured).map(|(event, _)| event), Ok(event(command)));
     }
 
     #[test]

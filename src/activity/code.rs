@@ -43,6 +43,8 @@ codes! {
     IdempotencyKeyWithoutRecordKey => "idempotency_key_without_record_key",
     /// A command with other content came before with the same idempotency key.
     IdempotencyKeyReused => "idempotency_key_reused",
+    /// A record says that it is a CloudEvent and is not one, or one without JSON data.
+    BadCloudEvent => "bad_cloud_event",
     /// The record has no value.
     Tombstone => "tombstone",
     /// The value has more bytes than a command may have.

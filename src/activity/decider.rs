@@ -1,7 +1,9 @@
 //! What a record says by itself.
 
 use super::{
-    ActivityId, Code, Event, IdempotencyKey, Limits, Problems, Reading, Record, Verdict, date_time,
+    ActivityId, Code, Event, IdempotencyKey, Limits, Problems, Reading, Record, Verdict,
+    cloud_event::{DATA, Form, Structured},
+    date_time,
     entry::Entry,
     found::Found,
     id,
@@ -75,9 +77,20 @@ impl Decider {
             );
             findings.add(&Pointer::Root, Code::BadTimestamp, message);
         }
-        let given_key = GivenKey::read(record, findings);
+        let form = Form::of(&record.headers, findings);
+        let key_in_headers = GivenKey::read(record, form == Form::Value, findings);
         let value = record.value.as_deref();
-        let entry = Entry::read(members(value, findings)?, findings)?;
+        let mut members = members(value, findings)?;
+        let root = Pointer::Root;
+        let mut place = root;
+        let mut event = Structured::default();
+        if form == Form::Structured {
+            event = Structured::read(members, findings);
+            members = event.data.take()?;
+            place = root.name(DATA);
+        }
+        let entry = Entry::read(members, &place, findings)?;
+        let given_key = key_in_headers.or_else(|| GivenKey::of_structured(&event));
 
         let length = value.map_or(0, <[u8]>::len) + USUAL_GROWTH;
         let normal_form = NormalForm::write(&entry, at.timestamp, length);

@@ -9,7 +9,7 @@ use super::{
     found::{Found, Quoted, is_misspelt},
     identity::Identity,
     json::RawMember,
-    member,
+    member::{self, Member},
     problem::{Findings, Pointer},
     target::Target,
     text::{self, Rule},
@@ -44,16 +44,16 @@ fn field_of(name: &str) -> &str {
 }
 
 impl<'a> Entry<'a> {
-    /// Reads the members of a command's value; nothing is returned where anything is wrong with them.
-    pub fn read(members: Vec<RawMember<'a>>, findings: &mut Findings<'_>) -> Option<Self> {
-        let root = Pointer::Root;
-        let members = member::of_raw(members, &root, field_of, findings);
+    /// Reads the members of the entry, which is `at` that place of the value; nothing is returned where anything is
+    /// wrong with the record.
+    pub fn read(members: Vec<RawMember<'a>>, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
+        let members = member::of_raw(members, at, field_of, findings);
         let mut draft = Draft::default();
         for member in &members {
-            draft.read(&member.name, member.raw, member.is_null(), findings);
+            draft.read(member, at, findings);
         }
-        member::require("objectType", "the object's type, a string", (&members, field_of), &root, findings);
-        member::require("objectId", "the object's id, a string", (&members, field_of), &root, findings);
+        member::require("objectType", "the object's type, a string", (&members, field_of), at, findings);
+        member::require("objectId", "the object's id, a string", (&members, field_of), at, findings);
         if !findings.is_empty() {
             return None;
         }
@@ -86,14 +86,14 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn read(&mut self, name: &str, member: RawMember<'a>, null: bool, findings: &mut Findings<'_>) {
-        let root = Pointer::Root;
-        let at = root.name(name);
-        let raw = member.value;
+    fn read(&mut self, member: &Member<'a>, entry: &Pointer<'_>, findings: &mut Findings<'_>) {
+        let name = &member.name;
+        let at = entry.name(name);
+        let raw = member.raw.value;
         match field_of(name) {
             "targets" => self.targets = Some(Target::read_all(raw, &at, findings)),
             "@type" | "actor" | "objectType" | "objectId" | "publishedAt" | "attachments" | "content"
-                if null => {}
+                if member.is_null() => {}
             "@type" => self.verb = text::read(raw, Rule::Id, &at, findings),
             "actor" => self.actor = Identity::read(raw, &at, findings),
             "objectType" => self.object_type = text::read(raw, Rule::Id, &at, findings),
@@ -106,7 +106,7 @@ impl<'a> Draft<'a> {
                     format_args!("{} is no property of an entry; did you mean \"targets\"?", Quoted(name));
                 findings.add(&at, Code::MisspeltTargets, message);
             }
-            _ => self.free.push(member),
+            _ => self.free.push(member.raw),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     ActivityId, Code, Header, Record,
+    cloud_event::Structured,
     found::Quoted,
     normal_form::NormalForm,
     problem::{Findings, Pointer},
@@ -37,13 +38,16 @@ const HEADER: &str = "idempotency-key";
 const LONGEST_KEY: usize = 255;
 
 impl<'a> GivenKey<'a> {
-    /// The key in the headers, if there is one; the header `idempotency-key` wins over a CloudEvent's id.
-    pub fn read(record: &'a Record, findings: &mut Findings<'_>) -> Option<Self> {
+    /// The key in the headers, if there is one; the header `idempotency-key` wins over a CloudEvent's id, which is
+    /// looked for in the headers where `event_in_headers`.
+    pub fn read(record: &'a Record, event_in_headers: bool, findings: &mut Findings<'_>) -> Option<Self> {
         if record.headers.is_empty() {
             return None;
         }
         let mut given = record.headers.iter().filter(|header| header.name == HEADER.as_bytes());
-        let Some(first) = given.next() else { return Self::of_cloud_event(&record.headers) };
+        let Some(first) = given.next() else {
+            return event_in_headers.then(|| Self::of_cloud_event(&record.headers)).flatten();
+        };
         if record.key.as_ref().is_none_or(Vec::is_empty) {
             let message = format_args!(
                 "a record with the header {HEADER} needs a key: without one its repetitions could land in other partitions"
@@ -57,6 +61,12 @@ impl<'a> GivenKey<'a> {
             return None;
         }
         checked(first.value.as_deref(), findings).map(Self::Header)
+    }
+
+    /// The key of an event in structured mode: the same as of one in binary mode.
+    pub fn of_structured(event: &'a Structured<'_>) -> Option<Self> {
+        let (source, id) = (event.source.as_ref()?, event.id.as_ref()?);
+        Some(Self::CloudEvent { source: source.as_bytes(), id: id.as_bytes() })
     }
 
     fn of_cloud_event(headers: &'a [Header]) -> Option<Self> {

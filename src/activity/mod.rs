@@ -7,6 +7,7 @@
 //! which is told what is known of its idempotency key. In the order in which a command meets them:
 //!
 //! - `decider`, `key`, `settle`: from record to decision.
+//! - `cloud_event`: where in a record the entry is.
 //! - `entry`, `identity`, `target`, `attachment`: the contract's shapes, read leniently and held strictly.
 //! - `json`, `member`, `text`, `date_time`, `found`: what the shapes are read with.
 //! - `normal_form`, `event`, `id`: what the log holds.
@@ -14,6 +15,7 @@
 //! - `problem`, `code`, `limits`: what is wrong, within bounds.
 
 mod attachment;
+mod cloud_event;
 mod code;
 mod date_time;
 mod decider;
