@@ -7,6 +7,7 @@
 //! - [`config`]: file, environment and flags become one validated configuration.
 //! - `telemetry`, `admin`: logs, metrics, health.
 //! - `processor`: the stages and the two cursors.
+//! - [`verify`]: whether topics and logs are what deciding every command again says.
 //! - `kafka`, `event_log`: the two sides that the processor joins; they do not know each other.
 //! - [`activity`]: the pure core of the contract: no clock, no random number, no I/O.
 
@@ -19,3 +20,4 @@ pub mod kafka;
 pub mod metrics;
 pub mod processor;
 pub mod telemetry;
+pub mod verify;

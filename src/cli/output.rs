@@ -20,6 +20,9 @@ const LONG: u64 = 256 * 1024;
 /// Characters of an activity's text that one line shows.
 const EXCERPT: usize = 60;
 
+const BYTES: &str = "{bar:40} {bytes} of {total_bytes}, {eta} left";
+const RECORDS: &str = "{bar:40} {human_pos} of {human_len} records, {eta} left";
+
 /// Where a command prints; with colours on a terminal only.
 pub type Output = AutoStream<Box<dyn Write>>;
 
@@ -36,11 +39,19 @@ pub fn stdout() -> Output {
 pub fn progress(total_bytes: Option<u64>) -> ProgressBar {
     match total_bytes.filter(|&bytes| bytes >= LONG && io::stderr().is_terminal()) {
         None => ProgressBar::hidden(),
-        Some(bytes) => ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr()).with_style(
-            ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left")
-                .expect("a template that a test has tried"),
-        ),
+        Some(bytes) => ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr())
+            .with_style(ProgressStyle::with_template(BYTES).expect("a template that a test has tried")),
     }
+}
+
+/// A bar on standard error where somebody sees it; how long it is is said as it becomes known.
+#[must_use]
+pub fn records() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
+        .with_style(ProgressStyle::with_template(RECORDS).expect("a template that a test has tried"))
 }
 
 /// `1 event`, `2 events`.
@@ -86,8 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn the_bar_has_a_template_that_parses() {
-        assert!(ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left").is_ok());
+    fn the_bars_have_templates_that_parse() {
+        assert!(ProgressStyle::with_template(BYTES).is_ok());
+        assert!(ProgressStyle::with_template(RECORDS).is_ok());
     }
 
     #[test]
