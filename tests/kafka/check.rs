@@ -1,6 +1,6 @@
 //! The independent check: what Kafka's own consumer reads of the topics, against what the load must lead to.
 
-use std::{collections::HashSet, fmt, path::Path, time::Duration};
+use std::{collections::HashSet, fmt, path::Path, thread, time::Duration};
 
 use super::{
     expected::{Expected, Outcome},
@@ -42,21 +42,30 @@ impl Findings {
     /// The topics of a test that has come to rest, against its load.
     pub fn of_topics(setup: &Setup, load: Load) -> Self {
         let expected = expected(setup, load);
-        let mut deviations = Vec::new();
-        let topic = &setup.names.notifications;
-        deviations.extend(compare(&setup.servers, topic, expected.notifications, |read| {
-            expected.judge_notification(read)
-        }));
-        let topic = &setup.names.rejections;
-        deviations.extend(compare(&setup.servers, topic, expected.rejections, |read| {
-            expected.judge_rejection(read).map(|place| (place, 0))
-        }));
+        let deviations = thread::scope(|scope| {
+            let rejections = scope.spawn(|| {
+                let topic = &setup.names.rejections;
+                compare(&setup.servers, topic, expected.rejections, |read| expected.judge_rejection(read))
+            });
+            let topic = &setup.names.notifications;
+            let mut deviations = compare(&setup.servers, topic, expected.notifications, |read| {
+                expected.judge_notification(read)
+            });
+            deviations.extend(rejections.join().expect("a reading"));
+            deviations
+        });
         Self { expected, deviations }
     }
 
     /// A log must be right in all that it says, and complete for the partitions in `whole`.
     pub fn log(&mut self, path: &Path, whole: &[i32]) {
-        self.deviations.extend(logs::compare(path, &self.expected, whole));
+        let deviations = self.log_deviations(path, whole);
+        self.deviations.extend(deviations);
+    }
+
+    /// What [`Findings::log`] would add.
+    pub fn log_deviations(&self, path: &Path, whole: &[i32]) -> Vec<String> {
+        logs::compare(path, &self.expected, whole)
     }
 
     /// Ends the test where there is any deviation.
@@ -72,7 +81,7 @@ pub fn expected(setup: &Setup, load: Load) -> Expected {
     let topic = &setup.names.commands;
     for idle in [IDLE, LONG_IDLE] {
         let mut records = Vec::new();
-        read(&setup.servers, topic, idle, |record| records.push(record));
+        read(&setup.servers, topic, idle, Some(load.commands), |record| records.push(record));
         if records.len() >= load.commands as usize {
             return Expected::of(load, topic, records);
         }
@@ -91,7 +100,7 @@ fn compare<K: std::hash::Hash + Eq + fmt::Debug>(
     for idle in [IDLE, LONG_IDLE] {
         let mut seen = HashSet::new();
         deviations.clear();
-        read(servers, topic, idle, |record| match judge(&record) {
+        read(servers, topic, idle, None, |record| match judge(&record) {
             Ok(key) if seen.contains(&key) => {
                 deviations.push(format!("{topic} {}: {key:?} is there twice", record.place()));
             }

@@ -25,7 +25,7 @@ fn killed_at_random_moments() {
     let decided = || u32::try_from(logs::decided(&log)).expect("a count");
     for kill in 0..KILLS {
         // Small batches are many transactions, large ones long transactions.
-        let batch = *random.choice([20, 500, 10_000].iter()).expect("some");
+        let batch = *random.choice([200, 1_000, 10_000].iter()).expect("some");
         let mut instance = setup.start("only", &["--set", &format!("processor.batch_records={batch}")]);
         // One in five dies before it is at work; the others some way on, from where it is sure to be at work.
         if random.u8(0..5) > 0 {

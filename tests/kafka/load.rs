@@ -5,10 +5,10 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fastrand::Rng;
@@ -140,7 +140,6 @@ impl Load {
 
     /// Posts these commands in their order, in the background; see [`Posting`].
     pub fn post(self, servers: &str, topic: &str, numbers: Range<u32>) -> Posting {
-        let (limit, posted) = (Arc::new(AtomicU32::new(u32::MAX)), Arc::new(AtomicU32::new(numbers.start)));
         let producer: BaseProducer<Reports> = ClientConfig::new()
             .set("bootstrap.servers", servers)
             .set("enable.idempotence", "true")
@@ -150,52 +149,99 @@ impl Load {
             .set("reconnect.backoff.max.ms", "1000")
             .create_with_context(Reports::default())
             .expect("a producer");
+        let (pace, topic) = (Arc::new(Pace::new(numbers.start)), topic.to_owned());
         let thread = {
-            let (limit, posted, topic) = (Arc::clone(&limit), Arc::clone(&posted), topic.to_owned());
+            let pace = Arc::clone(&pace);
             thread::spawn(move || {
-                for number in numbers {
-                    while number >= limit.load(Ordering::SeqCst) {
+                let mut next = numbers.start;
+                while next < numbers.end && !pace.ended.load(Ordering::SeqCst) {
+                    if next < pace.limit() {
+                        send(&producer, &topic, &self.command(next));
+                        next += 1;
+                    } else {
                         producer.poll(Duration::from_millis(2));
                     }
-                    send(&producer, &topic, &self.command(number));
-                    posted.store(number + 1, Ordering::SeqCst);
                 }
                 producer.flush(Duration::from_secs(300)).expect("all is delivered");
-                assert_eq!(
-                    producer.context().failed.load(Ordering::SeqCst),
-                    0,
-                    "commands were not delivered"
-                );
+                let failed = producer.context().failed.load(Ordering::SeqCst);
+                assert_eq!(failed, 0, "commands were not delivered");
+                next
             })
         };
-        Posting { limit, posted, thread: Some(thread) }
+        Posting { pace, thread: Some(thread) }
     }
 }
 
-/// Commands on their way into the topic.
+/// How far commands may go.
+#[derive(Debug)]
+struct Pace {
+    start: u32,
+    begun: Instant,
+    limit: AtomicU32,
+    per_second: AtomicU32,
+    ended: AtomicBool,
+}
+
+impl Pace {
+    fn new(start: u32) -> Self {
+        let free = || AtomicU32::new(u32::MAX);
+        Self {
+            start,
+            begun: Instant::now(),
+            limit: free(),
+            per_second: free(),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    fn limit(&self) -> u32 {
+        let steady = self.begun.elapsed().as_secs_f64() * f64::from(self.per_second.load(Ordering::SeqCst));
+        // A float becomes the nearest number that there is.
+        self.limit.load(Ordering::SeqCst).min(self.start.saturating_add(steady as u32))
+    }
+}
+
+/// Commands on their way into the topic, as fast as it takes them unless told otherwise.
 #[derive(Debug)]
 pub struct Posting {
-    limit: Arc<AtomicU32>,
-    posted: Arc<AtomicU32>,
-    thread: Option<JoinHandle<()>>,
+    pace: Arc<Pace>,
+    thread: Option<JoinHandle<u32>>,
 }
 
 impl Posting {
     /// Commands from this number on wait until they are let through.
     pub fn up_to(&self, limit: u32) {
-        self.limit.store(limit, Ordering::SeqCst);
+        self.pace.limit.store(limit, Ordering::SeqCst);
     }
 
-    /// The first number that was not posted.
-    pub fn posted(&self) -> u32 {
-        self.posted.load(Ordering::SeqCst)
+    /// So many a second from the beginning on.
+    pub fn steadily(self, per_second: u32) -> Self {
+        self.pace.per_second.store(per_second, Ordering::SeqCst);
+        self
     }
 
     /// Lets all through and waits until each is in the topic.
-    pub fn finish(mut self) {
+    pub fn finish(self) {
         self.up_to(u32::MAX);
-        let thread = self.thread.take().expect("not finished before");
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        self.pace.per_second.store(u32::MAX, Ordering::SeqCst);
+        self.join();
+    }
+
+    /// Posts no more, waits until those that were posted are in the topic, and says which would have been the next.
+    pub fn end(self) -> u32 {
+        self.pace.ended.store(true, Ordering::SeqCst);
+        self.join()
+    }
+
+    fn join(mut self) -> u32 {
+        let thread = self.thread.take().expect("joined once");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Posting {
+    fn drop(&mut self) {
+        self.pace.ended.store(true, Ordering::SeqCst);
     }
 }
 

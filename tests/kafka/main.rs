@@ -12,15 +12,19 @@
 #![allow(missing_debug_implementations, reason = "clients of librdkafka have none")]
 
 mod broker;
+mod brokers;
 mod check;
 mod content;
 mod distribution;
 mod expected;
 mod first;
+mod group;
 mod guard;
+mod instances;
 mod kills;
 mod load;
 mod logs;
+mod members;
 mod process;
 mod progress;
 mod reading;

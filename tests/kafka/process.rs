@@ -56,8 +56,8 @@ bootstrap_servers = "{servers}"
 group = "{group}"
 
 [kafka.properties]
-"session.timeout.ms" = "1500"
-"heartbeat.interval.ms" = "300"
+"session.timeout.ms" = "1000"
+"heartbeat.interval.ms" = "250"
 
 [topics]
 commands = "{commands}"

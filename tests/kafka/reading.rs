@@ -40,16 +40,18 @@ impl Read {
     }
 }
 
-/// Reads a topic from its beginning, as a `read_committed` consumer sees it, until nothing comes for `idle`.
+/// Reads a topic from its beginning, as a `read_committed` consumer sees it, until nothing comes for `idle` or there
+/// were so many records.
 ///
 /// The consumer does not say that it came to the end, so who misses something reads again and waits for longer.
-pub fn read(servers: &str, topic: &str, idle: Duration, mut each: impl FnMut(Read)) {
+pub fn read(servers: &str, topic: &str, idle: Duration, most: Option<u32>, mut each: impl FnMut(Read)) {
     let folder = guard::folder("reading");
     let stderr = folder.path().join("stderr");
     let mut java = distribution::java(512);
     java.arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
     java.args(["--bootstrap-server", servers, "--topic", topic, "--from-beginning"]);
     java.args(["--isolation-level", "read_committed", "--timeout-ms", &idle.as_millis().to_string()]);
+    java.args(most.map(|most| format!("--max-messages={most}")));
     for part in ["timestamp", "partition", "offset", "headers", "key", "value"] {
         java.args(["--formatter-property", &format!("print.{part}=true")]);
     }

@@ -36,6 +36,23 @@ impl Names {
         create(servers, &self.notifications, partitions, &[]);
         let larger = (1_048_588 + 128 * 1024).to_string();
         create(servers, &self.rejections, partitions, &[("max.message.bytes", &larger)]);
+        for topic in [&self.commands, &self.notifications, &self.rejections] {
+            await_known(servers, topic, partitions);
+        }
+    }
+}
+
+/// Waits until every node knows the topic, and who leads its partitions: a node that did not make it hears of it later.
+pub fn await_known(servers: &str, topic: &str, partitions: i32) {
+    for server in servers.split(',') {
+        super::wait_until(&format!("{server} to know {topic}"), || {
+            let client = admin(server);
+            let metadata = client.inner().fetch_metadata(Some(topic), Duration::from_secs(5));
+            metadata.is_ok_and(|metadata| {
+                let found = metadata.topics()[0].partitions();
+                found.len() == partitions as usize && found.iter().all(|partition| partition.leader() >= 0)
+            })
+        });
     }
 }
 
