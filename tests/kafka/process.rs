@@ -18,6 +18,9 @@ use super::{
 /// After this a test has failed, on a slow machine too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Of standard error, where a test fails.
+const LINES: usize = 40;
+
 /// One test's own: a folder with configuration and logs, topics and a group.
 #[derive(Debug)]
 pub struct Setup {
@@ -103,6 +106,9 @@ rejections = "{rejections}"
         let mut command = self.program(&["run"]);
         // The group's members are told apart by it.
         command.arg("--log-file").arg(&log).args(["-X", &format!("client.id={instance}")]).args(more);
+        if let Ok(filter) = std::env::var("KAFKA_TEST_FILTER") {
+            command.args(["--set", &format!("telemetry.filter={filter}")]);
+        }
         let said = self.folder().join(format!("{instance}.stderr"));
         let file = File::options().create(true).append(true).open(&said).expect("a file for stderr");
         let begun = file.metadata().expect("a file").len();
@@ -173,6 +179,17 @@ impl Instance {
     pub fn assert_running(&mut self) {
         if let Some(status) = self.process.ended() {
             panic!("{} ended by itself with {status}:\n{}", self.name, self.stderr());
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.stderr();
+            let lines: Vec<&str> = said.lines().collect();
+            let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+            super::say!("--- what {} said last\n{last}", self.name);
         }
     }
 }
