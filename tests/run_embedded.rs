@@ -365,6 +365,24 @@ fn a_topic_that_was_made_again_is_refused() {
 }
 
 #[test]
+fn an_old_log_beside_a_new_embedded_broker_is_refused_with_the_way_out() {
+    let place = place();
+    {
+        let broker = broker(PARTITIONS);
+        let running = Running::start(processor(&broker.bootstrap_servers(), &place.log, &[]));
+        post(&broker, 0..10, Duration::ZERO);
+        wait_until("decisions", || decided(&place.log) == 10);
+        stopped_in_order(running);
+    }
+    let mut command = program(&["run", "--embedded", "--log-file"]);
+    command.arg(&place.log);
+    let refused = support::run(command, b"");
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.transcript());
+    assert!(refused.stderr.contains("begins empty at every start"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("beyond the topic's end"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_broker_that_nobody_reaches_is_named_and_a_signal_ends_the_waiting() {
     let place = place();
     let address = deaf_address();

@@ -117,7 +117,7 @@ fn read_date_time<'a>(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_
         return Some(text);
     }
     let message = format_args!(
-        "expected a date-time with offset like 2026-11-24T01:20:00.123+01:00 (RFC 3339), found {}",
+        "expected a date-time with offset like 2026-11-24T01:20:00.123+01:00 (RFC 3339, at most 9 fraction digits), found {}",
         Found(raw)
     );
     findings.add(at, Code::BadDateTime, message);

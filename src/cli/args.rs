@@ -151,7 +151,7 @@ pub enum LogCommand {
 pub struct LogList {
     /// Only those about this object
     #[arg(long, value_name = "TYPE/ID", value_parser = object)]
-    pub object: Option<Object>,
+    pub object: Option<String>,
     /// Only those whose command arrived then or later: a date-time, a date (its start in UTC), or a time ago (2h, 7d)
     #[arg(long, value_name = "WHEN")]
     pub since: Option<When>,
@@ -169,13 +169,6 @@ pub struct LogList {
     pub json: bool,
     #[command(flatten)]
     settings: Settings,
-}
-
-/// An object that activities are about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
-    pub object_type: String,
-    pub object_id: String,
 }
 
 /// By position in the log.
@@ -347,10 +340,11 @@ fn assignment(text: &str) -> Result<(String, String), &'static str> {
 }
 
 /// The type ends at the first slash; an id may hold more of them.
-fn object(text: &str) -> Result<Object, &'static str> {
+/// Types and ids may hold slashes themselves, so this is not taken apart.
+fn object(text: &str) -> Result<String, &'static str> {
     match text.split_once('/') {
         Some((object_type, object_id)) if !object_type.is_empty() && !object_id.is_empty() => {
-            Ok(Object { object_type: object_type.to_owned(), object_id: object_id.to_owned() })
+            Ok(text.to_owned())
         }
         _ => Err("expected the object's type, / and its id, such as customer/42"),
     }

@@ -21,7 +21,10 @@ use crate::{
     admin,
     config::{Config, Setting},
     event_log::{LogError, LogReader, is_in_use},
-    kafka::topics::{self, TopicsError},
+    kafka::{
+        client,
+        topics::{self, TopicsError},
+    },
 };
 
 /// For the answer of a processor on this machine.
@@ -115,6 +118,13 @@ struct Readiness {
 fn check_brokers(config: &Config, findings: &mut Vec<Finding>) {
     let mut find = |status, about, message| findings.push(Finding { status, about, message });
     let kafka = settings::kafka(config);
+    if let Err(reason) = client::check_properties(&kafka) {
+        return find(
+            Status::Problem,
+            "kafka",
+            format!("librdkafka refuses the properties together: {reason}"),
+        );
+    }
     let names = [&kafka.topics.commands, &kafka.topics.notifications, &kafka.topics.rejections];
     let found = match topics::find(&kafka, &names.map(String::as_str)) {
         Ok(found) => found,

@@ -10,6 +10,11 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use crate::kafka::client::MESSAGE_MAX_BYTES;
+
+/// More than any broker takes. What is longer is no command, and is not read into memory for that.
+const LONGEST: u64 = MESSAGE_MAX_BYTES as u64;
+
 /// One command, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
@@ -106,11 +111,11 @@ impl Iterator for Inputs {
                 self.lines = Some(Lines { name, number: 0, reader });
                 continue;
             }
+            let place = Place { file: name, line: None };
             let mut value = Vec::new();
-            return Some(match reader.read_to_end(&mut value) {
-                Ok(_) => Ok(Input { place: Place { file: name, line: None }, value }),
-                Err(error) => Err(error).with_context(|| format!("can't read '{name}'")),
-            });
+            let read = reader.by_ref().take(LONGEST + 1).read_to_end(&mut value);
+            let read = read.with_context(|| format!("can't read '{place}'"));
+            return Some(read.and_then(|_| fitting(place, value)));
         }
     }
 }
@@ -118,7 +123,8 @@ impl Iterator for Inputs {
 impl Lines {
     fn next(&mut self) -> anyhow::Result<Option<Input>> {
         let mut value = Vec::new();
-        let read = self.reader.read_until(b'\n', &mut value);
+        // One for the line's end, and one to see that it is too long.
+        let read = self.reader.by_ref().take(LONGEST + 2).read_until(b'\n', &mut value);
         self.number += 1;
         let place = Place { file: self.name.clone(), line: Some(self.number) };
         if read.with_context(|| format!("can't read {place}"))? == 0 {
@@ -127,8 +133,17 @@ impl Lines {
         if value.last() == Some(&b'\n') {
             value.pop();
         }
-        Ok(Some(Input { place, value }))
+        fitting(place, value).map(Some)
     }
+}
+
+fn fitting(place: Place, value: Vec<u8>) -> anyhow::Result<Input> {
+    if value.len() as u64 > LONGEST {
+        bail!(
+            "{place}: expected a command of at most {LONGEST} bytes, found more. Is this a file of commands?"
+        );
+    }
+    Ok(Input { place, value })
 }
 
 #[cfg(test)]
@@ -173,6 +188,23 @@ mod tests {
         let lines: Vec<_> = read(&[("l.txt", b"\n\xff\n\n")]).into_iter().map(|(_, value)| value).collect();
         assert_eq!(lines, [b"".to_vec(), vec![0xff], b"".to_vec()]);
         assert_eq!(read(&[("e.json", b"")]), [("e.json".to_owned(), Vec::new())]);
+    }
+
+    #[test]
+    fn what_no_broker_takes_is_not_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.json", "a.ndjson"] {
+            let path = folder.path().join(name);
+            // Sparse, and far larger than memory: only what stops early ends.
+            File::create(&path).unwrap().set_len(1 << 42).unwrap();
+            let error = Inputs::open(&[path]).unwrap().next().unwrap().unwrap_err().to_string();
+            assert!(error.contains("at most 33554432 bytes, found more"), "{error}");
+        }
+        let path = folder.path().join("b.ndjson");
+        fs::write(&path, [vec![b'x'; LONGEST as usize], b"\n{}".to_vec()].concat()).unwrap();
+        let lengths: Vec<_> =
+            Inputs::open(&[path]).unwrap().map(|input| input.unwrap().value.len()).collect();
+        assert_eq!(lengths, [LONGEST as usize, 2]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::{
     admin::{self, Health},
     config::{Config, Guarantee},
     kafka::{
-        client::MESSAGE_MAX_BYTES,
+        client::{self, MESSAGE_MAX_BYTES},
         embedded::EmbeddedBroker,
         topics::{self, DEFAULT_REJECTION_BYTES, Report, TopicsError},
     },
@@ -40,6 +40,8 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Runs the processor.
 pub fn run(args: &args::Run, mut config: Config) -> anyhow::Result<ExitCode> {
     let broker = args.embedded.then(|| embed(&mut config)).transpose()?;
+    client::check_properties(&settings::kafka(&config))
+        .map_err(|reason| anyhow!("librdkafka refuses the properties together: {reason}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -47,8 +49,13 @@ pub fn run(args: &args::Run, mut config: Config) -> anyhow::Result<ExitCode> {
         .context("can't start the asynchronous runtime")?;
     let code = runtime.block_on(serve(config, accept(&args.accept), broker.is_some()));
     runtime.shutdown_background();
-    drop(broker);
-    code
+    code.map_err(|error| match (error.downcast_ref(), &broker) {
+        (Some(ProcessorError::Refused(_) | ProcessorError::TopicDiffers { .. }), Some(_)) => error.context(
+            "an embedded broker begins empty at every start, and the event log was made with another. Name a new \
+             file: --log-file FILE",
+        ),
+        _ => error,
+    })
 }
 
 /// Starts the embedded broker and points the configuration at it.

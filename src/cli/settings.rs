@@ -33,6 +33,7 @@ pub fn kafka(config: &Config) -> Settings {
             rejections: topics.rejections.clone(),
             partitions: topics.partitions,
             replication_factor: topics.replication_factor,
+            largest_command: config.limits.value_bytes,
         },
     }
 }

@@ -18,6 +18,9 @@ const CURSORS: &str =
 const SUBSCRIPTION: &str =
     "the cursors are kept for the classic rebalance protocol as the program sets it up";
 
+const PUBLISHER: &str =
+    "the publisher sets it: for as long as it is, a frozen instance holds back every reader";
+
 /// Properties that keep what the program promises, and why they cannot be set.
 const PROTECTED: &[(&str, &str)] = &[
     ("bootstrap.servers", "set `kafka.bootstrap_servers`, or --bootstrap-servers, instead"),
@@ -46,6 +49,8 @@ const PROTECTED: &[(&str, &str)] = &[
         "every record's delivery report is awaited before its offset counts as done",
     ),
     ("queuing.strategy", "notifications of one audience stay in order"),
+    ("transaction.timeout.ms", PUBLISHER),
+    ("delivery.timeout.ms", PUBLISHER),
 ];
 
 /// Second names, and the one that is used for both. Left to librdkafka, which of two names wins would be chance.
@@ -71,7 +76,6 @@ const COMMON: &[&str] = &[
     "broker.address.family",
     "compression.type",
     "debug",
-    "delivery.timeout.ms",
     "fetch.max.bytes",
     "fetch.wait.max.ms",
     "group.instance.id",
@@ -103,7 +107,6 @@ const COMMON: &[&str] = &[
     "ssl.keystore.location",
     "ssl.keystore.password",
     "statistics.interval.ms",
-    "transaction.timeout.ms",
 ];
 
 /// Names in which an underscore is not a dot.

@@ -245,6 +245,9 @@ fn protected_properties_are_refused_by_every_name() {
         "metadata.broker.list",
         "partition.assignment.strategy",
         "enable.partition.eof",
+        "transaction.timeout.ms",
+        "delivery.timeout.ms",
+        "topic.message.timeout.ms",
     ];
     for name in names {
         let overrides = vec![flag("-X", &format!("kafka.properties.{name}"), "1")];

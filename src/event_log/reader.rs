@@ -21,8 +21,8 @@ pub struct LogReader {
 /// Which events to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListQuery {
-    /// Type and id of the object; all events are looked through for it.
-    pub object: Option<(String, String)>,
+    /// The object, `type/id` as in a notification's `ce_subject`; all events are looked through for it.
+    pub object: Option<String>,
     /// Record timestamp in milliseconds since 1970, this one included.
     pub since: Option<i64>,
     /// Record timestamp in milliseconds since 1970, this one not included.
@@ -61,7 +61,7 @@ macro_rules! select_events {
         concat!(
             "SELECT position, partition, offset, timestamp, object_type, object_id, json FROM events \
              WHERE position BETWEEN ?1 AND ?2 AND (?3 IS NULL OR timestamp >= ?3) \
-             AND (?4 IS NULL OR timestamp < ?4) AND (?5 IS NULL OR (object_type = ?5 AND object_id = ?6)) \
+             AND (?4 IS NULL OR timestamp < ?4) AND (?5 IS NULL OR object_type || '/' || object_id = ?5) \
              ORDER BY position ",
             $order
         )
@@ -144,15 +144,7 @@ impl LogReader {
             Order::OldestFirst => select_events!("ASC"),
             Order::NewestFirst => select_events!("DESC"),
         })?;
-        let object = query.object.as_ref();
-        let mut rows = statement.query(params![
-            low,
-            high,
-            query.since,
-            query.until,
-            object.map(|(of_type, _)| of_type),
-            object.map(|(_, id)| id),
-        ])?;
+        let mut rows = statement.query(params![low, high, query.since, query.until, query.object])?;
         let (mut gathered, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
             let position = row.get(0)?;

@@ -3,7 +3,9 @@
 use rdkafka::{
     ClientContext,
     config::{ClientConfig, RDKafkaLogLevel},
+    consumer::BaseConsumer,
     error::{KafkaError, RDKafkaErrorCode},
+    producer::BaseProducer,
 };
 
 use super::Settings;
@@ -93,6 +95,33 @@ pub fn producer(settings: &Settings) -> ClientConfig {
     client
 }
 
+/// Adds what a transactional producer needs.
+pub fn transactional<'a>(client: &'a mut ClientConfig, transactional_id: &str) -> &'a mut ClientConfig {
+    client
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+        // librdkafka wants it no longer than the transaction's.
+        .set("delivery.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+}
+
+/// Whether librdkafka takes the operator's properties together with those that keep the promise. Asks no broker.
+///
+/// # Errors
+///
+/// The sentence of librdkafka that says which property does not fit.
+pub fn check_properties(settings: &Settings) -> Result<(), String> {
+    // Without an address nothing is connected to.
+    let settings = Settings { bootstrap_servers: String::new(), ..settings.clone() };
+    let refused = |error: KafkaError| match error {
+        KafkaError::ClientCreation(reason) | KafkaError::ClientConfig(_, reason, _, _) => reason,
+        other => other.to_string(),
+    };
+    let consumer: Result<BaseConsumer, _> = consumer(&settings).create();
+    consumer.map_err(refused)?;
+    let producer: Result<BaseProducer, _> = transactional(&mut producer(&settings), "check").create();
+    producer.map(drop).map_err(refused)
+}
+
 /// Metadata, topics and their settings.
 #[must_use]
 pub fn admin(settings: &Settings) -> ClientConfig {
@@ -165,6 +194,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::kafka::Topics;
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
@@ -185,6 +215,35 @@ mod tests {
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(subscriber, || client_error(&KafkaError::Global(code), "why"));
         String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn properties_that_do_not_fit_together_are_refused_before_any_broker_is_asked() {
+        let checked = |properties: &[(&str, &str)]| {
+            check_properties(&Settings {
+                bootstrap_servers: "nobody.invalid:9092".into(),
+                group: "g".into(),
+                properties: properties
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect(),
+                topics: Topics {
+                    commands: "c".into(),
+                    notifications: "n".into(),
+                    rejections: "r".into(),
+                    partitions: 1,
+                    replication_factor: 1,
+                    largest_command: 1024,
+                },
+            })
+        };
+        assert_eq!(checked(&[]), Ok(()));
+        assert_eq!(checked(&[("session.timeout.ms", "1"), ("compression.type", "gzip")]), Ok(()));
+        let reason = checked(&[("max.in.flight.requests.per.connection", "10")]).unwrap_err();
+        assert!(reason.contains("max.in.flight"), "{reason}");
+        let reason =
+            checked(&[("session.timeout.ms", "30000"), ("max.poll.interval.ms", "20000")]).unwrap_err();
+        assert!(reason.contains("max.poll.interval.ms"), "{reason}");
     }
 
     #[test]

@@ -369,6 +369,11 @@ fn classify(topic: &str, error: &KafkaError) -> Result<Option<Polled>, SourceErr
         Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => Err(
             SourceError::Retriable(format!("the broker refuses to let this user read '{topic}': {error}")),
         ),
+        Some(RDKafkaErrorCode::InvalidSessionTimeout) => Err(SourceError::Fatal(
+            "the broker does not allow this session.timeout.ms: it lies outside of the broker's \
+             group.min.session.timeout.ms and group.max.session.timeout.ms. Change the property"
+                .into(),
+        )),
         _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
             Err(SourceError::Fatal(format!("the consumer failed for good: {error}")))
         }

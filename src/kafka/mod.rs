@@ -40,6 +40,8 @@ pub struct Topics {
     pub partitions: i32,
     /// −1: the broker's default.
     pub replication_factor: i32,
+    /// Bytes of the largest command that may be accepted: the notifications topic has to take what follows of it.
+    pub largest_command: usize,
 }
 
 /// What a poll brought.

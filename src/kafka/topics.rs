@@ -29,6 +29,8 @@ const SETTINGS: Duration = Duration::from_secs(3);
 const CREATED: Duration = Duration::from_secs(15);
 /// A rejection is its command with up to 64 KiB of problems and the headers that say where it came from.
 const REJECTION_OVERHEAD: i64 = 128 * 1024;
+/// What a notification has above its command: defaults and names of the normal form, the audience, key and headers.
+const NOTIFICATION_OVERHEAD: i64 = 128 * 1024;
 /// Kafka's own default of `max.message.bytes`.
 const DEFAULT_MAX_MESSAGE_BYTES: i64 = 1_048_588;
 
@@ -59,6 +61,12 @@ pub enum TopicsError {
          or lower that of the commands topic"
     )]
     RejectionsTooSmall { commands: String, rejections: String, commands_limit: i64, found: i64, wanted: i64 },
+    #[error(
+        "the notifications topic '{topic}' takes records up to {found} bytes (max.message.bytes), but must take \
+         {wanted}: 128 KiB more than the largest command ({largest_command}, limits.value_bytes). Raise it, or \
+         lower that limit"
+    )]
+    NotificationsTooSmall { topic: String, largest_command: usize, found: i64, wanted: i64 },
     #[error(
         "the commands topic '{topic}' has {found} partitions, but an activity id holds {} at most. Use a topic \
          with fewer",
@@ -247,9 +255,16 @@ impl Brokers<'_> {
         if topic == topics.commands {
             new = new.set("message.timestamp.type", "LogAppendTime");
         }
-        let rejection_limit = self.rejection_limit()?.to_string();
-        if topic == topics.rejections {
-            new = new.set("max.message.bytes", &rejection_limit);
+        let limit = if topic == topics.rejections {
+            Some(self.rejection_limit()?)
+        } else if topic == topics.notifications {
+            Some(self.notification_limit().max(DEFAULT_MAX_MESSAGE_BYTES))
+        } else {
+            None
+        };
+        let limit = limit.map(|bytes| bytes.to_string());
+        if let Some(limit) = &limit {
+            new = new.set("max.message.bytes", limit);
         }
         let refused = |reason: String| TopicsError::NotCreated { topic: topic.to_owned(), reason };
         let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
@@ -287,6 +302,13 @@ impl Brokers<'_> {
         Ok(limit.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES) + REJECTION_OVERHEAD)
     }
 
+    /// What the notifications topic must take.
+    fn notification_limit(&self) -> i64 {
+        i64::try_from(self.settings.topics.largest_command)
+            .unwrap_or(i64::MAX)
+            .saturating_add(NOTIFICATION_OVERHEAD)
+    }
+
     /// The topics' settings; `None` where the broker does not tell them.
     fn settings(&self, topics: &[&str]) -> Result<Option<Vec<ConfigResource>>, TopicsError> {
         let options = AdminOptions::new().request_timeout(Some(SETTINGS));
@@ -298,8 +320,8 @@ impl Brokers<'_> {
 
     fn check_settings(&self, report: &mut Report) -> Result<(), TopicsError> {
         let topics = &self.settings.topics;
-        let described = self.settings(&[&topics.commands, &topics.rejections])?;
-        let Some([commands, rejections]) = described.as_deref() else {
+        let described = self.settings(&[&topics.commands, &topics.rejections, &topics.notifications])?;
+        let Some([commands, rejections, notifications]) = described.as_deref() else {
             report.warnings.push(
                 "the broker does not tell the topics' settings, so cleanup.policy, message.timestamp.type and \
                  max.message.bytes are not checked"
@@ -317,6 +339,15 @@ impl Brokers<'_> {
                  and the idempotency window follow their clocks. Better: LogAppendTime",
                 topics.commands
             ));
+        }
+        let wanted = self.notification_limit();
+        if let Some(found) = number(notifications, "max.message.bytes").filter(|found| *found < wanted) {
+            return Err(TopicsError::NotificationsTooSmall {
+                topic: topics.notifications.clone(),
+                largest_command: topics.largest_command,
+                found,
+                wanted,
+            });
         }
         let limits = (number(commands, "max.message.bytes"), number(rejections, "max.message.bytes"));
         report.rejection_bytes = limits.1.and_then(|bytes| usize::try_from(bytes).ok());

@@ -202,11 +202,8 @@ impl Sink for Transactional {
     fn reset(&mut self) -> Result<(), PublishError> {
         self.producer = None;
         self.deliveries = Deliveries::default();
-        let producer: BaseProducer<Deliveries> = client::producer(&self.settings)
-            .set("transactional.id", &self.transactional_id)
-            .set("transaction.timeout.ms", client::TRANSACTION_TIMEOUT_MS.to_string())
-            // librdkafka wants it no longer than the transaction's.
-            .set("delivery.timeout.ms", client::TRANSACTION_TIMEOUT_MS.to_string())
+        let mut producer = client::producer(&self.settings);
+        let producer: BaseProducer<Deliveries> = client::transactional(&mut producer, &self.transactional_id)
             .create_with_context(self.deliveries.clone())
             .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
         producer.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))?;
@@ -300,6 +297,7 @@ mod tests {
             rejections: "r".into(),
             partitions: 1,
             replication_factor: 1,
+            largest_command: 1024,
         };
         let broker = EmbeddedBroker::start(&topics).unwrap();
         let settings = Settings {

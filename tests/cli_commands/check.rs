@@ -63,6 +63,8 @@ fn every_problem_is_said() {
     let create = ["--set", "topics.create=true", "--log-file", &path("none.db")];
     assert_output!("check-topics-to-create", check(&[&topics[..], &create].concat()));
     assert_output!("check-no-broker", check(&["-b", &deaf_address(), "--log-file", &path("activity.db")]));
+    let together = ["-X", "max.in.flight=10", "--log-file", &path("none.db")];
+    assert_output!("check-properties-together", check(&[&["-b", &address][..], &together].concat()));
     assert_output!("check-bad-key", check(&["--set", "topics.partitons=3"]));
 }
 

@@ -203,6 +203,7 @@ pub fn topics(partitions: i32) -> Topics {
         rejections: "activity.rejections".into(),
         partitions,
         replication_factor: 1,
+        largest_command: 512 * 1024,
     }
 }
 

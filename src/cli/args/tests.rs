@@ -121,9 +121,11 @@ fn refuses_what_makes_no_sense() {
 }
 
 #[test]
-fn an_id_may_hold_slashes() {
-    let expected = Object { object_type: "case".to_owned(), object_id: "2026/7".to_owned() };
-    assert_eq!(object("case/2026/7"), Ok(expected));
+fn types_and_ids_may_hold_slashes() {
+    assert_eq!(object("case/2026/7"), Ok("case/2026/7".to_owned()));
+    for wrong in ["case", "case/", "/7", ""] {
+        assert!(object(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]

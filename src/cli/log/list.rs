@@ -44,7 +44,7 @@ struct Entry<'a> {
 pub(super) fn list(args: &args::LogList, log: &LogReader) -> anyhow::Result<()> {
     let now = Timestamp::now();
     let query = ListQuery {
-        object: args.object.as_ref().map(|object| (object.object_type.clone(), object.object_id.clone())),
+        object: args.object.clone(),
         since: args.since.map(|when| first_millisecond(when, now)),
         until: args.until.map(|when| first_millisecond(when, now)),
         order: match args.order {

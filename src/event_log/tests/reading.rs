@@ -1,6 +1,7 @@
 use std::ops::ControlFlow;
 
 use super::*;
+use crate::activity::{Decider, Limits, Record};
 
 /// Several batches in three partitions, with holes in the offsets.
 fn filled() -> (TempDir, LogOptions, EventLog, Vec<Settled>) {
@@ -107,6 +108,27 @@ fn every_range_of_offsets_gives_what_append_returned() {
 }
 
 #[test]
+fn an_object_is_found_whichever_slash_parts_type_and_id() {
+    let (_directory, options, mut log) = new_log();
+    let with = |offset, object_type: &str, object_id: &str| {
+        let json = format!(r#"{{"@type":"update","objectType":"{object_type}","objectId":"{object_id}"}}"#);
+        let record = Record {
+            coordinates: at(0, offset, 1000),
+            key: None,
+            value: Some(json.into_bytes()),
+            headers: Vec::new(),
+        };
+        Decider::new(options.topic.clone(), Limits::default()).read(&record)
+    };
+    let verdicts = vec![with(0, "a/b", "c"), with(1, "a", "b/c"), with(2, "a/b", "d")];
+    log.append(vec![chunk(verdicts)], &[]).unwrap();
+    let reader = LogReader::open(&options.path).unwrap();
+    let query = ListQuery { object: Some("a/b/c".to_owned()), ..ListQuery::default() };
+    let offsets: Vec<_> = list(&reader, &query).iter().map(|listed| listed.coordinates.offset).collect();
+    assert_eq!(offsets, [0, 1]);
+}
+
+#[test]
 fn a_list_is_filtered_ordered_limited_and_broken_off() {
     let (_directory, options, _log, all) = filled();
     let reader = LogReader::open(&options.path).unwrap();
@@ -125,7 +147,7 @@ fn a_list_is_filtered_ordered_limited_and_broken_off() {
     let wanted = wanted.filter(|one| (1100..1200).contains(&one.coordinates.timestamp)).count();
     assert_eq!(timed.len(), wanted);
 
-    let object = Some(("case".to_owned(), "1".to_owned()));
+    let object = Some("case/1".to_owned());
     let of_object = list(&reader, &ListQuery { object, ..ListQuery::default() });
     assert!(of_object.iter().all(|listed| listed.object_id == "1"));
     let wanted = all.iter().filter(|one| one.position.is_some());
