@@ -126,11 +126,10 @@ impl Scanner {
             let record = match self.reader.poll(SLICE) {
                 Some(Ok(message)) => record_of(&message),
                 Some(Err(error)) if is_lasting(&error) => return Err(failed(error).into()),
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "while reading");
-                    continue;
-                }
-                None => {
+                nothing => {
+                    if let Some(Err(error)) = nothing {
+                        tracing::debug!(%error, "while reading");
+                    }
                     if self.pass_over(topic, &mut left)? {
                         moved = Instant::now();
                     } else if moved.elapsed() > PATIENCE {

@@ -7,11 +7,11 @@ use super::{
     expected::{Clocks, Command, Expecting, VALID_TIMESTAMPS},
     findings::Findings,
     report::{Deviation, Kind, Place, Reason, Summary, What},
-    scratch::Scratch,
+    scratch::{Doubt, Scratch},
     segments::Segment,
     source::{Topic, Topics},
 };
-use crate::activity::{Code, Coordinates, Decision, Event, IdempotencyKey, Reading, Record, settle};
+use crate::activity::{Claim, Code, Coordinates, Decision, Event, IdempotencyKey, Reading, Record, settle};
 
 impl Findings<'_> {
     /// Counts what a command became.
@@ -44,7 +44,8 @@ pub fn partition(
     scratch.begin()?;
     let start = partition.bounds.start;
     let before = clocks.get(&number).copied();
-    let mut again = Again { context, scratch, start, before, clock: before.unwrap_or(0) };
+    let clock = before.unwrap_or(0);
+    let mut again = Again { context, scratch, start, before, first: None, clock };
     let mut unlogged: Vec<(Range<i64>, u64)> = Vec::new();
     read(context, topics, number, start..partition.published, &mut |record| {
         findings.advanced(1);
@@ -131,6 +132,8 @@ struct Again<'c, 's> {
     start: i64,
     /// The clock at `start`, where it is known.
     before: Option<i64>,
+    /// The clock at the first command that is retained.
+    first: Option<i64>,
     /// The highest valid record timestamp so far.
     clock: i64,
 }
@@ -145,6 +148,7 @@ impl Again<'_, '_> {
         let at = record.coordinates;
         if VALID_TIMESTAMPS.contains(&at.timestamp) {
             self.clock = at.timestamp.max(self.clock);
+            self.first.get_or_insert(self.clock);
         }
         match self.context.rules.decider.read(record).reading {
             Reading::Rejected(problems) => Ok(Decision::Rejected(problems)),
@@ -162,19 +166,27 @@ impl Again<'_, '_> {
     ) -> Result<Decision, VerifyError> {
         let (at, id) = (event.coordinates(), event.id());
         let window_ms = self.context.rules.window_ms;
-        let claim = self.scratch.claim(at.partition, key)?;
-        let is_alive = claim.is_some_and(|claim| self.clock.saturating_sub(claim.last_seen) < window_ms);
+        let found = self.scratch.claim(at.partition, key)?;
+        let is_alive = |claim: &Claim| self.clock.saturating_sub(claim.last_seen) < window_ms;
+        let alive = found.filter(|(claim, _)| is_alive(claim));
+        let claim = found.map(|(claim, _)| claim);
         let mut decision = settle(event, Some(*key), claim.as_ref(), self.clock, window_ms);
-        if !is_alive && self.remembers_too_little(window_ms) {
-            findings.unchecked(self.context.commands_topic(), at.partition, at.offset, Reason::KeyForgotten);
-            match segment.logs.first() {
-                Some(&log) => decision = self.believe(log, at, decision)?,
-                None => self.scratch.doubt(at)?,
+        let mut doubt = alive.map_or(Doubt::None, |(_, doubt)| doubt);
+        if alive.is_none() && self.remembers_too_little(window_ms) {
+            doubt = Doubt::Open;
+            if let Some(&log) = segment.logs.first().filter(|&&log| self.context.is_whole(log, at.partition))
+            {
+                doubt = Doubt::Believed;
+                decision = self.believe(log, at, decision)?;
             }
         }
+        if doubt != Doubt::None {
+            findings.unchecked(self.context.commands_topic(), at.partition, at.offset, Reason::KeyForgotten);
+            self.scratch.doubt(at, doubt)?;
+        }
         match &decision {
-            Decision::Accepted(_) => self.scratch.note(key, id, self.clock)?,
-            Decision::Duplicate { of } => self.scratch.note(key, *of, self.clock)?,
+            Decision::Accepted(_) => self.scratch.note(key, id, self.clock, doubt)?,
+            Decision::Duplicate { of } => self.scratch.note(key, *of, self.clock, doubt)?,
             // A rejected command claims nothing and refreshes nothing.
             Decision::Rejected(_) => {}
         }
@@ -184,10 +196,17 @@ impl Again<'_, '_> {
 
     /// Whether a command that is gone could have a claim on a key at this time.
     fn remembers_too_little(&self, window_ms: i64) -> bool {
-        self.start > 0 && self.before.is_none_or(|before| self.clock.saturating_sub(before) < window_ms)
+        let since = |clock: i64| self.clock.saturating_sub(clock);
+        self.start > 0
+            && match (self.before, self.first) {
+                (Some(before), _) => since(before) < window_ms,
+                // Producers' clocks may have been ahead of the first one that is left, but hardly by a window.
+                (None, Some(first)) => since(first) < window_ms.saturating_mul(2),
+                (None, None) => true,
+            }
     }
 
-    /// What the log says, where it names a command that is gone.
+    /// What a log says that knew all keys, where it names a command that is gone.
     fn believe(&self, log: usize, at: Coordinates, decided: Decision) -> Result<Decision, VerifyError> {
         let refused = self.context.logs[log].refused(at.partition, at.offset)?;
         Ok(match refused.map(|recorded| recorded.decision) {

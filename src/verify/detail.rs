@@ -15,7 +15,8 @@ use super::{
     ledger::{Ledger, Window},
     outputs::Seen,
     report::{At, Deviation, Kind, Reason, What},
-    scratch::Scratch,
+    scratch::{Doubt, Scratch},
+    segments::Segment,
     source::Topics,
 };
 
@@ -113,7 +114,7 @@ impl Round {
             .collect();
         let start = |partition| context.facts.partition(partition).map_or(0, |found| found.bounds.start);
         if spans.iter().any(|(partition, offsets)| offsets.start < start(*partition)) {
-            expected::by_logs(context, self, None)?;
+            expected::by_logs(context, scratch, self, None)?;
         }
         for (partition, offsets) in spans {
             let windows = Windows(
@@ -235,8 +236,12 @@ impl Judge<'_, '_, '_> {
         spot: Option<Spot>,
         details: String,
     ) -> Result<(), VerifyError> {
-        // What it became is not known, so nothing that follows from it is.
-        if self.scratch.is_doubtful(id.partition, id.offset)? {
+        if self.is_open(kind, id)? {
+            // Of commands that were decided again that was said then.
+            if !self.is_retained(id) {
+                let topic = self.context.commands_topic();
+                self.findings.unchecked(topic, id.partition, id.offset, Reason::KeyForgotten);
+            }
             return Ok(());
         }
         let notification = what == What::Notification;
@@ -248,6 +253,30 @@ impl Judge<'_, '_, '_> {
             id: notification.then(|| id.text(self.context.rules.decider.topic_bits())),
             details,
         })
+    }
+}
+
+impl Judge<'_, '_, '_> {
+    /// Whether it could be as it should, for all that is known of the command's idempotency key.
+    fn is_open(&self, kind: Kind, id: Id) -> Result<bool, VerifyError> {
+        let Id { partition, offset, .. } = id;
+        let doubt = self.scratch.doubt_of(partition, offset)?;
+        if let Collection::Log(log) = self.collection {
+            return Ok(doubt != Doubt::None && !self.context.is_whole(log, partition));
+        }
+        // A log that is believed, and did not know all keys, may have an event where there was none.
+        let witness = self.segment(id).and_then(|segment| segment.logs.first());
+        let knew_all = witness.is_some_and(|&log| self.context.is_whole(log, partition));
+        let may_be_another = !self.is_retained(id) && !knew_all && matches!(kind, Kind::Lost | Kind::Foreign);
+        Ok(doubt == Doubt::Open || may_be_another)
+    }
+
+    fn segment(&self, id: Id) -> Option<&Segment> {
+        self.context.facts.partition(id.partition)?.segment(id.offset)
+    }
+
+    fn is_retained(&self, id: Id) -> bool {
+        self.segment(id).is_some_and(|segment| segment.retained)
     }
 }
 

@@ -8,10 +8,11 @@ use super::{
     findings::Findings,
     ledger::{Grid, Ledger},
     report::{At, Deviation, Kind, Place, Reason, What},
+    scratch::{Doubt, Scratch},
     segments::Segment,
 };
 use crate::{
-    activity::{ActivityId, Coordinates, Decision, Event, Problems, Record},
+    activity::{ActivityId, Code, Coordinates, Decision, Event, Problems, Record},
     event_log::{Content, Row},
 };
 
@@ -142,6 +143,7 @@ pub type Clocks = BTreeMap<i32, i64>;
 /// says. With `findings`, counts and tells as well.
 pub fn by_logs(
     context: &Context<'_>,
+    scratch: &Scratch,
     into: &mut dyn Expecting,
     mut findings: Option<&mut Findings<'_>>,
 ) -> Result<Clocks, VerifyError> {
@@ -174,6 +176,10 @@ pub fn by_logs(
             };
             if let Some(findings) = &mut findings {
                 findings.count(&decision);
+                if names_another(&decision) {
+                    let knew_all = context.is_whole(number, partition);
+                    scratch.doubt(row.coordinates, if knew_all { Doubt::Believed } else { Doubt::Open })?;
+                }
                 findings.unchecked(context.commands_topic(), partition, offset, Reason::CommandsDeleted);
             }
             if let Some(clock) = clocks.get_mut(&partition)
@@ -186,6 +192,15 @@ pub fn by_logs(
         })?;
     }
     Ok(clocks)
+}
+
+/// Whether an earlier command decided it, of which a log that has a gap may not have known.
+fn names_another(decision: &Decision) -> bool {
+    match decision {
+        Decision::Accepted(_) => false,
+        Decision::Duplicate { .. } => true,
+        Decision::Rejected(problems) => problems.first_code() == Code::IdempotencyKeyReused.as_str(),
+    }
 }
 
 /// The record timestamps that move a partition's clock: 1970 to the end of 9999, in milliseconds.

@@ -43,6 +43,7 @@ use findings::Findings;
 use ledger::Grid;
 use report::{Reason, Report, Summary};
 use scratch::Scratch;
+use segments::Coverage;
 use source::Topics;
 
 /// By which rules commands become what they become: the same as the processor's.
@@ -135,7 +136,7 @@ pub fn verify(
 
     let grid = Grid::new(&context.facts.published(), sizes.ranges);
     let mut ledgers = Ledgers::new(&grid, logs.len());
-    let clocks = expected::by_logs(&context, &mut ledgers, Some(&mut findings))?;
+    let clocks = expected::by_logs(&context, &scratch, &mut ledgers, Some(&mut findings))?;
     for partition in 0..context.facts.partitions.len() {
         decide::partition(&context, topics, &mut scratch, (partition, &clocks), &mut ledgers, &mut findings)?;
     }
@@ -156,6 +157,11 @@ pub fn verify(
 impl Context<'_> {
     fn commands_topic(&self) -> &str {
         self.rules.decider.topic()
+    }
+
+    /// Whether the log knew the partition from its beginning.
+    fn is_whole(&self, log: usize, partition: i32) -> bool {
+        self.facts.logs[log].coverage.get(&partition).is_some_and(Coverage::is_whole)
     }
 
     /// Says how much there is to read, and what of it can't be checked whatever is read.

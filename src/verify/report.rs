@@ -110,8 +110,8 @@ impl fmt::Display for Reason {
             }
             Self::NoWitness => "neither the topic nor a log holds these commands",
             Self::KeyForgotten => {
-                "their idempotency key may have been used by a command that the topic no longer holds; what the \
-                 log says of them was taken for true"
+                "their idempotency key may have been used by a command that the topic no longer holds: what a log \
+                 says that knew that command was taken for true, and another log may differ"
             }
             Self::OutputDeleted => "the output of these commands is not there, and may have been deleted by then",
             Self::HeldBack => {

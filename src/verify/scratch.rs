@@ -13,7 +13,8 @@ const SCHEMA: &str = "
         fingerprint     BLOB NOT NULL,
         first_offset    INTEGER NOT NULL,
         first_timestamp INTEGER NOT NULL,
-        last_seen       INTEGER NOT NULL
+        last_seen       INTEGER NOT NULL,
+        doubt           INTEGER NOT NULL  -- of the command that last carried it
     ) STRICT, WITHOUT ROWID;
     -- Commands with a key that did not become an event: what must be known to read them again.
     CREATE TABLE outcomes (
@@ -24,16 +25,35 @@ const SCHEMA: &str = "
         problems     TEXT,
         PRIMARY KEY (partition, offset)
     ) STRICT, WITHOUT ROWID;
-    -- Commands of which neither the topic nor a log says whether their key was used before.
+    -- Commands whose key may have been used by one that the topic no longer holds.
     CREATE TABLE doubtful (
         partition INTEGER NOT NULL,
         offset    INTEGER NOT NULL,
+        doubt     INTEGER NOT NULL,
         PRIMARY KEY (partition, offset)
     ) STRICT, WITHOUT ROWID;
     -- Never committed: what does not fit into the cache goes to the temporary file all the same.
     BEGIN;
 ";
 const CACHE_KIB: i64 = 32 * 1024;
+
+/// How far it is known what a command became whose key may have been used by one that the topic no longer holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    /// It was decided again, knowing all that matters.
+    #[default]
+    None,
+    /// A log that knew all that matters says so. One that did not may have decided otherwise.
+    Believed,
+    /// There is no such log, so nothing that follows is known.
+    Open,
+}
+
+impl Doubt {
+    fn from_number(number: i64) -> Self {
+        [Self::None, Self::Believed].get(number as usize).copied().unwrap_or(Self::Open)
+    }
+}
 
 /// The temporary database.
 #[derive(Debug)]
@@ -62,29 +82,43 @@ impl Scratch {
         self.connection.execute("DELETE FROM claims", []).map(drop)
     }
 
-    pub fn claim(&self, partition: i32, key: &IdempotencyKey) -> rusqlite::Result<Option<Claim>> {
+    pub fn claim(&self, partition: i32, key: &IdempotencyKey) -> rusqlite::Result<Option<(Claim, Doubt)>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT fingerprint, first_offset, first_timestamp, last_seen FROM claims WHERE key_hash = ?1",
+            "SELECT fingerprint, first_offset, first_timestamp, last_seen, doubt FROM claims WHERE key_hash = ?1",
         )?;
         let row = statement.query_row([key.hash], |row| {
             let first = Coordinates { partition, offset: row.get(1)?, timestamp: row.get(2)? };
-            Ok(Claim {
+            let claim = Claim {
                 first: ActivityId::new(self.topic_bits, first),
                 fingerprint: row.get(0)?,
                 last_seen: row.get(3)?,
-            })
+            };
+            Ok((claim, Doubt::from_number(row.get(4)?)))
         });
         row.optional()
     }
 
     /// A valid command carried the key: `first` is the event that the key stands for from now on.
-    pub fn note(&mut self, key: &IdempotencyKey, first: ActivityId, clock: i64) -> rusqlite::Result<()> {
+    pub fn note(
+        &mut self,
+        key: &IdempotencyKey,
+        first: ActivityId,
+        clock: i64,
+        doubt: Doubt,
+    ) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO claims (key_hash, fingerprint, first_offset, first_timestamp, last_seen) \
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT OR REPLACE INTO claims (key_hash, fingerprint, first_offset, first_timestamp, last_seen, doubt) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
-            .execute(params![key.hash, key.fingerprint, first.offset(), first.timestamp(), clock])?;
+            .execute(params![
+                key.hash,
+                key.fingerprint,
+                first.offset(),
+                first.timestamp(),
+                clock,
+                doubt as i64
+            ])?;
         // Once a window, so that the file holds two of them at most.
         if clock.saturating_sub(self.swept) >= self.window_ms {
             let horizon = clock.saturating_sub(self.window_ms);
@@ -137,16 +171,18 @@ impl Scratch {
         row.optional()
     }
 
-    pub fn doubt(&self, at: Coordinates) -> rusqlite::Result<()> {
+    pub fn doubt(&self, at: Coordinates, doubt: Doubt) -> rusqlite::Result<()> {
         self.connection
-            .prepare_cached("INSERT OR IGNORE INTO doubtful (partition, offset) VALUES (?1, ?2)")?
-            .execute([i64::from(at.partition), at.offset])
+            .prepare_cached("INSERT OR REPLACE INTO doubtful (partition, offset, doubt) VALUES (?1, ?2, ?3)")?
+            .execute([i64::from(at.partition), at.offset, doubt as i64])
             .map(drop)
     }
 
-    pub fn is_doubtful(&self, partition: i32, offset: i64) -> rusqlite::Result<bool> {
-        self.connection
-            .prepare_cached("SELECT 1 FROM doubtful WHERE partition = ?1 AND offset = ?2")?
-            .exists([i64::from(partition), offset])
+    pub fn doubt_of(&self, partition: i32, offset: i64) -> rusqlite::Result<Doubt> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT doubt FROM doubtful WHERE partition = ?1 AND offset = ?2")?;
+        let found = statement.query_row([i64::from(partition), offset], |row| row.get(0)).optional()?;
+        Ok(found.map_or(Doubt::None, Doubt::from_number))
     }
 }

@@ -8,7 +8,7 @@ pub struct Segment {
     pub offsets: Range<i64>,
     /// The topic still holds them, so they are decided again. If not, the first of `logs` is believed.
     pub retained: bool,
-    /// The logs that must have them, by their place among all.
+    /// The logs that must have them, by their place among all; first those without a gap.
     pub logs: Vec<usize>,
 }
 
@@ -22,6 +22,11 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// It was there from the beginning, so it knew of every key what there was to know.
+    pub fn is_whole(&self) -> bool {
+        self.gaps.is_empty()
+    }
+
     fn covers(&self, offset: i64) -> bool {
         offset < self.logged && !self.gaps.iter().any(|gap| gap.contains(&offset))
     }
@@ -39,9 +44,16 @@ pub fn segments(start: i64, published: i64, logs: &[Coverage]) -> Vec<Segment> {
     let segments = cuts.windows(2).map(|cut| Segment {
         offsets: cut[0]..cut[1],
         retained: cut[0] >= start,
-        logs: (0..logs.len()).filter(|&log| logs[log].covers(cut[0])).collect(),
+        logs: witnesses(cut[0], logs),
     });
     segments.collect()
+}
+
+/// The logs that cover the offset; first those that knew all that came before it.
+fn witnesses(offset: i64, logs: &[Coverage]) -> Vec<usize> {
+    let mut covering: Vec<_> = (0..logs.len()).filter(|&log| logs[log].covers(offset)).collect();
+    covering.sort_by_key(|&log| !logs[log].is_whole());
+    covering
 }
 
 /// The segment in which the offset lies.

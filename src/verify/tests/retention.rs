@@ -224,3 +224,35 @@ fn a_rejection_that_left_a_part_behind_under_another_limit_is_said() {
     world.topic(Topic::Rejections)[0].records.remove(0);
     assert_eq!(found(&world.verify()), [(Kind::Lost, What::Rejection)]);
 }
+
+/// A log that began after commands were gone takes a repetition of one for a new command, and so do later ones that
+/// repeat it. What was published long ago does not follow it.
+#[test]
+fn a_log_that_did_not_know_a_key_may_have_decided_otherwise() {
+    let mut world = World::new(COMMANDS);
+    let keyed = |record: &&Record| record.headers.iter().any(|header| header.name == b"idempotency-key");
+    let first = world.topic(Topic::Commands)[0].records.iter().find(keyed).unwrap().coordinates.offset;
+    world.add_log(first + 1..i64::MAX);
+    // A repetition that no log but the first takes for one.
+    let events = |world: &World, log: usize| {
+        let reader = crate::event_log::LogReader::open(&world.logs[log]).unwrap();
+        reader.recorded(0, first + 1..first + 2).unwrap().remove(0).decision
+    };
+    assert!(matches!(events(&world, 0), crate::activity::Decision::Duplicate { .. }));
+    assert!(matches!(events(&world, 1), crate::activity::Decision::Accepted(_)));
+
+    // While the topic holds everything, that is a deviation.
+    let kinds = found(&world.verify());
+    assert!(kinds.contains(&(Kind::Altered, What::Event)), "{kinds:?}");
+    let all = world.logs.clone();
+    for start in [first + 1, first + 20, 60] {
+        delete(&mut world, Topic::Commands, start);
+        for logs in [&[0, 1][..], &[1, 0], &[1]] {
+            world.logs = logs.iter().map(|&log| all[log].clone()).collect();
+            let told = world.verify();
+            assert_eq!(told.deviations, [], "start {start}, logs {logs:?}");
+            let is_said = told.unchecked.iter().any(|unchecked| unchecked.reason == Reason::KeyForgotten);
+            assert!(is_said || start == 60, "start {start}, logs {logs:?}");
+        }
+    }
+}
