@@ -29,6 +29,7 @@ mod process;
 mod progress;
 mod reading;
 mod topics;
+mod verifying;
 
 use std::{
     thread,
