@@ -14,6 +14,7 @@ pub mod run;
 pub mod settings;
 pub mod stop;
 pub mod tail;
+pub mod verify;
 pub mod when;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Tail(args) => tail::tail(args, &config)?,
         Command::Log(args) => log::log(args, &config)?,
         Command::Check(args) => return check::check(args, &config),
+        Command::Verify(args) => return verify::verify(args, &config),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@
 //! - `telemetry`, `admin`: logs, metrics, health.
 //! - `processor`: the stages and the two cursors.
 //! - `read_model`: an index beside the event log, which it follows.
+//! - [`verify`]: whether topics and logs are what deciding every command again says.
 //! - `kafka`, `event_log`: the two sides that the processor joins; they do not know each other.
 //! - [`activity`]: the pure core of the contract: no clock, no random number, no I/O.
 
@@ -21,3 +22,4 @@ pub mod metrics;
 pub mod processor;
 pub mod read_model;
 pub mod telemetry;
+pub mod verify;

@@ -46,7 +46,7 @@ pub use event::{Event, EventTarget, NotNormalForm};
 pub use id::{ActivityId, NotAnActivityId, topic_bits};
 pub use key::{Claim, IdempotencyKey};
 pub use limits::Limits;
-pub use notification::{Notification, Notifications};
+pub use notification::{Notification, Notifications, PASSED_ON};
 pub use object_key::object_key;
 pub use problem::{Problem, Problems};
 pub use record::{Coordinates, Header, IdSpaceExceeded, OutputRecord, Record};

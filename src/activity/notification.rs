@@ -22,7 +22,7 @@ pub struct Notifications<'a> {
 }
 
 /// Headers of a trace (W3C Trace Context) that lead from a command to its notifications.
-const PASSED_ON: [&str; 2] = ["traceparent", "tracestate"];
+pub const PASSED_ON: [&str; 2] = ["traceparent", "tracestate"];
 /// Bytes of such a header's value beyond which it stays behind. Trace Context asks for 512 to be passed on. A
 /// record can hold half a megabyte of them beside a value of the largest size: with those the notification would
 /// be larger than what brokers take, and a record that is refused would hold up its partition for ever.

@@ -30,6 +30,7 @@ pub enum Command {
     Tail(Tail),
     Log(Log),
     Check(Check),
+    Verify(Verify),
 }
 
 /// Shows the whole path in one process: embedded broker, processor and producer
@@ -228,6 +229,21 @@ pub struct Check {
     settings: Settings,
 }
 
+/// Proves that logs and topics are what deciding every command again says, as far as the output is out
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::VERIFY)]
+pub struct Verify {
+    /// The log of one of the group's processors (repeatable); together they must know of every command [default: the
+    /// configured one]
+    #[arg(long = "log", value_name = "FILE")]
+    pub logs: Vec<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
 /// Options that change the configuration. They stand before or after the subcommand, and both count: clap's own
 /// global options would drop the earlier ones of a repeated option.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -294,6 +310,7 @@ impl Args {
             Command::Log(Log { command: LogCommand::Stats(stats) }) => &stats.settings,
             Command::Log(Log { command: LogCommand::Rebuild(rebuild) }) => &rebuild.settings,
             Command::Check(check) => &check.settings,
+            Command::Verify(verify) => &verify.settings,
         };
         [&self.settings, after]
     }
@@ -403,6 +420,13 @@ Example:
 Examples:
   activity-stream check --config production.toml
   activity-stream check --ready --set admin.listen=127.0.0.1:9464";
+    pub(super) const VERIFY: &str = "\
+Examples:
+  activity-stream verify --config production.toml
+  activity-stream verify -b kafka:9092 --log one/activity.db --log two/activity.db --json
+
+Wants the limits, the window and the group that the processors have. They may go on meanwhile.
+Exit code 1: something deviates.";
 }
 
 #[cfg(test)]

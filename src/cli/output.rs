@@ -22,6 +22,7 @@ const EXCERPT: usize = 60;
 
 const BYTES: &str = "{bar:40} {bytes} of {total_bytes}, {eta} left";
 const EVENTS: &str = "{bar:40} {human_pos} of {human_len} events, {eta} left";
+const RECORDS: &str = "{bar:40} {human_pos} of {human_len} records, {eta} left";
 
 /// Where a command prints; with colours on a terminal only.
 pub type Output = AutoStream<Box<dyn Write>>;
@@ -49,6 +50,16 @@ pub fn progress(total_bytes: Option<u64>) -> ProgressBar {
         Some(bytes) => ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr())
             .with_style(ProgressStyle::with_template(BYTES).expect("a template that a test has tried")),
     }
+}
+
+/// A bar on standard error where somebody sees it; how long it is is said as it becomes known.
+#[must_use]
+pub fn records() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
+        .with_style(ProgressStyle::with_template(RECORDS).expect("a template that a test has tried"))
 }
 
 /// `1 event`, `2 events`.
@@ -97,6 +108,7 @@ mod tests {
     fn the_bars_have_templates_that_parse() {
         assert!(ProgressStyle::with_template(BYTES).is_ok());
         assert!(ProgressStyle::with_template(EVENTS).is_ok());
+        assert!(ProgressStyle::with_template(RECORDS).is_ok());
     }
 
     #[test]

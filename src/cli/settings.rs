@@ -63,6 +63,12 @@ pub fn decider(config: &Config) -> Decider {
     Decider::new(config.topics.commands.clone(), config.limits.clone())
 }
 
+/// The idempotency window, in milliseconds.
+#[must_use]
+pub fn window_ms(config: &Config) -> i64 {
+    i64::try_from(config.idempotency.window.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Opens the event log as its one writer.
 pub fn open_log(config: &Config) -> anyhow::Result<EventLog> {
     let options = LogOptions {
@@ -73,7 +79,7 @@ pub fn open_log(config: &Config) -> anyhow::Result<EventLog> {
             config::Synchronous::Normal => Synchronous::Normal,
         },
         cache_bytes: config.log.cache,
-        window_ms: i64::try_from(config.idempotency.window.as_millis()).unwrap_or(i64::MAX),
+        window_ms: window_ms(config),
         max_pages: None,
     };
     EventLog::open(&options).with_context(|| format!("the event log '{}'", options.path.display()))

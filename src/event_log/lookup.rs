@@ -29,6 +29,14 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    pub(super) fn spans(&self, offset: i64) -> bool {
+        (self.first_offset..self.next_offset).contains(&offset)
+    }
+
+    pub(super) fn holds(&self, position: i64) -> bool {
+        (self.first_position..self.first_position + self.events).contains(&position)
+    }
+
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             first_offset: row.get(0)?,
@@ -94,11 +102,27 @@ pub(super) fn recorded(
     if offsets.is_empty() {
         return Ok(Vec::new());
     }
-    let sqlite = |error| LogError::sqlite(path, None, error);
     let mut recorded = Vec::new();
     events(connection, path, topic_bits, partition, &offsets, &mut recorded)?;
     let events = recorded.len();
+    refused(connection, path, topic_bits, partition, &offsets, &mut recorded)?;
+    if recorded.len() > events {
+        // Three ascending runs, which a stable sort finds and merges.
+        recorded.sort_by_key(|recorded| recorded.coordinates.offset);
+    }
+    Ok(recorded)
+}
 
+/// Duplicates, then rejections, of a range of offsets, each in order of offset.
+pub(super) fn refused(
+    connection: &Connection,
+    path: &Path,
+    topic_bits: u16,
+    partition: i32,
+    offsets: &Range<i64>,
+    recorded: &mut Vec<Recorded>,
+) -> Result<(), LogError> {
+    let sqlite = |error| LogError::sqlite(path, None, error);
     let mut statement = connection
         .prepare_cached(
             "SELECT offset, timestamp, checksum, of_offset, of_timestamp FROM duplicates \
@@ -120,11 +144,7 @@ pub(super) fn recorded(
     while let Some(row) = rows.next().map_err(sqlite)? {
         recorded.push(rejection(row, path, partition)?);
     }
-    if recorded.len() > events {
-        // Three ascending runs, which a stable sort finds and merges.
-        recorded.sort_by_key(|recorded| recorded.coordinates.offset);
-    }
-    Ok(recorded)
+    Ok(())
 }
 
 fn events(

@@ -10,7 +10,7 @@
 //! - `writer`, `append`: the one writer.
 //! - `claims`, `window`: the idempotency window, on disk and in memory.
 //! - `cursor`: how far each partition is. `lookup`: from an offset to what it became.
-//! - `reader`, `show`, `stats`: what people and tools ask.
+//! - `reader`, `show`, `stats`: what people and tools ask. `rows`: every row as it is, for a checker.
 
 mod append;
 mod claims;
@@ -20,6 +20,7 @@ mod instance;
 mod lookup;
 mod options;
 mod reader;
+mod rows;
 mod schema;
 mod show;
 mod stats;
@@ -36,6 +37,7 @@ pub use instance::is_in_use;
 pub use lookup::Recorded;
 pub use options::{LogOptions, Synchronous};
 pub use reader::{ListQuery, Listed, LogReader, Mark, Order};
+pub use rows::{Content, Row};
 pub use show::{Absence, Shown};
 pub use stats::{PartitionStats, Stats};
 pub use writer::{EventLog, Gap, Intervention};

@@ -139,7 +139,7 @@ impl LogReader {
                 Order::NewestFirst => (from.max(to - STRIDE + 1), to),
             };
             let (gathered, cut_at) =
-                self.gather(query, low, high, *left).map_err(|error| self.sqlite(error))?;
+                self.gather_listed(query, low, high, *left).map_err(|error| self.sqlite(error))?;
             match query.order {
                 Order::OldestFirst => from = cut_at.unwrap_or(high) + 1,
                 Order::NewestFirst => to = cut_at.unwrap_or(low) - 1,
@@ -208,7 +208,7 @@ impl LogReader {
     }
 
     /// Events of a range of positions, and the position after which it stopped early.
-    fn gather(
+    fn gather_listed(
         &self,
         query: &ListQuery,
         low: i64,

@@ -319,7 +319,7 @@ pub fn record_of(message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
-fn offsets(list: &TopicPartitionList) -> Vec<(i32, Option<i64>)> {
+pub(super) fn offsets(list: &TopicPartitionList) -> Vec<(i32, Option<i64>)> {
     let number = |offset| match offset {
         Offset::Offset(number) => Some(number),
         _ => None,

@@ -9,6 +9,7 @@ pub mod consumer;
 pub mod embedded;
 pub mod follow;
 pub mod native;
+pub mod scan;
 pub mod topics;
 pub mod transactional;
 

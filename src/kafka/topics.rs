@@ -163,6 +163,13 @@ pub fn require(settings: &Settings, topic: &str) -> Result<usize, TopicsError> {
     found.ok_or_else(|| TopicsError::Missing { topic: topic.to_owned() })
 }
 
+/// Bytes of one record that the rejections topic takes; `None` where the broker does not tell.
+pub fn rejection_bytes(settings: &Settings) -> Result<Option<usize>, TopicsError> {
+    let described = Brokers::connect(settings)?.settings(&[&settings.topics.rejections])?;
+    let limit = described.and_then(|described| number(&described[0], "max.message.bytes"));
+    Ok(limit.and_then(|bytes| usize::try_from(bytes).ok()))
+}
+
 /// Checks the topics, and creates missing ones where `create` allows.
 pub fn prepare(settings: &Settings, create: bool) -> Result<Report, TopicsError> {
     let brokers = Brokers::connect(settings)?;

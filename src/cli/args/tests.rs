@@ -19,7 +19,8 @@ fn is_well_formed() {
 
 #[test]
 fn help() {
-    let lines = ["", "demo", "run", "post", "tail", "log", "log list", "log show", "log stats", "check"];
+    let lines =
+        ["", "demo", "run", "post", "tail", "log", "log list", "log show", "log stats", "check", "verify"];
     for line in lines {
         let words = std::iter::once("activity-stream").chain(line.split_whitespace()).chain(["--help"]);
         let help = Args::command().term_width(100).try_get_matches_from(words).expect_err("help");
@@ -46,6 +47,7 @@ fn examples_parse() {
         examples::LOG_SHOW,
         examples::LOG_STATS,
         examples::CHECK,
+        examples::VERIFY,
     ];
     let mut parsed = 0;
     for line in all.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("  ")) {

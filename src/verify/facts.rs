@@ -1,0 +1,173 @@
+//! What is known before anything is compared: how far the group is, where the topics begin and end, and what each
+//! log says that it knows.
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use super::{
+    Rules, VerifyError,
+    segments::{Coverage, Segment, around, segments},
+    source::{Topic, Topics},
+};
+use crate::{
+    event_log::{Anchor, Counts, LogReader},
+    kafka::Bounds,
+};
+
+/// In the order in which they were asked for, which matters: see [`Facts::gather`].
+#[derive(Debug)]
+pub struct Facts {
+    /// Of the commands topic, by number.
+    pub partitions: Vec<Partition>,
+    pub notifications: Vec<Bounds>,
+    pub rejections: Vec<Bounds>,
+    /// Of each log.
+    pub logs: Vec<LogFacts>,
+}
+
+/// A partition of the commands topic.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    /// `None` where the group has not committed any.
+    pub committed: Option<i64>,
+    /// What lies at or beyond it is not judged.
+    pub published: i64,
+    pub bounds: Bounds,
+    pub segments: Vec<Segment>,
+}
+
+/// A log at the moment when it was asked.
+#[derive(Debug)]
+pub struct LogFacts {
+    pub coverage: BTreeMap<i32, Coverage>,
+    pub counts: BTreeMap<i32, Counts>,
+    anchors: BTreeMap<i32, Anchor>,
+}
+
+impl Facts {
+    /// `published` comes first: what it counts as out is out. The outputs' ends come after it, so that what is out
+    /// lies below them, and the commands' ends last, so that every command that could have an output lies below
+    /// those. The logs are asked after `published`, so that none that keeps up can be behind it.
+    pub fn gather(topics: &mut dyn Topics, logs: &[LogReader], rules: &Rules) -> Result<Self, VerifyError> {
+        let committed = topics.committed()?;
+        if committed.iter().all(Option::is_none) {
+            let (group, topic) = (rules.group.clone(), rules.decider.topic().to_owned());
+            return Err(VerifyError::NoOffsets { group, topic });
+        }
+        let notifications = topics.bounds(Topic::Notifications)?;
+        let rejections = topics.bounds(Topic::Rejections)?;
+        let logs_facts = logs.iter().map(LogFacts::of).collect::<Result<Vec<_>, _>>()?;
+        let bounds = topics.bounds(Topic::Commands)?;
+        let mut partitions = Vec::with_capacity(committed.len());
+        for ((committed, bounds), partition) in committed.into_iter().zip(bounds).zip(0..) {
+            let published = committed.unwrap_or(0);
+            if published > bounds.end {
+                let (group, end) = (rules.group.clone(), bounds.end);
+                return Err(VerifyError::BeyondEnd { group, partition, published, end });
+            }
+            let coverage: Vec<_> = logs_facts
+                .iter()
+                .map(|log| log.coverage.get(&partition).cloned().unwrap_or_default())
+                .collect();
+            let segments = segments(bounds.start, published, &coverage);
+            partitions.push(Partition { committed, published, bounds, segments });
+        }
+        let facts = Self { partitions, notifications, rejections, logs: logs_facts };
+        facts.check_logs(topics, logs, rules)?;
+        Ok(facts)
+    }
+
+    pub fn partition(&self, partition: i32) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(partition).ok()?)
+    }
+
+    pub fn published(&self) -> Vec<i64> {
+        self.partitions.iter().map(|partition| partition.published).collect()
+    }
+
+    pub fn bounds(&self, topic: Topic) -> Vec<Bounds> {
+        match topic {
+            Topic::Commands => self.partitions.iter().map(|partition| partition.bounds).collect(),
+            Topic::Notifications => self.notifications.clone(),
+            Topic::Rejections => self.rejections.clone(),
+        }
+    }
+
+    /// A log of another topic would differ in everything, so it is refused.
+    fn check_logs(
+        &self,
+        topics: &mut dyn Topics,
+        logs: &[LogReader],
+        rules: &Rules,
+    ) -> Result<(), VerifyError> {
+        for (log, facts) in logs.iter().zip(&self.logs) {
+            let other =
+                |partition, found| VerifyError::OtherTopic { path: log.path().to_owned(), partition, found };
+            for (&partition, coverage) in &facts.coverage {
+                let end = self.partition(partition).map_or(0, |partition| partition.bounds.end);
+                if coverage.logged > end {
+                    let found =
+                        format!("the log goes up to offset {}, and the topic ends at {end}", coverage.logged);
+                    return Err(other(partition, found));
+                }
+            }
+            let mut anchors = facts.anchors.clone();
+            anchors.retain(|&partition, anchor| {
+                self.partition(partition).is_some_and(|partition| {
+                    (partition.bounds.start..partition.bounds.end).contains(&anchor.offset)
+                })
+            });
+            let wanted: Vec<_> = anchors
+                .iter()
+                .map(|(&partition, anchor)| (partition, anchor.offset..anchor.offset + 1))
+                .collect();
+            let mut found = BTreeMap::new();
+            let unread = topics.read(Topic::Commands, &wanted, &mut |record| {
+                found.insert(record.coordinates.partition, (record.coordinates.timestamp, record.checksum()));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            if let Some(unread) = unread.first() {
+                let (topic, partition) = (rules.decider.topic().to_owned(), unread.partition);
+                let (offset, published) = (unread.offsets.start, unread.offsets.end);
+                return Err(VerifyError::CommandsHeldBack { topic, partition, offset, published });
+            }
+            for (partition, anchor) in anchors {
+                let there = found.get(&partition);
+                if there == Some(&(anchor.timestamp, anchor.checksum)) {
+                    continue;
+                }
+                let there = there.map_or("no record".to_owned(), |(timestamp, checksum)| {
+                    format!("one with timestamp {timestamp} and checksum {checksum:08x}")
+                });
+                let Anchor { offset, timestamp, checksum } = anchor;
+                let found = format!(
+                    "the log's last record, at offset {offset}, has timestamp {timestamp} and checksum \
+                     {checksum:08x}, and the topic has {there} there"
+                );
+                return Err(other(partition, found));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Partition {
+    pub fn segment(&self, offset: i64) -> Option<&Segment> {
+        around(&self.segments, offset)
+    }
+}
+
+impl LogFacts {
+    fn of(log: &LogReader) -> Result<Self, VerifyError> {
+        let stats = log.stats()?;
+        let mut facts = Self { coverage: BTreeMap::new(), counts: BTreeMap::new(), anchors: BTreeMap::new() };
+        for partition in stats.partitions {
+            let cursor = partition.cursor;
+            let gaps = stats.gaps.iter().filter(|(of, _)| *of == cursor.partition);
+            let gaps = gaps.map(|(_, gap)| gap.first_offset..gap.next_offset).collect();
+            facts.coverage.insert(cursor.partition, Coverage { logged: cursor.logged, gaps });
+            facts.counts.insert(cursor.partition, partition.counts);
+            facts.anchors.extend(cursor.anchor.map(|anchor| (cursor.partition, anchor)));
+        }
+        Ok(facts)
+    }
+}

@@ -1,0 +1,98 @@
+//! Which commands of a partition can be decided again, and which logs speak of them.
+
+use std::{collections::BTreeSet, ops::Range};
+
+/// Commands of one partition that lie behind one another and are checked in the same way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    pub offsets: Range<i64>,
+    /// The topic still holds them, so they are decided again. If not, the first of `logs` is believed.
+    pub retained: bool,
+    /// The logs that must have them, by their place among all; first those without a gap.
+    pub logs: Vec<usize>,
+}
+
+/// What one log says that it knows of a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// The next offset that it lacks.
+    pub logged: i64,
+    /// What it never saw.
+    pub gaps: Vec<Range<i64>>,
+}
+
+impl Coverage {
+    /// It was there from the beginning, so it knew of every key what there was to know.
+    pub fn is_whole(&self) -> bool {
+        self.gaps.is_empty()
+    }
+
+    fn covers(&self, offset: i64) -> bool {
+        offset < self.logged && !self.gaps.iter().any(|gap| gap.contains(&offset))
+    }
+}
+
+/// Cuts `0..published` where the topic begins and wherever a log begins or ceases to know.
+#[must_use]
+pub fn segments(start: i64, published: i64, logs: &[Coverage]) -> Vec<Segment> {
+    let mut cuts = BTreeSet::from([0, start, published]);
+    for log in logs {
+        cuts.insert(log.logged);
+        cuts.extend(log.gaps.iter().flat_map(|gap| [gap.start, gap.end]));
+    }
+    let cuts: Vec<i64> = cuts.into_iter().filter(|cut| (0..=published).contains(cut)).collect();
+    let segments = cuts.windows(2).map(|cut| Segment {
+        offsets: cut[0]..cut[1],
+        retained: cut[0] >= start,
+        logs: witnesses(cut[0], logs),
+    });
+    segments.collect()
+}
+
+/// The logs that cover the offset; first those that knew all that came before it.
+fn witnesses(offset: i64, logs: &[Coverage]) -> Vec<usize> {
+    let mut covering: Vec<_> = (0..logs.len()).filter(|&log| logs[log].covers(offset)).collect();
+    covering.sort_by_key(|&log| !logs[log].is_whole());
+    covering
+}
+
+/// The segment in which the offset lies.
+#[must_use]
+pub fn around(segments: &[Segment], offset: i64) -> Option<&Segment> {
+    let place = segments.partition_point(|segment| segment.offsets.end <= offset);
+    segments.get(place).filter(|segment| segment.offsets.contains(&offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covers(logged: i64, gaps: &[Range<i64>]) -> Coverage {
+        Coverage { logged, gaps: gaps.to_vec() }
+    }
+
+    #[test]
+    fn cut_where_the_topic_begins_and_where_a_log_does_or_ends() {
+        let found = segments(10, 50, &[covers(60, &[]), covers(30, std::slice::from_ref(&(0..5)))]);
+        let found: Vec<_> =
+            found.into_iter().map(|segment| (segment.offsets, segment.retained, segment.logs)).collect();
+        assert_eq!(
+            found,
+            [
+                (0..5, false, vec![0]),
+                (5..10, false, vec![0, 1]),
+                (10..30, true, vec![0, 1]),
+                (30..50, true, vec![0]),
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_beyond_what_is_published() {
+        assert_eq!(segments(0, 0, &[covers(7, &[])]), []);
+        assert_eq!(segments(9, 4, &[]), [Segment { offsets: 0..4, retained: false, logs: vec![] }]);
+        let all = segments(0, 4, &[covers(7, &[])]);
+        assert_eq!(around(&all, 3), Some(&Segment { offsets: 0..4, retained: true, logs: vec![0] }));
+        assert_eq!((around(&all, 4), around(&all, -1)), (None, None));
+    }
+}

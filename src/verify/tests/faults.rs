@@ -1,0 +1,29 @@
+//! One fault at a time: each must be found, named by what it is and where it lies, and nothing else with it.
+
+mod in_log;
+mod on_topics;
+
+use super::*;
+
+type Fault<'a> = (&'a str, &'a dyn Fn(&mut World), &'a [(Kind, What)]);
+
+/// Plants it, and looks at what is told.
+#[track_caller]
+fn plant(faults: &[Fault<'_>]) -> Vec<Deviation> {
+    let mut all = Vec::new();
+    for (name, change, wanted) in faults {
+        let mut world = World::new(COMMANDS);
+        change(&mut world);
+        let told = world.verify();
+        let mut found: Vec<_> =
+            told.deviations.iter().map(|deviation| (deviation.kind, deviation.what)).collect();
+        found.sort_unstable();
+        assert_eq!(&found, wanted, "{name}: {:#?}", told.deviations);
+        assert_eq!(told.unchecked, [], "{name}");
+        all.extend(told.deviations);
+    }
+    all
+}
+
+use Kind::{Altered, Doubled, Foreign, Lost, Miscounted, Misplaced};
+use What::{Duplicate, Event, Notification, Rejection};

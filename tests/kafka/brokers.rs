@@ -1,0 +1,44 @@
+//! Three nodes, each partition on all of them, of which one at a time is killed or stopped and started again: the
+//! group's and the transactions' coordinators first of all.
+
+use fastrand::Rng;
+
+use super::{broker::Cluster, members::Members, process::Setup, say, seed};
+
+const ROUNDS: usize = 7;
+const PER_SECOND: u32 = 1_000;
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn brokers_fail_one_at_a_time() {
+    let seed = seed("brokers");
+    let mut random = Rng::with_seed(seed);
+    let mut cluster = Cluster::start(3);
+    let setup = Setup::new("brokers", &cluster.servers(), 6);
+    let mut members = Members::start_all(&setup, &["anna", "bo"], seed, PER_SECOND);
+    let (mut kills, mut stops) = (0, 0);
+    let mut hit = Vec::new();
+    for round in 0..ROUNDS {
+        members.advance(random.u64(1_000..4_000));
+        let topic = match round % 3 {
+            0 => "__transaction_state",
+            1 => "__consumer_offsets",
+            _ => &setup.names.commands,
+        };
+        let node = cluster.leader(topic, 0).expect("all are in sync, so there is a leader");
+        hit.push(topic.to_owned());
+        // The coordinators die once each in any case.
+        if round < 2 || random.bool() {
+            cluster.kill(node);
+            kills += 1;
+        } else {
+            cluster.stop(node);
+            stops += 1;
+        }
+        // Two nodes are enough: the work goes on without the third.
+        members.advance(random.u64(1_000..4_000));
+        cluster.restart(node);
+    }
+    say!("brokers: hit were the leaders of {}", hit.join(", "));
+    members.finish("brokers", &format!("{kills} nodes killed, {stops} stopped"));
+}

@@ -1,0 +1,128 @@
+//! The independent check: what Kafka's own consumer reads of the topics, against what the load must lead to.
+
+use std::{collections::HashSet, fmt, path::Path, thread, time::Duration};
+
+use super::{
+    expected::{Expected, Outcome},
+    load::Load,
+    logs,
+    process::Setup,
+    reading::{Read, read},
+};
+
+/// A reader that gets nothing for this long is at the end, usually. Joining its group takes a part of it.
+const IDLE: Duration = Duration::from_secs(5);
+/// If something is missing the reader was too slow, perhaps.
+const LONG_IDLE: Duration = Duration::from_secs(30);
+/// So many deviations are shown.
+const SHOWN: usize = 20;
+
+/// Counts and deviations, for a test's last line.
+#[derive(Debug)]
+pub struct Findings {
+    pub expected: Expected,
+    pub deviations: Vec<String>,
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Expected { load, events, duplicates, rejections, notifications, .. } = &self.expected;
+        write!(
+            f,
+            "seed {}, {} commands, {events} events, {duplicates} duplicates, {rejections} rejections, \
+             {notifications} notifications, {} deviations",
+            load.seed,
+            load.commands,
+            self.deviations.len()
+        )
+    }
+}
+
+impl Findings {
+    /// The topics of a test that has come to rest, against its load.
+    pub fn of_topics(setup: &Setup, load: Load) -> Self {
+        let expected = expected(setup, load);
+        let deviations = thread::scope(|scope| {
+            let rejections = scope.spawn(|| {
+                let topic = &setup.names.rejections;
+                compare(&setup.servers, topic, expected.rejections, |read| expected.judge_rejection(read))
+            });
+            let topic = &setup.names.notifications;
+            let mut deviations = compare(&setup.servers, topic, expected.notifications, |read| {
+                expected.judge_notification(read)
+            });
+            deviations.extend(rejections.join().expect("a reading"));
+            deviations
+        });
+        Self { expected, deviations }
+    }
+
+    /// A log must be right in all that it says, and complete for the partitions in `whole`.
+    pub fn log(&mut self, path: &Path, whole: &[i32]) {
+        let deviations = self.log_deviations(path, whole);
+        self.deviations.extend(deviations);
+    }
+
+    /// What [`Findings::log`] would add.
+    pub fn log_deviations(&self, path: &Path, whole: &[i32]) -> Vec<String> {
+        logs::compare(path, &self.expected, whole)
+    }
+
+    /// Ends the test where there is any deviation.
+    #[track_caller]
+    pub fn assert_none(&self) {
+        let shown = self.deviations.iter().take(SHOWN).map(|deviation| format!("\n  {deviation}"));
+        assert!(self.deviations.is_empty(), "{self}:{}", shown.collect::<String>());
+    }
+}
+
+/// What must become of the commands, from the topic itself.
+pub fn expected(setup: &Setup, load: Load) -> Expected {
+    let topic = &setup.names.commands;
+    for idle in [IDLE, LONG_IDLE] {
+        let mut records = Vec::new();
+        read(&setup.servers, topic, idle, Some(load.commands), |record| records.push(record));
+        if records.len() >= load.commands as usize {
+            return Expected::of(load, topic, records);
+        }
+    }
+    panic!("the topic {topic} holds less than the {} commands that were delivered to it", load.commands);
+}
+
+/// Every record of a topic must be found right, each once, and so many of them.
+fn compare<K: std::hash::Hash + Eq + fmt::Debug>(
+    servers: &str,
+    topic: &str,
+    wanted: u64,
+    judge: impl Fn(&Read) -> Result<K, String>,
+) -> Vec<String> {
+    let mut deviations = Vec::new();
+    for idle in [IDLE, LONG_IDLE] {
+        let mut seen = HashSet::new();
+        deviations.clear();
+        read(servers, topic, idle, None, |record| match judge(&record) {
+            Ok(key) if seen.contains(&key) => {
+                deviations.push(format!("{topic} {}: {key:?} is there twice", record.place()));
+            }
+            Ok(key) => drop(seen.insert(key)),
+            Err(problem) => deviations.push(format!("{topic} {}: {problem}", record.place())),
+        });
+        let missing = wanted - seen.len() as u64;
+        if missing == 0 {
+            break;
+        }
+        deviations.push(format!("{topic}: {missing} of {wanted} are missing"));
+    }
+    deviations
+}
+
+impl Outcome {
+    /// For messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Duplicate { .. } => "duplicate",
+            Self::Rejection(_) => "rejection",
+        }
+    }
+}

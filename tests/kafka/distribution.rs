@@ -1,0 +1,98 @@
+//! Apache Kafka's jars, fetched from Maven Central once and kept in the target folder.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+const POM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/pom.xml");
+const LOGGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/log4j2.properties");
+/// What Kafka 4's broker needs.
+const JAVA: u32 = 17;
+
+/// `java` with Kafka's classes, and with what any use here wants; the class and its arguments are to follow.
+pub fn java(heap_mib: u32) -> Command {
+    static JARS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| check_java().and_then(|()| jars()));
+    let jars = JARS.as_ref().unwrap_or_else(|problem| panic!("no Kafka for these tests: {problem}"));
+    let mut command = Command::new(java_program());
+    command
+        .arg(format!("-Xmx{heap_mib}m"))
+        // Starts are many and runs are short.
+        .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Dfile.encoding=UTF-8"])
+        .arg(format!("-Dlog4j2.configurationFile={LOGGING}"))
+        .arg("-cp")
+        .arg(jars.join("*"));
+    for variable in ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn java_program() -> PathBuf {
+    std::env::var_os("JAVA_HOME").map_or_else(|| "java".into(), |home| Path::new(&home).join("bin/java"))
+}
+
+fn check_java() -> Result<(), String> {
+    let program = java_program();
+    let wanted = format!("install Java {JAVA} or newer, or set JAVA_HOME to one");
+    let output = Command::new(&program)
+        .arg("-version")
+        .output()
+        .map_err(|error| format!("'{}' does not run ({error}); {wanted}", program.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    match major_version(&said) {
+        Some(version) if version >= JAVA => Ok(()),
+        Some(version) => Err(format!("'{}' is Java {version}; {wanted}", program.display())),
+        None => {
+            Err(format!("'{} -version' does not tell its version, but: {said}; {wanted}", program.display()))
+        }
+    }
+}
+
+/// Of `openjdk version "17.0.15" 2025-04-15`.
+fn major_version(said: &str) -> Option<u32> {
+    let version = said.split('"').nth(1)?;
+    version.split(['.', '-', '+']).next()?.parse().ok()
+}
+
+/// The folder with the jars. It is named after what the pom says, filled under another name, and renamed when it is
+/// complete; a lock keeps test programs that run at the same time apart.
+fn jars() -> Result<PathBuf, String> {
+    let pom = fs::read(POM).map_err(|error| format!("{POM}: {error}"))?;
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let jars = target.join(format!("kafka-{:08x}", crc32c::crc32c(&pom)));
+    let io = |doing: &str, path: &Path| {
+        let place = path.display().to_string();
+        let doing = doing.to_owned();
+        move |error| format!("{doing} {place}: {error}")
+    };
+    let lock = target.join("kafka.lock");
+    let held = File::create(&lock).map_err(io("making", &lock))?;
+    held.lock().map_err(io("locking", &lock))?;
+    if jars.is_dir() {
+        return Ok(jars);
+    }
+    let partial = target.join("kafka-partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(io("removing", &partial))?;
+    }
+    super::say!("fetching Apache Kafka from Maven Central (once)");
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", "--file", POM, "dependency:copy-dependencies"]);
+    maven.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", partial.display()));
+    let output = maven.output().map_err(|error| {
+        format!("'mvn' does not run ({error}); install Maven: it fetches Apache Kafka's broker and tools")
+    })?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        return Err(format!(
+            "Maven could not fetch Apache Kafka ({}); check the network and Maven's settings. It said:\n{}",
+            output.status,
+            String::from_utf8_lossy(&said)
+        ));
+    }
+    fs::rename(&partial, &jars).map_err(io("renaming", &partial))?;
+    Ok(jars)
+}

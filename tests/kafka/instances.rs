@@ -1,0 +1,106 @@
+//! Two and three instances share the work while they are started, stopped, killed and frozen under load.
+
+use std::{fmt, thread, time::Duration};
+
+use fastrand::Rng;
+
+use super::{broker, members::Members, process::Setup, seed, wait_until};
+
+/// Beyond the session time-out of 1 s: others take over, once the transaction that was open is undone by its time-out.
+const ZOMBIE: Duration = Duration::from_millis(2_500);
+/// Beyond the transaction time-out of 10 s too: the broker has undone the transaction itself.
+const LONG_ZOMBIE: Duration = Duration::from_millis(13_000);
+const PER_SECOND: u32 = 500;
+
+/// What was done to the instances, for the last line.
+#[derive(Debug, Default)]
+struct Done {
+    starts: u32,
+    stops: u32,
+    kills: u32,
+    freezes: u32,
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { starts, stops, kills, freezes } = self;
+        write!(f, "{starts} starts, {stops} stops, {kills} kills, {freezes} freezes")
+    }
+}
+
+/// While one is frozen, others take its partitions over; then it finds itself replaced.
+fn freeze(members: &mut Members<'_>, index: usize, duration: Duration) {
+    let frozen = members.running.values_mut().nth(index).expect("a running instance");
+    frozen.freeze();
+    thread::sleep(duration);
+    frozen.thaw();
+}
+
+/// One of them is started, or one of several is stopped, killed or frozen.
+fn step(members: &mut Members<'_>, random: &mut Rng, done: &mut Done) {
+    let may_end = members.running.len() > 1;
+    if !members.stopped.is_empty() && (!may_end || random.u8(0..10) < 6) {
+        members.start(random.usize(..members.stopped.len()));
+        done.starts += 1;
+        return;
+    }
+    let index = random.usize(..members.running.len());
+    match random.u8(0..10) {
+        0..2 => {
+            members.take(index).stop();
+            done.stops += 1;
+        }
+        2..6 => {
+            members.take(index).kill();
+            done.kills += 1;
+        }
+        kind => {
+            freeze(members, index, if kind == 9 { LONG_ZOMBIE } else { ZOMBIE });
+            done.freezes += 1;
+        }
+    }
+}
+
+fn come_and_go(test: &str, names: &[&'static str], steps: u32) {
+    let seed = seed(test);
+    let mut random = Rng::with_seed(seed);
+    let setup = Setup::new(test, &broker::shared(), 6);
+    let mut members = Members::start_all(&setup, names, seed, PER_SECOND);
+    let mut done = Done { starts: names.len().try_into().expect("a few"), ..Done::default() };
+    for _ in 0..steps {
+        members.advance(random.u64(1..1_000));
+        step(&mut members, &mut random, &mut done);
+    }
+    done.starts += u32::try_from(members.stopped.len()).expect("a few");
+    members.finish(test, &done.to_string());
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn two_instances_come_and_go() {
+    come_and_go("two", &["anna", "bo"], 16);
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn three_instances_come_and_go() {
+    come_and_go("three", &["anna", "bo", "carl"], 20);
+}
+
+/// Frozen until the session, the transaction and all that was in flight timed out, it finds itself replaced, gives up
+/// what it held, and takes part again by itself; also the second time.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_zombie_is_replaced_and_recovers() {
+    let setup = Setup::new("zombie", &broker::shared(), 6);
+    let mut members = Members::start_all(&setup, &["anna", "bo"], seed("zombie"), PER_SECOND);
+    for _ in 0..2 {
+        wait_until("both to have partitions", || members.share_all());
+        members.advance(1_000);
+        let said = |members: &Members<'_>, what: &str| members.running["anna"].stderr().matches(what).count();
+        let before = said(&members, "partitions lost");
+        freeze(&mut members, 0, LONG_ZOMBIE);
+        wait_until("the zombie to find itself replaced", || said(&members, "partitions lost") > before);
+    }
+    members.finish("zombie", "2 freezes");
+}

@@ -1,0 +1,317 @@
+//! A load of commands that a seed gives: good ones, bad ones, repeated ones. A command is a function of the seed and
+//! its number, so what must become of it is known without keeping it.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
+};
+
+use super::content::Content;
+
+/// Every command carries its number in this header, by which a reader knows it again.
+pub const NUMBER: &str = "number";
+
+/// Commands numbered from 0.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    pub seed: u64,
+    pub commands: u32,
+}
+
+/// A command as it is posted.
+#[derive(Debug, Clone)]
+pub struct Command {
+    pub key: Option<String>,
+    pub headers: Vec<(&'static str, String)>,
+    pub value: Option<Vec<u8>>,
+    pub meaning: Meaning,
+}
+
+/// What the contract makes of it.
+#[derive(Debug, Clone)]
+pub enum Meaning {
+    /// Its one problem.
+    Bad(Problem),
+    /// An event, unless another command in its partition came before with the same idempotency key.
+    Valid { content: Content, idempotency_key: Option<String> },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Problem {
+    pub pointer: &'static str,
+    pub code: &'static str,
+}
+
+/// What kind of command a number has; all that follows from it is drawn later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bad,
+    /// With an idempotency key of its own.
+    Keyed,
+    /// With the idempotency key of the keyed command so many before it.
+    Repeated {
+        back: u32,
+    },
+    Plain,
+}
+
+impl Load {
+    fn random(&self, number: u32) -> Rng {
+        // Neighbouring seeds give neighbouring first numbers; the multiplication spreads them.
+        Rng::with_seed(self.seed ^ u64::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// 5 % bad, 3 % repeated, 20 % with an idempotency key.
+    fn kind(random: &mut Rng) -> Kind {
+        match random.u32(0..100) {
+            0..5 => Kind::Bad,
+            5..8 => Kind::Repeated { back: random.u32(1..200) },
+            8..28 => Kind::Keyed,
+            _ => Kind::Plain,
+        }
+    }
+
+    /// The command with this number.
+    pub fn command(&self, number: u32) -> Command {
+        let mut random = self.random(number);
+        let kind = Self::kind(&mut random);
+        let mut command = match kind {
+            Kind::Bad => bad(number, &mut random),
+            Kind::Keyed => self.keyed(number),
+            Kind::Plain => {
+                let content = Content::new(number, &mut random);
+                let key = (random.u8(0..100) >= 15).then(|| content.object());
+                Command {
+                    key,
+                    headers: Vec::new(),
+                    value: Some(content.posted().into()),
+                    meaning: Meaning::Valid { content, idempotency_key: None },
+                }
+            }
+            Kind::Repeated { back } => {
+                let before = self.keyed_before(number.saturating_sub(back));
+                let mut command = self.keyed(before.unwrap_or(number));
+                // One in four says something else with the same key, and is rejected for that.
+                if before.is_some() && random.u8(0..4) == 0 {
+                    let other = Content::new(number, &mut random);
+                    command.value = Some(other.posted().into());
+                    let Meaning::Valid { content, .. } = &mut command.meaning else { unreachable!("keyed") };
+                    *content = other;
+                }
+                command
+            }
+        };
+        command.headers.insert(0, (NUMBER, number.to_string()));
+        command
+    }
+
+    /// The last keyed command up to this one.
+    fn keyed_before(&self, number: u32) -> Option<u32> {
+        (number.saturating_sub(500)..=number)
+            .rev()
+            .find(|&number| Self::kind(&mut self.random(number)) == Kind::Keyed)
+    }
+
+    fn keyed(&self, number: u32) -> Command {
+        let mut random = self.random(number);
+        Self::kind(&mut random);
+        let content = Content::new(number, &mut random);
+        let key = format!("key-{number}");
+        Command {
+            key: Some(content.object()),
+            headers: vec![("idempotency-key", key.clone())],
+            value: Some(content.posted().into()),
+            meaning: Meaning::Valid { content, idempotency_key: Some(key) },
+        }
+    }
+
+    /// Posts these commands in their order, in the background; see [`Posting`].
+    pub fn post(self, servers: &str, topic: &str, numbers: Range<u32>) -> Posting {
+        let producer: BaseProducer<Reports> = ClientConfig::new()
+            .set("bootstrap.servers", servers)
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "2")
+            .set("message.timeout.ms", "600000")
+            .set("reconnect.backoff.max.ms", "1000")
+            .create_with_context(Reports::default())
+            .expect("a producer");
+        let (pace, topic) = (Arc::new(Pace::new(numbers.start)), topic.to_owned());
+        let thread = {
+            let pace = Arc::clone(&pace);
+            thread::spawn(move || {
+                let mut next = numbers.start;
+                while next < numbers.end && !pace.ended.load(Ordering::SeqCst) {
+                    if next < pace.limit() {
+                        send(&producer, &topic, &self.command(next));
+                        next += 1;
+                    } else {
+                        producer.poll(Duration::from_millis(2));
+                    }
+                }
+                producer.flush(Duration::from_secs(300)).expect("all is delivered");
+                let failed = producer.context().failed.load(Ordering::SeqCst);
+                assert_eq!(failed, 0, "commands were not delivered");
+                next
+            })
+        };
+        Posting { pace, thread: Some(thread) }
+    }
+}
+
+/// How far commands may go.
+#[derive(Debug)]
+struct Pace {
+    start: u32,
+    begun: Instant,
+    limit: AtomicU32,
+    per_second: AtomicU32,
+    ended: AtomicBool,
+}
+
+impl Pace {
+    fn new(start: u32) -> Self {
+        let free = || AtomicU32::new(u32::MAX);
+        Self {
+            start,
+            begun: Instant::now(),
+            limit: free(),
+            per_second: free(),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    fn limit(&self) -> u32 {
+        let steady = self.begun.elapsed().as_secs_f64() * f64::from(self.per_second.load(Ordering::SeqCst));
+        // A float becomes the nearest number that there is.
+        self.limit.load(Ordering::SeqCst).min(self.start.saturating_add(steady as u32))
+    }
+}
+
+/// Commands on their way into the topic, as fast as it takes them unless told otherwise.
+#[derive(Debug)]
+pub struct Posting {
+    pace: Arc<Pace>,
+    thread: Option<JoinHandle<u32>>,
+}
+
+impl Posting {
+    /// Commands from this number on wait until they are let through.
+    pub fn up_to(&self, limit: u32) {
+        self.pace.limit.store(limit, Ordering::SeqCst);
+    }
+
+    /// So many a second from the beginning on.
+    pub fn steadily(self, per_second: u32) -> Self {
+        self.pace.per_second.store(per_second, Ordering::SeqCst);
+        self
+    }
+
+    /// Lets all through and waits until each is in the topic.
+    pub fn finish(self) {
+        self.up_to(u32::MAX);
+        self.pace.per_second.store(u32::MAX, Ordering::SeqCst);
+        self.join();
+    }
+
+    /// Posts no more, waits until those that were posted are in the topic, and says which would have been the next.
+    pub fn end(self) -> u32 {
+        self.pace.ended.store(true, Ordering::SeqCst);
+        self.join()
+    }
+
+    fn join(mut self) -> u32 {
+        let thread = self.thread.take().expect("joined once");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Posting {
+    fn drop(&mut self) {
+        self.pace.ended.store(true, Ordering::SeqCst);
+    }
+}
+
+fn bad(number: u32, random: &mut Rng) -> Command {
+    let (pointer, code, value): (_, _, &[u8]) = match random.u8(0..11) {
+        0 => ("", "not_json", br#"{"objectType":"case""#),
+        1 => ("/objectId", "missing", br#"{"objectType":"case"}"#),
+        2 => ("/targets", "no_targets", br#"{"objectType":"case","objectId":"7","targets":[]}"#),
+        3 => (
+            "/targets/0/notify",
+            "wrong_type",
+            br#"{"objectType":"case","objectId":"7","targets":[{"targetId":"bo","notify":"yes"}]}"#,
+        ),
+        4 => (
+            "/targets/1/notfy",
+            "unknown_property",
+            br#"{"objectType":"case","objectId":"7","targets":["bo",{"targetId":"anna","notfy":true}]}"#,
+        ),
+        5 => ("", "not_utf8", b"{\"objectType\":\"case\",\"objectId\":\"\xff\"}"),
+        6 => ("", "tombstone", b""),
+        7 => ("", "not_an_object", b"[]"),
+        8 => ("", "idempotency_key_without_record_key", br#"{"objectType":"case","objectId":"7"}"#),
+        9 => ("/objectId", "empty", br#"{"objectType":"case","objectId":""}"#),
+        _ => ("/target", "misspelt_targets", br#"{"objectType":"case","objectId":"7","target":["bo"]}"#),
+    };
+    let keyless = code == "idempotency_key_without_record_key";
+    Command {
+        key: (!keyless).then(|| format!("case/{}", number % 50)),
+        headers: if keyless { vec![("idempotency-key", format!("key-{number}"))] } else { Vec::new() },
+        value: (code != "tombstone").then(|| value.to_vec()),
+        meaning: Meaning::Bad(Problem { pointer, code }),
+    }
+}
+
+/// Sends one command, waiting where the producer's queue is full.
+fn send(producer: &BaseProducer<Reports>, topic: &str, command: &Command) {
+    let mut headers = OwnedHeaders::new_with_capacity(command.headers.len());
+    for (key, value) in &command.headers {
+        headers = headers.insert(Header { key, value: Some(value) });
+    }
+    let mut record = BaseRecord::<[u8], [u8]>::to(topic).headers(headers);
+    record.key = command.key.as_deref().map(str::as_bytes);
+    record.payload = command.value.as_deref();
+    loop {
+        match producer.send(record) {
+            Ok(()) => break,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
+                record = again;
+                producer.poll(Duration::from_millis(20));
+            }
+            Err((error, _)) => panic!("posting to {topic}: {error}"),
+        }
+    }
+    producer.poll(Duration::ZERO);
+}
+
+/// Counts what was not delivered.
+#[derive(Debug, Default)]
+struct Reports {
+    failed: AtomicU32,
+}
+
+impl ClientContext for Reports {}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_err() {
+            self.failed.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Event logs, read with plain SQL, against what must be in them.
+
+use std::{collections::HashSet, path::Path};
+
+use rusqlite::{Connection, OpenFlags, Row};
+
+use super::expected::{Expected, Known, Outcome, Place};
+
+/// What is wrong with a log: anything that it says and should not, and what it lacks of the partitions in `whole`.
+pub fn compare(path: &Path, expected: &Expected, whole: &[i32]) -> Vec<String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let log = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the log");
+    let mut found = Found { name, expected, places: HashSet::new(), deviations: Vec::new() };
+    found.each(
+        &log,
+        "SELECT partition, offset, timestamp, json FROM events ORDER BY position",
+        |known, place, row| {
+            let content = expected.content(known.number)?;
+            let same = row.get::<_, String>(3).ok()? == content.normal_form(known.timestamp);
+            (known.outcome == Outcome::Event && same).then_some(place)
+        },
+    );
+    let duplicates = "SELECT partition, offset, timestamp, of_offset, of_timestamp FROM duplicates";
+    found.each(&log, duplicates, |known, place, row| {
+        let of = Outcome::Duplicate { offset: row.get(3).ok()?, timestamp: row.get(4).ok()? };
+        (known.outcome == of).then_some(place)
+    });
+    found.each(&log, "SELECT partition, offset, timestamp, problems FROM rejections", |known, place, row| {
+        let Outcome::Rejection(problem) = known.outcome else { return None };
+        let problems: serde_json::Value = serde_json::from_str(&row.get::<_, String>(3).ok()?).ok()?;
+        let same = problems[0]["code"] == problem.code && problems[0]["pointer"] == problem.pointer;
+        (same && problems.as_array()?.len() == 1).then_some(place)
+    });
+    let Found { name, places, mut deviations, .. } = found;
+    for (&(partition, offset), known) in &expected.commands {
+        if whole.contains(&partition) && !places.contains(&(partition, offset)) {
+            deviations.push(format!("{name}: lacks the {} {partition}/{offset}", known.outcome.name()));
+        }
+    }
+    for table in ["gaps", "interventions"] {
+        let count: i64 =
+            log.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect(table);
+        if count > 0 {
+            deviations.push(format!("{name}: {count} rows in {table}"));
+        }
+    }
+    deviations
+}
+
+struct Found<'a> {
+    name: String,
+    expected: &'a Expected,
+    places: HashSet<Place>,
+    deviations: Vec<String>,
+}
+
+impl Found<'_> {
+    /// Judges every row; `judge` gives nothing where the row is not what it should be.
+    fn each(
+        &mut self,
+        log: &Connection,
+        query: &str,
+        judge: impl Fn(&Known, Place, &Row<'_>) -> Option<Place>,
+    ) {
+        let mut statement = log.prepare(query).expect(query);
+        let mut rows = statement.query([]).expect(query);
+        while let Some(row) = rows.next().expect("a row") {
+            let place: Place = (row.get(0).expect("a partition"), row.get(1).expect("an offset"));
+            let timestamp: i64 = row.get(2).expect("a timestamp");
+            let known = self.expected.commands.get(&place).filter(|known| known.timestamp == timestamp);
+            if known.and_then(|known| judge(known, place, row)).is_none() {
+                self.deviations
+                    .push(format!("{}: {place:?} is not the {known:?} that it should be", self.name));
+            } else if !self.places.insert(place) {
+                self.deviations.push(format!("{}: {place:?} is there twice", self.name));
+            }
+        }
+    }
+}
+
+/// How many commands the log has decided; 0 before there is one.
+pub fn decided(path: &Path) -> u64 {
+    let count = || -> rusqlite::Result<i64> {
+        let log = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let query = "SELECT coalesce(sum(events + duplicates + rejections), 0) FROM cursors";
+        log.query_row(query, [], |row| row.get(0))
+    };
+    count().map_or(0, |count| count.try_into().expect("a count"))
+}

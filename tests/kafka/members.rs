@@ -1,0 +1,110 @@
+//! Several instances of one group under load, and the check of all of them at the end.
+
+use std::collections::BTreeMap;
+
+use super::{
+    check::Findings,
+    group, holds_within,
+    load::{Load, Posting},
+    process::{Instance, PATIENCE, Setup},
+    progress::Progress,
+    say,
+};
+
+/// Instances of one group, by name, of which some run, and the load that they share.
+pub struct Members<'a> {
+    pub setup: &'a Setup,
+    pub progress: Progress,
+    pub running: BTreeMap<&'static str, Instance>,
+    pub stopped: Vec<&'static str>,
+    seed: u64,
+    posting: Posting,
+}
+
+impl<'a> Members<'a> {
+    /// Starts all of them, and a load of so many commands a second that lasts until they come to rest.
+    pub fn start_all(setup: &'a Setup, names: &[&'static str], seed: u64, per_second: u32) -> Self {
+        let load = Load { seed, commands: u32::MAX };
+        let posting = load.post(&setup.servers, &setup.names.commands, 0..load.commands).steadily(per_second);
+        let (running, stopped) = (BTreeMap::new(), names.to_vec());
+        let mut members = Self { setup, progress: Progress::of(setup), running, stopped, seed, posting };
+        for _ in names {
+            members.start(0);
+        }
+        members
+    }
+
+    /// Starts one of those that do not run.
+    pub fn start(&mut self, index: usize) {
+        let name = self.stopped.remove(index);
+        self.running.insert(name, self.setup.start(name, &[]));
+    }
+
+    /// Takes one of those that run, for it to be ended.
+    pub fn take(&mut self, index: usize) -> Instance {
+        let name = *self.running.keys().nth(index).expect("a running instance");
+        self.stopped.push(name);
+        self.running.remove(name).expect("a running instance")
+    }
+
+    /// None of those that should run has ended by itself.
+    #[track_caller]
+    pub fn assert_running(&mut self) {
+        self.running.values_mut().for_each(Instance::assert_running);
+    }
+
+    /// Waits for the output of so many more commands.
+    #[track_caller]
+    pub fn advance(&mut self, commands: u64) {
+        let goal = self.progress.published().unwrap_or(0) + commands;
+        let running = &mut self.running;
+        self.progress.await_published(goal, 2 * PATIENCE, || {
+            running.values_mut().for_each(Instance::assert_running);
+        });
+    }
+
+    /// Whether every instance that runs has partitions, and every partition has one that runs.
+    pub fn share_all(&mut self) -> bool {
+        self.assert_running();
+        let owners = group::assignments(self.setup);
+        let all: usize = owners.values().map(Vec::len).sum();
+        owners.len() == self.running.len()
+            && owners.values().all(|held| !held.is_empty())
+            && all == self.setup.partitions as usize
+    }
+
+    /// Starts those that do not run, ends the load, waits until all of it is published, and checks topics and logs
+    /// independently: whatever a log says is right, and it is complete for the partitions that its instance holds.
+    #[track_caller]
+    pub fn finish(mut self, test: &str, done: &str) {
+        while !self.stopped.is_empty() {
+            self.start(0);
+        }
+        let posting = self.posting;
+        let load = Load { seed: self.seed, commands: posting.end() };
+        let (setup, mut running) = (self.setup, self.running);
+        self.progress.await_published(load.commands.into(), 2 * PATIENCE, || {
+            running.values_mut().for_each(Instance::assert_running);
+        });
+        let mut findings = Findings::of_topics(setup, load);
+        let mut owners = BTreeMap::new();
+        let complete = holds_within(PATIENCE, || {
+            running.values_mut().for_each(Instance::assert_running);
+            owners = group::assignments(setup);
+            let all: usize = owners.values().map(Vec::len).sum();
+            let everyone = owners.len() == running.len() && owners.values().all(|held| !held.is_empty());
+            let whole = |(name, held): (&String, &Vec<i32>)| {
+                findings.log_deviations(&setup.log(name), held).is_empty()
+            };
+            everyone && all == setup.partitions as usize && owners.iter().all(whole)
+        });
+        for (name, instance) in running {
+            let held = owners.get(name).cloned().unwrap_or_default();
+            findings.log(&instance.log, &held);
+            instance.stop();
+        }
+        say!("{test}: {done}, {findings}");
+        findings.assert_none();
+        assert!(complete, "the partitions were not shared by all instances: {owners:?}");
+    }
+}

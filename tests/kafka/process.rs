@@ -1,0 +1,195 @@
+//! The program as processes beside a real broker.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::{
+    guard::{self, Guarded},
+    topics::Names,
+};
+
+/// After this a test has failed, on a slow machine too.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of standard error, where a test fails.
+const LINES: usize = 40;
+
+/// One test's own: a folder with configuration and logs, topics and a group.
+#[derive(Debug)]
+pub struct Setup {
+    pub servers: String,
+    pub names: Names,
+    pub partitions: i32,
+    folder: TempDir,
+}
+
+impl Setup {
+    /// Makes the topics on the broker at `servers`.
+    pub fn new(test: &str, servers: &str, partitions: i32) -> Self {
+        let setup = Self::without_topics(test, servers, partitions);
+        setup.names.create(servers, partitions);
+        setup
+    }
+
+    /// For a test that makes its topics itself.
+    pub fn without_topics(test: &str, servers: &str, partitions: i32) -> Self {
+        let names = Names::of(test);
+        let setup = Self { servers: servers.into(), names, partitions, folder: guard::folder(test) };
+        setup.configure("");
+        setup
+    }
+
+    /// Writes the configuration file that all processes of the test read; `more` is TOML with sections of its own.
+    ///
+    /// A session is short, so that a killed member is soon missed.
+    pub fn configure(&self, more: &str) {
+        let Names { commands, notifications, rejections, group } = &self.names;
+        let servers = &self.servers;
+        let text = format!(
+            r#"
+[kafka]
+bootstrap_servers = "{servers}"
+group = "{group}"
+
+[kafka.properties]
+"session.timeout.ms" = "1000"
+"heartbeat.interval.ms" = "250"
+
+[topics]
+commands = "{commands}"
+notifications = "{notifications}"
+rejections = "{rejections}"
+
+{more}
+"#
+        );
+        fs::write(self.config(), text).expect("the configuration");
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder().join("config.toml")
+    }
+
+    /// The event log of one instance.
+    pub fn log(&self, instance: &str) -> PathBuf {
+        self.folder().join(format!("{instance}.db"))
+    }
+
+    /// The program with the test's configuration, and with nothing of this process's environment that would
+    /// change what it does. `arguments` begin with the subcommand.
+    pub fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_activity-stream"));
+        for (name, _) in std::env::vars_os() {
+            let ours = name.to_string_lossy().starts_with("ACTIVITY_STREAM_");
+            if ours || name == "RUST_LOG" || name == "CLICOLOR_FORCE" {
+                command.env_remove(name);
+            }
+        }
+        command.args(arguments).arg("--config").arg(self.config());
+        command
+    }
+
+    /// Starts `run` with the log of `instance`.
+    pub fn start(&self, instance: &str, more: &[&str]) -> Instance {
+        let log = self.log(instance);
+        let mut command = self.program(&["run"]);
+        // The group's members are told apart by it.
+        command.arg("--log-file").arg(&log).args(["-X", &format!("client.id={instance}")]).args(more);
+        if let Ok(filter) = std::env::var("KAFKA_TEST_FILTER") {
+            command.args(["--set", &format!("telemetry.filter={filter}")]);
+        }
+        let said = self.folder().join(format!("{instance}.stderr"));
+        let file = File::options().create(true).append(true).open(&said).expect("a file for stderr");
+        let begun = file.metadata().expect("a file").len();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let process = Guarded::start(&mut command, self.folder()).expect("the program starts");
+        Instance { name: instance.to_owned(), log, process, said, begun: begun.try_into().expect("a length") }
+    }
+}
+
+/// A running `activity-stream run`. It is killed when it goes out of scope.
+#[derive(Debug)]
+pub struct Instance {
+    pub name: String,
+    pub log: PathBuf,
+    process: Guarded,
+    /// Where standard error goes, of all processes with this name one behind the other.
+    said: PathBuf,
+    begun: usize,
+}
+
+impl Instance {
+    /// What it wrote to standard error since it was started.
+    pub fn stderr(&self) -> String {
+        let bytes = fs::read(&self.said).expect("standard error");
+        String::from_utf8_lossy(&bytes[self.begun..]).into_owned()
+    }
+
+    /// SIGSTOP: it keeps its connections, and does nothing.
+    pub fn freeze(&mut self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT: it goes on as if no time had passed.
+    pub fn thaw(&mut self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
+    /// SIGKILL, and waits for the end.
+    #[track_caller]
+    pub fn kill(mut self) {
+        self.assert_running();
+        self.process.kill();
+    }
+
+    /// SIGTERM, and waits for a clean end.
+    #[track_caller]
+    pub fn stop(mut self) -> String {
+        self.assert_running();
+        self.process.signal(Signal::SIGTERM);
+        let status = self.end();
+        assert_eq!(status.code(), Some(0), "{}: {}", self.name, self.stderr());
+        self.stderr()
+    }
+
+    /// Waits for it to end by itself.
+    #[track_caller]
+    pub fn end(&mut self) -> ExitStatus {
+        let status = self.process.wait(PATIENCE);
+        status.unwrap_or_else(|| panic!("{} is still running:\n{}", self.name, self.stderr()))
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// It has not stopped by itself.
+    #[track_caller]
+    pub fn assert_running(&mut self) {
+        if let Some(status) = self.process.ended() {
+            panic!("{} ended by itself with {status}:\n{}", self.name, self.stderr());
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.stderr();
+            let lines: Vec<&str> = said.lines().collect();
+            let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+            super::say!("--- what {} said last\n{last}", self.name);
+        }
+    }
+}
