@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -94,8 +95,10 @@ impl ConsumerContext for Rebalances {
         partitions: &mut TopicPartitionList,
     ) {
         if self.closing.load(Ordering::SeqCst) {
-            // While closing, librdkafka takes any call for "unassign all".
-            if let Err(error) = consumer.unassign() {
+            // While closing, librdkafka takes any call for "unassign all"; once closed, it would never answer one.
+            if !consumer.closed()
+                && let Err(error) = consumer.unassign()
+            {
                 tracing::debug!(%error, "unassign while closing");
             }
             return;
@@ -256,21 +259,37 @@ impl Drop for GroupConsumer {
     /// Leaves the group, but waits for nobody longer than `CLOSE`.
     fn drop(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
-        consumer.context().closing.store(true, Ordering::SeqCst);
-        if consumer.close_queue().is_ok() {
-            // Of a revocation that was noted but not yet acted on.
-            let _ = consumer.unassign();
-            let deadline = Instant::now() + CLOSE;
-            while !consumer.closed() && Instant::now() < deadline {
-                consumer.poll(Duration::from_millis(20));
+        let (done, left) = crossbeam_channel::bounded(1);
+        // On a thread of its own, which stays behind if need be: a revocation that is answered in the moment in which
+        // the close ends is never acknowledged, and librdkafka waits for that without an end.
+        let closing = thread::Builder::new().name("leave".into()).spawn(move || {
+            let closed = close(&consumer);
+            if closed {
+                drop(consumer);
+            } else {
+                // The binding's own drop would wait for the broker without an end.
+                std::mem::forget(consumer);
             }
-        }
-        if !consumer.closed() {
+            let _ = done.send(closed);
+        });
+        if closing.is_err() || left.recv_timeout(2 * CLOSE) != Ok(true) {
             tracing::warn!("the broker does not answer; the group will notice by the session time-out");
-            // The binding's own drop would wait for the broker without an end.
-            std::mem::forget(consumer);
         }
     }
+}
+
+/// Whether the consumer has left the group.
+fn close(consumer: &BaseConsumer<Rebalances>) -> bool {
+    consumer.context().closing.store(true, Ordering::SeqCst);
+    if consumer.close_queue().is_ok() {
+        // Of a revocation that was noted but not yet acted on.
+        let _ = consumer.unassign();
+        let deadline = Instant::now() + CLOSE;
+        while !consumer.closed() && Instant::now() < deadline {
+            consumer.poll(Duration::from_millis(20));
+        }
+    }
+    consumer.closed()
 }
 
 /// Commits offsets as the group member, from another thread than the one that polls.

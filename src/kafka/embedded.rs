@@ -43,9 +43,16 @@ pub struct EmbeddedError(String);
 impl EmbeddedBroker {
     /// Starts it on a free port of the loopback interface, with the configured topics.
     pub fn start(topics: &Topics) -> Result<Self, EmbeddedError> {
+        Self::with_nodes(1, topics)
+    }
+
+    /// The same, with several nodes.
+    pub(super) fn with_nodes(nodes: u8, topics: &Topics) -> Result<Self, EmbeddedError> {
         let failed = |error: &dyn fmt::Display| EmbeddedError(error.to_string());
         let mut config = rdkafka::ClientConfig::new();
-        config.set("test.mock.num.brokers", "1").set("client.id", "activity-stream-embedded-broker");
+        config
+            .set("test.mock.num.brokers", nodes.to_string())
+            .set("client.id", "activity-stream-embedded-broker");
         let client =
             BaseProducer::from_config_and_context(&config, client::Quiet).map_err(|error| failed(&error))?;
         let broker = Self { client };

@@ -6,11 +6,12 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientContext,
+    ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
@@ -26,6 +27,8 @@ use crate::activity::OutputRecord;
 
 /// For one request of the transaction protocol; librdkafka retries within it.
 const REQUEST: Duration = Duration::from_secs(15);
+/// For the offsets: librdkafka does not go on for longer than the transaction may last, unless it forgets to stop.
+const OFFSETS: Duration = Duration::from_millis(client::TRANSACTION_TIMEOUT_MS as u64 + 1_000);
 
 /// Counts what is delivered, and keeps the first failure.
 #[derive(Debug, Default, Clone)]
@@ -85,7 +88,7 @@ impl Deliveries {
 /// whatever arrives, and `flush` waits in steps of 100 ms.
 fn serve(producer: &BaseProducer<Deliveries>) {
     producer.poll(Duration::ZERO);
-    std::thread::sleep(Duration::from_micros(100));
+    thread::sleep(Duration::from_micros(100));
 }
 
 impl ClientContext for Deliveries {
@@ -131,8 +134,11 @@ fn delivery_error(code: RDKafkaErrorCode, text: String) -> PublishError {
 pub struct Transactional {
     settings: Settings,
     transactional_id: String,
-    producer: Option<BaseProducer<Deliveries>>,
+    /// Shared with a thread that librdkafka does not let go, at most.
+    producer: Option<Arc<BaseProducer<Deliveries>>>,
     deliveries: Deliveries,
+    /// How long the group's coordinator may take.
+    offsets_within: Duration,
 }
 
 impl fmt::Debug for Transactional {
@@ -150,10 +156,11 @@ impl Transactional {
             transactional_id,
             producer: None,
             deliveries: Deliveries::default(),
+            offsets_within: OFFSETS,
         }
     }
 
-    fn producer(&self) -> Result<&BaseProducer<Deliveries>, PublishError> {
+    fn producer(&self) -> Result<&Arc<BaseProducer<Deliveries>>, PublishError> {
         self.producer.as_ref().ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
     }
 
@@ -161,6 +168,31 @@ impl Transactional {
         match topic {
             OutputTopic::Notifications => &self.settings.topics.notifications,
             OutputTopic::Rejections => &self.settings.topics.rejections,
+        }
+    }
+
+    /// Adds the offsets to the transaction, on a thread of its own: where the group's coordinator has gone, librdkafka
+    /// forgets the time-out that it was given, and may never return (its issues 5456 and 5511). Then thread and producer
+    /// are left behind; the next producer with the same transactional id fences that one, and the thread ends
+    /// if its call ever does.
+    fn send_offsets(&self, offsets: TopicPartitionList, membership: &Membership) -> Result<(), PublishError> {
+        let (producer, metadata) = (Arc::clone(self.producer()?), Arc::clone(&membership.metadata));
+        let (done, sent) = crossbeam_channel::bounded(1);
+        thread::Builder::new()
+            .name("offsets".into())
+            .spawn(move || {
+                let result = producer.send_offsets_to_transaction(&offsets, &metadata, REQUEST);
+                // Else the last reference could be this one, and the producer would end here.
+                drop(producer);
+                // Nobody listens any more where it took too long.
+                let _ = done.send(result);
+            })
+            .map_err(|error| PublishError::Unknown(format!("a thread could not be started: {error}")))?;
+        match sent.recv_timeout(self.offsets_within) {
+            Ok(result) => result.map_err(|error| classify("send_offsets_to_transaction", &error)),
+            Err(_) => {
+                Err(PublishError::Unknown("the group's coordinator did not take the offsets in time".into()))
+            }
         }
     }
 
@@ -207,7 +239,7 @@ impl Sink for Transactional {
             .create_with_context(self.deliveries.clone())
             .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
         producer.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))?;
-        self.producer = Some(producer);
+        self.producer = Some(Arc::new(producer));
         Ok(())
     }
 
@@ -227,9 +259,7 @@ impl Sink for Transactional {
             let producer = self.producer()?;
             // Commits take 0.3 to 4 ms once nothing is in flight, and 100 ms otherwise.
             self.deliveries.drain(producer, REQUEST)?;
-            producer
-                .send_offsets_to_transaction(&offsets, &membership.metadata, REQUEST)
-                .map_err(|error| classify("send_offsets_to_transaction", &error))?;
+            self.send_offsets(offsets, membership)?;
             producer.commit_transaction(REQUEST).map_err(|error| classify("commit_transaction", &error))
         })();
         committed.map_err(|error| self.aborted(error))
@@ -282,15 +312,15 @@ fn classify(request: &str, error: &KafkaError) -> PublishError {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    use rdkafka::{
+        mocking::MockCoordinator,
+        types::{RDKafkaApiKey, RDKafkaRespErr},
+    };
 
     use super::*;
     use crate::kafka::{Source, Topics, consumer::GroupConsumer, embedded::EmbeddedBroker};
 
-    /// A second process on a copy of the log uses the same transactional id. The broker says so when the
-    /// transaction takes up its first partition, which is long before the commit.
-    #[test]
-    fn a_fencing_is_known_by_its_name_however_early_it_comes() {
+    fn settings() -> Settings {
         let topics = Topics {
             commands: "c".into(),
             notifications: "n".into(),
@@ -299,33 +329,84 @@ mod tests {
             replication_factor: 1,
             largest_command: 1024,
         };
-        let broker = EmbeddedBroker::start(&topics).unwrap();
-        let settings = Settings {
-            bootstrap_servers: broker.bootstrap_servers(),
+        Settings {
+            bootstrap_servers: String::new(),
             group: "g".into(),
             properties: [("fetch.wait.max.ms".to_owned(), "10".to_owned())].into(),
             topics,
-        };
-        let mut member = GroupConsumer::join(&settings).unwrap();
+        }
+    }
+
+    fn membership(settings: &Settings) -> (GroupConsumer, Membership) {
+        let mut member = GroupConsumer::join(settings).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
-        let membership = loop {
+        loop {
             assert!(Instant::now() < deadline, "no member in time");
             member.poll(Duration::from_millis(50)).unwrap();
             if let Some(membership) = member.membership() {
-                break membership;
+                return (member, membership);
             }
-        };
+        }
+    }
+
+    fn record() -> OutputRecord {
+        OutputRecord { key: None, value: Some(b"{}".to_vec()), headers: Vec::new() }
+    }
+
+    /// A second process on a copy of the log uses the same transactional id. The broker says so when the
+    /// transaction takes up its first partition, which is long before the commit.
+    #[test]
+    fn a_fencing_is_known_by_its_name_however_early_it_comes() {
+        let mut settings = settings();
+        let broker = EmbeddedBroker::start(&settings.topics).unwrap();
+        settings.bootstrap_servers = broker.bootstrap_servers();
+        let (_member, membership) = membership(&settings);
         let mut sink = Transactional::new(&settings, "t".into());
         sink.reset().unwrap();
         sink.begin().unwrap();
         let fenced = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED; 3];
         broker.cluster().request_errors(RDKafkaApiKey::AddPartitionsToTxn, &fenced);
-        let record = OutputRecord { key: None, value: Some(b"{}".to_vec()), headers: Vec::new() };
-        sink.send(OutputTopic::Notifications, &record).unwrap();
+        sink.send(OutputTopic::Notifications, &record()).unwrap();
         let error = sink.commit(&[(0, 1)], &membership).unwrap_err();
         assert!(matches!(error, PublishError::Fenced(_)), "{error:?}");
         // Made anew, it is the newer one.
         broker.cluster().clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
         sink.reset().unwrap();
+    }
+
+    /// A commit never waits without an end, which librdkafka does (its issue 5456).
+    #[test]
+    fn a_commit_ends_while_the_groups_coordinator_is_away() {
+        let mut settings = settings();
+        let broker = EmbeddedBroker::with_nodes(2, &settings.topics).unwrap();
+        settings.bootstrap_servers = broker.bootstrap_servers();
+        let cluster = broker.cluster();
+        cluster.coordinator(MockCoordinator::Group("g".into()), 2).unwrap();
+        cluster.coordinator(MockCoordinator::Transaction("t".into()), 1).unwrap();
+        for topic in ["c", "n", "r"] {
+            cluster.partition_leader(topic, 0, Some(1)).unwrap();
+        }
+        let (_member, membership) = membership(&settings);
+        let mut sink = Transactional::new(&settings, "t".into());
+        sink.offsets_within = Duration::from_secs(1);
+        sink.reset().unwrap();
+        sink.begin().unwrap();
+        sink.send(OutputTopic::Notifications, &record()).unwrap();
+        cluster.broker_down(2).unwrap();
+        let (done, committed) = crossbeam_channel::bounded(1);
+        thread::spawn(move || {
+            let ended = sink.commit(&[(0, 1)], &membership);
+            done.send((sink, membership, ended)).unwrap();
+        });
+        let ended = committed.recv_timeout(Duration::from_secs(60));
+        let (mut sink, membership, ended) = ended.expect("the commit ends");
+        assert!(matches!(ended, Err(PublishError::Unknown(_))), "{ended:?}");
+        // Another node coordinates from now on, and the next producer does not wait for what the last one waits for.
+        cluster.coordinator(MockCoordinator::Group("g".into()), 1).unwrap();
+        sink.offsets_within = OFFSETS;
+        sink.reset().unwrap();
+        sink.begin().unwrap();
+        sink.send(OutputTopic::Notifications, &record()).unwrap();
+        sink.commit(&[(0, 1)], &membership).unwrap();
     }
 }
