@@ -5,8 +5,8 @@ use fastrand::Rng;
 
 use super::{broker::Cluster, members::Members, process::Setup, say, seed};
 
-const ROUNDS: usize = 7;
-const PER_SECOND: u32 = 1_000;
+const ROUNDS: usize = 5;
+const PER_SECOND: u32 = 400;
 
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
@@ -19,7 +19,7 @@ fn brokers_fail_one_at_a_time() {
     let (mut kills, mut stops) = (0, 0);
     let mut hit = Vec::new();
     for round in 0..ROUNDS {
-        members.advance(random.u64(1_000..4_000));
+        members.advance(random.u64(500..2_000));
         let topic = match round % 3 {
             0 => "__transaction_state",
             1 => "__consumer_offsets",
@@ -36,7 +36,7 @@ fn brokers_fail_one_at_a_time() {
             stops += 1;
         }
         // Two nodes are enough: the work goes on without the third.
-        members.advance(random.u64(1_000..4_000));
+        members.advance(random.u64(500..2_000));
         cluster.restart(node);
     }
     say!("brokers: hit were the leaders of {}", hit.join(", "));

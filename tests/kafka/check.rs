@@ -68,6 +68,38 @@ impl Findings {
         logs::compare(path, &self.expected, whole)
     }
 
+    /// What `activity-stream verify` finds in the same topics and these logs: it must agree, in every number.
+    pub fn verify(&mut self, setup: &Setup, logs: &[&Path]) {
+        let mut command = setup.program(&["verify", "--json"]);
+        for log in logs {
+            command.arg("--log").arg(log);
+        }
+        let output = command.output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let last: serde_json::Value =
+            said.lines().last().and_then(|line| line.parse().ok()).unwrap_or_default();
+        let Expected { load, events, duplicates, rejections, notifications, .. } = &self.expected;
+        let wanted = [
+            ("commands", u64::from(load.commands)),
+            ("events", *events),
+            ("duplicates", *duplicates),
+            ("rejections", *rejections),
+            ("notifications", *notifications),
+            ("deviations", 0),
+            ("unchecked", 0),
+        ];
+        let agrees = wanted.iter().all(|(name, count)| last["summary"][name] == *count);
+        if !agrees || !output.status.success() {
+            let lines: Vec<&str> = said.lines().take(SHOWN).chain(said.lines().last()).collect();
+            self.deviations.push(format!(
+                "verify ended with {}:\n{}\n{}",
+                output.status,
+                lines.join("\n"),
+                String::from_utf8_lossy(&output.stderr)
+            ));
+        }
+    }
+
     /// Ends the test where there is any deviation.
     #[track_caller]
     pub fn assert_none(&self) {

@@ -17,6 +17,7 @@ fn commands_become_what_the_contract_says() {
     instance.stop();
     let mut findings = Findings::of_topics(&setup, load);
     findings.log(&log, &[0, 1, 2, 3, 4, 5]);
+    findings.verify(&setup, &[&log]);
     say!("first: {findings}");
     findings.assert_none();
 }

@@ -49,6 +49,7 @@ fn killed_at_random_moments() {
     instance.stop();
     let mut findings = Findings::of_topics(&setup, load);
     findings.log(&log, &[0, 1, 2, 3, 4, 5]);
+    findings.verify(&setup, &[&log]);
     say!("kills: {KILLS} kills, {findings}");
     findings.assert_none();
 }

@@ -1,6 +1,6 @@
 //! Several instances of one group under load, and the check of all of them at the end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     check::Findings,
@@ -98,11 +98,13 @@ impl<'a> Members<'a> {
             };
             everyone && all == setup.partitions as usize && owners.iter().all(whole)
         });
+        let logs: Vec<_> = running.values().map(|instance| instance.log.clone()).collect();
         for (name, instance) in running {
             let held = owners.get(name).cloned().unwrap_or_default();
             findings.log(&instance.log, &held);
             instance.stop();
         }
+        findings.verify(setup, &logs.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         say!("{test}: {done}, {findings}");
         findings.assert_none();
         assert!(complete, "the partitions were not shared by all instances: {owners:?}");

@@ -106,9 +106,6 @@ rejections = "{rejections}"
         let mut command = self.program(&["run"]);
         // The group's members are told apart by it.
         command.arg("--log-file").arg(&log).args(["-X", &format!("client.id={instance}")]).args(more);
-        if let Ok(filter) = std::env::var("KAFKA_TEST_FILTER") {
-            command.args(["--set", &format!("telemetry.filter={filter}")]);
-        }
         let said = self.folder().join(format!("{instance}.stderr"));
         let file = File::options().create(true).append(true).open(&said).expect("a file for stderr");
         let begun = file.metadata().expect("a file").len();
