@@ -10,6 +10,7 @@ pub mod outcome;
 pub mod output;
 pub mod post;
 pub mod poster;
+pub mod rejections;
 pub mod run;
 pub mod settings;
 pub mod stop;
@@ -37,6 +38,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => return demo::demo(args, config),
         Command::Post(args) => return post::post(args, &config),
         Command::Tail(args) => tail::tail(args, &config)?,
+        Command::Rejections(args) => return rejections::rejections(args, &config),
         Command::Log(args) => log::log(args, &config)?,
         Command::Check(args) => return check::check(args, &config),
         Command::Verify(args) => return verify::verify(args, &config),

@@ -8,6 +8,8 @@ mod check;
 mod log;
 #[path = "cli_commands/post.rs"]
 mod post;
+#[path = "cli_commands/rejections.rs"]
+mod rejections;
 #[path = "cli_commands/samples.rs"]
 mod samples;
 #[path = "cli_commands/tail.rs"]
@@ -21,7 +23,7 @@ macro_rules! assert_output {
     ($name:expr, $output:expr) => {
         crate::assert_output!(@ $name, $output, vec![
             (r"[0-9a-f]{8}-[0-9a-f]{4}-89d1-", "[time]-89d1-"),
-            (r#""timestamp":\d+"#, r#""timestamp":"[time]""#),
+            (r#""(timestamp|rejected|first|last)":\d+"#, r#""$1":"[time]""#),
             (r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,}Z", "[date-time]"),
         ])
     };

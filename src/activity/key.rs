@@ -1,9 +1,10 @@
 //! Idempotency keys: how a command that is sent again is told from a new one.
 
 use super::{
-    ActivityId, Code, Header, Record,
-    cloud_event::Structured,
+    ActivityId, Code, Header, Limits, Record,
+    cloud_event::{Form, Structured},
     found::Quoted,
+    json,
     normal_form::NormalForm,
     problem::{Findings, Pointer},
 };
@@ -34,7 +35,7 @@ pub(super) enum GivenKey<'a> {
     CloudEvent { source: &'a [u8], id: &'a [u8] },
 }
 
-const HEADER: &str = "idempotency-key";
+pub(super) const HEADER: &str = "idempotency-key";
 const LONGEST_KEY: usize = 255;
 
 impl<'a> GivenKey<'a> {
@@ -90,6 +91,20 @@ impl<'a> GivenKey<'a> {
         }
         cut(&hasher.finalize())
     }
+}
+
+/// Whether a command brings a key of its own, be it a good one or not.
+pub(super) fn is_given(headers: &[Header], value: Option<&[u8]>) -> bool {
+    if headers.iter().any(|header| header.name == HEADER.as_bytes()) {
+        return true;
+    }
+    let limits = Limits::default();
+    let mut unheard = Findings::new(&limits);
+    if Form::of(headers, &mut unheard) == Form::Value {
+        return GivenKey::of_cloud_event(headers).is_some();
+    }
+    let members = value.and_then(|value| json::members(std::str::from_utf8(value).ok()?).ok());
+    members.is_some_and(|members| GivenKey::of_structured(&Structured::read(members, &mut unheard)).is_some())
 }
 
 impl IdempotencyKey {

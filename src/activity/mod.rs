@@ -11,13 +11,14 @@
 //! - `entry`, `identity`, `target`, `attachment`: the contract's shapes, read leniently and held strictly.
 //! - `json`, `member`, `text`, `date_time`, `found`: what the shapes are read with.
 //! - `normal_form`, `event`, `id`: what the log holds.
-//! - `notification`, `rejection`: what is published.
+//! - `notification`, `rejection`: what is published. `dead_letter`: a rejection read back.
 //! - `problem`, `code`, `limits`: what is wrong, within bounds.
 
 mod attachment;
 mod cloud_event;
 mod code;
 mod date_time;
+mod dead_letter;
 mod decider;
 mod decision;
 mod entry;
@@ -40,6 +41,7 @@ mod target;
 mod text;
 
 pub use code::Code;
+pub use dead_letter::{DeadLetter, NotAPlace, Omitted, Place};
 pub use decider::Decider;
 pub use decision::{Decision, Reading, Verdict};
 pub use event::{Event, EventTarget, NotNormalForm};

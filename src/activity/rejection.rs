@@ -2,8 +2,10 @@
 
 use super::{Header, OutputRecord, Problems, Record};
 
+/// How the names of the headers begin that Kafka Connect gives its dead letters (KIP-298).
+pub(super) const DEAD_LETTER: &str = "__connect.errors.";
 /// Names the parts of a command that its rejection had to leave behind.
-const OMITTED: &str = "activity-stream.omitted";
+pub(super) const OMITTED: &str = "activity-stream.omitted";
 
 /// The record for the rejections topic: the command's own key, value and headers, byte for byte, then the
 /// headers that Kafka Connect's sink connectors give their dead letters, so that tools for those work.

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 use super::when::When;
 use crate::{
-    activity::ActivityId,
+    activity::{ActivityId, Code, Place},
     config::{Override, Sources},
 };
 
@@ -29,6 +29,7 @@ pub enum Command {
     Post(Post),
     Tail(Tail),
     Log(Log),
+    Rejections(Rejections),
     Check(Check),
     Verify(Verify),
 }
@@ -215,6 +216,82 @@ pub struct LogRebuild {
     settings: Settings,
 }
 
+/// Reads the rejections topic, and posts rejected commands again
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::REJECTIONS)]
+pub struct Rejections {
+    #[command(subcommand)]
+    pub command: RejectionsCommand,
+}
+
+/// What to do with rejections.
+#[derive(Debug, Subcommand)]
+pub enum RejectionsCommand {
+    List(RejectionsList),
+    Show(RejectionsShow),
+    Replay(RejectionsReplay),
+}
+
+/// Which rejections.
+#[derive(Debug, clap::Args)]
+pub struct Selection {
+    /// Only those with a problem of this code (repeatable)
+    #[arg(long = "code", value_name = "CODE", value_parser = codes())]
+    pub codes: Vec<String>,
+    /// Only that of the command there (repeatable)
+    #[arg(long, value_name = "PARTITION:OFFSET|ID")]
+    pub at: Vec<Place>,
+}
+
+/// Counts rejections by code; lists those that are chosen one by one
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::REJECTIONS_LIST)]
+pub struct RejectionsList {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Shows the rejection of one command: problems, headers and value
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::REJECTIONS_SHOW)]
+pub struct RejectionsShow {
+    /// Where the command lies
+    #[arg(value_name = "PARTITION:OFFSET|ID")]
+    pub at: Place,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Posts the commands of chosen rejections again, to the partition that each came from
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = examples::REJECTIONS_REPLAY,
+    group = ArgGroup::new("choice").args(["codes", "at", "all"]).required(true).multiple(true)
+)]
+pub struct RejectionsReplay {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// All of them
+    #[arg(long, conflicts_with_all = ["codes", "at"])]
+    pub all: bool,
+    /// Say which would be posted, and post nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
 /// Shows the configuration in force, and tries brokers, topics and log file
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples::CHECK)]
@@ -309,6 +386,11 @@ impl Args {
             Command::Log(Log { command: LogCommand::Show(show) }) => &show.settings,
             Command::Log(Log { command: LogCommand::Stats(stats) }) => &stats.settings,
             Command::Log(Log { command: LogCommand::Rebuild(rebuild) }) => &rebuild.settings,
+            Command::Rejections(Rejections { command: RejectionsCommand::List(list) }) => &list.settings,
+            Command::Rejections(Rejections { command: RejectionsCommand::Show(show) }) => &show.settings,
+            Command::Rejections(Rejections { command: RejectionsCommand::Replay(replay) }) => {
+                &replay.settings
+            }
             Command::Check(check) => &check.settings,
             Command::Verify(verify) => &verify.settings,
         };
@@ -353,6 +435,10 @@ fn assignment(text: &str) -> Result<(String, String), &'static str> {
 }
 
 /// The type ends at the first slash; an id may hold more of them.
+fn codes() -> PossibleValuesParser {
+    PossibleValuesParser::new(Code::ALL.iter().map(|code| code.as_str()))
+}
+
 /// Types and ids may hold slashes themselves, so this is not taken apart.
 fn object(text: &str) -> Result<String, &'static str> {
     match text.split_once('/') {
@@ -416,6 +502,26 @@ Example:
     pub(super) const LOG_REBUILD: &str = "\
 Example:
   activity-stream log rebuild --log-file /var/lib/activity-stream/activity.db";
+    pub(super) const REJECTIONS: &str = "\
+Examples:
+  activity-stream rejections list
+  activity-stream rejections show 3:12345
+  activity-stream rejections replay --code too_large --dry-run";
+    pub(super) const REJECTIONS_LIST: &str = "\
+Examples:
+  activity-stream rejections list
+  activity-stream rejections list --code bad_date_time --json";
+    pub(super) const REJECTIONS_SHOW: &str = "\
+Examples:
+  activity-stream rejections show 3:12345
+  activity-stream rejections show 01a20ada-2c7b-89d1-8003-000000003039";
+    pub(super) const REJECTIONS_REPLAY: &str = "\
+Examples:
+  activity-stream rejections replay --code too_large --dry-run
+  activity-stream rejections replay --code too_large
+  activity-stream rejections replay --at 3:12345 --at 3:12346
+
+A command keeps its idempotency key; one without gets one that is made of its place. So replaying twice posts once.";
     pub(super) const CHECK: &str = "\
 Examples:
   activity-stream check --config production.toml

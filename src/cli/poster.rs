@@ -17,7 +17,7 @@ use rdkafka::{
 };
 
 use crate::{
-    activity::{Coordinates, Header, object_key},
+    activity::{Coordinates, Header, OutputRecord, object_key},
     kafka::{Settings, client, embedded::ANSWERED_APPEND_TIME, native},
 };
 
@@ -93,6 +93,9 @@ fn reason(error: &KafkaError, topic: &str, bytes: usize) -> String {
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
             format!("the broker does not let this user write to the topic '{topic}'")
         }
+        Some(RDKafkaErrorCode::UnknownPartition) => {
+            format!("the topic '{topic}' has no such partition any more")
+        }
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
             format!("the topic '{topic}' is no longer there")
         }
@@ -125,13 +128,35 @@ impl Poster {
     /// Posts a command, keyed by its object where it names one. Waits while the client's queue is full.
     pub fn post(&self, index: usize, value: &[u8], headers: &[Header]) -> Result<(), String> {
         let key = object_key(value);
+        self.send(index, None, key.as_deref().map(str::as_bytes), Some(value), headers)
+    }
+
+    /// Posts a record as it is, to that partition or where its key belongs.
+    pub fn post_record(
+        &self,
+        index: usize,
+        partition: Option<i32>,
+        record: &OutputRecord,
+    ) -> Result<(), String> {
+        self.send(index, partition, record.key.as_deref(), record.value.as_deref(), &record.headers)
+    }
+
+    fn send(
+        &self,
+        index: usize,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header],
+    ) -> Result<(), String> {
         let timestamp = Timestamp::now().as_millisecond();
         loop {
             let posted = Box::new(Posted { index, timestamp });
             let mut record = BaseRecord::<[u8], [u8], Box<Posted>>::with_opaque_to(&self.topic, posted);
             record.timestamp = Some(timestamp);
-            record.payload = Some(value);
-            record.key = key.as_deref().map(str::as_bytes);
+            record.partition = partition;
+            record.payload = value;
+            record.key = key;
             if !headers.is_empty() {
                 record = record.headers(native::to_native(headers));
             }
@@ -140,7 +165,7 @@ impl Poster {
                 Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                     self.producer.poll(Duration::from_millis(5));
                 }
-                Err((error, _)) => return Err(reason(&error, &self.topic, value.len())),
+                Err((error, _)) => return Err(reason(&error, &self.topic, value.map_or(0, <[u8]>::len))),
             }
         }
     }

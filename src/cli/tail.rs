@@ -1,6 +1,6 @@
 //! `tail`: follows notifications or rejections.
 
-mod line;
+pub(super) mod line;
 mod readable;
 
 use std::{io::Write, sync::atomic::Ordering, time::Duration};

@@ -12,7 +12,7 @@ use crate::activity::{Header, Record};
 
 /// A record's line of `--json`.
 #[derive(Debug, Serialize)]
-pub(super) struct Line<'a> {
+pub(in crate::cli) struct Line<'a> {
     partition: i32,
     offset: i64,
     timestamp: i64,
@@ -47,7 +47,7 @@ struct Bytes<'a> {
 struct Headers<'a>(&'a [Header]);
 
 impl<'a> Line<'a> {
-    pub(super) fn new(record: &'a Record) -> Self {
+    pub(in crate::cli) fn new(record: &'a Record) -> Self {
         let at = record.coordinates;
         Self {
             partition: at.partition,

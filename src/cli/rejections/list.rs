@@ -1,0 +1,126 @@
+//! `rejections list`: by code, or one by one.
+
+use std::{collections::BTreeMap, io::Write, ops::ControlFlow, process::ExitCode};
+
+use serde::Serialize;
+
+use crate::{
+    activity::{DeadLetter, Place, Problem, Record},
+    cli::{
+        args,
+        json::write_json,
+        outcome::print_problem,
+        output::{self, BAD, FAINT, Output, count, plain, time},
+    },
+    kafka::Settings,
+};
+
+/// A rejection's line of `--json`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    partition: i32,
+    offset: i64,
+    /// When it was rejected, in milliseconds since 1970.
+    rejected: i64,
+    problems: &'a [Problem],
+}
+
+/// A code's line of `--json`. Times are in milliseconds since 1970.
+#[derive(Debug, Clone, Serialize)]
+struct Group {
+    rejections: u64,
+    first: i64,
+    last: i64,
+    /// Of the first that was read.
+    example: Place,
+    message: String,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupLine<'a> {
+    code: &'a str,
+    #[serde(flatten)]
+    group: &'a Group,
+}
+
+/// Prints how many there are of each code; with a choice, each that was chosen.
+pub(super) fn list(args: &args::RejectionsList, kafka: &Settings) -> anyhow::Result<ExitCode> {
+    let mut out = output::stdout();
+    let one_by_one = !args.selection.codes.is_empty() || !args.selection.at.is_empty();
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let mut found = 0;
+    let passed = super::read(kafka, |record, letter| {
+        if args.selection.takes(letter) {
+            found += 1;
+            if one_by_one {
+                print(record, letter, args.json, &mut out)?;
+            } else {
+                add(&mut groups, record, letter);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if !one_by_one {
+        print_groups(&groups, args.json, &mut out)?;
+    }
+    if !args.json {
+        write!(out, "{}", count(found, "rejection"))?;
+        if passed.foreign > 0 {
+            write!(out, "; {} of something else", count(passed.foreign, "record"))?;
+        }
+        writeln!(out)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn add(groups: &mut BTreeMap<String, Group>, record: &Record, letter: &DeadLetter<'_>) {
+    let rejected = record.coordinates.timestamp;
+    let message = || letter.problems.0.first().map(|problem| problem.message.clone()).unwrap_or_default();
+    let group = groups.entry(letter.problems.first_code().to_owned()).or_insert_with(|| Group {
+        rejections: 0,
+        first: rejected,
+        last: rejected,
+        example: letter.place,
+        message: message(),
+    });
+    group.rejections += 1;
+    group.first = group.first.min(rejected);
+    group.last = group.last.max(rejected);
+}
+
+/// The most frequent first.
+fn print_groups(groups: &BTreeMap<String, Group>, json: bool, out: &mut Output) -> anyhow::Result<()> {
+    let mut groups: Vec<_> = groups.iter().collect();
+    groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.rejections));
+    let width = groups.iter().map(|(code, _)| code.len()).max().unwrap_or(0);
+    for (code, group) in groups {
+        if json {
+            write_json(&GroupLine { code, group }, out)?;
+            continue;
+        }
+        let Group { rejections, first, last, example, message } = group;
+        let (code, first, last) = (plain(code), time(*first), time(*last));
+        writeln!(out, "{BAD}{code:<width$}{BAD:#}  {rejections:>8}  {FAINT}{first} to {last}{FAINT:#}")?;
+        writeln!(out, "           {example} {}", plain(message))?;
+    }
+    Ok(())
+}
+
+/// Place and time, and a line for each problem.
+pub(super) fn print(
+    record: &Record,
+    letter: &DeadLetter<'_>,
+    json: bool,
+    out: &mut Output,
+) -> anyhow::Result<()> {
+    let DeadLetter { place, problems, .. } = letter;
+    let rejected = record.coordinates.timestamp;
+    if json {
+        let Place { partition, offset } = *place;
+        return Ok(write_json(&Line { partition, offset, rejected, problems: &problems.0 }, out)?);
+    }
+    let key = record.key.as_deref().map(|key| format!("  {}", plain(&String::from_utf8_lossy(key))));
+    writeln!(out, "{BAD}{place}{BAD:#}  {FAINT}{}{FAINT:#}{}", time(rejected), key.unwrap_or_default())?;
+    Ok(problems.0.iter().try_for_each(|problem| print_problem(problem, out))?)
+}

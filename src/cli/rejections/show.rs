@@ -1,0 +1,53 @@
+//! `rejections show`: one, with its command.
+
+use std::{io::Write, ops::ControlFlow, process::ExitCode};
+
+use anyhow::bail;
+
+use crate::{
+    cli::{args, json::write_json, output, output::FAINT, output::plain, tail::line::Line},
+    kafka::Settings,
+};
+
+use super::list::print;
+
+/// Prints problems, headers and value of the rejection of one command.
+pub(super) fn show(args: &args::RejectionsShow, kafka: &Settings) -> anyhow::Result<ExitCode> {
+    let mut out = output::stdout();
+    let mut found = false;
+    super::read(kafka, |record, letter| {
+        if letter.place != args.at {
+            return Ok(ControlFlow::Continue(()));
+        }
+        found = true;
+        if args.json {
+            write_json(&Line::new(record), &mut out)?;
+            return Ok(ControlFlow::Break(()));
+        }
+        print(record, letter, false, &mut out)?;
+        for header in &record.headers {
+            let name = plain(&String::from_utf8_lossy(&header.name));
+            let value = header.value.as_deref().map(String::from_utf8_lossy);
+            writeln!(
+                out,
+                "{FAINT}{name}:{FAINT:#} {}",
+                value.map_or("null".to_owned(), |value| plain(&value))
+            )?;
+        }
+        match record.value.as_deref() {
+            None => writeln!(out, "(no value)")?,
+            Some(value) => writeln!(out, "{}", plain(&String::from_utf8_lossy(value)))?,
+        }
+        Ok(ControlFlow::Break(()))
+    })?;
+    if !found {
+        bail!(
+            "no rejection of the command at {} is on '{}': it was not rejected, or the rejection is no longer \
+             retained. 'activity-stream log show' says what became of a command",
+            args.at,
+            kafka.topics.rejections
+        );
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
