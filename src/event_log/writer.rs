@@ -122,7 +122,8 @@ impl EventLog {
         lookup::recorded(&self.connection, &self.path, self.topic_bits, partition, offsets)
     }
 
-    /// The partition is taken up: from now on it is not known to be put down in order, until it is again.
+    /// The partition is taken up: from now on no partition is known to be put down in order, until it is again.
+    /// Those that this process does not hold are others' meanwhile, who publish on.
     ///
     /// A gap begins where the log is, and moves it to its end. All in one transaction.
     pub fn take_up(
@@ -132,7 +133,6 @@ impl EventLog {
         intervention: Option<&Intervention>,
     ) -> Result<Cursor, LogError> {
         let mut row = self.row(partition);
-        row.cursor.clean = false;
         if let Some(gap) = &gap {
             let wrong = |what, found, wanted| Err(LogError::OutOfOrder { partition, what, found, wanted });
             if gap.first_offset != row.cursor.logged {
@@ -145,6 +145,10 @@ impl EventLog {
             }
             row.cursor.logged = gap.next_offset;
         }
+        let mut rows: BTreeMap<_, _> =
+            self.rows.iter().filter(|(_, row)| row.cursor.clean).map(|(&other, &row)| (other, row)).collect();
+        rows.insert(partition, row);
+        rows.values_mut().for_each(|row| row.cursor.clean = false);
         self.change(|connection| {
             if let Some(gap) = &gap {
                 connection.execute(
@@ -158,10 +162,28 @@ impl EventLog {
                     params![partition, at, flag, details],
                 )?;
             }
-            row.store(connection)
+            rows.values().try_for_each(|row| row.store(connection))
         })?;
-        self.rows.insert(partition, row);
-        Ok(row.cursor)
+        self.rows.extend(rows);
+        Ok(self.row(partition).cursor)
+    }
+
+    /// Notes committed offsets of the group, where they are news.
+    pub fn note_published(&mut self, published: &[(i32, i64)]) -> Result<(), LogError> {
+        let mut rows = BTreeMap::new();
+        for &(partition, offset) in published {
+            let mut row = self.row(partition);
+            row.note_published(offset);
+            if self.rows.get(&partition) != Some(&row) {
+                rows.insert(partition, row);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.change(|connection| rows.values().try_for_each(|row| row.store(connection)))?;
+        self.rows.extend(rows);
+        Ok(())
     }
 
     /// A stop in order: these are the group's committed offsets, exactly, and nothing is under way.
@@ -237,5 +259,15 @@ impl EventLog {
                 .map(drop)
         })?;
         self.change(|connection| connection.execute("DELETE FROM meta WHERE name = 'room'", []).map(drop))
+    }
+}
+
+#[cfg(test)]
+impl EventLog {
+    /// From now on the database can't grow, so that some append ends in its middle; or it can again.
+    pub(crate) fn fill_disk(&mut self, full: bool) {
+        // SQLite takes the present size where that is more.
+        let pages: u32 = if full { 1 } else { u32::MAX - 1 };
+        self.connection.pragma_update(None, "max_page_count", pages).expect("a pragma");
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! A state machine that never waits for another stage: a revocation is a state in which the pipeline
 //! drains while polling goes on, so a rebalance and a stop are served whatever the stages ahead do.
+//! Here it polls and cuts batches; [`take_up`] and [`give_back`] are the two ends of holding a partition.
+
+mod give_back;
+mod take_up;
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +18,12 @@ use super::{
     batch::{Chunk, Fetched},
     ownership::Ownership,
     running::Running,
-    start::{Accept, AtAnchor, Facts, Refusal, Start, plan, retained_anchor},
+    start::Accept,
     timing::Timing,
 };
 use crate::{
     activity::{ActivityId, Record},
-    event_log::{EventLog, Intervention},
+    event_log::EventLog,
     kafka::{Polled, Source, SourceError},
 };
 
@@ -245,193 +249,6 @@ impl<S: Source> Intake<S> {
         self.pending_records += 1;
         self.pending_bytes += record.bytes();
         self.pending.entry(at.partition).or_default().push(record);
-        Ok(())
-    }
-
-    fn take_up_assigned(&mut self) -> Result<(), ProcessorError> {
-        let waiting: Vec<i32> = self
-            .partitions
-            .iter()
-            .filter_map(|(&number, partition)| partition.running.is_none().then_some(number))
-            .collect();
-        if waiting.is_empty() || self.retry_at.is_some_and(|at| Instant::now() < at) {
-            return Ok(());
-        }
-        match self.take_up(&waiting) {
-            Ok(()) => {
-                self.retry_at = None;
-                Ok(())
-            }
-            Err(ProcessorError::Source(SourceError::Retriable(reason))) => {
-                tracing::warn!(partitions = ?waiting, reason, "can't take up partitions yet; trying again");
-                self.retry_at = Some(Instant::now() + self.timing.retry);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Learns the facts, decides where to begin, writes it down, and begins.
-    fn take_up(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
-        let facts = self.facts(partitions)?;
-        let mut planned: Vec<(Facts, Start)> = Vec::with_capacity(facts.len());
-        let mut refusals: Vec<Refusal> = Vec::new();
-        for facts in facts {
-            match plan(&facts, self.accept) {
-                Ok(start) => planned.push((facts, start)),
-                Err(refusal) => refusals.push(refusal),
-            }
-        }
-        if !refusals.is_empty() {
-            return Err(ProcessorError::Refused(refusals));
-        }
-        // Before anything is published: from then on an absent or lower offset says that Kafka forgot it. Where
-        // the group's offset is not what this begins with, nothing would tell the next start of it.
-        let first: Vec<_> = planned
-            .iter()
-            .filter(|(facts, start)| facts.committed != Some(start.published))
-            .map(|(facts, start)| (facts.partition, start.published))
-            .collect();
-        if !first.is_empty() {
-            self.source.commit_first(&first).map_err(source_error)?;
-        }
-        let mut starts = Vec::with_capacity(planned.len());
-        for (facts, start) in planned {
-            starts.push((facts.partition, start.offset));
-            self.hold(&facts, start)?;
-        }
-        if let Err(error) = self.source.start(&starts) {
-            for (partition, _) in starts {
-                self.ownership.give_up(&[partition]);
-                self.partitions.insert(partition, Partition { running: None });
-            }
-            return Err(source_error(error));
-        }
-        self.ownership.set_membership(self.source.membership());
-        Ok(())
-    }
-
-    fn facts(&mut self, partitions: &[i32]) -> Result<Vec<Facts>, ProcessorError> {
-        let committed = self.source.committed(partitions).map_err(source_error)?;
-        let mut facts = Vec::with_capacity(partitions.len());
-        for (partition, committed) in committed {
-            let bounds = self.source.bounds(partition).map_err(source_error)?;
-            let cursor = self.log.lock().expect("no holder panics").cursor(partition)?;
-            facts.push(Facts { partition, cursor, committed, bounds, at_anchor: None });
-        }
-        let anchors: Vec<_> = facts
-            .iter()
-            .filter_map(|facts| {
-                let anchor = retained_anchor(facts.cursor.as_ref(), facts.bounds)?;
-                Some((facts.partition, anchor.offset))
-            })
-            .collect();
-        let records = self.source.records_at(&anchors).map_err(source_error)?;
-        for ((partition, _), record) in anchors.into_iter().zip(records) {
-            if let Some(facts) = facts.iter_mut().find(|facts| facts.partition == partition) {
-                facts.at_anchor = Some(AtAnchor::from(record.as_ref()));
-            }
-        }
-        Ok(facts)
-    }
-
-    fn hold(&mut self, facts: &Facts, start: Start) -> Result<(), ProcessorError> {
-        let partition = facts.partition;
-        if let Some(gap) = &start.gap {
-            tracing::warn!(
-                kafka.partition = partition,
-                gap.first_offset = gap.first_offset,
-                gap.next_offset = gap.next_offset,
-                gap.reason,
-                "this log will never hold these commands"
-            );
-        }
-        let (flags, details): (Vec<_>, Vec<_>) = start.accepted.into_iter().unzip();
-        let intervention = (!flags.is_empty()).then(|| Intervention {
-            flag: flags.join(", "),
-            details: details.join("\n"),
-            at: jiff::Timestamp::now().as_millisecond(),
-        });
-        self.log.lock().expect("no holder panics").take_up(partition, start.gap, intervention.as_ref())?;
-        let epoch = self.ownership.take_up(partition, start.published, start.offset);
-        let running = Running { epoch, logged: start.logged, sent: start.offset, polled: start.offset };
-        tracing::info!(
-            kafka.partition = partition,
-            kafka.offset = start.offset,
-            logged = start.logged,
-            published = start.published,
-            "reading"
-        );
-        self.partitions.insert(partition, Partition { running: Some(running) });
-        Ok(())
-    }
-
-    fn revoke(&mut self, partitions: Vec<i32>) -> Result<(), ProcessorError> {
-        tracing::info!(?partitions, "partitions revoked; finishing what is in flight");
-        // A second revocation while one drains: the first has waited long enough to be told so.
-        if let Some((earlier, _)) = self.revoking.take() {
-            self.release(&earlier)?;
-        }
-        for partition in &partitions {
-            self.drop_pending(*partition);
-        }
-        // The group is in its next generation already, and these partitions are still this member's.
-        self.ownership.set_membership(self.source.membership());
-        self.revoking = Some((partitions, Instant::now() + self.timing.drain));
-        self.finish_revocation()
-    }
-
-    fn finish_revocation(&mut self) -> Result<(), ProcessorError> {
-        let Some((partitions, deadline)) = self.revoking.take() else { return Ok(()) };
-        if !self.drained(partitions.iter()) {
-            if Instant::now() < deadline {
-                self.revoking = Some((partitions, deadline));
-                return Ok(());
-            }
-            tracing::warn!(?partitions, "not drained in time; what is in flight is left to the next owner");
-        }
-        self.release(&partitions)
-    }
-
-    /// Ends the epochs first, so that nothing in flight can be published any more, then gives them back.
-    fn release(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
-        self.ownership.give_up(partitions);
-        // Lost while it drained: were it still taken for revoked, its next assignment would be given back.
-        if let Some((revoked, _)) = &mut self.revoking {
-            revoked.retain(|partition| !partitions.contains(partition));
-        }
-        self.revoking.take_if(|(revoked, _)| revoked.is_empty());
-        for &partition in partitions {
-            self.drop_pending(partition);
-            self.partitions.remove(&partition);
-            self.observer.released(partition);
-        }
-        self.source.release(partitions).map_err(source_error)?;
-        self.ownership.set_membership(self.source.membership());
-        Ok(())
-    }
-
-    fn drop_pending(&mut self, partition: i32) {
-        for record in self.pending.remove(&partition).unwrap_or_default() {
-            self.pending_records -= 1;
-            self.pending_bytes -= record.bytes();
-        }
-    }
-
-    /// Back to the cursors, with everything: what was in flight is void.
-    fn restart(&mut self) -> Result<(), ProcessorError> {
-        let partitions: Vec<_> = self
-            .partitions
-            .iter_mut()
-            .filter_map(|(&number, partition)| partition.running.take().map(|_| number))
-            .collect();
-        tracing::warn!(?partitions, "going back to the cursors");
-        self.ownership.give_up(&partitions);
-        for &partition in &partitions {
-            self.drop_pending(partition);
-        }
-        self.source.halt(&partitions).map_err(source_error)?;
-        self.retry_at = None;
         Ok(())
     }
 }

@@ -20,7 +20,8 @@ pub struct Accept {
     pub lost_commands: bool,
     /// What was published is unknown: publish again from where it was last seen. Some may be told twice.
     pub republish: bool,
-    /// What was published is unknown: take everything in the log for published. Some may never be told.
+    /// What was published is unknown: take everything for published that is in the log or was seen published. Some
+    /// may never be told.
     pub skip_unpublished: bool,
 }
 
@@ -83,10 +84,18 @@ pub enum Refusal {
         "partition {partition}: the group's committed offset is {found}, but this log has seen {seen} \
          published and was not stopped cleanly, so what is published is unknown (the log goes up to {logged}, \
          the topic holds {start} to {end}). Restore the group's offset, or start once with '--accept republish' \
-         to publish from {seen} (some may be told twice) or '--accept skip-unpublished' to go on at {logged} \
+         to publish from {seen} (some may be told twice) or '--accept skip-unpublished' to go on at {behind} \
          (some may never be told); the log records that"
     )]
-    PublishedUnknown { partition: i32, found: String, seen: i64, logged: i64, start: i64, end: i64 },
+    PublishedUnknown {
+        partition: i32,
+        found: String,
+        seen: i64,
+        logged: i64,
+        behind: i64,
+        start: i64,
+        end: i64,
+    },
     #[error(
         "partition {partition}: this is not the topic that the log was made from: the log's last record is at \
          offset {offset} with timestamp {wanted_timestamp} and checksum {wanted_checksum:08x}, and the topic has \
@@ -126,7 +135,9 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
         Err(refusal) => {
             let (flag, offset) = match &refusal {
                 Refusal::PublishedUnknown { seen, .. } if accept.republish => ("republish", *seen),
-                Refusal::PublishedUnknown { .. } if accept.skip_unpublished => ("skip-unpublished", logged),
+                Refusal::PublishedUnknown { behind, .. } if accept.skip_unpublished => {
+                    ("skip-unpublished", *behind)
+                }
                 _ => return Err(refusal),
             };
             accepted.push((flag, refusal.to_string()));
@@ -195,6 +206,8 @@ fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
             found: committed.map_or("absent".to_owned(), |offset| offset.to_string()),
             seen,
             logged,
+            // A log that lost its tail has seen more published than it holds.
+            behind: logged.max(seen),
             start: facts.bounds.start,
             end: facts.bounds.end,
         }),

@@ -18,12 +18,16 @@ pub struct SimulatedSource {
     cluster: Shared,
     pub number: u32,
     positions: BTreeMap<i32, i64>,
+    /// Which of the topics of this name it reads.
+    topic: u32,
+    mutation: Option<Mutation>,
 }
 
 impl SimulatedSource {
-    pub fn join(cluster: &Shared) -> Self {
+    pub fn join(cluster: &Shared, mutation: Option<Mutation>) -> Self {
         let number = cluster.borrow_mut().group.join();
-        Self { cluster: cluster.clone(), number, positions: BTreeMap::new() }
+        let topic = cluster.borrow().topics_before;
+        Self { cluster: cluster.clone(), number, positions: BTreeMap::new(), topic, mutation }
     }
 
     /// A question to the brokers, which may go unanswered.
@@ -47,6 +51,9 @@ impl Source for SimulatedSource {
         cluster.passes();
         if cluster.refusing {
             return Ok(Polled::Nothing);
+        }
+        if cluster.topics_before != self.topic {
+            return Err(SourceError::Retriable("the topic is gone".into()));
         }
         let cluster = &mut *cluster;
         cluster.group.progress(&mut cluster.rng);
@@ -96,7 +103,8 @@ impl Source for SimulatedSource {
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError> {
         self.ask(|cluster| {
             let is_stable = !partitions.iter().any(|&partition| cluster.is_pending(partition));
-            let offset = |&partition| (partition, cluster.committed.get(&partition).copied());
+            let forgotten = (self.mutation == Some(Mutation::SeenIgnored)).then_some(0);
+            let offset = |&partition| (partition, cluster.committed.get(&partition).copied().or(forgotten));
             is_stable.then(|| partitions.iter().map(offset).collect())
         })
     }
@@ -232,8 +240,8 @@ impl Sink for SimulatedSink {
         }
         let id = &self.id;
         self.cluster.borrow_mut().note(|| format!("  {id} commits {offsets:?} as {membership:?}: {ended:?}"));
-        if self.mutation == Some(Mutation::RetryUnknown) && matches!(ended, Ended::Unknown) {
-            while self.reset().is_err() {}
+        let retries = self.mutation == Some(Mutation::RetryUnknown) && matches!(ended, Ended::Unknown);
+        if retries && (0..9).any(|_| self.reset().is_ok()) {
             ended = Ended::Aborted;
         }
         outcome(&ended)

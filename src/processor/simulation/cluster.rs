@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
+use uuid::Uuid;
+
 use super::group::{Group, Membership};
 use crate::{
     activity::{OutputRecord, Record},
@@ -20,6 +22,8 @@ pub struct Faults {
     pub refused: u32,
     /// Something moves on by itself: a session or a transaction times out, members join again.
     pub moves: u32,
+    /// Transactions never time out, so whoever is fenced is fenced by somebody.
+    pub patient: bool,
 }
 
 /// A transaction that has not ended.
@@ -53,6 +57,14 @@ pub struct Cluster {
     pub refusing: bool,
     /// What must never happen at the broker and did.
     pub violation: Option<String>,
+    /// Topics of the same name that were there before; a client of one of them reads nothing any more.
+    pub topics_before: u32,
+    /// How often what happened; a run must have seen everything.
+    pub happened: BTreeMap<&'static str, u64>,
+    /// Log instances in the order in which they were first seen: their ids are random, and a seed gives one run.
+    instances: Vec<Uuid>,
+    /// Only where a failure is to be told.
+    pub tracing: bool,
     pub trace: Vec<String>,
 }
 
@@ -81,12 +93,32 @@ impl Cluster {
             faults: Faults::default(),
             refusing: false,
             violation: None,
+            topics_before: 0,
+            happened: BTreeMap::new(),
+            instances: Vec::new(),
+            tracing: false,
             trace: Vec::new(),
         }
     }
 
     pub fn note(&mut self, step: impl FnOnce() -> String) {
-        self.trace.push(step());
+        if self.tracing {
+            self.trace.push(step());
+        }
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.happened.entry(what).or_default() += 1;
+    }
+
+    /// Of a log with this instance id.
+    pub fn transactional_id(&mut self, instance: Uuid) -> String {
+        let known = self.instances.iter().position(|known| *known == instance);
+        let number = known.unwrap_or_else(|| {
+            self.instances.push(instance);
+            self.instances.len() - 1
+        });
+        format!("t{number}")
     }
 
     pub fn chance(&mut self, in_thousand: u32) -> bool {
@@ -107,6 +139,7 @@ impl Cluster {
             1 => self.time_out_member(),
             2 => {
                 self.note(|| "  the group is asked to join again".into());
+                self.count("the generation moved on under a running instance");
                 self.group.call_to_join();
             }
             _ => self.late_commit(),
@@ -124,9 +157,13 @@ impl Cluster {
 
     /// The broker gives up a transaction; its producer finds out by being fenced.
     pub fn time_out_transaction(&mut self) {
+        if self.faults.patient {
+            return;
+        }
         let open: Vec<String> = self.open_transactions();
         if let Some(id) = self.rng.choice(open.iter()).cloned() {
             self.note(|| format!("  the transaction of {id} times out"));
+            self.count("a transaction timed out");
             self.expire(&id);
         }
     }
@@ -151,6 +188,7 @@ impl Cluster {
         });
         if let Some(id) = late {
             self.note(|| format!("  the commit of {id} arrives late"));
+            self.count("a commit of unknown end took effect later");
             self.end_transaction(&id);
         }
     }
@@ -238,6 +276,18 @@ impl Cluster {
         }
     }
 
+    /// The commands topic is made again, empty.
+    pub fn make_topic_again(&mut self) {
+        self.topics_before += 1;
+        self.topic.values_mut().for_each(Vec::clear);
+        self.starts.values_mut().for_each(|start| *start = 0);
+    }
+
+    /// What is open is given up by the broker.
+    pub fn expire_all(&mut self) {
+        self.open_transactions().iter().for_each(|id| self.expire(id));
+    }
+
     /// All committed, everywhere.
     pub fn is_published(&self) -> bool {
         self.topic.iter().all(|(partition, records)| {
@@ -254,6 +304,7 @@ impl Cluster {
         if committed > start {
             let to = self.rng.i64(start + 1..=committed);
             self.note(|| format!("retention: partition {partition} begins at {to}"));
+            self.count("retention deleted what was published");
             self.starts.insert(partition, to);
         }
     }

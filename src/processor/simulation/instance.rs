@@ -1,5 +1,7 @@
 //! One instance: a process with its log file, its sessions and its ends.
 
+pub mod files;
+
 use std::{
     collections::VecDeque,
     fs,
@@ -8,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::Connection;
+use files::{beside, copy};
 
 use super::{
     Mutation, TOPIC, WINDOW_MS,
@@ -40,7 +42,6 @@ pub struct Instance {
     log: Option<Arc<Mutex<EventLog>>>,
     session: Option<Session>,
     backups: Vec<PathBuf>,
-    removed: u32,
     /// Clients of the group that this process had and can't give back.
     pub dead: Vec<u32>,
     /// The disk is full.
@@ -49,6 +50,14 @@ pub struct Instance {
     pub frozen: bool,
     /// What the latest stop in order put down.
     pub put_down: Vec<(i32, i64)>,
+    /// What a person overrules at the next start.
+    pub accept: Accept,
+    /// Taken out of service.
+    pub retired: bool,
+    /// Somebody may run on a copy of its log.
+    pub watchful: bool,
+    /// The processor's own word of why it stopped for good.
+    pub stopped: Option<String>,
 }
 
 /// A step of one stage.
@@ -77,11 +86,14 @@ impl Instance {
             log: None,
             session: None,
             backups: Vec::new(),
-            removed: 0,
             dead: Vec::new(),
             full: false,
             frozen: false,
             put_down: Vec::new(),
+            accept: Accept::default(),
+            retired: false,
+            watchful: false,
+            stopped: None,
         }
     }
 
@@ -114,15 +126,17 @@ impl Instance {
         let log = match &self.log {
             Some(log) => Arc::clone(log),
             None => {
+                self.prepare_file();
                 let log = EventLog::open(&self.options(self.path())).map_err(|error| error.to_string())?;
                 Arc::clone(self.log.insert(Arc::new(Mutex::new(log))))
             }
         };
         let ownership = Arc::new(Ownership::default());
         ownership.mutate(self.mutation);
-        let source = SimulatedSource::join(&self.cluster);
-        let sink =
-            SimulatedSink::new(&self.cluster, format!("{}-{}", self.name, self.removed), self.mutation);
+        let source = SimulatedSource::join(&self.cluster, self.mutation);
+        let instance = log.lock().expect("no holder panics").instance_id();
+        let id = self.cluster.borrow_mut().transactional_id(instance);
+        let sink = SimulatedSink::new(&self.cluster, id, self.mutation);
         let rng = &mut self.cluster.borrow_mut().rng;
         let nothing = Duration::ZERO;
         let timing = Timing {
@@ -134,8 +148,14 @@ impl Instance {
             generation: nothing,
             aborted: nothing,
             reset: nothing,
-            fenced_twice: nothing,
+            fenced_twice: if self.watchful && self.mutation != Some(Mutation::NeverFencedTwice) {
+                Duration::from_secs(3600)
+            } else {
+                nothing
+            },
         };
+        let mut accept = std::mem::take(&mut self.accept);
+        accept.lost_commands |= self.mutation == Some(Mutation::SkipLost);
         let caps = Caps { records: rng.usize(1..5), bytes: 1 << 20 };
         let options = PublishOptions {
             topic: TOPIC.into(),
@@ -150,7 +170,7 @@ impl Instance {
                 Arc::clone(&ownership),
                 Arc::clone(&log),
                 Arc::new(Unobserved),
-                Accept::default(),
+                accept,
                 caps,
                 timing,
             ),
@@ -169,7 +189,7 @@ impl Instance {
         Ok(())
     }
 
-    /// One step of one stage. What may pass ends the session; what may not is a failure.
+    /// One step of one stage. What may pass ends the session; what may not ends the process, and is in `stopped`.
     pub fn step(&mut self, stage: Stage) -> Result<(), String> {
         let Some(session) = &mut self.session else { return Ok(()) };
         let stepped = match stage {
@@ -180,7 +200,7 @@ impl Instance {
             }
             Stage::Append if self.mutation == Some(Mutation::PublishFirst) => self.append_late(),
             Stage::Append => session.append(&self.decider, self.mutation),
-            Stage::Publish => session.publish(),
+            Stage::Publish => session.publish(self.mutation),
         };
         self.check_order()?;
         match stepped {
@@ -188,10 +208,20 @@ impl Instance {
             Err(error) if error.is_retriable() => {
                 let name = &self.name;
                 self.cluster.borrow_mut().note(|| format!("  {name} ends its session: {error}"));
+                if matches!(&error, ProcessorError::Log(_)) {
+                    self.cluster.borrow_mut().count("the disk was full in the middle of an append");
+                }
                 self.end_session();
                 Ok(())
             }
-            Err(error) => Err(format!("{} stopped: {error}", self.name)),
+            Err(error) => {
+                let name = &self.name;
+                self.cluster.borrow_mut().note(|| format!("  {name} stops: {error}"));
+                self.end_session();
+                self.log = None;
+                self.stopped = Some(error.to_string());
+                Ok(())
+            }
         }
     }
 
@@ -256,38 +286,34 @@ impl Instance {
     pub fn crash(&mut self) {
         self.dead.extend(self.session.take().map(|session| session.client));
         self.log = None;
-        if self.mutation == Some(Mutation::CursorApart) && self.path().exists() {
-            let file = Connection::open(self.path()).expect("the log");
-            file.execute("UPDATE cursors SET logged = max(0, logged - 2)", []).expect("the cursors");
-        }
-    }
-
-    /// The log goes back to an earlier state, or is gone.
-    pub fn lose_tail(&mut self, backup: Option<usize>) {
-        self.crash();
-        for suffix in ["", "-wal", "-shm"] {
-            let _ = fs::remove_file(beside(&self.path(), suffix));
-        }
-        match backup.and_then(|backup| self.backups.get(backup)) {
-            Some(backup) => copy(backup, &self.path()),
-            None => {
-                let _ = fs::remove_file(beside(&self.path(), "-instance"));
-                self.removed += 1;
+        let change = match self.mutation {
+            Some(Mutation::CursorApart) => "UPDATE cursors SET logged = max(0, logged - 2)",
+            Some(Mutation::ClaimsApart) => {
+                "DELETE FROM claims WHERE (partition, offset) IN \
+                 (SELECT partition, max(offset) FROM claims GROUP BY partition)"
             }
+            Some(Mutation::CleanForEver) => "UPDATE cursors SET clean = 1",
+            _ => return,
+        };
+        self.change_file(change);
+    }
+
+    /// The disk under the running log is full, or has room again.
+    pub fn fill(&mut self, full: bool) {
+        self.full = full;
+        if let Some(log) = &self.log {
+            log.lock().expect("no holder panics").fill_disk(full);
         }
     }
 
-    /// Keeps a copy of the log as it is on disk now.
-    pub fn back_up(&mut self) {
-        if self.path().exists() {
-            let backup = self.directory.join(format!("backup-{}.db", self.backups.len()));
-            copy(&self.path(), &backup);
-            self.backups.push(backup);
-        }
+    /// The group's number of this process.
+    pub fn client(&self) -> Option<u32> {
+        self.session.as_ref().map(|session| session.client)
     }
 
-    pub fn backups(&self) -> usize {
-        self.backups.len()
+    /// Decided, and neither appended nor published to the end.
+    pub fn has_batches_in_flight(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.read.is_empty() || !session.settled.is_empty())
     }
 
     /// For the mutation that publishes what is appended to a copy only, and appended for good later.
@@ -343,21 +369,5 @@ impl Instance {
         session.map_or(Vec::new(), |session| {
             self.cluster.borrow().group.owned(session.client).into_iter().collect()
         })
-    }
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// A database and its write-ahead log.
-fn copy(from: &Path, to: &Path) {
-    for suffix in ["", "-wal"] {
-        let _ = fs::remove_file(beside(to, suffix));
-        if beside(from, suffix).exists() {
-            fs::copy(beside(from, suffix), beside(to, suffix)).expect("room for a copy");
-        }
     }
 }

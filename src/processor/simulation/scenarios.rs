@@ -39,7 +39,7 @@ impl Scenario {
         for _ in 0..commands {
             self.clock += 1;
             let at = Coordinates { partition: 0, offset: cluster.end(0), timestamp: self.clock };
-            let (_, record) = command(&mut self.rng, at, true);
+            let (_, record) = command(&mut self.rng, at, false);
             cluster.topic.get_mut(&0).unwrap().push(Some(record));
         }
     }
@@ -52,7 +52,10 @@ impl Scenario {
     }
 
     fn run(&mut self, rounds: usize) -> Result<(), String> {
-        (0..rounds).flat_map(|_| Stage::ALL).try_for_each(|stage| self.instance.step(stage))
+        (0..rounds).flat_map(|_| Stage::ALL).try_for_each(|stage| {
+            self.instance.step(stage)?;
+            self.instance.stopped.take().map_or(Ok(()), Err)
+        })
     }
 
     fn stop(&mut self) {

@@ -82,7 +82,13 @@ impl Session {
         Ok(())
     }
 
-    pub fn publish(&mut self) -> Result<(), ProcessorError> {
+    pub fn publish(&mut self, mutation: Option<Mutation>) -> Result<(), ProcessorError> {
+        if mutation == Some(Mutation::PublishAnyEpoch) {
+            let held = self.ownership.snapshot().held;
+            for chunk in self.settled.front_mut().into_iter().flatten() {
+                chunk.epoch = held.get(&chunk.partition).map_or(chunk.epoch, |held| held.epoch);
+            }
+        }
         let batch = self.settled.front().map_or(&[][..], Vec::as_slice);
         match self.publish.attempt(batch, self.place)? {
             Progress::Through => {

@@ -107,6 +107,14 @@ fn lost_offsets_after_a_kill_stop() {
 }
 
 #[test]
+fn what_was_seen_published_is_not_told_again_where_the_log_lost_its_tail() {
+    let facts = seen(facts(Some(7), Some(10)), 12, false);
+    assert!(refusal(&facts).contains("'--accept skip-unpublished' to go on at 12"), "{}", refusal(&facts));
+    let start = plan(&facts, Accept { skip_unpublished: true, ..Accept::default() }).unwrap();
+    assert_eq!((start.offset, start.logged, start.published), (7, 7, 12));
+}
+
+#[test]
 fn what_the_log_has_seen_published_holds_as_long_as_the_group_agrees() {
     assert_eq!(cursors(&seen(facts(Some(40), Some(35)), 35, false)), (35, 40, 35));
 }

@@ -1,0 +1,134 @@
+//! Taking partitions up: what is known of each, where that lets it begin, and from when it is held.
+
+use std::time::Instant;
+
+use super::{Intake, Partition, source_error};
+use crate::{
+    event_log::Intervention,
+    kafka::{Source, SourceError},
+    processor::{
+        ProcessorError,
+        running::Running,
+        start::{AtAnchor, Facts, Refusal, Start, plan, retained_anchor},
+    },
+};
+
+impl<S: Source> Intake<S> {
+    pub(super) fn take_up_assigned(&mut self) -> Result<(), ProcessorError> {
+        let waiting: Vec<i32> = self
+            .partitions
+            .iter()
+            .filter_map(|(&number, partition)| partition.running.is_none().then_some(number))
+            .collect();
+        if waiting.is_empty() || self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        match self.take_up(&waiting) {
+            Ok(()) => {
+                self.retry_at = None;
+                Ok(())
+            }
+            Err(ProcessorError::Source(SourceError::Retriable(reason))) => {
+                tracing::warn!(partitions = ?waiting, reason, "can't take up partitions yet; trying again");
+                self.retry_at = Some(Instant::now() + self.timing.retry);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Learns the facts, decides where to begin, writes it down, and begins.
+    fn take_up(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
+        let facts = self.facts(partitions)?;
+        let mut planned: Vec<(Facts, Start)> = Vec::with_capacity(facts.len());
+        let mut refusals: Vec<Refusal> = Vec::new();
+        for facts in facts {
+            match plan(&facts, self.accept) {
+                Ok(start) => planned.push((facts, start)),
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        if !refusals.is_empty() {
+            return Err(ProcessorError::Refused(refusals));
+        }
+        // Before anything is published: from then on an absent or lower offset says that Kafka forgot it. Where
+        // the group's offset is not what this begins with, nothing would tell the next start of it.
+        let first: Vec<_> = planned
+            .iter()
+            .filter(|(facts, start)| facts.committed != Some(start.published))
+            .map(|(facts, start)| (facts.partition, start.published))
+            .collect();
+        if !first.is_empty() {
+            self.source.commit_first(&first).map_err(source_error)?;
+        }
+        let mut starts = Vec::with_capacity(planned.len());
+        for (facts, start) in planned {
+            starts.push((facts.partition, start.offset));
+            self.hold(&facts, start)?;
+        }
+        if let Err(error) = self.source.start(&starts) {
+            for (partition, _) in starts {
+                self.ownership.give_up(&[partition]);
+                self.partitions.insert(partition, Partition { running: None });
+            }
+            return Err(source_error(error));
+        }
+        self.ownership.set_membership(self.source.membership());
+        Ok(())
+    }
+
+    fn facts(&mut self, partitions: &[i32]) -> Result<Vec<Facts>, ProcessorError> {
+        let committed = self.source.committed(partitions).map_err(source_error)?;
+        let mut facts = Vec::with_capacity(partitions.len());
+        for (partition, committed) in committed {
+            let bounds = self.source.bounds(partition).map_err(source_error)?;
+            let cursor = self.log.lock().expect("no holder panics").cursor(partition)?;
+            facts.push(Facts { partition, cursor, committed, bounds, at_anchor: None });
+        }
+        let anchors: Vec<_> = facts
+            .iter()
+            .filter_map(|facts| {
+                let anchor = retained_anchor(facts.cursor.as_ref(), facts.bounds)?;
+                Some((facts.partition, anchor.offset))
+            })
+            .collect();
+        let records = self.source.records_at(&anchors).map_err(source_error)?;
+        for ((partition, _), record) in anchors.into_iter().zip(records) {
+            if let Some(facts) = facts.iter_mut().find(|facts| facts.partition == partition) {
+                facts.at_anchor = Some(AtAnchor::from(record.as_ref()));
+            }
+        }
+        Ok(facts)
+    }
+
+    fn hold(&mut self, facts: &Facts, start: Start) -> Result<(), ProcessorError> {
+        let partition = facts.partition;
+        if let Some(gap) = &start.gap {
+            tracing::warn!(
+                kafka.partition = partition,
+                gap.first_offset = gap.first_offset,
+                gap.next_offset = gap.next_offset,
+                gap.reason,
+                "this log will never hold these commands"
+            );
+        }
+        let (flags, details): (Vec<_>, Vec<_>) = start.accepted.into_iter().unzip();
+        let intervention = (!flags.is_empty()).then(|| Intervention {
+            flag: flags.join(", "),
+            details: details.join("\n"),
+            at: jiff::Timestamp::now().as_millisecond(),
+        });
+        self.log.lock().expect("no holder panics").take_up(partition, start.gap, intervention.as_ref())?;
+        let epoch = self.ownership.take_up(partition, start.published, start.offset);
+        let running = Running { epoch, logged: start.logged, sent: start.offset, polled: start.offset };
+        tracing::info!(
+            kafka.partition = partition,
+            kafka.offset = start.offset,
+            logged = start.logged,
+            published = start.published,
+            "reading"
+        );
+        self.partitions.insert(partition, Partition { running: Some(running) });
+        Ok(())
+    }
+}

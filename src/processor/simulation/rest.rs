@@ -1,0 +1,117 @@
+//! The end of a schedule: all faults cease, what is left runs until it rests, and is held against the model.
+
+use rusqlite::Connection;
+
+use super::{
+    cluster::Faults,
+    instance::{Instance, Stage},
+    model::{check_log, check_outputs},
+    schedule::Schedule,
+};
+
+/// Rounds of every stage of every instance within which everything must have come to rest.
+const ROUNDS: u32 = 500;
+
+impl Schedule {
+    /// All faults cease, and some instances run until there is nothing to do.
+    pub fn rest(&mut self) -> Result<(), String> {
+        self.note(|| "all faults cease".into());
+        self.cease();
+        let available: Vec<usize> =
+            (0..self.instances.len()).filter(|&number| !self.instances[number].retired).collect();
+        let survivor = *self.rng.choice(&available).expect("one is left");
+        for number in available {
+            if number == survivor || self.rng.bool() {
+                self.restart(number)?;
+            }
+        }
+        self.settle(survivor)
+    }
+
+    /// No further faults, and nothing of those before is in the way.
+    pub fn cease(&mut self) {
+        let mut cluster = self.cluster.borrow_mut();
+        cluster.faults = Faults { patient: cluster.faults.patient, ..Faults::default() };
+        cluster.refusing = false;
+        cluster.expire_all();
+        for instance in &mut self.instances {
+            instance.dead.drain(..).for_each(|client| cluster.group.leave(client));
+            instance.frozen = false;
+            instance.fill(false);
+        }
+    }
+
+    /// Runs whoever runs, the survivor certainly, until there is nothing to do.
+    pub fn settle(&mut self, survivor: usize) -> Result<(), String> {
+        let mut still = 0;
+        for _ in 0..ROUNDS {
+            for number in 0..self.instances.len() {
+                for stage in Stage::ALL {
+                    self.step(number, stage)?;
+                }
+            }
+            // Nobody is left where the last one had been asked to stop; a retriable end is followed by a start.
+            if !self.instances[survivor].is_running() {
+                self.restart(survivor)?;
+            }
+            let idle = self.instances.iter().all(|instance| instance.is_idle() && instance.lacks().is_none());
+            let cluster = self.cluster.borrow();
+            still = if idle && cluster.is_published() && cluster.group.is_settled() { still + 1 } else { 0 };
+            if still == 4 {
+                return Ok(());
+            }
+        }
+        let lacks = self.instances.iter().find_map(Instance::lacks);
+        Err(format!("it never comes to rest; lacking: {lacks:?}"))
+    }
+
+    pub fn check(&mut self) -> Result<(), String> {
+        let cluster = self.cluster.borrow();
+        if let Some(violation) = &cluster.violation {
+            return Err(violation.clone());
+        }
+        check_outputs(&cluster, &self.commands, &self.allowed)?;
+        let mut owned = 0;
+        for instance in self.instances.iter().filter(|instance| instance.is_running()) {
+            let log = instance.log().expect("open while it runs").lock().expect("no holder panics");
+            let file = Connection::open(instance.path()).expect("the log");
+            check_log(&cluster, &self.commands, &log, &file, &self.allowed)
+                .map_err(|wrong| format!("{}: {wrong}", instance.name))?;
+            drop(log);
+            owned += instance.owned().len();
+            if let Some(lacks) = instance.lacks() {
+                return Err(format!("{}: {lacks}", instance.name));
+            }
+        }
+        drop(cluster);
+        if owned != self.partitions() as usize {
+            return Err(format!("{owned} partitions have an owner"));
+        }
+        self.check_stop()
+    }
+
+    /// After a stop in order, the log knows exactly what is published.
+    fn check_stop(&mut self) -> Result<(), String> {
+        let mut running = self.instances.iter_mut().filter(|instance| instance.is_running());
+        // The others lose partitions by its leaving.
+        let Some(instance) = running.next() else { return Ok(()) };
+        let owned = instance.owned();
+        instance.ask_to_stop(true);
+        for stage in Stage::ALL {
+            instance.step(stage)?;
+        }
+        let committed = |partition: i32| self.cluster.borrow().committed.get(&partition).copied();
+        let wanted: Vec<_> = owned.into_iter().filter_map(|p| Some((p, committed(p)?))).collect();
+        if instance.is_running() || instance.put_down != wanted {
+            return Err(format!("{} put down {:?}, wanted {wanted:?}", instance.name, instance.put_down));
+        }
+        let found = instance.cursors();
+        for (partition, offset) in wanted {
+            let cursor = found.iter().find(|cursor| cursor.partition == partition);
+            if cursor.is_none_or(|cursor| (cursor.clean, cursor.seen) != (true, Some(offset))) {
+                return Err(format!("{}: put down as {cursor:?}, wanted {offset}", instance.name));
+            }
+        }
+        Ok(())
+    }
+}
