@@ -263,6 +263,47 @@ fn names_of_files_and_modules_are_right() {
     assert!(count > 40, "only {count} found");
 }
 
+/// Each fault of the architecture's table is shown, and by tests that there are.
+#[test]
+fn tests_of_the_faults_are_there() {
+    let architecture = text_of("ARCHITECTURE.md");
+    let (_, table) = architecture.split_once("<!-- faults -->\n").expect("a table of faults");
+    let (table, _) = table.split_once("<!-- /faults -->").expect("its end");
+    let mut count = 0;
+    for row in table.lines().skip(2) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        let [fault, near, real] = cells[..] else { panic!("not three columns: {row}") };
+        for (cell, folders) in [(near, ["src", "tests"].as_slice()), (real, ["tests/kafka"].as_slice())] {
+            let tests: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+            assert!(!tests.is_empty(), "no test shows this: {fault}");
+            for test in tests {
+                assert!(
+                    folders.iter().any(|folder| is_test(folder, test)),
+                    "there is no test {test} in {folders:?}"
+                );
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 40, "only {count} found");
+}
+
+/// Whether `module::name` is a test in a file of that module, anywhere in the folder.
+fn is_test(folder: &str, test: &str) -> bool {
+    let (module, name) = test.split_once("::").expect("module::name");
+    let attribute = |line: &str| line.starts_with("#[") || line.starts_with("///");
+    sources(&root().join(folder)).iter().any(|path| {
+        let of_module = path.ends_with(format!("{module}.rs")) || path.ends_with(format!("{module}/mod.rs"));
+        let source = std::fs::read_to_string(path).expect("UTF-8");
+        let lines: Vec<&str> = source.lines().map(str::trim).collect();
+        of_module
+            && lines.iter().enumerate().any(|(index, line)| {
+                let before = lines[..index].iter().rev().take_while(|line| attribute(line));
+                line.starts_with(&format!("fn {name}(")) && before.into_iter().any(|line| *line == "#[test]")
+            })
+    })
+}
+
 /// Whether a module of the crate (`intake`, `processor::intake`), or a type in one, mentions the item.
 fn names(module: &str, item: &str) -> bool {
     let (last, folders) = module.rsplit_once("::").map_or((module, None), |(rest, last)| (last, Some(rest)));
@@ -279,7 +320,8 @@ fn names(module: &str, item: &str) -> bool {
             .any(|keyword| declares(source, keyword, item))
             || (is_type && source.contains(&format!("    {item}")))
     };
-    sources(&root().join("src")).iter().any(|path| {
+    let crate_and_tests = [sources(&root().join("src")), sources(&root().join("tests"))].concat();
+    crate_and_tests.iter().any(|path| {
         let Ok(source) = std::fs::read_to_string(path) else { return false };
         let inside = match folders {
             Some(folders) if !is_type => path.to_string_lossy().contains(&folders.replace("::", "/")),

@@ -136,12 +136,13 @@ impl LogError {
     }
 }
 
-/// SQLite names a failed write `SQLITE_FULL`, but a failed fsync or growth of the -shm file only an I/O error.
+/// SQLite names a failed write `SQLITE_FULL`, but a failed fsync or growth of the -shm file only an I/O error, and so a
+/// file that may not grow any more (`ulimit -f`, or what the file system allows).
 fn no_space_left(connection: &Connection) -> bool {
     // SAFETY: the handle is valid as long as the connection lives, and the call only reads a field of it.
     let errno = unsafe { ffi::sqlite3_system_errno(connection.handle()) };
     matches!(
         io::Error::from_raw_os_error(errno).kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
 }

@@ -1,19 +1,15 @@
 //! The independent check: what Kafka's own consumer reads of the topics, against what the load must lead to.
 
-use std::{collections::HashSet, fmt, path::Path, thread, time::Duration};
+use std::{collections::HashMap, fmt, path::Path, thread};
 
 use super::{
-    expected::{Expected, Outcome},
+    expected::{Expected, Outcome, Place},
     load::Load,
-    logs,
+    logs::{self, Noted},
     process::Setup,
-    reading::{Read, read},
+    reading::{IDLE, LONG_IDLE, Read, read},
 };
 
-/// A reader that gets nothing for this long is at the end, usually. Joining its group takes a part of it.
-const IDLE: Duration = Duration::from_secs(5);
-/// If something is missing the reader was too slow, perhaps.
-const LONG_IDLE: Duration = Duration::from_secs(30);
 /// So many deviations are shown.
 const SHOWN: usize = 20;
 
@@ -41,17 +37,24 @@ impl fmt::Display for Findings {
 impl Findings {
     /// The topics of a test that has come to rest, against its load.
     pub fn of_topics(setup: &Setup, load: Load) -> Self {
-        let expected = expected(setup, load);
+        Self::of_output(setup, expected(setup, load))
+    }
+
+    /// The output topics of a test that has come to rest, against what must be in them.
+    pub fn of_output(setup: &Setup, expected: Expected) -> Self {
+        let servers = &setup.servers;
+        let (notifications, rejections) = expected.output();
         let deviations = thread::scope(|scope| {
-            let rejections = scope.spawn(|| {
+            let reading = scope.spawn(|| {
                 let topic = &setup.names.rejections;
-                compare(&setup.servers, topic, expected.rejections, |read| expected.judge_rejection(read))
+                let copies = |place: &Place| expected.copies(*place);
+                compare(servers, topic, rejections, copies, |read| expected.judge_rejection(read))
             });
             let topic = &setup.names.notifications;
-            let mut deviations = compare(&setup.servers, topic, expected.notifications, |read| {
-                expected.judge_notification(read)
-            });
-            deviations.extend(rejections.join().expect("a reading"));
+            let copies = |(place, _): &(Place, usize)| expected.copies(*place);
+            let mut deviations =
+                compare(servers, topic, notifications, copies, |read| expected.judge_notification(read));
+            deviations.extend(reading.join().expect("a reading"));
             deviations
         });
         Self { expected, deviations }
@@ -63,9 +66,14 @@ impl Findings {
         self.deviations.extend(deviations);
     }
 
+    /// The same for a log that must have noted these gaps and interventions.
+    pub fn log_with(&mut self, path: &Path, whole: &[i32], noted: &Noted) {
+        self.deviations.extend(logs::compare(path, &self.expected, whole, noted));
+    }
+
     /// What [`Findings::log`] would add.
     pub fn log_deviations(&self, path: &Path, whole: &[i32]) -> Vec<String> {
-        logs::compare(path, &self.expected, whole)
+        logs::compare(path, &self.expected, whole, &Noted::default())
     }
 
     /// What `activity-stream verify` finds in the same topics and these logs: it must agree, in every number.
@@ -121,25 +129,32 @@ pub fn expected(setup: &Setup, load: Load) -> Expected {
     panic!("the topic {topic} holds less than the {} commands that were delivered to it", load.commands);
 }
 
-/// Every record of a topic must be found right, each once, and so many of them.
-fn compare<K: std::hash::Hash + Eq + fmt::Debug>(
+/// Every record of a topic must be found right, each as often as `copies` says, and so many of them.
+fn compare<K: std::hash::Hash + Eq>(
     servers: &str,
     topic: &str,
     wanted: u64,
+    copies: impl Fn(&K) -> u64,
     judge: impl Fn(&Read) -> Result<K, String>,
 ) -> Vec<String> {
     let mut deviations = Vec::new();
     for idle in [IDLE, LONG_IDLE] {
-        let mut seen = HashSet::new();
+        let mut seen = HashMap::new();
         deviations.clear();
         read(servers, topic, idle, None, |record| match judge(&record) {
-            Ok(key) if seen.contains(&key) => {
-                deviations.push(format!("{topic} {}: {key:?} is there twice", record.place()));
+            Ok(key) => {
+                let most = copies(&key);
+                let times = seen.entry(key).or_insert(0_u64);
+                if *times == most {
+                    let (place, id) = (record.place(), record.header("ce_id").unwrap_or_default());
+                    deviations.push(format!("{topic} {place}: {id} is there more than {most} times"));
+                } else {
+                    *times += 1;
+                }
             }
-            Ok(key) => drop(seen.insert(key)),
             Err(problem) => deviations.push(format!("{topic} {}: {problem}", record.place())),
         });
-        let missing = wanted - seen.len() as u64;
+        let missing = wanted - seen.values().sum::<u64>();
         if missing == 0 {
             break;
         }

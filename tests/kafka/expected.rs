@@ -1,6 +1,9 @@
 //! What must become of the commands of a load, given where they came to lie in the topic.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+};
 
 use super::{
     content::{Content, Notification, time},
@@ -39,6 +42,8 @@ pub struct Expected {
     pub duplicates: u64,
     pub rejections: u64,
     pub notifications: u64,
+    /// How often the output of these must be there, where that is not once: an operator asked for it.
+    pub copies: BTreeMap<Place, u64>,
     /// The 12 bits of the topic's name in every id.
     topic_bits: u32,
     topic: String,
@@ -46,7 +51,20 @@ pub struct Expected {
 
 impl Expected {
     /// From the topic's records, in any order. They must be the load's, each once: else the test is at fault.
-    pub fn of(load: Load, topic: &str, mut records: Vec<Read>) -> Self {
+    pub fn of(load: Load, topic: &str, records: Vec<Read>) -> Self {
+        let numbers = 0..load.commands;
+        Self::of_parts(load, &[numbers], topic, records, &BTreeSet::new())
+    }
+
+    /// The same for a load of which only these numbers were posted. Commands in `lost` were deleted before anybody
+    /// read them, so they lead to nothing.
+    pub fn of_parts(
+        load: Load,
+        numbers: &[Range<u32>],
+        topic: &str,
+        mut records: Vec<Read>,
+        lost: &BTreeSet<Place>,
+    ) -> Self {
         records.sort_unstable_by_key(|record| (record.partition, record.offset));
         let topic_bits = crc32c::crc32c(topic.as_bytes()) & 0xfff;
         let mut expected = Self {
@@ -56,23 +74,25 @@ impl Expected {
             duplicates: 0,
             rejections: 0,
             notifications: 0,
+            copies: BTreeMap::new(),
             topic_bits,
             topic: topic.to_owned(),
         };
         let mut first_with: HashMap<(i32, String), (Place, u32, i64)> = HashMap::new();
-        let mut seen = vec![false; load.commands as usize];
+        let mut missing: BTreeSet<u32> = numbers.iter().cloned().flatten().collect();
         for record in records {
             let number: u32 = record.header(NUMBER).and_then(|text| text.parse().ok()).expect("a number");
             let command = load.command(number);
             assert!(is_same(&record, &command), "command {number} is not in the topic as it was posted");
-            let before = std::mem::replace(&mut seen[number as usize], true);
-            assert!(!before, "command {number} is in the topic twice");
+            assert!(missing.remove(&number), "command {number} is in the topic twice, or was never posted");
             let place = (record.partition, record.offset);
+            if lost.contains(&place) {
+                continue;
+            }
             let outcome = expected.outcome(place, record.timestamp, number, command.meaning, &mut first_with);
             expected.commands.insert(place, Known { number, timestamp: record.timestamp, outcome });
         }
-        let missing = seen.iter().filter(|seen| !**seen).count();
-        assert_eq!(missing, 0, "commands that were posted are not in the topic");
+        assert!(missing.is_empty(), "commands that were posted are not in the topic: {missing:?}");
         expected
     }
 
@@ -115,6 +135,27 @@ impl Expected {
             Meaning::Valid { content, .. } => Some(content),
             Meaning::Bad(_) => None,
         }
+    }
+
+    /// How many notifications and rejections must be there.
+    pub fn output(&self) -> (u64, u64) {
+        let (mut notifications, mut rejections) = (self.notifications, self.rejections);
+        for (place, copies) in &self.copies {
+            match self.commands.get(place) {
+                Some(Known { outcome: Outcome::Event, number, .. }) => {
+                    let each = self.content(*number).map_or(0, |content| content.notified().count() as u64);
+                    notifications = notifications - each + copies * each;
+                }
+                Some(Known { outcome: Outcome::Rejection(_), .. }) => rejections = rejections - 1 + copies,
+                _ => {}
+            }
+        }
+        (notifications, rejections)
+    }
+
+    /// How often the output of the command at `place` must be there.
+    pub fn copies(&self, place: Place) -> u64 {
+        self.copies.get(&place).copied().unwrap_or(1)
     }
 
     /// The activity id of the record at `place`: contract, section 2.

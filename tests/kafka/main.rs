@@ -15,21 +15,31 @@ mod broker;
 mod brokers;
 mod check;
 mod content;
+mod copies;
 mod distribution;
 mod expected;
 mod first;
+mod full;
 mod group;
 mod guard;
+mod heal;
 mod instances;
 mod kills;
+mod largest;
 mod load;
 mod logs;
+mod lost_commands;
+mod lost_offsets;
 mod members;
+mod other_topic;
+mod outage;
 mod process;
 mod progress;
 mod reading;
+mod refused;
 mod topics;
 mod verifying;
+mod work;
 
 use std::{
     thread,

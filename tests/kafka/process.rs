@@ -102,16 +102,47 @@ rejections = "{rejections}"
 
     /// Starts `run` with the log of `instance`.
     pub fn start(&self, instance: &str, more: &[&str]) -> Instance {
-        let log = self.log(instance);
+        self.spawn(instance, self.run(instance, more))
+    }
+
+    /// The same where no file may have more bytes than this, until [`Instance::confine`].
+    pub fn start_confined(&self, instance: &str, bytes: u64, more: &[&str]) -> Instance {
+        let run = self.run(instance, more);
+        let mut command = Command::new("sh");
+        // A write that is refused should be an error, as on a full disk, and not end the process. `ulimit` counts
+        // blocks of 512 bytes; the soft limit can be lifted again.
+        command.args(["-c", r#"trap '' XFSZ; ulimit -S -f "$0"; exec "$@""#, &(bytes / 512).to_string()]);
+        command.arg(run.get_program()).args(run.get_args());
+        for (name, value) in run.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.spawn(instance, command)
+    }
+
+    /// Starts `run`, which has to end by itself, and gives its last line, which says why.
+    #[track_caller]
+    pub fn refusal(&self, instance: &str, more: &[&str]) -> String {
+        self.start(instance, more).refusal()
+    }
+
+    fn run(&self, instance: &str, more: &[&str]) -> Command {
         let mut command = self.program(&["run"]);
         // The group's members are told apart by it.
-        command.arg("--log-file").arg(&log).args(["-X", &format!("client.id={instance}")]).args(more);
+        command.arg("--log-file").arg(self.log(instance));
+        command.args(["-X", &format!("client.id={instance}")]).args(more);
+        command
+    }
+
+    fn spawn(&self, instance: &str, mut command: Command) -> Instance {
         let said = self.folder().join(format!("{instance}.stderr"));
         let file = File::options().create(true).append(true).open(&said).expect("a file for stderr");
-        let begun = file.metadata().expect("a file").len();
+        let begun = file.metadata().expect("a file").len().try_into().expect("a length");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let process = Guarded::start(&mut command, self.folder()).expect("the program starts");
-        Instance { name: instance.to_owned(), log, process, said, begun: begun.try_into().expect("a length") }
+        Instance { name: instance.to_owned(), log: self.log(instance), process, said, begun }
     }
 }
 
@@ -165,6 +196,26 @@ impl Instance {
     pub fn end(&mut self) -> ExitStatus {
         let status = self.process.wait(PATIENCE);
         status.unwrap_or_else(|| panic!("{} is still running:\n{}", self.name, self.stderr()))
+    }
+
+    /// Waits for it to end by itself with an error, and gives the sentences that say why.
+    #[track_caller]
+    pub fn refusal(mut self) -> String {
+        let status = self.end();
+        let said = self.stderr();
+        assert_eq!(status.code(), Some(1), "{}: {said}", self.name);
+        let (_, reason) = said.rsplit_once("activity-stream: ").expect("a reason");
+        reason.to_owned()
+    }
+
+    /// Lifts the limit of [`Setup::start_confined`], or sets another one.
+    pub fn confine(&self, bytes: Option<u64>) {
+        let soft = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let status = Command::new("prlimit")
+            .args(["--pid", &self.process.id().to_string(), &format!("--fsize={soft}:")])
+            .status()
+            .expect("'prlimit' of util-linux");
+        assert!(status.success(), "prlimit: {status}");
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -1,13 +1,14 @@
 //! How far a group is, asked of the broker from outside.
 
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
 };
 
 use super::process::Setup;
@@ -35,16 +36,41 @@ impl Progress {
         Self { topic: setup.names.commands.clone(), partitions: setup.partitions, client }
     }
 
-    /// Commands whose output is out; `None` where the brokers do not answer just now.
-    pub fn published(&self) -> Option<u64> {
+    /// The group's committed offsets, where there are any; `None` where the brokers do not answer just now.
+    pub fn committed(&self) -> Option<BTreeMap<i32, i64>> {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topic, 0, self.partitions - 1);
         let committed = self.client.committed_offsets(list, ASK).ok()?;
-        let offsets = committed.elements().into_iter().map(|element| match element.offset() {
-            Offset::Offset(offset) => u64::try_from(offset).unwrap_or(0),
-            _ => 0,
+        let offsets = committed.elements().into_iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
         });
-        Some(offsets.sum())
+        Some(offsets.collect())
+    }
+
+    /// Commands whose output is out; `None` where the brokers do not answer just now.
+    pub fn published(&self) -> Option<u64> {
+        self.committed().map(|offsets| offsets.values().sum::<i64>().try_into().expect("a count"))
+    }
+
+    /// The first offset of each partition that is still retained.
+    pub fn starts(&self) -> BTreeMap<i32, i64> {
+        let start = |partition| {
+            let (start, _) = self.client.fetch_watermarks(&self.topic, partition, ASK).expect("an answer");
+            (partition, start)
+        };
+        (0..self.partitions).map(start).collect()
+    }
+
+    /// Puts the group's offsets somewhere else, as an operator can while the group has no members.
+    pub fn commit(&self, offsets: &BTreeMap<i32, i64>) {
+        let mut list = TopicPartitionList::new();
+        for (&partition, &offset) in offsets {
+            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)).expect("an offset");
+        }
+        super::wait_until("the group to take offsets", || {
+            self.client.commit(&list, CommitMode::Sync).is_ok()
+        });
     }
 
     /// Waits until as many commands are published as `total` says, calling `meanwhile` in between.

@@ -10,6 +10,11 @@ use std::{
 
 use super::{distribution, guard, guard::Guarded, process::PATIENCE};
 
+/// A reader that gets nothing for this long is at the end, usually. Joining its group takes a part of it.
+pub const IDLE: Duration = Duration::from_secs(5);
+/// If something is missing the reader was too slow, perhaps.
+pub const LONG_IDLE: Duration = Duration::from_secs(30);
+
 /// Between fields, between headers, for null, between records: characters that no test puts into a record.
 const FIELD: u8 = 0x1f;
 const HEADER: u8 = 0x1d;

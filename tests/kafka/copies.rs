@@ -1,0 +1,75 @@
+//! Two processes and one log: refused where it is the same file, fenced where it is a copy that takes itself for the
+//! original, and welcome where it knows that it is another one.
+
+use std::{fs, os::unix};
+
+use super::{
+    broker, logs,
+    members::Members,
+    process::Setup,
+    say, seed, wait_until,
+    work::{ALL, PARTITIONS, Work},
+};
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_second_process_on_the_same_log_is_refused() {
+    let mut work = Work::new("second");
+    let mut first = work.setup.start("first", &[]);
+    work.post(300);
+    work.await_published(&mut first);
+    // The same file by another name.
+    unix::fs::symlink(&first.log, work.setup.log("second")).expect("a link");
+    let refusal = work.setup.refusal("second", &[]);
+    assert!(refusal.contains("locked: another process runs on the event log"), "{refusal}");
+    assert!(refusal.contains(first.log.to_str().expect("text")), "{refusal}");
+    // The first one has noticed nothing.
+    work.post(300);
+    work.await_published(&mut first);
+    let log = first.log.clone();
+    first.stop();
+    let mut findings = work.findings();
+    findings.log(&log, &ALL);
+    say!("second: refused, {findings}");
+    findings.assert_none();
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_copy_of_a_log_is_fenced_unless_it_is_an_instance_of_its_own() {
+    let setup = Setup::new("copy", &broker::shared(), PARTITIONS);
+    let mut members = Members::start_all(&setup, &["original"], seed("copy"), 300);
+    members.advance(300);
+    members.take(0).stop();
+    let (original, copy) = (setup.log("original"), setup.log("copy"));
+    for suffix in ["", "-instance"] {
+        fs::copy(logs::beside(&original, suffix), logs::beside(&copy, suffix)).expect("a copy");
+    }
+    members.stopped.push("copy");
+    members.start(0);
+    members.start(0);
+
+    // Each new producer fences the other one's, until one of the two finds itself fenced twice.
+    let mut fenced = Vec::new();
+    wait_until("one of the two to give up", || {
+        fenced = members.running.values_mut().map(|instance| !instance.is_running()).collect();
+        fenced.contains(&true)
+    });
+    for index in (0..fenced.len()).rev().filter(|&index| fenced[index]) {
+        let refusal = members.take(index).refusal();
+        assert!(refusal.contains("fenced twice by a newer producer"), "{refusal}");
+        assert!(refusal.contains("'-instance' file is removed"), "{refusal}");
+    }
+    let given_up = members.stopped.join(" and ");
+    // As the message says.
+    if let Some(index) = members.running.keys().position(|&name| name == "copy") {
+        members.take(index).stop();
+    }
+    fs::remove_file(logs::beside(&copy, "-instance")).expect("the copy's instance file");
+    while !members.stopped.is_empty() {
+        members.start(0);
+    }
+    wait_until("both to have partitions", || members.share_all());
+    members.advance(300);
+    members.finish("copy", &format!("{given_up} was fenced twice"));
+}

@@ -1,0 +1,101 @@
+//! No room under the log: nothing is taken in, the group is left to others, and it goes on when there is room.
+//!
+//! A small file system cannot be had everywhere without rights that a test has not. So the kernel is told not to let
+//! any file of the process grow beyond a size (RLIMIT_FSIZE): the log's writes fail as on a full disk.
+
+use std::{thread, time::Duration};
+
+use super::{
+    group, logs,
+    process::Instance,
+    say, wait_until,
+    work::{ALL, Work},
+};
+
+/// Less than what the commands of a part need.
+const SMALL: u64 = 3 << 20;
+const PART: u32 = 6_000;
+
+#[track_caller]
+fn await_said(instance: &mut Instance, what: &str, times: usize) {
+    wait_until(what, || {
+        instance.assert_running();
+        instance.stderr().matches(what).count() >= times
+    });
+}
+
+/// Where it tells whether it is ready.
+fn admin(instance: &Instance) -> String {
+    let said = instance.stderr();
+    let (_, address) = said.split_once("health and metrics address=").expect("an address");
+    address.split_whitespace().next().expect("an address").to_owned()
+}
+
+fn held_by(work: &Work) -> Vec<String> {
+    group::assignments(&work.setup).into_keys().collect()
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_full_disk_is_left_to_others_and_outlasted() {
+    let mut work = Work::new("full");
+    let listen = ["--set", "admin.listen=127.0.0.1:0"];
+    let mut small = work.setup.start_confined("small", SMALL, &listen);
+    work.post(100);
+    work.await_published(&mut small);
+    work.post(PART);
+    await_said(&mut small, "the disk is full", 1);
+
+    // It takes in nothing, and says why.
+    wait_until("it to leave the group", || group::is_empty(&work.setup));
+    let before = (work.progress.committed(), logs::decided(&small.log));
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!((work.progress.committed(), logs::decided(&small.log)), before);
+    assert!(before.1 < u64::from(work.posted()), "there was room for all of it");
+    let address = format!("admin.listen={}", admin(&small));
+    let check = work.setup.program(&["check", "--ready", "--set", &address]).output().expect("it runs");
+    let said = [check.stdout, check.stderr].concat();
+    assert!(
+        String::from_utf8_lossy(&said).contains("the disk is full"),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
+    assert_eq!(check.status.code(), Some(1));
+
+    // One that has room does the work meanwhile.
+    let mut roomy = work.setup.start("roomy", &[]);
+    work.await_published(&mut roomy);
+    assert_eq!(held_by(&work), ["roomy"]);
+
+    // With room it goes on by itself, and again takes its share.
+    small.confine(None);
+    wait_until("both to share", || {
+        small.assert_running();
+        held_by(&work) == ["roomy", "small"]
+    });
+    work.post(500);
+    work.await_published(&mut roomy);
+    roomy.stop();
+    work.post(500);
+    work.await_published(&mut small);
+
+    // Full once more, it is stopped in order, and started without room, which ends nothing either.
+    small.confine(Some(SMALL));
+    work.post(PART);
+    await_said(&mut small, "the disk is full", 2);
+    small.stop();
+    let mut small = work.setup.start_confined("small", SMALL, &[]);
+    await_said(&mut small, "the disk is full", 1);
+    small.kill();
+    let mut small = work.setup.start("small", &[]);
+    work.await_published(&mut small);
+    wait_until("the log to be whole", || logs::decided(&small.log) == u64::from(work.posted()));
+    let log = small.log.clone();
+    small.stop();
+
+    let mut findings = work.findings();
+    findings.log(&log, &ALL);
+    findings.log(&work.setup.log("roomy"), &[]);
+    say!("full: 3 times full, {findings}");
+    findings.assert_none();
+}

@@ -1,0 +1,146 @@
+//! The group's offsets, forgotten by Kafka or moved by somebody: known all the same after a clean stop, and a reason
+//! to stop after a kill.
+
+use std::collections::BTreeMap;
+
+use super::{
+    logs::{self, Noted},
+    say, topics, wait_until,
+    work::{ALL, Work},
+};
+
+fn halves(offsets: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+    offsets.iter().map(|(&partition, &offset)| (partition, offset / 2)).collect()
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn offsets_lost_after_a_clean_stop_are_known_from_the_log() {
+    let mut work = Work::new("known");
+    for forgotten in [true, false] {
+        work.post(300);
+        let mut instance = work.setup.start("only", &[]);
+        work.await_published(&mut instance);
+        instance.stop();
+        let committed = work.progress.committed().expect("offsets");
+        if forgotten {
+            topics::forget(&work.setup.servers, &work.setup.names.group);
+            assert_eq!(work.progress.committed(), Some(BTreeMap::new()));
+        } else {
+            work.progress.commit(&halves(&committed));
+        }
+        // Killed before there is anything new, it still knows.
+        let mut instance = work.setup.start("only", &[]);
+        wait_until("the group's offsets", || {
+            instance.assert_running();
+            work.progress.committed() == Some(committed.clone())
+        });
+        instance.kill();
+        work.post(300);
+        let mut instance = work.setup.start("only", &[]);
+        work.await_published(&mut instance);
+        instance.stop();
+    }
+    let mut findings = work.findings();
+    findings.log(&work.setup.log("only"), &ALL);
+    say!("known: offsets deleted, then put back, {findings}");
+    findings.assert_none();
+}
+
+/// Kills it in the middle of its work, and takes its offsets away. Gives, for each partition, what the log has seen
+/// published, what is published, and what is logged.
+fn kill_and_forget(work: &mut Work) -> BTreeMap<i32, (i64, i64, i64)> {
+    work.post(3_000);
+    let mut instance = work.setup.start("only", &["--set", "processor.batch_records=100"]);
+    wait_until("progress", || {
+        instance.assert_running();
+        logs::decided(&instance.log) > 1_000 && work.progress.published() > Some(500)
+    });
+    instance.kill();
+    // A commit that was under way has come to its end by then.
+    wait_until("the member to be missed", || super::group::is_empty(&work.setup));
+    let committed = work.progress.committed().expect("offsets");
+    topics::forget(&work.setup.servers, &work.setup.names.group);
+    let cursors = logs::cursors(&work.setup.log("only"));
+    let all = ALL.map(|partition| {
+        let (seen, logged) = cursors.get(&partition).copied().unwrap_or_default();
+        let published = committed.get(&partition).copied().unwrap_or(0);
+        assert!(
+            seen <= published && published <= logged,
+            "partition {partition}: {seen} {published} {logged}"
+        );
+        (partition, (seen, published, logged))
+    });
+    all.into()
+}
+
+/// What it says and does after a kill, and what `--accept` with this flag makes of it.
+fn accepted(test: &str, flag: &str, copies: impl Fn((i64, i64, i64), i64) -> u64) {
+    let mut work = Work::new(test);
+    let cursors = kill_and_forget(&mut work);
+    // A partition without any commands yet is no reason to stop; here every one has some.
+    for _ in 0..2 {
+        let refusal = work.setup.refusal("only", &[]);
+        for (partition, (seen, _, logged)) in &cursors {
+            let wanted = format!(
+                "partition {partition}: the group's committed offset is absent, but this log has seen {seen} \
+                 published and was not stopped cleanly, so what is published is unknown (the log goes up to {logged},"
+            );
+            assert!(
+                refusal.contains(&wanted) && refusal.contains("--accept republish"),
+                "{wanted}: {refusal}"
+            );
+        }
+        assert_eq!(work.progress.committed(), Some(BTreeMap::new()), "nothing was changed");
+    }
+    let mut instance = work.setup.start("only", &["--accept", flag]);
+    work.await_published(&mut instance);
+    instance.stop();
+    // Once is enough.
+    work.post(300);
+    let mut instance = work.setup.start("only", &[]);
+    work.await_published(&mut instance);
+    instance.stop();
+
+    let mut expected = work.expected();
+    let places: Vec<_> = expected.commands.keys().copied().collect();
+    for place in places {
+        let copies = copies(cursors[&place.0], place.1);
+        if copies != 1 {
+            expected.copies.insert(place, copies);
+        }
+    }
+    let touched = expected.copies.len();
+    let mut findings = super::check::Findings::of_output(&work.setup, expected);
+    let interventions = ALL.map(|partition| (partition, flag.to_owned())).into();
+    let noted = Noted { interventions, ..Noted::default() };
+    findings.log_with(&work.setup.log("only"), &ALL, &noted);
+    say!("{test}: of {touched} commands the output is not there once, as was accepted, {findings}");
+    findings.assert_none();
+}
+
+/// Twice is what came out between what the log has seen and the kill, and nothing else.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn offsets_lost_after_a_kill_stop_it_and_can_be_published_again() {
+    accepted(
+        "republish",
+        "republish",
+        |(seen, published, _), offset| {
+            if (seen..published).contains(&offset) { 2 } else { 1 }
+        },
+    );
+}
+
+/// Missing is what was in the log and not yet out at the kill, and nothing else.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn offsets_lost_after_a_kill_stop_it_and_can_be_taken_for_published() {
+    accepted(
+        "skip",
+        "skip-unpublished",
+        |(_, published, logged), offset| {
+            if (published..logged).contains(&offset) { 0 } else { 1 }
+        },
+    );
+}

@@ -1,0 +1,131 @@
+//! The log of one topic and another topic of that name: made again, or of another cluster. It stops, whatever is
+//! accepted, and publishes nothing.
+
+use std::{collections::BTreeMap, fs};
+
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer as _},
+};
+
+use super::{
+    broker::Cluster,
+    check::Findings,
+    logs,
+    process::{PATIENCE, Setup},
+    say, topics,
+    work::{ALL, PARTITIONS, Work},
+};
+
+const SHORTER: &str = "cursor is at ";
+const LONGER: &str = "this is not the topic that the log was made from";
+/// Numbers of commands that are none of the test's own.
+const FOREIGN: u32 = 1_000_000;
+
+/// Makes the commands topic again, with as many other commands in it.
+fn make_again(work: &Work, commands: u32) {
+    let (servers, names) = (&work.setup.servers, &work.setup.names);
+    topics::delete(servers, &names.commands);
+    names.create_commands(servers, PARTITIONS);
+    work.load().post(servers, &names.commands, FOREIGN..FOREIGN + commands).finish();
+}
+
+/// It says so of each partition, also where the operator accepts everything that can be accepted.
+#[track_caller]
+fn assert_refused(setup: &Setup, wanted: &str) {
+    let all = ["--accept", "lost-commands", "--accept", "republish", "--accept", "skip-unpublished"];
+    for more in [&[][..], &all[..4], &all[4..]] {
+        let refusal = setup.refusal("only", more);
+        for partition in ALL {
+            let of = refusal.lines().find(|line| line.starts_with(&format!("partition {partition}: ")));
+            assert!(of.is_some_and(|line| line.contains(wanted)), "{refusal}");
+        }
+        assert!(
+            refusal.contains("keep this log aside and start with a new file and a new group"),
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_topic_made_again_stops_it() {
+    let mut work = Work::new("again");
+    work.post(600);
+    let mut instance = work.setup.start("only", &[]);
+    work.await_published(&mut instance);
+    instance.stop();
+    let expected = work.expected();
+    for (commands, wanted) in [(0, SHORTER), (90, SHORTER), (1_500, LONGER)] {
+        make_again(&work, commands);
+        assert_refused(&work.setup, wanted);
+        // The offsets went with the topic, and none was committed since.
+        assert_eq!(work.progress.committed(), Some(BTreeMap::new()));
+    }
+    let mut findings = Findings::of_output(&work.setup, expected);
+    findings.log(&work.setup.log("only"), &ALL);
+    say!("again: refused when empty, shorter and longer, {findings}");
+    findings.assert_none();
+}
+
+/// Longer than before when the processor reads on, so that its offsets are there again.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_topic_made_again_under_a_running_processor_stops_it() {
+    let mut work = Work::new("under");
+    let mut instance = work.setup.start("only", &[]);
+    work.post(30);
+    work.await_published(&mut instance);
+    let expected = work.expected();
+    make_again(&work, 1_500);
+    let refusal = instance.refusal();
+    assert!(refusal.contains(LONGER), "{refusal}");
+    let mut findings = Findings::of_output(&work.setup, expected);
+    findings.log(&work.setup.log("only"), &ALL);
+    say!("under: refused, {findings}");
+    findings.assert_none();
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_log_from_another_cluster_is_refused() {
+    let mut work = Work::new("elsewhere");
+    work.post(300);
+    let mut instance = work.setup.start("only", &[]);
+    work.await_published(&mut instance);
+    instance.stop();
+
+    // The same names, in another place.
+    let cluster = Cluster::start(1);
+    let mut other = Setup::without_topics("elsewhere", &cluster.servers(), PARTITIONS);
+    other.names = work.setup.names.clone();
+    other.configure("");
+    other.names.create(&other.servers, PARTITIONS);
+    let (from, to) = (work.setup.log("only"), other.log("only"));
+    for suffix in ["", "-instance"] {
+        fs::copy(logs::beside(&from, suffix), logs::beside(&to, suffix)).expect("a copy");
+    }
+    assert_refused(&other, SHORTER);
+    work.load().post(&other.servers, &other.names.commands, FOREIGN..FOREIGN + 900).finish();
+    assert_refused(&other, LONGER);
+    // Nothing was ever written there.
+    for topic in [&other.names.notifications, &other.names.rejections] {
+        let client: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", &other.servers).create().expect("a client");
+        for partition in ALL {
+            let (_, end) = client.fetch_watermarks(topic, partition, PATIENCE).expect("an answer");
+            assert_eq!(end, 0, "{topic}/{partition} has records");
+        }
+    }
+
+    // Where it belongs it goes on.
+    fs::copy(to, from).expect("a copy");
+    work.post(300);
+    let mut instance = work.setup.start("only", &[]);
+    work.await_published(&mut instance);
+    instance.stop();
+    let mut findings = work.findings();
+    findings.log(&work.setup.log("only"), &ALL);
+    say!("elsewhere: refused when empty and longer, {findings}");
+    findings.assert_none();
+}

@@ -1,0 +1,30 @@
+//! The only broker is away for longer than a transaction may last, stopped and then frozen; the processor waits, and
+//! goes on by itself.
+
+use std::{thread, time::Duration};
+
+use super::{broker::Cluster, members::Members, process::Setup, seed, work::PARTITIONS};
+
+/// Longer than the transaction time-out of 10 s.
+const AWAY: Duration = Duration::from_secs(12);
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_broker_that_was_away_for_long_is_outlasted() {
+    let mut cluster = Cluster::start(1);
+    let setup = Setup::new("outage", &cluster.servers(), PARTITIONS);
+    let mut members = Members::start_all(&setup, &["only"], seed("outage"), 500);
+    members.advance(1_000);
+    cluster.stop(0);
+    thread::sleep(AWAY);
+    members.assert_running();
+    cluster.restart(0);
+    // More than was posted meanwhile, so that some of it is new.
+    members.advance(8_000);
+    cluster.freeze(0);
+    thread::sleep(AWAY);
+    members.assert_running();
+    cluster.thaw(0);
+    members.advance(8_000);
+    members.finish("outage", "stopped once, frozen once, each for 12 s");
+}
