@@ -2,7 +2,7 @@
 //!
 //! A state machine that never waits for another stage: a revocation is a state in which the pipeline
 //! drains while polling goes on, so a rebalance and a stop are served whatever the stages ahead do.
-//! Here it polls and cuts batches; [`take_up`] and [`give_back`] are the two ends of holding a partition.
+//! Here it polls and cuts batches; `take_up` and `give_back` are the two ends of holding a partition.
 
 mod give_back;
 mod take_up;

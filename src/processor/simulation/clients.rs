@@ -184,10 +184,15 @@ impl SimulatedSink {
         cluster.passes();
         if cluster.chance(lost) {
             cluster.commit_later(&self.id, epoch);
+            cluster.count("a commit of unknown end had not taken effect");
             return Ok(Ended::Unknown);
         }
         let ended = cluster.commit(&self.id, epoch);
-        Ok(if cluster.chance(lost) { Ended::Unknown } else { ended })
+        if cluster.chance(lost) {
+            cluster.count("a commit of unknown end had taken effect");
+            return Ok(Ended::Unknown);
+        }
+        Ok(ended)
     }
 }
 

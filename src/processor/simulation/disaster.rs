@@ -201,15 +201,18 @@ impl Schedule {
             self.count("the group's offsets were put back");
             return self.go_on(number, Accept::default());
         }
+        let mut lost_commands = false;
         for CursorSeen { partition, logged, seen, .. } in doubtful {
             let (told, seen) = (truth[&partition], seen.unwrap_or(0));
             let begins = if choice == 1 { seen } else { logged.max(seen) };
             self.allowed.twice.push((partition, begins..told));
             self.allowed.lost.push((partition, told..begins));
+            // Retention may have been there, and then that is overruled as well.
+            lost_commands |= begins < self.cluster.borrow().starts[&partition];
         }
         let (republish, skip_unpublished) = (choice == 1, choice == 2);
         self.count(if republish { "accepted: republish" } else { "accepted: skip-unpublished" });
-        self.go_on(number, Accept { republish, skip_unpublished, ..Accept::default() })
+        self.go_on(number, Accept { republish, skip_unpublished, lost_commands })
     }
 
     fn lose_commands(&mut self) -> Result<(), String> {
