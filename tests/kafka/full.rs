@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Less than what the commands of a part need.
-const SMALL: u64 = 3 << 20;
+const SMALL: u64 = 1 << 20;
 const PART: u32 = 6_000;
 
 #[track_caller]
