@@ -23,6 +23,8 @@ use crate::activity::ActivityId;
 
 /// For one question to the brokers.
 const ASK: Duration = Duration::from_secs(5);
+/// For a topic that all brokers should know.
+const KNOWN: Duration = Duration::from_secs(2);
 /// For the topics' settings, which the embedded broker never tells.
 const SETTINGS: Duration = Duration::from_secs(3);
 /// For a topic that was made to be known to all.
@@ -182,7 +184,7 @@ pub fn prepare(settings: &Settings, create: bool) -> Result<Report, TopicsError>
                 brokers.create(name)?;
                 (brokers.await_topic(name)?, true)
             }
-            None => return Err(TopicsError::Missing { topic: name.clone() }),
+            None => (brokers.look_again(name)?, false),
         };
         report.topics.push(TopicState { name: name.clone(), partitions, created });
     }
@@ -279,6 +281,18 @@ impl Brokers<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// A topic that was made a moment ago is not known to all brokers yet, and each question may go to another one.
+    fn look_again(&self, topic: &str) -> Result<usize, TopicsError> {
+        let deadline = Instant::now() + KNOWN;
+        while Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(100));
+            if let Some(partitions) = self.partitions(topic)? {
+                return Ok(partitions);
+            }
+        }
+        Err(TopicsError::Missing { topic: topic.to_owned() })
     }
 
     fn await_topic(&self, topic: &str) -> Result<usize, TopicsError> {
