@@ -170,6 +170,7 @@ where
             return Ok(Progress::Through);
         }
         let snapshot = self.ownership.snapshot();
+        let begun = Instant::now();
         match self.transact(batch, from, &snapshot) {
             Ok(next) => {
                 self.attempts = 0;
@@ -188,19 +189,28 @@ where
                 Ok(Progress::Wait(Wait::For(self.timing.aborted * self.attempts)))
             }
             Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
-            Err(error) => self.recover(error, from),
+            Err(error) => self.recover(error, begun.elapsed(), from),
         }
     }
 
     /// The batch's end is unknown. A new producer fences the old one and settles what it left open; then
     /// everything in flight is void, and the partitions are taken up again at the cursors.
-    fn recover(&mut self, error: PublishError, from: Place) -> Result<Progress, ProcessorError> {
+    fn recover(
+        &mut self,
+        error: PublishError,
+        took: Duration,
+        from: Place,
+    ) -> Result<Progress, ProcessorError> {
         tracing::warn!(%error, "making a new producer");
         self.observer.aborted(match error {
             PublishError::Fenced(_) => AbortReason::Fenced,
             _ => AbortReason::Unknown,
         });
-        if let PublishError::Fenced(reason) = error {
+        // A transaction that took too long was ended by the broker, which fences its producer as well: this process
+        // was frozen, or the broker away. That says nothing of anybody else.
+        if let PublishError::Fenced(reason) = error
+            && took < self.timing.transaction
+        {
             let now = Instant::now();
             if self.fenced.replace(now).is_some_and(|before| now - before < self.timing.fenced_twice) {
                 return Err(ProcessorError::FencedTwice(reason));
@@ -352,6 +362,64 @@ where
             if index < to.chunk {
                 self.ownership.set_done(chunk.partition, chunk.epoch, chunk.next_offset);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{activity::OutputRecord, processor::Unobserved};
+
+    /// A sink whose producer can always be made anew.
+    #[derive(Default)]
+    struct Made;
+
+    impl Sink for Made {
+        type Membership = u32;
+
+        fn reset(&mut self) -> Result<(), PublishError> {
+            Ok(())
+        }
+
+        fn begin(&mut self) -> Result<(), PublishError> {
+            Ok(())
+        }
+
+        fn send(&mut self, _: OutputTopic, _: &OutputRecord) -> Result<(), PublishError> {
+            Ok(())
+        }
+
+        fn commit(&mut self, _: &[(i32, i64)], _: &u32) -> Result<(), PublishError> {
+            Ok(())
+        }
+
+        fn abort(&mut self) -> Result<(), PublishError> {
+            Ok(())
+        }
+    }
+
+    fn fenced_after(took: [Duration; 2]) -> [Result<Progress, ProcessorError>; 2] {
+        let options = PublishOptions {
+            topic: "c".into(),
+            source: "s".into(),
+            rejection_bytes: 1 << 20,
+            output_bytes: 1 << 20,
+        };
+        let observer = Arc::new(Unobserved);
+        let mut publish =
+            Publish::new(Made, Arc::new(Ownership::default()), options, observer, Timing::default());
+        took.map(|took| publish.recover(PublishError::Fenced("newer".into()), took, Place::default()))
+    }
+
+    #[test]
+    fn two_fencings_are_somebody_else_and_time_outs_are_not() {
+        let (soon, late) = (Duration::from_millis(5), Timing::default().transaction);
+        let [first, second] = fenced_after([soon, soon]);
+        assert!(first.is_ok());
+        assert!(matches!(second, Err(ProcessorError::FencedTwice(_))), "{second:?}");
+        for took in [[late, late], [late, soon], [soon, late]] {
+            assert!(fenced_after(took).iter().all(Result::is_ok), "{took:?}");
         }
     }
 }

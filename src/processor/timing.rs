@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::kafka::client::TRANSACTION_TIMEOUT_MS;
+
 /// Every wait of intake and publisher. The simulation makes them nothing, and stays what it tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -19,8 +21,10 @@ pub struct Timing {
     pub aborted: Duration,
     /// Between attempts to get a producer.
     pub reset: Duration,
-    /// Two fencings within this time are somebody else on a copy of this log; one is a time-out.
+    /// Two fencings within this time are somebody else on a copy of this log; one can be chance.
     pub fenced_twice: Duration,
+    /// How long a transaction may last before the broker ends it, and fences its producer.
+    pub transaction: Duration,
 }
 
 impl Default for Timing {
@@ -34,6 +38,7 @@ impl Default for Timing {
             aborted: Duration::from_millis(50),
             reset: Duration::from_millis(500),
             fenced_twice: Duration::from_secs(300),
+            transaction: Duration::from_millis(TRANSACTION_TIMEOUT_MS.into()),
         }
     }
 }

@@ -153,6 +153,8 @@ impl Instance {
             } else {
                 nothing
             },
+            // No fencing is the simulated broker's own doing.
+            transaction: Duration::MAX,
         };
         let mut accept = std::mem::take(&mut self.accept);
         accept.lost_commands |= self.mutation == Some(Mutation::SkipLost);
