@@ -94,6 +94,12 @@ fn command(number: i64) -> Record {
     let (mut headers, mut key) = (Vec::new(), Some(format!("k{}", number % 5).into_bytes()));
     let keyed =
         |kind: &str| format!(r#"{{"objectType":"case","objectId":"k","content":"{kind} {}"}}"#, number / 10);
+    let with_key = |key: String, headers: &mut Vec<Header>| {
+        headers.push(Header::new("idempotency-key", key.clone()));
+        format!(
+            r#"{{"objectType":"case","objectId":"{key}","targets":[{{"targetId":"anna","notify":true}}]}}"#
+        )
+    };
     let value = match number % 10 {
         0 => r#"{"objectType":"case""#.to_owned(),
         1 => r#"{"objectType":"case","objectId":"","targets":[]}"#.to_owned(),
@@ -101,6 +107,11 @@ fn command(number: i64) -> Record {
             headers.push(Header::new("idempotency-key", format!("key {}", number / 10)));
             if remainder == 4 { keyed("other") } else { keyed("keyed") }
         }
+        // Below: a key that comes again before the window ends, every time; one that comes again when it has ended; and
+        // one that each partition has for itself.
+        _ if number % 20 == 15 => with_key("often".to_owned(), &mut headers),
+        _ if number % 40 == 5 => with_key("rare".to_owned(), &mut headers),
+        6 => with_key(format!("both {}", number / 20), &mut headers),
         _ => {
             if number % 4 == 0 {
                 headers.push(Header::new("traceparent", format!("00-{number:032x}-{number:016x}-01")));
