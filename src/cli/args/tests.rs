@@ -19,8 +19,24 @@ fn is_well_formed() {
 
 #[test]
 fn help() {
-    let lines =
-        ["", "demo", "run", "post", "tail", "log", "log list", "log show", "log stats", "check", "verify"];
+    let lines = [
+        "",
+        "demo",
+        "run",
+        "post",
+        "tail",
+        "log",
+        "log list",
+        "log show",
+        "log stats",
+        "log rebuild",
+        "rejections",
+        "rejections list",
+        "rejections show",
+        "rejections replay",
+        "check",
+        "verify",
+    ];
     for line in lines {
         let words = std::iter::once("activity-stream").chain(line.split_whitespace()).chain(["--help"]);
         let help = Args::command().term_width(100).try_get_matches_from(words).expect_err("help");
@@ -46,6 +62,11 @@ fn examples_parse() {
         examples::LOG_LIST,
         examples::LOG_SHOW,
         examples::LOG_STATS,
+        examples::LOG_REBUILD,
+        examples::REJECTIONS,
+        examples::REJECTIONS_LIST,
+        examples::REJECTIONS_SHOW,
+        examples::REJECTIONS_REPLAY,
         examples::CHECK,
         examples::VERIFY,
     ];
