@@ -236,7 +236,7 @@ impl Judge<'_, '_, '_> {
         spot: Option<Spot>,
         details: String,
     ) -> Result<(), VerifyError> {
-        if self.is_open(kind, id)? {
+        if self.is_open(kind, what, id)? {
             // Of commands that were decided again that was said then.
             if !self.is_retained(id) {
                 let topic = self.context.commands_topic();
@@ -258,7 +258,19 @@ impl Judge<'_, '_, '_> {
 
 impl Judge<'_, '_, '_> {
     /// Whether it could be as it should, for all that is known of the command's idempotency key.
-    fn is_open(&self, kind: Kind, id: Id) -> Result<bool, VerifyError> {
+    ///
+    /// A key decides whether a command is an event, a duplicate or a rejection; nothing is there twice for that, no
+    /// row of a log is missing, and a notification that is there has the content that its command gives.
+    fn is_open(&self, kind: Kind, what: What, id: Id) -> Result<bool, VerifyError> {
+        let can_follow = match (self.collection, kind) {
+            (_, Kind::Doubled | Kind::Misplaced | Kind::Miscounted) => false,
+            (Collection::Log(_), _) => kind == Kind::Altered,
+            (_, Kind::Altered) => what == What::Rejection,
+            (_, Kind::Lost | Kind::Foreign) => true,
+        };
+        if !can_follow {
+            return Ok(false);
+        }
         let Id { partition, offset, .. } = id;
         let doubt = self.scratch.doubt_of(partition, offset)?;
         if let Collection::Log(log) = self.collection {

@@ -173,6 +173,9 @@ impl Context<'_> {
             if partition.committed.is_none() && bounds.start < bounds.end {
                 findings.stretch(topic, number, bounds.start..bounds.end, None, Reason::NoOffset);
             }
+            if partition.committed.is_some() && published < bounds.start {
+                findings.stretch(topic, number, published..bounds.start, None, Reason::Undecided);
+            }
             for segment in &partition.segments {
                 if !segment.retained && segment.logs.is_empty() {
                     findings.stretch(topic, number, segment.offsets.clone(), None, Reason::NoWitness);

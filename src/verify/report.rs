@@ -91,6 +91,7 @@ pub struct Unchecked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     NoOffset,
+    Undecided,
     CommandsDeleted,
     NoWitness,
     KeyForgotten,
@@ -104,6 +105,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoOffset => "the group has no committed offset here, so it is not known what must be out",
+            Self::Undecided => {
+                "the topic no longer holds what lay here when the group came to it: any command among it was deleted \
+                 before it was decided"
+            }
             Self::CommandsDeleted => {
                 "the topic no longer holds these commands, so they could not be decided again; what the log says \
                  of them was taken for true"

@@ -1,7 +1,7 @@
 //! What the brokers have deleted, or hold back: said, and neither passed in silence nor taken for a fault.
 
 use super::*;
-use crate::activity::{Header, Record};
+use crate::activity::{ActivityId, DeadLetter, Header, Record};
 
 /// Deletes what lies below an offset of every partition.
 fn delete(world: &mut World, topic: Topic, below: i64) {
@@ -223,6 +223,56 @@ fn a_rejection_that_left_a_part_behind_under_another_limit_is_said() {
     world.topic(Topic::Rejections)[0].records[1].key = Some(b"x".to_vec());
     world.topic(Topic::Rejections)[0].records.remove(0);
     assert_eq!(found(&world.verify()), [(Kind::Lost, What::Rejection)]);
+}
+
+/// That nobody decided them is not passed over, though nothing is left to compare.
+#[test]
+fn commands_that_were_deleted_undecided_are_said() {
+    let mut world = World::new(COMMANDS);
+    delete(&mut world, Topic::Commands, 60);
+    world.committed[0] = Some(40);
+    let told = world.verify();
+    let undecided: Vec<_> =
+        told.unchecked.iter().filter(|unchecked| unchecked.reason == Reason::Undecided).collect();
+    assert_eq!(undecided.len(), 1, "{:?}", told.unchecked);
+    let stretch = undecided[0];
+    assert_eq!((stretch.partition, stretch.first_offset, stretch.next_offset), (0, 40, 60));
+}
+
+/// The offset of the command that led to a notification or a rejection.
+fn command_of(record: &Record) -> i64 {
+    if let Some(letter) = DeadLetter::of(record) {
+        return letter.place.offset;
+    }
+    let id = record.headers.iter().find(|header| header.name == b"ce_id").unwrap();
+    let id = std::str::from_utf8(id.value.as_deref().unwrap()).unwrap();
+    id.split('/').next().unwrap().parse::<ActivityId>().unwrap().offset()
+}
+
+/// A key that may have been used before excuses no second copy.
+#[test]
+fn what_is_there_twice_is_told_even_where_keys_are_forgotten() {
+    let mut world = World::new(COMMANDS);
+    world.add_log(40..i64::MAX);
+    delete(&mut world, Topic::Commands, 40);
+    world.logs.remove(0);
+    let before = world.verify();
+    assert_eq!(before.deviations, []);
+    assert!(before.unchecked.iter().any(|unchecked| unchecked.reason == Reason::KeyForgotten));
+    // All of it, so what follows keys that are in doubt as well.
+    let mut planted = 0;
+    for topic in [Topic::Notifications, Topic::Rejections] {
+        for partition in 0..2 {
+            let mut all = world.topic(topic)[partition].records.clone();
+            // What neither topic nor log holds is not judged.
+            all.retain(|record| command_of(record) >= 40);
+            planted += all.len();
+            all.into_iter().for_each(|again| world.topic(topic)[partition].push(again));
+        }
+    }
+    let kinds = found(&world.verify());
+    assert!(kinds.iter().all(|(kind, _)| *kind == Kind::Doubled), "{kinds:?}");
+    assert_eq!(kinds.len(), planted);
 }
 
 /// A log that began after commands were gone takes a repetition of one for a new command, and so do later ones that
