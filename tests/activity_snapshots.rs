@@ -4,7 +4,9 @@ mod activity_support;
 
 use std::fmt::Write;
 
-use activity_stream::activity::{Code, Header, OutputRecord, Record, rejection_record};
+use activity_stream::activity::{
+    Code, Decision, Header, Limits, OutputRecord, Record, ReplyTopics, rejection_record,
+};
 use activity_support::*;
 
 /// A record as lines: headers, key, value.
@@ -55,6 +57,65 @@ fn a_rejection() {
         record_with(r#"{"objectTyp":"case","targets":[{"targetID":"x","notify":"yes"}]}"#, &[("a", "b")]);
     let problems = read(&command).unwrap_err();
     insta::assert_snapshot!("rejection", shown(&rejection_record(&command, TOPIC, &problems, 1 << 20)));
+}
+
+#[test]
+fn replies() {
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let asks = [
+        ("kafka_replyTopic", "answers"),
+        ("kafka_replyPartition", "\0\0\u{1}\u{2}"),
+        ("kafka_correlationId", "c-1"),
+        ("traceparent", trace),
+    ];
+    let command = record_with(&entry(""), &asks);
+    let (event, _) = read_with(&answering(), &command).unwrap();
+    let of = event.id();
+    let problems = problems_of(&record_with(r#"{"objectType":"case","objectId":""}"#, &asks));
+    let decisions = [Decision::Accepted(event), Decision::Duplicate { of }, Decision::Rejected(problems)];
+    let topics: ReplyTopics = ["answers".to_owned()].into_iter().collect();
+    let mut out = String::new();
+    for decision in decisions {
+        let reply = topics.reply(&command, &decision).unwrap();
+        writeln!(out, "to {} {:?}\n{}", reply.topic, reply.partition, shown(&reply.record)).unwrap();
+    }
+    insta::assert_snapshot!("replies", out);
+}
+
+#[test]
+fn problems_of_bad_reply_headers() {
+    let asks = |name: &str, value: Option<&[u8]>| Header {
+        name: name.as_bytes().to_vec(),
+        value: value.map(Vec::from),
+    };
+    let topic = || asks("kafka_replyTopic", Some(b"answers"));
+    let long = vec![b'x'; 10_240];
+    let bad = [
+        vec![asks("kafka_replyTopic", None)],
+        vec![asks("kafka_replyTopic", Some(b""))],
+        vec![asks("kafka_replyTopic", Some(b"a\xff"))],
+        vec![asks("kafka_replyTopic", Some(b"answer"))],
+        vec![asks("kafka_replyTopic", Some(&long))],
+        vec![topic(), asks("kafka_replyTopic", Some(b"activity.commands"))],
+        vec![topic(), asks("kafka_replyPartition", None)],
+        vec![topic(), asks("kafka_replyPartition", Some(b"12"))],
+        vec![topic(), asks("kafka_replyPartition", Some(b"\xff\xff\xff\xff"))],
+        vec![topic(), asks("kafka_correlationId", Some(&long))],
+    ];
+    let mut shown: Vec<_> = bad
+        .into_iter()
+        .map(|headers| problems_of(&Record { headers, ..record(entry("")) }).to_string())
+        .collect();
+    let asked = record_with(&entry(""), &[("kafka_replyTopic", "answers")]);
+    shown.push(read_with(&decider(), &asked).unwrap_err().to_string());
+    let many: ReplyTopics = (1..10).map(|number| format!("answers-{number}")).collect();
+    let many = activity_stream::activity::Decider::new(TOPIC, Limits::default()).with_reply_topics(many);
+    shown.push(read_with(&many, &asked).unwrap_err().to_string());
+    insta::assert_snapshot!("bad-reply-headers", shown.join("\n"));
+}
+
+fn problems_of(command: &Record) -> activity_stream::activity::Problems {
+    read_with(&answering(), command).expect_err("rejected")
 }
 
 /// What is wrong with a command's value, one command for each line of the contract at least.

@@ -45,6 +45,11 @@ codes! {
     IdempotencyKeyReused => "idempotency_key_reused",
     /// A record says that it is a CloudEvent and is not one, or one without JSON data.
     BadCloudEvent => "bad_cloud_event",
+    /// A header of a request for a reply (`kafka_replyTopic`, `kafka_replyPartition`, `kafka_correlationId`) is not
+    /// what it must be.
+    BadReplyHeader => "bad_reply_header",
+    /// The reply is wanted on a topic that replies may not go to.
+    ReplyTopicNotAllowed => "reply_topic_not_allowed",
     /// The record has no value.
     Tombstone => "tombstone",
     /// The value has more bytes than a command may have.

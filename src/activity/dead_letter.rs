@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::{
     ActivityId, Header, OutputRecord, Problems, Record, key, object_key,
     rejection::{DEAD_LETTER, OMITTED},
+    reply::{CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC},
 };
 
 /// A record of the rejections topic.
@@ -38,7 +39,7 @@ pub struct NotAPlace;
 pub struct Omitted(String);
 
 /// Headers of a request that was answered when its command was rejected.
-const REPLY: [&str; 3] = ["kafka_replyTopic", "kafka_replyPartition", "kafka_correlationId"];
+const REPLY: [&str; 3] = [REPLY_TOPIC, REPLY_PARTITION, CORRELATION_ID];
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,7 @@
 //! What a record says by itself.
 
 use super::{
-    ActivityId, Code, Event, IdempotencyKey, Limits, Problems, Reading, Record, Verdict,
+    ActivityId, Code, Event, IdempotencyKey, Limits, Problems, Reading, Record, ReplyTopics, Verdict,
     cloud_event::{DATA, Form, Structured},
     date_time,
     entry::Entry,
@@ -20,6 +20,7 @@ pub struct Decider {
     topic: String,
     topic_bits: u16,
     limits: Limits,
+    reply_topics: ReplyTopics,
 }
 
 /// What normalising adds to a short command: names, braces and a date-time.
@@ -29,7 +30,13 @@ impl Decider {
     /// `topic` is the name of the commands topic, of which every activity id holds 12 bits.
     pub fn new(topic: impl Into<String>, limits: Limits) -> Self {
         let topic = topic.into();
-        Self { topic_bits: id::topic_bits(&topic), topic, limits }
+        Self { topic_bits: id::topic_bits(&topic), topic, limits, reply_topics: ReplyTopics::default() }
+    }
+
+    /// The same, where commands may ask for replies on these topics. Without it, none may.
+    #[must_use]
+    pub fn with_reply_topics(self, reply_topics: ReplyTopics) -> Self {
+        Self { reply_topics, ..self }
     }
 
     #[must_use]
@@ -46,6 +53,11 @@ impl Decider {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    #[must_use]
+    pub fn reply_topics(&self) -> &ReplyTopics {
+        &self.reply_topics
     }
 
     /// What the record says. The same record gives the same verdict, whenever and wherever it is asked for.
@@ -79,6 +91,7 @@ impl Decider {
         }
         let form = Form::of(&record.headers, findings);
         let key_in_headers = GivenKey::read(record, form == Form::Value, findings);
+        self.reply_topics.check(&record.headers, findings);
         let value = record.value.as_deref();
         let mut members = members(value, findings)?;
         let root = Pointer::Root;

@@ -11,7 +11,7 @@
 //! - `entry`, `identity`, `target`, `attachment`: the contract's shapes, read leniently and held strictly.
 //! - `json`, `member`, `text`, `date_time`, `found`: what the shapes are read with.
 //! - `normal_form`, `event`, `id`: what the log holds.
-//! - `notification`, `rejection`: what is published. `dead_letter`: a rejection read back.
+//! - `notification`, `rejection`, `reply`: what is published. `dead_letter`: a rejection read back.
 //! - `problem`, `code`, `limits`: what is wrong, within bounds.
 
 mod attachment;
@@ -36,6 +36,7 @@ mod object_key;
 mod problem;
 mod record;
 mod rejection;
+mod reply;
 mod settle;
 mod target;
 mod text;
@@ -53,4 +54,5 @@ pub use object_key::object_key;
 pub use problem::{Problem, Problems};
 pub use record::{Coordinates, Header, IdSpaceExceeded, OutputRecord, Record};
 pub use rejection::rejection_record;
+pub use reply::{CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC, Reply, ReplyRecord, ReplyTopics};
 pub use settle::settle;

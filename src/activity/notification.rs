@@ -37,8 +37,7 @@ impl Event {
         let notified = self.notified();
         let (mut passed_on, mut time) = (Vec::new(), String::new());
         if !notified.is_empty() {
-            let last = PASSED_ON.iter().filter_map(|name| Header::last(command_headers, name.as_bytes()));
-            passed_on.extend(last.filter(|header| bytes_of_value(header) <= LONGEST_PASSED_ON));
+            passed_on.extend(self::passed_on(command_headers));
             date_time::push_timestamp(&mut time, self.coordinates().timestamp);
         }
         Notifications { event: self, source, passed_on, time, notified: notified.iter() }
@@ -63,6 +62,12 @@ impl Event {
             bytes > allowed
         })
     }
+}
+
+/// The headers of a command that lead its trace on.
+pub(super) fn passed_on(command_headers: &[Header]) -> impl Iterator<Item = &Header> {
+    let last = PASSED_ON.iter().filter_map(|name| Header::last(command_headers, name.as_bytes()));
+    last.filter(|header| bytes_of_value(header) <= LONGEST_PASSED_ON)
 }
 
 impl Iterator for Notifications<'_> {

@@ -33,8 +33,17 @@ pub fn record_with(value: &str, headers: &[(&str, &str)]) -> Record {
     Record { headers, ..record(value) }
 }
 
+/// One that allows replies on the topics `answers` and `more-answers`.
+pub fn answering() -> Decider {
+    decider().with_reply_topics(["answers", "more-answers"].map(str::to_owned).into_iter().collect())
+}
+
 pub fn read(record: &Record) -> Result<(Event, Option<IdempotencyKey>), Problems> {
-    match decider().read(record).reading {
+    read_with(&decider(), record)
+}
+
+pub fn read_with(decider: &Decider, record: &Record) -> Result<(Event, Option<IdempotencyKey>), Problems> {
+    match decider.read(record).reading {
         Reading::Valid { event, key } => Ok((event, key)),
         Reading::Rejected(problems) => Err(problems),
     }
