@@ -53,6 +53,6 @@ pub use notification::{Notification, Notifications, PASSED_ON};
 pub use object_key::object_key;
 pub use problem::{Problem, Problems};
 pub use record::{Coordinates, Header, IdSpaceExceeded, OutputRecord, Record};
-pub use rejection::rejection_record;
+pub use rejection::{rejection_forms, rejection_record};
 pub use reply::{CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC, Reply, ReplyRecord, ReplyTopics};
 pub use settle::settle;

@@ -39,6 +39,24 @@ pub fn rejection_record(record: &Record, topic: &str, problems: &Problems, limit
     rejection
 }
 
+/// All forms that [`rejection_record`] can give the command, whatever the rejections topic takes: whole, then with less
+/// and less of it.
+#[must_use]
+pub fn rejection_forms(record: &Record, topic: &str, problems: &Problems) -> Vec<OutputRecord> {
+    let mut forms = vec![rejection_record(record, topic, problems, usize::MAX)];
+    while let Some(last) = forms.last() {
+        // One byte less than this one needs, without the header that says what it left behind.
+        let named = last.headers.last().filter(|header| header.name == OMITTED.as_bytes());
+        let needed = room(last) - named.map_or(0, |header| room_of(header));
+        let smaller = rejection_record(record, topic, problems, needed - 1);
+        if smaller == *last {
+            break;
+        }
+        forms.push(smaller);
+    }
+    forms
+}
+
 fn own_headers(record: &Record, topic: &str, problems: &Problems) -> [Header; 6] {
     [
         ("__connect.errors.topic", topic.to_owned()),
@@ -51,9 +69,18 @@ fn own_headers(record: &Record, topic: &str, problems: &Problems) -> [Header; 6]
     .map(|(name, value)| Header::new(name, value))
 }
 
-/// With what Kafka's record format (KIP-98) adds at most, and room for the header that names what is missing.
 fn fits(record: &OutputRecord, limit: usize) -> bool {
-    record.bytes() + 512 + 16 * record.headers.len() <= limit
+    room(record) <= limit
+}
+
+/// With what Kafka's record format (KIP-98) adds at most, and room for the header that names what is missing.
+fn room(record: &OutputRecord) -> usize {
+    record.bytes() + 512 + 16 * record.headers.len()
+}
+
+/// Of one header's part of that.
+fn room_of(header: &Header) -> usize {
+    header.name.len() + header.value.as_ref().map_or(0, Vec::len) + 16
 }
 
 #[cfg(test)]
@@ -110,6 +137,29 @@ mod tests {
         assert_eq!(parts(25_000), (false, true, true, Some("value".into())));
         assert_eq!(parts(15_000), (false, false, true, Some("value,headers".into())));
         assert_eq!(parts(5_000), (false, false, false, Some("value,headers,key".into())));
+    }
+
+    /// Against every limit there is.
+    #[test]
+    fn the_forms_are_those_that_some_limit_gives() {
+        let problems = Problems::one(Code::TooLarge, "large");
+        let part = |length: usize| (length > 0).then(|| vec![b'x'; length]);
+        for (key, value, header) in [(30, 50, 40), (30, 0, 40), (0, 50, 0), (0, 0, 0), (0, 0, 9), (7, 0, 0)] {
+            let record = Record {
+                coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
+                key: part(key),
+                value: part(value),
+                headers: part(header).map(|value| Header::new("h", value)).into_iter().collect(),
+            };
+            let mut given: Vec<OutputRecord> = Vec::new();
+            for limit in (0..2_000).rev() {
+                let rejection = rejection_record(&record, "c", &problems, limit);
+                if given.last() != Some(&rejection) {
+                    given.push(rejection);
+                }
+            }
+            assert_eq!(rejection_forms(&record, "c", &problems), given, "{key} {value} {header}");
+        }
     }
 
     fn text(bytes: &[u8]) -> &str {

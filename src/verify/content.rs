@@ -8,7 +8,7 @@ use super::report::What;
 use crate::{
     activity::{
         ActivityId, Coordinates, Decision, Header, Notification, OutputRecord, PASSED_ON, Problems, Record,
-        rejection_record,
+        rejection_forms, rejection_record,
     },
     event_log::{Content, Row},
 };
@@ -40,13 +40,14 @@ pub struct Digest {
 }
 
 /// Something that should exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     pub id: Id,
     pub what: What,
     pub digest: Digest,
-    /// How much of its command a rejection holds depends on a setting of the topic, which may have changed.
-    pub is_partial: bool,
+    /// How much of its command a rejection holds depends on a setting of the topic, which may have changed. All forms
+    /// that it may have then, where they are asked for and the command is there.
+    pub forms: Vec<u128>,
 }
 
 /// What the three parts are called.
@@ -128,12 +129,6 @@ fn last<'a>(headers: &'a [Header], name: &[u8]) -> Option<&'a [u8]> {
     headers.iter().rev().find(|header| header.name == name)?.value.as_deref()
 }
 
-/// Whether the rejection leaves a part of its command behind.
-#[must_use]
-pub fn is_partial(headers: &[Header]) -> bool {
-    headers.last().is_some_and(|header| header.name == OMITTED)
-}
-
 /// Makes digests, under a key of this run: sums of them can't be forged.
 #[derive(Debug, Clone)]
 pub struct Digester {
@@ -157,7 +152,7 @@ impl Digester {
             notification.id.rsplit('/').next().and_then(|place| place.parse().ok()).unwrap_or_default();
         let OutputRecord { key, value, headers } = &notification.record;
         let digest = self.of_notification(key.as_deref(), value.as_deref(), headers, retained);
-        Item { id: Id::of_notification(command, place), what: What::Notification, digest, is_partial: false }
+        Item { id: Id::of_notification(command, place), what: What::Notification, digest, forms: Vec::new() }
     }
 
     /// A notification that is there.
@@ -182,15 +177,23 @@ impl Digester {
     /// The rejection of a command that is there to be compared with.
     #[must_use]
     pub fn rejection(&self, record: &Record, topic: &str, problems: &Problems, limit: usize) -> Item {
-        let rejection = rejection_record(record, topic, problems, limit);
-        let OutputRecord { key, value, headers } = &rejection;
-        let digest = self.digest([
-            self.part([key.as_deref()]),
-            self.part([value.as_deref()]),
-            self.headers(headers.iter()),
-        ]);
+        let digest = self.of_rejection(&rejection_record(record, topic, problems, limit));
         let id = Id::of_command(record.coordinates.partition, record.coordinates.offset);
-        Item { id, what: What::Rejection, digest, is_partial: is_partial(headers) }
+        Item { id, what: What::Rejection, digest, forms: Vec::new() }
+    }
+
+    /// What the rejection of a command may be under any limit.
+    #[must_use]
+    pub fn forms_of_rejection(&self, record: &Record, topic: &str, problems: &Problems) -> Vec<u128> {
+        rejection_forms(record, topic, problems).iter().map(|form| self.of_rejection(form).all).collect()
+    }
+
+    fn of_rejection(&self, OutputRecord { key, value, headers }: &OutputRecord) -> Digest {
+        self.of_parts(key.as_deref(), value.as_deref(), headers)
+    }
+
+    fn of_parts(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header]) -> Digest {
+        self.digest([self.part([key]), self.part([value]), self.headers(headers.iter())])
     }
 
     /// The rejection of a command of which only a log knows: its own headers, and the command's checksum.
@@ -200,18 +203,31 @@ impl Digester {
         let empty = Record { coordinates: at, key: None, value: None, headers: Vec::new() };
         let headers = rejection_record(&empty, topic, problems, usize::MAX).headers;
         let digest = self.by_checksum(row.checksum, &headers);
-        Item { id: Id::of_command(at.partition, at.offset), what: What::Rejection, digest, is_partial: false }
+        Item { id: Id::of_command(at.partition, at.offset), what: What::Rejection, digest, forms: Vec::new() }
+    }
+
+    /// The last part of [`Self::rejection_by_log`]'s digest, of a rejection that left a part of its command behind: as
+    /// little as can be compared without the command. `None` of one that no limit gives.
+    #[must_use]
+    pub fn found_rejection_in_part(&self, record: &Record) -> Option<u64> {
+        let (omitted, headers) = record.headers.split_last()?;
+        let own = headers.iter().rposition(|header| header.name == TOPIC)?;
+        let (commands, own) = headers.split_at(own);
+        let is_given = match omitted.value.as_deref()? {
+            b"value" => true,
+            b"value,headers" => commands.is_empty(),
+            b"value,headers,key" => commands.is_empty() && record.key.is_none(),
+            _ => false,
+        };
+        let is_given = is_given && omitted.name == OMITTED && record.value.is_none();
+        is_given.then(|| short(self.headers(own.iter())))
     }
 
     /// A rejection that is there.
     #[must_use]
     pub fn found_rejection(&self, record: &Record, retained: bool) -> Digest {
         if retained {
-            return self.digest([
-                self.part([record.key.as_deref()]),
-                self.part([record.value.as_deref()]),
-                self.headers(record.headers.iter()),
-            ]);
+            return self.of_parts(record.key.as_deref(), record.value.as_deref(), &record.headers);
         }
         let own = record.headers.iter().rposition(|header| header.name == TOPIC).unwrap_or(0);
         let (commands, own) = record.headers.split_at(own);
@@ -268,7 +284,7 @@ impl Digester {
         let (timestamp, checksum) = (at.timestamp.to_le_bytes(), checksum.to_le_bytes());
         let known = self.part([Some(&timestamp[..]), Some(&checksum[..])]);
         let digest = self.digest([self.part([Some(&[what as u8][..])]), known, content]);
-        Item { id: Id::of_command(at.partition, at.offset), what, digest, is_partial: false }
+        Item { id: Id::of_command(at.partition, at.offset), what, digest, forms: Vec::new() }
     }
 
     fn headers<'a>(&self, headers: impl Iterator<Item = &'a Header>) -> blake3::Hash {
@@ -290,10 +306,11 @@ impl Digester {
         let all = self.part(parts.iter().map(|part| Some(&part.as_bytes()[..])));
         let mut sum = [0; 16];
         sum.copy_from_slice(&all.as_bytes()[..16]);
-        let short = |part: blake3::Hash| {
-            let [a, b, c, d, e, f, g, h, ..] = *part.as_bytes();
-            u64::from_le_bytes([a, b, c, d, e, f, g, h])
-        };
         Digest { parts: parts.map(short), all: u128::from_le_bytes(sum) }
     }
+}
+
+fn short(part: blake3::Hash) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *part.as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

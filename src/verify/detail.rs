@@ -70,7 +70,7 @@ impl Windows {
 struct Entry {
     what: What,
     digest: Digest,
-    is_partial: bool,
+    forms: Vec<u128>,
     /// Where it was met first, as it should be.
     met: Option<Spot>,
     is_altered: bool,
@@ -88,8 +88,12 @@ impl Expecting for Round {
     }
 
     fn expect(&mut self, _: Collection, item: Item) {
-        let Item { id, what, digest, is_partial } = item;
-        self.expected.insert(id, Entry { what, digest, is_partial, met: None, is_altered: false });
+        let Item { id, what, digest, forms } = item;
+        self.expected.insert(id, Entry { what, digest, forms, met: None, is_altered: false });
+    }
+
+    fn compares(&self) -> bool {
+        true
     }
 
     fn collections(&self) -> Vec<Collection> {
@@ -162,18 +166,12 @@ impl Judge<'_, '_, '_> {
             );
         };
         let digest = found.digest(self.context);
-        let as_it_should = if digest == entry.digest {
-            true
-        } else if found.is_partial() || entry.is_partial {
+        if digest != entry.digest && found.is_other_form(self.context, &entry.digest, &entry.forms) {
             let topic = &self.context.rules.rejections_topic;
             if let Spot::Topic(at) = spot {
                 self.findings.unchecked(topic, at.partition, at.offset, Reason::LimitUnknown);
             }
-            true
-        } else {
-            false
-        };
-        if !as_it_should {
+        } else if digest != entry.digest {
             let parts = std::array::from_fn(|part| digest.parts[part] != entry.digest.parts[part]);
             entry.is_altered = true;
             altered.push(Altered { id, what, spot, parts });

@@ -30,6 +30,10 @@ pub trait Expecting {
     /// Whether it wants to be told what this command should have there: telling costs time.
     fn wants(&self, collection: Collection, partition: i32, offset: i64) -> bool;
     fn expect(&mut self, collection: Collection, item: Item);
+    /// Whether it holds each item against what there is, and so has to know every form that it may have.
+    fn compares(&self) -> bool {
+        false
+    }
     fn collections(&self) -> Vec<Collection>;
 }
 
@@ -119,17 +123,21 @@ impl Context<'_> {
             Decision::Duplicate { .. } => {}
             Decision::Rejected(problems) => {
                 if into.wants(Collection::Rejections, partition, offset) {
-                    into.expect(Collection::Rejections, self.rejection(command, problems));
+                    into.expect(Collection::Rejections, self.rejection(command, problems, into.compares()));
                 }
             }
         }
     }
 
-    fn rejection(&self, command: Command<'_>, problems: &Problems) -> Item {
+    fn rejection(&self, command: Command<'_>, problems: &Problems, with_forms: bool) -> Item {
         let topic = self.commands_topic();
         match command {
             Command::Decided(record) => {
-                self.digester.rejection(record, topic, problems, self.rules.rejection_bytes)
+                let mut item = self.digester.rejection(record, topic, problems, self.rules.rejection_bytes);
+                if with_forms {
+                    item.forms = self.digester.forms_of_rejection(record, topic, problems);
+                }
+                item
             }
             Command::Logged(row) => self.digester.rejection_by_log(row, topic, problems),
         }

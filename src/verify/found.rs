@@ -55,9 +55,16 @@ impl Found<'_> {
         }
     }
 
-    /// Whether it is a rejection that leaves a part of its command behind.
-    pub fn is_partial(&self) -> bool {
-        matches!(self.raw, Raw::Record(record) if self.what == What::Rejection && content::is_partial(&record.headers))
+    /// Whether it is what should exist, as the rejections topic may have taken it under another limit.
+    pub(super) fn is_other_form(&self, context: &Context<'_>, expected: &Digest, forms: &[u128]) -> bool {
+        let Raw::Record(record) = self.raw else { return false };
+        if self.what != What::Rejection {
+            return false;
+        }
+        if self.retained {
+            return forms.contains(&context.digester.found_rejection(record, true).all);
+        }
+        context.digester.found_rejection_in_part(record) == Some(expected.parts[2])
     }
 }
 

@@ -19,6 +19,8 @@ fn found(told: &Told) -> Vec<(Kind, What)> {
     told.deviations.iter().map(|deviation| (deviation.kind, deviation.what)).collect()
 }
 
+use world::Partition;
+
 const COMMANDS_TOPIC: &str = world::TOPIC;
 
 #[test]
@@ -201,28 +203,81 @@ fn what_an_open_transaction_holds_back_is_not_called_lost() {
     assert_eq!(found(&world.verify()), [(Kind::Lost, What::Notification)]);
 }
 
-#[test]
-fn a_rejection_that_left_a_part_behind_under_another_limit_is_said() {
+/// Two commands that are no JSON, both of whose rejections left the value behind: the first under another limit than is
+/// configured now.
+fn rejections_that_left_a_part_behind() -> World {
     let mut world = World::new(0);
-    let large = |size: usize| {
+    for size in [2_000, 3 << 20] {
         let mut record = World::sample(1);
         record.value = Some(vec![b'x'; size]);
-        record
-    };
-    world.topic(Topic::Commands)[0].push(large(2_000));
-    world.topic(Topic::Commands)[0].push(large(3 << 20));
+        record.headers.push(Header::new("h", "of the command"));
+        world.topic(Topic::Commands)[0].push(record);
+    }
     world.committed.clear();
-    // Less than is configured now, so the first one left its value behind as well.
     world.rejection_bytes = 2_000;
     world.process_again();
+    world
+}
+
+#[test]
+fn a_rejection_that_left_a_part_behind_under_another_limit_is_said() {
+    let mut world = rejections_that_left_a_part_behind();
     let told = world.verify();
     assert_eq!(told.deviations, []);
     assert_eq!(reasons(&told), [("r".to_owned(), 0, Reason::LimitUnknown)]);
     assert_eq!(told.unchecked[0].count, Some(1));
 
-    world.topic(Topic::Rejections)[0].records[1].key = Some(b"x".to_vec());
     world.topic(Topic::Rejections)[0].records.remove(0);
     assert_eq!(found(&world.verify()), [(Kind::Lost, What::Rejection)]);
+}
+
+/// Of a command that is gone less can be compared, and that is.
+#[test]
+fn a_rejection_that_left_a_part_behind_passes_with_no_other_content() {
+    let omitted = |record: &mut Record, parts: &str| {
+        record.headers.last_mut().unwrap().value = Some(parts.into());
+    };
+    let of_any: [(&str, &dyn Fn(&mut Record)); 7] = [
+        ("a value after all", &|record| record.value = Some(b"y".to_vec())),
+        ("other parts", &|record| omitted(record, "value,key")),
+        ("more than it says", &|record| record.headers[6].value = Some(b"other".to_vec())),
+        ("headers that it says to lack", &|record| omitted(record, "value,headers")),
+        ("a key that it says to lack", &|record| {
+            omitted(record, "value,headers,key");
+            record.headers.remove(0);
+        }),
+        ("nothing that says so", &|record| drop(record.headers.pop())),
+        ("a header behind", &|record| record.headers.push(Header::new("x", ""))),
+    ];
+    let of_retained: [(&str, &dyn Fn(&mut Record)); 4] = [
+        ("key", &|record| record.key = Some(b"x".to_vec())),
+        ("no key", &|record| record.key = None),
+        ("the command's header", &|record| record.headers[0].value = None),
+        ("no header of the command's", &|record| drop(record.headers.remove(0))),
+    ];
+    let plant = |retained: bool, (name, change): &(&str, &dyn Fn(&mut Record))| {
+        let mut world = rejections_that_left_a_part_behind();
+        if !retained {
+            delete(&mut world, Topic::Commands, 2);
+            assert_eq!(world.verify().deviations, []);
+        }
+        for index in 0..2 {
+            let partition = rejections(&mut world);
+            let as_it_was = partition.records[index].clone();
+            change(&mut partition.records[index]);
+            assert_eq!(found(&world.verify()), [(Kind::Altered, What::Rejection)], "{name}, {index}");
+            rejections(&mut world).records[index] = as_it_was;
+        }
+    };
+    of_any.iter().for_each(|change| {
+        plant(true, change);
+        plant(false, change);
+    });
+    of_retained.iter().for_each(|change| plant(true, change));
+}
+
+fn rejections(world: &mut World) -> &mut Partition {
+    world.topic(Topic::Rejections).iter_mut().find(|partition| !partition.records.is_empty()).unwrap()
 }
 
 /// That nobody decided them is not passed over, though nothing is left to compare.
