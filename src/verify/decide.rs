@@ -87,6 +87,11 @@ pub fn once_more(
 ) -> Result<(), VerifyError> {
     let Some(partition) = context.facts.partition(number) else { return Ok(()) };
     let offsets = offsets.start.max(partition.bounds.start)..offsets.end;
+    let now = topics.bounds(Topic::Commands)?.get(number as usize).map_or(0, |bounds| bounds.start);
+    if offsets.start < now.min(offsets.end) {
+        let topic = context.commands_topic().to_owned();
+        return Err(VerifyError::CommandsDeleted { topic, partition: number, offsets, start: now });
+    }
     read(context, topics, number, offsets, &mut |record| {
         let at = record.coordinates;
         let Some(segment) = partition.segment(at.offset).filter(|_| wanted(at.offset)) else {

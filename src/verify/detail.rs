@@ -14,7 +14,7 @@ use super::{
     found::{self, Found, Spot},
     ledger::{Ledger, Window},
     outputs::Seen,
-    report::{At, Deviation, Kind, Reason, What},
+    report::{At, Deviation, Kind, Place, Reason, What},
     scratch::{Doubt, Scratch},
     segments::Segment,
     source::Topics,
@@ -32,15 +32,15 @@ pub fn compare(
     for windows in ledger.rounds(context.sizes.records) {
         let mut round = Round { collection, windows: Windows::new(&windows), expected: HashMap::new() };
         round.fill(context, topics, scratch)?;
-        let mut judge = Judge { context, scratch, collection, seen, findings };
+        let mut judge = Judge { context, scratch, collection, findings };
         let mut altered = Vec::new();
-        found::once_more(context, topics, (collection, seen), &mut |found| {
+        let again = found::once_more(context, topics, (collection, seen), &mut |found| {
             if round.windows.contains(found.id.partition, found.id.offset) {
                 judge.meet(&mut round.expected, &found, &mut altered)?;
             }
             Ok(())
         })?;
-        judge.close(round.expected, altered)?;
+        judge.close(round.expected, altered, (seen, &again))?;
     }
     Ok(())
 }
@@ -144,7 +144,6 @@ struct Judge<'a, 'r, 'f> {
     context: &'a Context<'a>,
     scratch: &'a Scratch,
     collection: Collection,
-    seen: &'a Seen,
     findings: &'f mut Findings<'r>,
 }
 
@@ -187,7 +186,17 @@ impl Judge<'_, '_, '_> {
         Ok(())
     }
 
-    fn close(&mut self, expected: HashMap<Id, Entry>, altered: Vec<Altered>) -> Result<(), VerifyError> {
+    fn close(
+        &mut self,
+        expected: HashMap<Id, Entry>,
+        altered: Vec<Altered>,
+        (seen, again): (&Seen, &Seen),
+    ) -> Result<(), VerifyError> {
+        if let Place::Topic { topic, .. } = self.context.place(self.collection, None) {
+            for (partition, offsets) in seen.deleted_since(again) {
+                self.findings.stretch(&topic, partition, offsets, None, Reason::DeletedMeanwhile);
+            }
+        }
         for Altered { id, what, spot, parts } in altered {
             let entry = &expected[&id];
             let names = match self.collection {
@@ -215,7 +224,7 @@ impl Judge<'_, '_, '_> {
             .collect();
         lost.sort_unstable();
         for (id, what) in lost {
-            match self.seen.excuse(id.partition, id.offset) {
+            match again.excuse(id.partition, id.offset) {
                 Some(reason) => {
                     let topic = self.context.commands_topic();
                     self.findings.unchecked(topic, id.partition, id.offset, reason);

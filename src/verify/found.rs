@@ -118,21 +118,22 @@ pub fn sum_up(
     Ok(seen)
 }
 
-/// Gives everything that exists in a collection once more.
+/// Gives everything that exists in a collection once more, and says what is seen of it now.
 pub fn once_more(
     context: &Context<'_>,
     topics: &mut dyn Topics,
     (collection, seen): (Collection, &Seen),
     each: &mut dyn FnMut(Found<'_>) -> Result<(), VerifyError>,
-) -> Result<(), VerifyError> {
+) -> Result<Seen, VerifyError> {
+    let mut again = Seen::new(seen.topic, seen.bounds.clone());
+    again.unread.clone_from(&seen.unread);
     match collection {
-        Collection::Log(log) => rows(context, log, None, each),
+        Collection::Log(log) => rows(context, log, None, each)?,
         Collection::Notifications | Collection::Rejections => {
-            let mut again = Seen::new(seen.topic, seen.bounds.clone());
-            again.unread.clone_from(&seen.unread);
-            records(context, topics, &mut again, None, each)
+            records(context, topics, &mut again, None, each)?;
         }
     }
+    Ok(again)
 }
 
 type EachFound<'a> = dyn FnMut(Found<'_>) -> Result<(), VerifyError> + 'a;
@@ -218,7 +219,9 @@ fn records(
     mut findings: Option<&mut Findings<'_>>,
     each: &mut EachFound<'_>,
 ) -> Result<(), VerifyError> {
-    let (topic, wanted) = (seen.topic, seen.readable());
+    let topic = seen.topic;
+    seen.forget(&topics.bounds(topic)?);
+    let wanted = seen.readable();
     let (collection, what, name) = match topic {
         Topic::Notifications => {
             (Collection::Notifications, What::Notification, &context.rules.notifications_topic)

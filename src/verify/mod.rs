@@ -109,6 +109,13 @@ pub enum VerifyError {
          the brokers do not answer, or hold the records back. Try again"
     )]
     CommandsHeldBack { topic: String, partition: i32, offset: i64, published: i64 },
+    #[error(
+        "partition {partition} of '{topic}': something deviates in offsets {} to {}, and before these commands could be \
+         read a second time to tell what, the topic's retention deleted those below offset {start}. Try again",
+        .offsets.start,
+        .offsets.end - 1
+    )]
+    CommandsDeleted { topic: String, partition: i32, offsets: std::ops::Range<i64>, start: i64 },
 }
 
 /// What everything here needs to know, and nothing changes.

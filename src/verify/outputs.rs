@@ -31,6 +31,13 @@ impl Seen {
         self.spans.entry((of, partition)).and_modify(|span| span.1 = offset).or_insert((offset, offset));
     }
 
+    /// What was deleted since is not looked for.
+    pub fn forget(&mut self, now: &[Bounds]) {
+        for (bounds, now) in self.bounds.iter_mut().zip(now) {
+            bounds.start = now.start.clamp(bounds.start, bounds.end);
+        }
+    }
+
     /// What there is to read, less what could not be read the first time.
     pub fn readable(&self) -> Vec<(i32, Range<i64>)> {
         let mut wanted: Vec<_> =
@@ -41,6 +48,13 @@ impl Seen {
             }
         }
         wanted
+    }
+
+    /// Of each partition what was deleted between this reading and a later one.
+    pub fn deleted_since(&self, again: &Self) -> Vec<(i32, Range<i64>)> {
+        let pairs = self.bounds.iter().zip(&again.bounds).zip(0..);
+        let gone = pairs.map(|((before, after), of)| (of, before.start..after.start));
+        gone.filter(|(_, offsets)| !offsets.is_empty()).collect()
     }
 
     /// Why a record of that command that was not seen is not known to be lost; `None` where it is.

@@ -96,6 +96,7 @@ pub enum Reason {
     NoWitness,
     KeyForgotten,
     OutputDeleted,
+    DeletedMeanwhile,
     HeldBack,
     OutputHeldBack,
     LimitUnknown,
@@ -119,6 +120,9 @@ impl fmt::Display for Reason {
                  says that knew that command was taken for true, and another log may differ"
             }
             Self::OutputDeleted => "the output of these commands is not there, and may have been deleted by then",
+            Self::DeletedMeanwhile => {
+                "these records were deleted while they were checked, before what differs could be read a second time"
+            }
             Self::HeldBack => {
                 "these records could not be read: a transaction is open in front of them, or the brokers do not \
                  answer"

@@ -3,12 +3,8 @@
 use super::*;
 use crate::activity::{ActivityId, DeadLetter, Header, Record};
 
-/// Deletes what lies below an offset of every partition.
 fn delete(world: &mut World, topic: Topic, below: i64) {
-    for partition in world.topic(topic) {
-        partition.start = below.min(partition.end);
-        partition.records.retain(|record| record.coordinates.offset >= below);
-    }
+    world.delete(topic, below);
 }
 
 fn reasons(told: &Told) -> Vec<(String, i32, Reason)> {
@@ -278,6 +274,43 @@ fn a_rejection_that_left_a_part_behind_passes_with_no_other_content() {
 
 fn rejections(world: &mut World) -> &mut Partition {
     world.topic(Topic::Rejections).iter_mut().find(|partition| !partition.records.is_empty()).unwrap()
+}
+
+/// A world without the last notification of all, whose topic goes on being deleted.
+fn one_lost_and(later: (Topic, usize, i64)) -> World {
+    let mut world = World::new(COMMANDS);
+    let last =
+        world.topic(Topic::Notifications).iter().flat_map(|p| &p.records).map(command_of).max().unwrap();
+    world.take(Topic::Notifications, |record| command_of(record) == last);
+    world.deleted_later = Some(later);
+    world
+}
+
+#[test]
+fn output_that_is_deleted_between_two_readings_is_not_called_lost() {
+    for sizes in [Sizes::default(), world::TINY] {
+        let told = one_lost_and((Topic::Notifications, 1, 3)).try_verify(sizes).unwrap();
+        assert_eq!(found(&told), [(Kind::Lost, What::Notification)]);
+        let meanwhile = told.unchecked.iter().filter(|u| u.reason == Reason::DeletedMeanwhile);
+        let stretches: Vec<_> = meanwhile.map(|u| (u.partition, u.first_offset, u.next_offset)).collect();
+        // Nothing is in the other one.
+        assert_eq!(stretches, [(1, 0, 3), (2, 0, 3)]);
+    }
+}
+
+#[test]
+fn commands_that_are_deleted_before_what_deviates_is_known_end_it_with_a_sentence() {
+    // Once for the log's anchors, once for each partition.
+    let readings = 1 + world::PARTITIONS as usize;
+    let refused = one_lost_and((Topic::Commands, readings, 1_000))
+        .try_verify(Sizes::default())
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("something deviates in offsets"), "{refused}");
+    assert!(refused.ends_with("Try again"), "{refused}");
+    // What is deleted where nothing deviates is not needed any more.
+    let told = one_lost_and((Topic::Commands, readings, 10)).try_verify(Sizes::default()).unwrap();
+    assert_eq!(found(&told), [(Kind::Lost, What::Notification)]);
 }
 
 /// That nobody decided them is not passed over, though nothing is left to compare.

@@ -51,6 +51,8 @@ pub struct World {
     pub logs: Vec<PathBuf>,
     pub window_ms: i64,
     pub rejection_bytes: usize,
+    /// What retention deletes when a topic has been read so often: the topic, how often, below which offset.
+    pub deleted_later: Option<(Topic, usize, i64)>,
     _folder: TempDir,
 }
 
@@ -142,6 +144,7 @@ impl World {
             logs: vec![folder.path().join("activity.db")],
             window_ms: WINDOW_MS,
             rejection_bytes: REJECTION_BYTES,
+            deleted_later: None,
             _folder: folder,
         };
         for number in 0..count {
@@ -231,6 +234,26 @@ impl World {
                 .collect();
             let next_offset = range.end.min(partition.end);
             log.append(vec![Chunk { partition: number, next_offset, verdicts }], &[]).unwrap();
+        }
+    }
+
+    /// Deletes what lies below an offset of every partition.
+    pub fn delete(&mut self, topic: Topic, below: i64) {
+        for partition in self.topic(topic) {
+            partition.start = below.min(partition.end);
+            partition.records.retain(|record| record.coordinates.offset >= below);
+        }
+    }
+
+    fn delete_later(&mut self, read: Topic) {
+        match &mut self.deleted_later {
+            Some((topic, 1, below)) if *topic == read => {
+                let below = *below;
+                self.deleted_later = None;
+                self.delete(read, below);
+            }
+            Some((topic, readings, _)) if *topic == read => *readings -= 1,
+            _ => {}
         }
     }
 
@@ -335,6 +358,19 @@ impl Topics for World {
     }
 
     fn read(
+        &mut self,
+        topic: Topic,
+        wanted: &[(i32, Range<i64>)],
+        each: &mut Each<'_>,
+    ) -> Result<Vec<Unread>, VerifyError> {
+        let unread = self.read_now(topic, wanted, each)?;
+        self.delete_later(topic);
+        Ok(unread)
+    }
+}
+
+impl World {
+    fn read_now(
         &mut self,
         topic: Topic,
         wanted: &[(i32, Range<i64>)],
