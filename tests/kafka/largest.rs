@@ -18,7 +18,7 @@ use super::{
     process::{PATIENCE, Setup},
     progress::Progress,
     reading::{self, Read},
-    say,
+    say, verifying,
 };
 
 /// Contract, section 1: bytes of a value. Section 3: bytes of a command's output.
@@ -270,6 +270,7 @@ fn what_is_just_small_enough_is_taken_and_one_byte_more_rejected() {
         assert!(!std::mem::replace(seen, true), "{id}/{place} is there twice");
     });
     assert!(places.values().flatten().all(|seen| *seen), "notifications are missing");
+    verifying::verify(&setup, &["only"], &[]).assert_clean();
     say!(
         "largest: {VALUE} bytes of value and {OUTPUT} of output in 1,001 notifications, {} rejections, of which the \
          largest has {} bytes of value",

@@ -103,15 +103,10 @@ impl Load {
             }
             Kind::Repeated { back } => {
                 let before = self.keyed_before(number.saturating_sub(back));
-                let mut command = self.keyed(before.unwrap_or(number));
                 // One in four says something else with the same key, and is rejected for that.
-                if before.is_some() && random.u8(0..4) == 0 {
-                    let other = Content::new(number, &mut random);
-                    command.value = Some(other.posted().into());
-                    let Meaning::Valid { content, .. } = &mut command.meaning else { unreachable!("keyed") };
-                    *content = other;
-                }
-                command
+                let differs = before.is_some() && random.u8(0..4) == 0;
+                let other = differs.then(|| Content::new(number, &mut random));
+                self.keyed_with(before.unwrap_or(number), other)
             }
         };
         command.headers.insert(0, (NUMBER, number.to_string()));
@@ -126,14 +121,28 @@ impl Load {
     }
 
     fn keyed(&self, number: u32) -> Command {
+        self.keyed_with(number, None)
+    }
+
+    /// The keyed command with this number, with other content where that is given. Its key is in a header of its own, or
+    /// the source and id of the CloudEvent that carries it, in binary or in structured mode.
+    fn keyed_with(&self, number: u32, other: Option<Content>) -> Command {
         let mut random = self.random(number);
         Self::kind(&mut random);
-        let content = Content::new(number, &mut random);
-        let key = format!("key-{number}");
+        let form = random.u8(0..4);
+        let first = Content::new(number, &mut random);
+        let record_key = first.object();
+        let content = other.unwrap_or(first);
+        let (key, posted) = (format!("key-{number}"), content.posted());
+        let (headers, value) = match form {
+            0 => (binary_event(&key), posted),
+            1 => structured_event(&key, &posted),
+            _ => (vec![("idempotency-key", key.clone())], posted),
+        };
         Command {
-            key: Some(content.object()),
-            headers: vec![("idempotency-key", key.clone())],
-            value: Some(content.posted().into()),
+            key: Some(record_key),
+            headers,
+            value: Some(value.into()),
             meaning: Meaning::Valid { content, idempotency_key: Some(key) },
         }
     }
@@ -245,8 +254,23 @@ impl Drop for Posting {
     }
 }
 
+/// CloudEvents 1.0.2, Kafka protocol binding, section 3.2.
+fn binary_event(id: &str) -> Vec<(&'static str, String)> {
+    let attributes =
+        [("ce_specversion", "1.0"), ("ce_id", id), ("ce_source", "/tests"), ("ce_type", "posted")];
+    let headers = attributes.into_iter().chain([("content-type", "application/json")]);
+    headers.map(|(name, value)| (name, value.to_owned())).collect()
+}
+
+/// The same, section 3.3.
+fn structured_event(id: &str, data: &str) -> (Vec<(&'static str, String)>, String) {
+    let value =
+        format!(r#"{{"specversion":"1.0","id":"{id}","source":"/tests","type":"posted","data":{data}}}"#);
+    (vec![("content-type", "application/cloudevents+json; charset=utf-8".to_owned())], value)
+}
+
 fn bad(number: u32, random: &mut Rng) -> Command {
-    let (pointer, code, value): (_, _, &[u8]) = match random.u8(0..11) {
+    let (pointer, code, value): (_, _, &[u8]) = match random.u8(0..13) {
         0 => ("", "not_json", br#"{"objectType":"case""#),
         1 => ("/objectId", "missing", br#"{"objectType":"case"}"#),
         2 => ("/targets", "no_targets", br#"{"objectType":"case","objectId":"7","targets":[]}"#),
@@ -265,12 +289,27 @@ fn bad(number: u32, random: &mut Rng) -> Command {
         7 => ("", "not_an_object", b"[]"),
         8 => ("", "idempotency_key_without_record_key", br#"{"objectType":"case","objectId":"7"}"#),
         9 => ("/objectId", "empty", br#"{"objectType":"case","objectId":""}"#),
+        10 => ("", "bad_cloud_event", br#"{"objectType":"case","objectId":"7"}"#),
+        11 => (
+            "/data/objectId",
+            "missing",
+            br#"{"specversion":"1.0","id":"7","source":"/tests","type":"posted","data":{"objectType":"case"}}"#,
+        ),
         _ => ("/target", "misspelt_targets", br#"{"objectType":"case","objectId":"7","target":["bo"]}"#),
     };
     let keyless = code == "idempotency_key_without_record_key";
+    let headers = match code {
+        "idempotency_key_without_record_key" => vec![("idempotency-key", format!("key-{number}"))],
+        // It lacks its id.
+        "bad_cloud_event" => {
+            binary_event("").into_iter().filter(|(name, _)| *name != "ce_id").collect::<Vec<_>>()
+        }
+        _ if pointer.starts_with("/data") => structured_event("", "").0,
+        _ => Vec::new(),
+    };
     Command {
         key: (!keyless).then(|| format!("case/{}", number % 50)),
-        headers: if keyless { vec![("idempotency-key", format!("key-{number}"))] } else { Vec::new() },
+        headers,
         value: (code != "tombstone").then(|| value.to_vec()),
         meaning: Meaning::Bad(Problem { pointer, code }),
     }

@@ -25,7 +25,7 @@ const PARTITIONS: i32 = 3;
 
 /// What `verify --json` says of the whole, and of what.
 #[derive(Debug)]
-struct Said {
+pub struct Said {
     deviations: Vec<Value>,
     unchecked: Vec<Value>,
     summary: Value,
@@ -41,13 +41,13 @@ impl Said {
     }
 
     #[track_caller]
-    fn assert_clean(&self) {
+    pub fn assert_clean(&self) {
         assert!(self.deviations.is_empty() && self.unchecked.is_empty(), "{self:#?}");
     }
 }
 
 #[track_caller]
-fn verify(setup: &Setup, logs: &[&str], more: &[&str]) -> Said {
+pub fn verify(setup: &Setup, logs: &[&str], more: &[&str]) -> Said {
     let mut command = setup.program(&["verify", "--json"]);
     for log in logs {
         command.arg("--log").arg(setup.log(log));
@@ -268,7 +268,7 @@ fn peak(setup: &Setup) -> u64 {
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn memory_does_not_grow_with_topics_and_log() {
-    let load = Load { seed: seed("memory"), commands: 200_000 };
+    let load = Load { seed: seed("memory"), commands: 120_000 };
     let setup = Setup::new("memory", &broker::shared(), PARTITIONS);
     let mut peaks = Vec::new();
     for numbers in [0..20_000, 20_000..load.commands] {
@@ -280,7 +280,8 @@ fn memory_does_not_grow_with_topics_and_log() {
         peaks.push(peak(&setup));
     }
     let size = std::fs::metadata(setup.log("only")).expect("the log").len();
-    say!("memory: {peaks:?} KiB at 20,000 and at 200,000 commands, with a log of {size} bytes");
-    // What SQLite and librdkafka keep has limits of its own, which few records do not reach.
-    assert!(peaks[1] < peaks[0] + 64 * 1024, "{peaks:?} KiB");
+    say!("memory: {peaks:?} KiB at 20,000 and at 120,000 commands, with a log of {size} bytes");
+    // What SQLite and librdkafka keep has limits of its own, which few records do not reach. 160 bytes for each command
+    // more: far less than a command with its event and notifications. `tests/verify_memory.rs` counts to the byte.
+    assert!(peaks[1] < peaks[0] + 16 * 1024, "{peaks:?} KiB");
 }

@@ -106,8 +106,26 @@ fn command(number: i64) -> Record {
         0 => r#"{"objectType":"case""#.to_owned(),
         1 => r#"{"objectType":"case","objectId":"","targets":[]}"#.to_owned(),
         remainder @ 2..=4 => {
-            headers.push(Header::new("idempotency-key", format!("key {}", number / 10)));
-            if remainder == 4 { keyed("other") } else { keyed("keyed") }
+            let entry = if remainder == 4 { keyed("other") } else { keyed("keyed") };
+            let id = format!("key {}", number / 10);
+            match number / 10 % 3 {
+                0 => {
+                    headers.push(Header::new("idempotency-key", id));
+                    entry
+                }
+                1 => {
+                    for (name, value) in
+                        [("specversion", "1.0"), ("id", &id), ("source", "/s"), ("type", "t")]
+                    {
+                        headers.push(Header::new(format!("ce_{name}"), value));
+                    }
+                    entry
+                }
+                _ => {
+                    headers.push(Header::new("content-type", "application/cloudevents+json"));
+                    format!(r#"{{"specversion":"1.0","id":"{id}","source":"/s","type":"t","data":{entry}}}"#)
+                }
+            }
         }
         // Below: a key that comes again before the window ends, every time; one that comes again when it has ended; and
         // one that each partition has for itself.
