@@ -50,6 +50,14 @@ fn is_among(revoking: &Option<Revoking>, partition: i32) -> bool {
     revoking.as_ref().is_some_and(|(partitions, _)| partitions.contains(&partition))
 }
 
+/// Partitions that can't be taken up yet.
+#[derive(Debug, Clone, Copy)]
+struct HeldUp {
+    since: Instant,
+    said_at: Instant,
+    retry_at: Instant,
+}
+
 /// Gathers records of the partitions that are held.
 pub struct Intake<S: Source> {
     source: S,
@@ -65,7 +73,8 @@ pub struct Intake<S: Source> {
     pending_bytes: usize,
     /// Partitions that the group takes away, until they are drained.
     revoking: Option<Revoking>,
-    retry_at: Option<Instant>,
+    /// While partitions can't be taken up.
+    held_up: Option<HeldUp>,
     positions_at: Instant,
     polled_at: Instant,
     /// The last poll brought nothing.
@@ -101,7 +110,7 @@ impl<S: Source> Intake<S> {
             pending_records: 0,
             pending_bytes: 0,
             revoking: None,
-            retry_at: None,
+            held_up: None,
             positions_at: Instant::now(),
             polled_at: Instant::now(),
             exhausted: true,
@@ -141,7 +150,7 @@ impl<S: Source> Intake<S> {
                 for partition in partitions {
                     self.partitions.insert(partition, Partition { running: None });
                 }
-                self.retry_at = None;
+                self.retry_now();
                 self.ownership.set_membership(self.source.membership());
             }
             Polled::Revoked(partitions) => self.revoke(partitions)?,

@@ -167,6 +167,7 @@ impl Load {
                     if next < pace.limit() {
                         send(&producer, &topic, &self.command(next));
                         next += 1;
+                        pace.next.store(next, Ordering::SeqCst);
                     } else {
                         producer.poll(Duration::from_millis(2));
                     }
@@ -188,6 +189,8 @@ struct Pace {
     begun: Instant,
     limit: AtomicU32,
     per_second: AtomicU32,
+    /// The next command.
+    next: AtomicU32,
     ended: AtomicBool,
 }
 
@@ -199,6 +202,7 @@ impl Pace {
             begun: Instant::now(),
             limit: free(),
             per_second: free(),
+            next: AtomicU32::new(start),
             ended: AtomicBool::new(false),
         }
     }
@@ -221,6 +225,14 @@ impl Posting {
     /// Commands from this number on wait until they are let through.
     pub fn up_to(&self, limit: u32) {
         self.pace.limit.store(limit, Ordering::SeqCst);
+    }
+
+    /// Posts no more until [`Posting::up_to`] lets it, and says how many there are.
+    pub fn pause(&self) -> u32 {
+        self.up_to(0);
+        // One may be on its way past the limit.
+        thread::sleep(Duration::from_millis(100));
+        self.pace.next.load(Ordering::SeqCst) - self.pace.start
     }
 
     /// So many a second from the beginning on.

@@ -59,21 +59,31 @@ enum When {
 /// Kills it and takes its offsets away. Gives, for each partition, what the log has seen published, what is
 /// published, and what is logged.
 fn kill_and_forget(work: &mut Work, when: When) -> BTreeMap<i32, (i64, i64, i64)> {
-    work.post(3_000);
-    let mut instance = work.setup.start("only", &["--set", "processor.batch_records=100"]);
-    match when {
-        When::AtWork => wait_until("progress", || {
-            instance.assert_running();
-            logs::decided(&instance.log) > 1_000 && work.progress.published() > Some(500)
-        }),
-        When::Done => work.await_published(&mut instance),
-    }
-    instance.kill();
-    // A commit that was under way has come to its end by then.
-    wait_until("the member to be missed", || super::group::is_empty(&work.setup));
-    let committed = work.progress.committed().expect("offsets");
+    let (committed, cursors) = loop {
+        work.post(3_000);
+        let so_far = u64::from(work.posted() - 3_000);
+        let mut instance = work.setup.start("only", &["--set", "processor.batch_records=100"]);
+        match when {
+            When::AtWork => wait_until("progress", || {
+                instance.assert_running();
+                logs::decided(&instance.log) > so_far + 1_000
+                    && work.progress.published() > Some(so_far + 500)
+            }),
+            When::Done => work.await_published(&mut instance),
+        }
+        instance.kill();
+        // A commit that was under way has come to its end by then.
+        wait_until("the member to be missed", || super::group::is_empty(&work.setup));
+        let committed = work.progress.committed().expect("offsets");
+        let cursors = logs::cursors(&work.setup.log("only"));
+        let is_behind =
+            |(partition, (_, logged)): (&i32, &(i64, i64))| committed.get(partition) < Some(logged);
+        // A kill at a moment when just everything was out shows nothing.
+        if matches!(when, When::Done) || cursors.iter().any(is_behind) {
+            break (committed, cursors);
+        }
+    };
     topics::forget(&work.setup.servers, &work.setup.names.group);
-    let cursors = logs::cursors(&work.setup.log("only"));
     let all = ALL.map(|partition| {
         let (seen, logged) = cursors.get(&partition).copied().unwrap_or_default();
         let published = committed.get(&partition).copied().unwrap_or(0);
@@ -123,6 +133,7 @@ fn accepted(test: &str, when: When, flag: &str, copies: impl Fn((i64, i64, i64),
         }
     }
     let touched = expected.copies.len();
+    assert!(touched > 0, "the kill left nothing that was published twice or never: {cursors:?}");
     let mut findings = super::check::Findings::of_output(&work.setup, expected);
     let interventions = ALL.map(|partition| (partition, flag.to_owned())).into();
     let noted = Noted { interventions, ..Noted::default() };

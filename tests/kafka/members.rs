@@ -63,6 +63,21 @@ impl<'a> Members<'a> {
         });
     }
 
+    /// Posts no more, and waits until all that was posted is published; then no transaction is open.
+    #[track_caller]
+    pub fn rest(&mut self) {
+        let posted = self.posting.pause();
+        let running = &mut self.running;
+        self.progress.await_published(posted.into(), 2 * PATIENCE, || {
+            running.values_mut().for_each(Instance::assert_running);
+        });
+    }
+
+    /// Goes on posting after [`Members::rest`].
+    pub fn go_on(&self) {
+        self.posting.up_to(u32::MAX);
+    }
+
     /// Whether every instance that runs has partitions, and every partition has one that runs.
     pub fn share_all(&mut self) -> bool {
         self.assert_running();

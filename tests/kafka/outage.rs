@@ -1,5 +1,9 @@
-//! The only broker is away for longer than a transaction may last, stopped and then frozen; the processor waits, and
+//! The only broker is away for longer than a transaction may last: stopped, killed and frozen. The processor waits, and
 //! goes on by itself.
+//!
+//! It is stopped while no transaction is open. In the middle of one, a broker of Kafka 4.3.1 that stops as the only
+//! replica can call the transaction committed without telling the topics (KAFKA-20734): it is undone then, and the
+//! group's offsets hang. No client can prevent that; the README says what an operator does. A kill has no such gap.
 
 use std::{thread, time::Duration};
 
@@ -15,16 +19,23 @@ fn a_broker_that_was_away_for_long_is_outlasted() {
     let setup = Setup::new("outage", &cluster.servers(), PARTITIONS);
     let mut members = Members::start_all(&setup, &["only"], seed("outage"), 500);
     members.advance(1_000);
+    members.rest();
     cluster.stop(0);
+    members.go_on();
     thread::sleep(AWAY);
     members.assert_running();
     cluster.restart(0);
     // More than was posted meanwhile, so that some of it is new.
+    members.advance(8_000);
+    cluster.kill(0);
+    thread::sleep(AWAY);
+    members.assert_running();
+    cluster.restart(0);
     members.advance(8_000);
     cluster.freeze(0);
     thread::sleep(AWAY);
     members.assert_running();
     cluster.thaw(0);
     members.advance(8_000);
-    members.finish("outage", "stopped once, frozen once, each for 12 s");
+    members.finish("outage", "stopped, killed and frozen once, each for 12 s");
 }

@@ -76,7 +76,7 @@ impl<S: Source> Intake<S> {
             self.drop_pending(partition);
         }
         self.source.halt(&partitions).map_err(source_error)?;
-        self.retry_at = None;
+        self.retry_now();
         Ok(())
     }
 }

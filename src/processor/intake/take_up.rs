@@ -1,8 +1,8 @@
 //! Taking partitions up: what is known of each, where that lets it begin, and from when it is held.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Intake, Partition, source_error};
+use super::{HeldUp, Intake, Partition, source_error};
 use crate::{
     event_log::Intervention,
     kafka::{Source, SourceError},
@@ -13,6 +13,9 @@ use crate::{
     },
 };
 
+/// How often it is said that partitions still can't be taken up.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
+
 impl<S: Source> Intake<S> {
     pub(super) fn take_up_assigned(&mut self) -> Result<(), ProcessorError> {
         let waiting: Vec<i32> = self
@@ -20,20 +23,48 @@ impl<S: Source> Intake<S> {
             .iter()
             .filter_map(|(&number, partition)| partition.running.is_none().then_some(number))
             .collect();
-        if waiting.is_empty() || self.retry_at.is_some_and(|at| Instant::now() < at) {
+        if waiting.is_empty() || self.held_up.is_some_and(|held_up| Instant::now() < held_up.retry_at) {
             return Ok(());
         }
         match self.take_up(&waiting) {
             Ok(()) => {
-                self.retry_at = None;
+                self.held_up = None;
                 Ok(())
             }
             Err(ProcessorError::Source(SourceError::Retriable(reason))) => {
-                tracing::warn!(partitions = ?waiting, reason, "can't take up partitions yet; trying again");
-                self.retry_at = Some(Instant::now() + self.timing.retry);
+                self.put_off(&waiting, &reason);
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Something changed, so the next attempt need not wait.
+    pub(super) fn retry_now(&mut self) {
+        if let Some(held_up) = &mut self.held_up {
+            held_up.retry_at = Instant::now();
+        }
+    }
+
+    fn put_off(&mut self, partitions: &[i32], reason: &str) {
+        let now = Instant::now();
+        let retry_at = now + self.timing.retry;
+        let Some(held_up) = &mut self.held_up else {
+            tracing::warn!(?partitions, reason, "can't take up partitions yet; trying again");
+            self.held_up = Some(HeldUp { since: now, said_at: now, retry_at });
+            return;
+        };
+        held_up.retry_at = retry_at;
+        if now - held_up.said_at >= SAY_AGAIN {
+            held_up.said_at = now;
+            tracing::warn!(
+                ?partitions,
+                reason,
+                seconds = (now - held_up.since).as_secs(),
+                "still can't take up partitions; trying again. Where the brokers answer and it is the group's \
+                 committed offsets that can't be had, they lost the end of a transaction: see 'still can't take up \
+                 partitions' in the README"
+            );
         }
     }
 

@@ -184,79 +184,86 @@ fn what_was_found_once_stays_mended() {
     }
 }
 
-fn notices(mutation: Mutation) {
+/// The break is noticed, and for what it does: `reasons` are parts of the sentences that may say so, one of which does.
+#[track_caller]
+fn notices(mutation: Mutation, reasons: &[&str]) {
     let Err(failure) = run(0..NOTICED_WITHIN, Some(mutation)) else {
         panic!("{mutation:?} went unnoticed in {NOTICED_WITHIN} schedules");
     };
+    let noticed = reasons.iter().any(|reason| failure.reason.contains(reason));
+    assert!(noticed, "{mutation:?} was noticed, but not for any of {reasons:?}: {}", describe(&failure));
     println!("{mutation:?} noticed at seed {}: {}", failure.seed, failure.reason);
 }
 
 #[test]
 fn an_append_apart_from_its_cursor_is_noticed() {
-    notices(Mutation::CursorApart);
+    notices(Mutation::CursorApart, &["a log has"]);
 }
 
 #[test]
 fn a_record_that_is_decided_again_is_noticed() {
-    notices(Mutation::DecideAgain);
+    notices(Mutation::DecideAgain, &["published {}, wanted [\"notification"]);
 }
 
 #[test]
 fn publishing_before_the_log_is_noticed() {
-    notices(Mutation::PublishFirst);
+    notices(Mutation::PublishFirst, &["and its log goes to"]);
 }
 
 #[test]
 fn a_batch_that_outlives_its_assignment_is_noticed() {
-    notices(Mutation::OutliveAssignment);
+    notices(Mutation::OutliveAssignment, &["put down"]);
 }
 
 #[test]
 fn ignoring_what_is_published_is_noticed() {
-    notices(Mutation::IgnorePublished);
+    notices(Mutation::IgnorePublished, &["the committed offset went back"]);
 }
 
 #[test]
 fn retrying_a_commit_of_unknown_end_is_noticed() {
-    notices(Mutation::RetryUnknown);
+    notices(Mutation::RetryUnknown, &["\": 2}, wanted"]);
 }
 
 #[test]
 fn appending_what_outlived_its_epoch_is_noticed() {
-    notices(Mutation::AppendAnyEpoch);
+    notices(Mutation::AppendAnyEpoch, &["the first offset is"]);
 }
 
 #[test]
 fn publishing_what_outlived_its_epoch_is_noticed() {
-    notices(Mutation::PublishAnyEpoch);
+    notices(Mutation::PublishAnyEpoch, &["published {}, wanted"]);
 }
 
 #[test]
 fn claims_apart_from_their_cursor_are_noticed() {
-    notices(Mutation::ClaimsApart);
+    notices(Mutation::ClaimsApart, &["wanted Some((Coordinates"]);
 }
 
 #[test]
 fn not_knowing_the_topic_again_is_noticed() {
-    notices(Mutation::AnchorIgnored);
+    notices(
+        Mutation::AnchorIgnored,
+        &["stopped with another message than [\"not the topic that the log was made from\""],
+    );
 }
 
 #[test]
 fn forgetting_what_was_seen_published_is_noticed() {
-    notices(Mutation::SeenIgnored);
+    notices(Mutation::SeenIgnored, &["nobody stopped with [\"the group's committed offset is\""]);
 }
 
 #[test]
 fn a_mark_of_a_clean_stop_that_stays_is_noticed() {
-    notices(Mutation::CleanForEver);
+    notices(Mutation::CleanForEver, &["marked clean"]);
 }
 
 #[test]
 fn skipping_commands_that_are_gone_is_noticed() {
-    notices(Mutation::SkipLost);
+    notices(Mutation::SkipLost, &["nobody stopped with [\"commands were deleted before they were decided\""]);
 }
 
 #[test]
 fn two_processes_that_fence_each_other_for_ever_are_noticed() {
-    notices(Mutation::NeverFencedTwice);
+    notices(Mutation::NeverFencedTwice, &["nobody stopped with [\"fenced twice by a newer producer\""]);
 }
