@@ -278,3 +278,6 @@ impl ReplyCounts {
         self.undeliverable(Undeliverable::of(code));
     }
 }
+
+#[cfg(test)]
+mod tests;
