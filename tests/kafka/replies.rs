@@ -241,8 +241,8 @@ fn killed_again_and_again_it_replies_once() {
     for kill in 0..=KILLS {
         let mut instance = asking.start(&["answers"]);
         while asking.posted < COMMANDS * (kill + 1) / (KILLS + 1) {
-            let (number, value) = (asking.posted, if asking.posted % 9 == 0 { BAD } else { GOOD });
-            let key = (number % 5 == 0).then(|| format!("k{}", number / 10));
+            let (number, value) = (asking.posted, if asking.posted.is_multiple_of(9) { BAD } else { GOOD });
+            let key = number.is_multiple_of(5).then(|| format!("k{}", number / 10));
             asking.post(value, &answers, None, &number.to_string(), key.as_deref());
         }
         asking.producer.flush(PATIENCE).expect("posted");
