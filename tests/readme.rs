@@ -15,7 +15,7 @@ use std::{
 };
 
 use activity_stream::{
-    activity::{Code, Event, Problems},
+    activity::{Code, Event, Problems, Reply},
     cli::args::Args,
     config::Config,
 };
