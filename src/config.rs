@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::activity::Limits;
+use crate::activity::{Limits, ReplyTopics};
 pub use crate::telemetry::LogFormat;
 
 pub use describe::Setting;
@@ -52,13 +52,15 @@ pub struct Kafka {
     pub properties: BTreeMap<String, String>,
 }
 
-/// The three topics.
+/// The three topics, and those of others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Topics {
     /// Commands are read from here. Its name is part of every activity id.
     pub commands: String,
     pub notifications: String,
     pub rejections: String,
+    /// Where commands may ask for a reply; nowhere by default.
+    pub replies: ReplyTopics,
     /// Whether topics that are missing are created.
     pub create: bool,
     /// Partitions of a topic that is created.
@@ -178,6 +180,7 @@ impl Default for Topics {
             commands: "activity.commands".to_owned(),
             notifications: "activity.notifications".to_owned(),
             rejections: "activity.rejections".to_owned(),
+            replies: ReplyTopics::default(),
             create: false,
             partitions: 6,
             replication_factor: -1,

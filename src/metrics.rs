@@ -74,12 +74,18 @@ struct PartitionLabels {
     partition: i32,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UndeliverableLabels {
+    reason: &'static str,
+}
+
 /// Every metric of the program. Cheap to count with, from any thread.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     commands: Family<OutcomeLabels, Counter>,
     aborts: Family<AbortLabels, Counter>,
+    replies_undeliverable: Family<UndeliverableLabels, Counter>,
     logged_offset: Family<PartitionLabels, Gauge>,
     published_offset: Family<PartitionLabels, Gauge>,
     lag: Family<PartitionLabels, Gauge>,
@@ -87,6 +93,8 @@ pub struct Metrics {
     pub notifications_published: Counter,
     /// Rejections whose transaction is committed.
     pub rejections_published: Counter,
+    /// Replies whose transaction is committed.
+    pub replies_published: Counter,
     /// Batches appended to the log.
     pub batches: Counter,
     /// Bytes of command values that were decided.
@@ -118,11 +126,13 @@ impl Metrics {
             registry: Registry::default(),
             commands: Family::default(),
             aborts: Family::default(),
+            replies_undeliverable: Family::default(),
             logged_offset: Family::default(),
             published_offset: Family::default(),
             lag: Family::default(),
             notifications_published: Counter::default(),
             rejections_published: Counter::default(),
+            replies_published: Counter::default(),
             batches: Counter::default(),
             command_bytes: Counter::default(),
             batch_records: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
@@ -157,6 +167,12 @@ impl Metrics {
             "rejections_published",
             "Rejections published and committed",
             self.rejections_published.clone(),
+        );
+        r.register("replies_published", "Replies published and committed", self.replies_published.clone());
+        r.register(
+            "replies_undeliverable",
+            "Replies left out because they could not be delivered, by reason",
+            self.replies_undeliverable.clone(),
         );
         r.register("batches", "Batches appended to the event log", self.batches.clone());
         r.register_with_unit("command", "Command values decided", Unit::Bytes, self.command_bytes.clone());
@@ -208,6 +224,12 @@ impl Metrics {
         self.aborts.get_or_create(&AbortLabels { reason }).inc();
     }
 
+    /// Counts replies that were left out. Of none, it gives a rate its zero to start from.
+    pub fn undeliverable(&self, reason: &'static str, replies: u64) {
+        let labels = UndeliverableLabels { reason };
+        self.replies_undeliverable.get_or_create(&labels).inc_by(replies);
+    }
+
     /// Where a partition's `logged` cursor is.
     pub fn logged(&self, partition: i32, next_offset: i64) {
         self.logged_offset.get_or_create(&PartitionLabels { partition }).set(next_offset);
@@ -255,6 +277,8 @@ mod tests {
         metrics.decided(Outcome::Event, 3);
         metrics.aborted(AbortReason::TimedOut);
         metrics.notifications_published.inc_by(2);
+        metrics.replies_published.inc_by(5);
+        metrics.undeliverable("too_large", 1);
         metrics.append_seconds.observe(0.004);
         metrics.batch_records.observe(10_000.0);
         metrics.command_bytes.inc_by(328);

@@ -15,7 +15,7 @@ use std::{
 };
 
 use activity_stream::{
-    activity::{Code, Event, Problems},
+    activity::{Code, Event, Problems, Reply},
     cli::args::Args,
     config::Config,
 };
@@ -111,6 +111,12 @@ fn examples_are_decided_as_it_says() {
                 let value = notification.record.value.expect("a value");
                 assert_eq!(compact(&text), String::from_utf8(value).expect("UTF-8"));
             }
+            "json replies" => {
+                for line in text.lines() {
+                    let reply: Reply = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+                    assert_eq!(compact(line), reply.to_json());
+                }
+            }
             "text problems" => {
                 assert_eq!(text, as_shown(problems.as_ref().expect("a command before its problems")));
             }
@@ -119,7 +125,7 @@ fn examples_are_decided_as_it_says() {
         }
         seen.insert(info);
     }
-    assert_eq!(seen.len(), 5, "{seen:?}");
+    assert_eq!(seen.len(), 6, "{seen:?}");
 }
 
 /// A shell block's command lines, those that go on in the next line joined.

@@ -85,6 +85,7 @@ impl Reply {
     }
 }
 
+/// Names as they are given, in any order.
 impl FromIterator<String> for ReplyTopics {
     fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
         let mut names: Vec<String> = names.into_iter().collect();

@@ -22,7 +22,7 @@ use crate::{
     config::{Config, Setting},
     event_log::{LogError, LogReader, is_in_use},
     kafka::{
-        client,
+        Settings, client,
         topics::{self, TopicsError},
     },
 };
@@ -144,6 +144,10 @@ fn check_brokers(config: &Config, findings: &mut Vec<Finding>) {
             None => find(Status::Problem, "topic", TopicsError::Missing { topic: name.clone() }.to_string()),
         }
     }
+    for name in kafka.topics.replies.names() {
+        let (status, message) = reply_topic(&kafka, name);
+        find(status, "topic", message);
+    }
     if found.partitions.contains(&None) {
         return;
     }
@@ -154,6 +158,20 @@ fn check_brokers(config: &Config, findings: &mut Vec<Finding>) {
             }
         }
         Err(error) => find(Status::Problem, "topics", error.to_string()),
+    }
+}
+
+/// A topic of somebody else's: nothing of it keeps the processor from working.
+fn reply_topic(kafka: &Settings, name: &str) -> (Status, String) {
+    match topics::find(kafka, &[name]).map(|found| found.partitions[0]) {
+        Ok(Some(partitions)) => {
+            (Status::Ok, format!("'{name}', for replies, has {}", count(partitions as u64, "partition")))
+        }
+        Ok(None) => {
+            let message = "for replies, does not exist; replies are left out until somebody makes it";
+            (Status::Warning, format!("'{name}', {message}"))
+        }
+        Err(error) => (Status::Warning, format!("'{name}', for replies: {error}")),
     }
 }
 

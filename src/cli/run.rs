@@ -26,6 +26,7 @@ use crate::{
     kafka::{
         client::{self, MESSAGE_MAX_BYTES},
         embedded::EmbeddedBroker,
+        replies::{ReplyCounts, Undeliverable},
         topics::{self, DEFAULT_REJECTION_BYTES, Report, TopicsError},
     },
     metrics::{self, Metrics},
@@ -87,6 +88,7 @@ async fn serve(config: Config, accept: Accept, embedded: bool) -> anyhow::Result
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
     let health = Arc::new(Health::new());
     let metrics = Arc::new(Metrics::new());
+    Undeliverable::ALL.iter().for_each(|reason| metrics.undeliverable(reason.as_str(), 0));
     let (end_admin, admin_ended) = oneshot::channel::<()>();
     if let Some(address) = config.admin.listen {
         let listener = TcpListener::bind(address)
@@ -252,6 +254,13 @@ impl Observer for Watch {
         self.metrics.notifications_published.inc_by(notifications);
         self.metrics.rejections_published.inc_by(rejections);
         self.metrics.publish_seconds.observe(took.as_secs_f64());
+    }
+
+    fn replied(&self, replies: &ReplyCounts) {
+        self.metrics.replies_published.inc_by(replies.published);
+        for (reason, count) in &replies.undeliverable {
+            self.metrics.undeliverable(reason.as_str(), *count);
+        }
     }
 
     fn appended(&self, next_offsets: &[(i32, i64)], commands: usize, took: Duration) {

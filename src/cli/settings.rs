@@ -31,6 +31,7 @@ pub fn kafka(config: &Config) -> Settings {
             commands: topics.commands.clone(),
             notifications: topics.notifications.clone(),
             rejections: topics.rejections.clone(),
+            replies: topics.replies.clone(),
             partitions: topics.partitions,
             replication_factor: topics.replication_factor,
             largest_command: config.limits.value_bytes,
@@ -61,6 +62,7 @@ pub fn processor(config: &Config, accept: Accept, rejection_bytes: usize) -> Pro
 #[must_use]
 pub fn decider(config: &Config) -> Decider {
     Decider::new(config.topics.commands.clone(), config.limits.clone())
+        .with_reply_topics(config.topics.replies.clone())
 }
 
 /// The idempotency window, in milliseconds.

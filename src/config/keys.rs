@@ -54,6 +54,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(topics.commands, read::topic, read::quoted),
     key!(topics.notifications, read::topic, read::quoted),
     key!(topics.rejections, read::topic, read::quoted),
+    key!(topics.replies, read::topics, read::quoted_topics),
     key!(topics.create, read::boolean, bool::to_string),
     key!(topics.partitions, read::integer(PARTITIONS), i32::to_string),
     key!(topics.replication_factor, replication_factor, i32::to_string),
@@ -108,6 +109,16 @@ pub(super) fn check_together(merging: &mut Merging) {
             let message =
                 format!("`{name}` and `{other}` are both {}: they must differ", read::quoted(topic));
             merging.blame(blamed, message);
+        }
+    }
+    for (name, topic) in topics {
+        // A reply there would be taken for something else, or for a command.
+        if merging.config.topics.replies.allows(&topic) {
+            let message = format!(
+                "`topics.replies` has {}, which is `{name}`: it must be another",
+                read::quoted(topic)
+            );
+            merging.blame("topics.replies", message);
         }
     }
     properties::check_values(merging);

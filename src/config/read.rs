@@ -14,6 +14,8 @@ use bytesize::ByteSize;
 use jiff::{Span, SpanRelativeTo};
 use toml::de::DeValue;
 
+use crate::activity::ReplyTopics;
+
 /// A value before it is read: the text of a variable or a flag, or a value of a TOML file.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Raw<'a> {
@@ -74,6 +76,20 @@ pub(super) fn topic(raw: &Raw<'_>) -> Result<String, String> {
         Ok(name.to_owned())
     } else {
         Err(raw.expected(expected))
+    }
+}
+
+/// Names of topics: an array, or in a variable or a flag text with commas between them. There may be none.
+pub(super) fn topics(raw: &Raw<'_>) -> Result<ReplyTopics, String> {
+    match raw {
+        Raw::Toml(DeValue::Array(names)) => {
+            names.iter().map(|name| topic(&Raw::Toml(name.get_ref()))).collect()
+        }
+        Raw::Text(text) => {
+            let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            names.map(|name| topic(&Raw::Text(name))).collect()
+        }
+        Raw::Toml(_) => Err(raw.expected("an array of topic names")),
     }
 }
 
@@ -203,6 +219,12 @@ pub(super) fn of_words<T: PartialEq>(words: &'static [(&'static str, T)]) -> imp
 /// A TOML basic string.
 pub(super) fn quoted(text: impl AsRef<str>) -> String {
     toml::Value::String(text.as_ref().to_owned()).to_string()
+}
+
+/// An array, as [`topics`] reads it.
+pub(super) fn quoted_topics(topics: &ReplyTopics) -> String {
+    let names: Vec<String> = topics.names().map(quoted).collect();
+    format!("[{}]", names.join(", "))
 }
 
 pub(super) fn quoted_path(path: &Path) -> String {

@@ -221,6 +221,24 @@ fn the_value_that_was_set_is_blamed_not_the_default() {
 }
 
 #[test]
+fn topics_for_replies_are_an_array_or_names_between_commas() {
+    let names = |config: &Config| config.topics.replies.names().map(str::to_owned).collect::<Vec<_>>();
+    let by_file = from_file("[topics]\nreplies = ['b.answers', 'a']").expect("configuration");
+    assert_eq!(names(&by_file), ["a", "b.answers"]);
+    assert!(by_file.describe().contains(r#"replies = ["a", "b.answers"]"#), "{}", by_file.describe());
+    let variable = |value| from_variables(&[("ACTIVITY_STREAM_TOPICS_REPLIES", value)]);
+    assert_eq!(names(&variable("b.answers, a").expect("configuration")), ["a", "b.answers"]);
+    assert_eq!(names(&variable("").expect("configuration")), [""; 0]);
+    let problems = [
+        from_file("[topics]\nreplies = ['a b']"),
+        from_file("[topics]\nreplies = 'a'"),
+        variable("a,activity.notifications"),
+    ]
+    .map(problems);
+    insta::assert_snapshot!(problems.join("\n"));
+}
+
+#[test]
 fn a_file_that_is_not_toml_or_not_there() {
     insta::assert_snapshot!(problems(from_file("[kafka]\ngroup = \n")), @"activity.toml:2:9: not TOML: string values must be quoted, expected literal string");
     let missing = Sources { file: Some("/nowhere/activity.toml".into()), ..Sources::default() };

@@ -1,15 +1,20 @@
 //! At-least-once: everything delivered first, offsets after it. For brokers without transactions.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
-use rdkafka::producer::BaseProducer;
+use rdkafka::{error::RDKafkaErrorCode, producer::BaseProducer};
 
 use super::{
     OutputTopic, PublishError, Settings, Sink, client,
     consumer::{Committer, Membership},
-    transactional::Deliveries,
+    deliveries::{Deliveries, delivery_error},
+    replies::{Refused, ReplyCounts, Routes},
+    transactional::REPLIES,
 };
-use crate::activity::OutputRecord;
+use crate::activity::{OutputRecord, ReplyRecord};
 
 /// Longer than librdkafka's own retries of a record (`delivery.timeout.ms`).
 const DELIVERY: Duration = Duration::from_secs(35);
@@ -20,6 +25,9 @@ pub struct AtLeastOnce {
     committer: Committer,
     producer: Option<BaseProducer<Deliveries>>,
     deliveries: Deliveries,
+    routes: Routes,
+    /// Since the last commit.
+    replies: ReplyCounts,
 }
 
 impl fmt::Debug for AtLeastOnce {
@@ -31,11 +39,42 @@ impl fmt::Debug for AtLeastOnce {
 impl AtLeastOnce {
     #[must_use]
     pub fn new(settings: &Settings, committer: Committer) -> Self {
-        Self { settings: settings.clone(), committer, producer: None, deliveries: Deliveries::default() }
+        Self {
+            settings: settings.clone(),
+            committer,
+            producer: None,
+            deliveries: Deliveries::default(),
+            routes: Routes::new(settings),
+            replies: ReplyCounts::default(),
+        }
     }
 
     fn producer(&self) -> Result<&BaseProducer<Deliveries>, PublishError> {
         self.producer.as_ref().ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
+    }
+
+    /// Waits for own output as long as it takes, for replies a little: there is no transaction that they could undo.
+    fn drain(&mut self) -> Result<(), PublishError> {
+        let producer = self.producer()?;
+        let begun = Instant::now();
+        if !self.deliveries.wait(producer, begun + REPLIES)
+            && !self.deliveries.wait_for_own(producer, begun + DELIVERY)
+        {
+            return Err(PublishError::Unknown("the broker did not confirm the records in time".into()));
+        }
+        if let Some((code, text)) = self.deliveries.take_failure() {
+            return Err(delivery_error(code, text));
+        }
+        let code = RDKafkaErrorCode::MessageTimedOut;
+        let late = self.deliveries.pending_replies();
+        let (_, mut refused) = self.deliveries.take_replies();
+        for (to, count) in &late {
+            refused.extend(Refused::all(vec![to.clone(); *count], code));
+        }
+        refused.iter().for_each(|reply| self.replies.taken_back(reply.code));
+        self.routes.refuse(&refused);
+        // A new producer forgets what the old one still tries.
+        if late.is_empty() { Ok(()) } else { self.reset() }
     }
 }
 
@@ -54,6 +93,8 @@ impl Sink for AtLeastOnce {
     }
 
     fn begin(&mut self) -> Result<(), PublishError> {
+        self.replies = ReplyCounts::default();
+        self.routes.begin();
         self.producer().map(drop)
     }
 
@@ -65,12 +106,27 @@ impl Sink for AtLeastOnce {
         self.deliveries.send(self.producer()?, name, record)
     }
 
-    fn commit(&mut self, offsets: &[(i32, i64)], _: &Membership) -> Result<(), PublishError> {
-        self.deliveries.drain(self.producer()?, DELIVERY)?;
+    fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError> {
+        match self.routes.find(reply) {
+            Ok(partition) => {
+                let to = (reply.topic.clone(), partition);
+                match self.deliveries.send_reply(self.producer()?, to, &reply.record)? {
+                    None => self.replies.published += 1,
+                    Some(code) => self.replies.not_taken(code),
+                }
+            }
+            Err(reason) => self.replies.undeliverable(reason),
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, offsets: &[(i32, i64)], _: &Membership) -> Result<ReplyCounts, PublishError> {
+        self.drain()?;
         self.committer.commit(offsets).map_err(|error| {
             // Everything is out, and will be out once more: that is the guarantee's name.
             PublishError::Unknown(format!("committing offsets: {error}"))
-        })
+        })?;
+        Ok(std::mem::take(&mut self.replies))
     }
 
     fn abort(&mut self) -> Result<(), PublishError> {

@@ -194,7 +194,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::kafka::Topics;
+    use crate::{activity::ReplyTopics, kafka::Topics};
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
@@ -231,6 +231,7 @@ mod tests {
                     commands: "c".into(),
                     notifications: "n".into(),
                     rejections: "r".into(),
+                    replies: ReplyTopics::default(),
                     partitions: 1,
                     replication_factor: 1,
                     largest_command: 1024,

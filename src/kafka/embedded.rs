@@ -57,7 +57,8 @@ impl EmbeddedBroker {
             BaseProducer::from_config_and_context(&config, client::Quiet).map_err(|error| failed(&error))?;
         let broker = Self { client };
         broker.join_at_once();
-        for topic in [&topics.commands, &topics.notifications, &topics.rejections] {
+        let own = [&topics.commands, &topics.notifications, &topics.rejections].map(String::as_str);
+        for topic in own.into_iter().chain(topics.replies.names()) {
             broker
                 .cluster()
                 .create_topic(topic, topics.partitions, 1)

@@ -6,9 +6,11 @@
 pub mod at_least_once;
 pub mod client;
 pub mod consumer;
+mod deliveries;
 pub mod embedded;
 pub mod follow;
 pub mod native;
+pub mod replies;
 pub mod scan;
 pub mod topics;
 pub mod transactional;
@@ -17,7 +19,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use thiserror::Error;
 
-use crate::activity::{OutputRecord, Record};
+use crate::activity::{OutputRecord, Record, ReplyRecord, ReplyTopics};
+use replies::ReplyCounts;
 
 /// Where the brokers are and what the names on them are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Topics {
     pub commands: String,
     pub notifications: String,
     pub rejections: String,
+    /// Those that replies may go to. They are others', so they are never made here, but on the embedded broker.
+    pub replies: ReplyTopics,
     pub partitions: i32,
     /// −1: the broker's default.
     pub replication_factor: i32,
@@ -121,9 +126,15 @@ pub trait Sink {
     fn reset(&mut self) -> Result<(), PublishError>;
     fn begin(&mut self) -> Result<(), PublishError>;
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError>;
+    /// Sends a reply, or leaves it out where it can't be delivered: that is no error.
+    fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError>;
     /// Makes all that was sent since `begin` visible and moves the offsets: all of it or, on an error
-    /// other than [`PublishError::Unknown`], none.
-    fn commit(&mut self, offsets: &[(i32, i64)], membership: &Self::Membership) -> Result<(), PublishError>;
+    /// other than [`PublishError::Unknown`], none. Where a reply is why it failed, the next attempt leaves it out.
+    fn commit(
+        &mut self,
+        offsets: &[(i32, i64)],
+        membership: &Self::Membership,
+    ) -> Result<ReplyCounts, PublishError>;
     /// Gives up what was sent since `begin`.
     fn abort(&mut self) -> Result<(), PublishError>;
 }

@@ -2,133 +2,33 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientContext, TopicPartitionList,
-    config::RDKafkaLogLevel,
+    TopicPartitionList,
     error::{KafkaError, RDKafkaErrorCode},
-    message::DeliveryResult,
-    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+    producer::{BaseProducer, Producer},
 };
 
 use super::{
     OutputTopic, PublishError, Settings, Sink, client,
     consumer::{Membership, offset_list},
-    native,
+    deliveries::{Deliveries, delivery_error},
+    replies::{Refused, ReplyCounts, Routes},
 };
-use crate::activity::OutputRecord;
+use crate::activity::{OutputRecord, ReplyRecord};
 
 /// For one request of the transaction protocol; librdkafka retries within it.
 const REQUEST: Duration = Duration::from_secs(15);
+/// For the replies of a transaction. Whoever asked for one can't hold up those who did not for longer.
+pub(super) const REPLIES: Duration = Duration::from_secs(3);
+/// For the reports of records that are purged.
+const PURGE: Duration = Duration::from_secs(1);
 /// For the offsets: librdkafka does not go on for longer than the transaction may last, unless it forgets to stop.
 const OFFSETS: Duration = Duration::from_millis(client::TRANSACTION_TIMEOUT_MS as u64 + 1_000);
-
-/// Counts what is delivered, and keeps the first failure.
-#[derive(Debug, Default, Clone)]
-pub struct Deliveries {
-    pending: Arc<AtomicUsize>,
-    failure: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
-}
-
-impl Deliveries {
-    fn take_failure(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.failure.lock().expect("never poisoned").take()
-    }
-
-    /// Serves the producer until every record was delivered or failed.
-    pub fn drain(&self, producer: &BaseProducer<Self>, timeout: Duration) -> Result<(), PublishError> {
-        let deadline = Instant::now() + timeout;
-        while self.pending.load(Ordering::Acquire) > 0 {
-            if Instant::now() >= deadline {
-                return Err(PublishError::Unknown("the broker did not confirm the records in time".into()));
-            }
-            serve(producer);
-        }
-        match self.take_failure() {
-            None => Ok(()),
-            Some((code, text)) => Err(delivery_error(code, text)),
-        }
-    }
-
-    /// Hands a record to librdkafka, waiting while its queue is full.
-    pub fn send(
-        &self,
-        producer: &BaseProducer<Self>,
-        topic: &str,
-        record: &OutputRecord,
-    ) -> Result<(), PublishError> {
-        let deadline = Instant::now() + REQUEST;
-        loop {
-            let mut message = BaseRecord::<[u8], [u8]>::to(topic);
-            message.key = record.key.as_deref();
-            message.payload = record.value.as_deref();
-            if !record.headers.is_empty() {
-                message = message.headers(native::to_native(&record.headers));
-            }
-            self.pending.fetch_add(1, Ordering::AcqRel);
-            let Err((error, _)) = producer.send(message) else { return Ok(()) };
-            self.pending.fetch_sub(1, Ordering::AcqRel);
-            match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => serve(producer),
-                Some(code) => return Err(delivery_error(code, format!("a record for '{topic}': {error}"))),
-                None => return Err(PublishError::Fatal(format!("a record for '{topic}': {error}"))),
-            }
-        }
-    }
-}
-
-/// Takes delivery reports, and lets librdkafka's threads work. A poll with a time-out uses all of it
-/// whatever arrives, and `flush` waits in steps of 100 ms.
-fn serve(producer: &BaseProducer<Deliveries>) {
-    producer.poll(Duration::ZERO);
-    thread::sleep(Duration::from_micros(100));
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::client_error(&error, reason);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = result {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-            let topic = rdkafka::Message::topic(message);
-            let mut failure = self.failure.lock().expect("never poisoned");
-            failure.get_or_insert_with(|| (code, format!("a record for '{topic}': {error}")));
-        }
-        self.pending.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// What a record's failure means for its batch.
-fn delivery_error(code: RDKafkaErrorCode, text: String) -> PublishError {
-    use RDKafkaErrorCode as Code;
-    match code {
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize => PublishError::Fatal(format!(
-            "{text}. Raise that topic's max.message.bytes (and the broker's message.max.bytes), then start again"
-        )),
-        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-            PublishError::Fatal(format!("{text}. Allow this user to write there, then start again"))
-        }
-        Code::ProducerFenced | Code::InvalidProducerEpoch | Code::Fenced => PublishError::Fenced(text),
-        _ => PublishError::Unknown(text),
-    }
-}
 
 /// The transactional publisher.
 pub struct Transactional {
@@ -137,6 +37,9 @@ pub struct Transactional {
     /// Shared with a thread that librdkafka does not let go, at most.
     producer: Option<Arc<BaseProducer<Deliveries>>>,
     deliveries: Deliveries,
+    routes: Routes,
+    /// Of the transaction under way.
+    replies: ReplyCounts,
     /// How long the group's coordinator may take.
     offsets_within: Duration,
 }
@@ -156,6 +59,8 @@ impl Transactional {
             transactional_id,
             producer: None,
             deliveries: Deliveries::default(),
+            routes: Routes::new(settings),
+            replies: ReplyCounts::default(),
             offsets_within: OFFSETS,
         }
     }
@@ -209,9 +114,70 @@ impl Transactional {
         }
     }
 
+    /// Waits until all is delivered. A reply that takes too long is given up, and the transaction with it.
+    fn drain(&mut self) -> Result<(), PublishError> {
+        let producer = Arc::clone(self.producer()?);
+        let until = Instant::now() + REQUEST;
+        while !self.deliveries.wait(&producer, until.min(Instant::now() + REPLIES)) {
+            if Instant::now() >= until {
+                return Err(PublishError::Unknown("the broker did not confirm the records in time".into()));
+            }
+            self.give_late_replies_up()?;
+        }
+        match self.deliveries.failure() {
+            Some((code, text)) => Err(delivery_error(code, text)),
+            // librdkafka would not commit a transaction that lost a record.
+            None if self.deliveries.any_refused() => Err(PublishError::Aborted("a reply was refused".into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives up replies that keep the transaction waiting: where nothing else is missing, or where the brokers say by
+    /// now that they can't be delivered.
+    fn give_late_replies_up(&mut self) -> Result<(), PublishError> {
+        let mut late: Vec<_> = self.deliveries.pending_replies().into_iter().map(|(to, _)| to).collect();
+        if self.deliveries.own_pending() > 0 {
+            late = self.routes.look_again(late);
+        }
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.deliveries.take_replies();
+        self.routes.refuse(&Refused::all(late, RDKafkaErrorCode::MessageTimedOut));
+        Err(PublishError::Aborted("a reply was not taken in time".into()))
+    }
+
+    /// Where replies are why the transaction failed, remembers which, so that the next attempt is without them.
+    fn blame_replies(&mut self, error: PublishError) -> PublishError {
+        let is_consequence = |code: RDKafkaErrorCode| {
+            matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
+        };
+        if let (PublishError::Unknown(_), Some(producer)) = (&error, &self.producer) {
+            // A transaction that can only be aborted has its records purged, which is told record by record.
+            self.deliveries.wait(producer, Instant::now() + PURGE);
+        }
+        let own = self.deliveries.take_failure();
+        let (sent, refused) = self.deliveries.take_replies();
+        let is_own = own.is_some_and(|(code, _)| !is_consequence(code));
+        if refused.is_empty()
+            || is_own
+            || !matches!(error, PublishError::Unknown(_) | PublishError::Aborted(_))
+        {
+            return error;
+        }
+        let mut causes: Vec<_> = refused.into_iter().filter(|reply| !is_consequence(reply.code)).collect();
+        if causes.is_empty() && self.routes.look_again(sent.clone()).is_empty() {
+            // With nobody to blame it may have been any of them; where it was none, they are missed for a while.
+            causes = Refused::all(sent, RDKafkaErrorCode::Fail);
+        }
+        self.routes.refuse(&causes);
+        PublishError::Aborted(error.to_string())
+    }
+
     /// Aborts after `error`, and says what the batch's end is.
     fn aborted(&mut self, error: PublishError) -> PublishError {
         let error = self.named(error);
+        let error = self.blame_replies(error);
         if matches!(error, PublishError::Unknown(_) | PublishError::Fenced(_)) {
             return error;
         }
@@ -245,24 +211,52 @@ impl Sink for Transactional {
 
     fn begin(&mut self) -> Result<(), PublishError> {
         let begun = self.producer()?.begin_transaction();
-        begun.map_err(|error| self.named(classify("begin_transaction", &error)))
+        begun.map_err(|error| self.named(classify("begin_transaction", &error)))?;
+        self.replies = ReplyCounts::default();
+        self.routes.begin();
+        Ok(())
     }
 
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
         let sent = self.deliveries.send(self.producer()?, self.topic(topic), record);
-        sent.map_err(|error| self.named(error))
+        sent.map_err(|error| self.aborted(error))
     }
 
-    fn commit(&mut self, offsets: &[(i32, i64)], membership: &Membership) -> Result<(), PublishError> {
+    fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError> {
+        match self.routes.find(reply) {
+            Ok(partition) => {
+                let to = (reply.topic.clone(), partition);
+                let sent = self.deliveries.send_reply(self.producer()?, to, &reply.record);
+                match sent.map_err(|error| self.aborted(error))? {
+                    None => self.replies.published += 1,
+                    Some(code) => self.replies.not_taken(code),
+                }
+            }
+            Err(reason) => self.replies.undeliverable(reason),
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        offsets: &[(i32, i64)],
+        membership: &Membership,
+    ) -> Result<ReplyCounts, PublishError> {
         let offsets = offset_list(&self.settings.topics.commands, offsets);
         let committed = (|| {
-            let producer = self.producer()?;
             // Commits take 0.3 to 4 ms once nothing is in flight, and 100 ms otherwise.
-            self.deliveries.drain(producer, REQUEST)?;
+            self.drain()?;
             self.send_offsets(offsets, membership)?;
-            producer.commit_transaction(REQUEST).map_err(|error| classify("commit_transaction", &error))
+            let committed = self.producer()?.commit_transaction(REQUEST);
+            committed.map_err(|error| classify("commit_transaction", &error))
         })();
-        committed.map_err(|error| self.aborted(error))
+        match committed {
+            Ok(()) => {
+                self.deliveries.take_replies();
+                Ok(std::mem::take(&mut self.replies))
+            }
+            Err(error) => Err(self.aborted(error)),
+        }
     }
 
     fn abort(&mut self) -> Result<(), PublishError> {
@@ -279,10 +273,9 @@ impl Sink for Transactional {
                 Err(error) => return Err(classify("abort_transaction", &error)),
             }
         }
-        while self.deliveries.pending.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-            serve(producer);
-        }
+        self.deliveries.wait(producer, deadline);
         self.deliveries.take_failure();
+        self.deliveries.take_replies();
         Ok(())
     }
 }
@@ -318,13 +311,17 @@ mod tests {
     };
 
     use super::*;
-    use crate::kafka::{Source, Topics, consumer::GroupConsumer, embedded::EmbeddedBroker};
+    use crate::{
+        activity::ReplyTopics,
+        kafka::{Source, Topics, consumer::GroupConsumer, embedded::EmbeddedBroker},
+    };
 
     fn settings() -> Settings {
         let topics = Topics {
             commands: "c".into(),
             notifications: "n".into(),
             rejections: "r".into(),
+            replies: ReplyTopics::default(),
             partitions: 1,
             replication_factor: 1,
             largest_command: 1024,

@@ -29,7 +29,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{activity::ActivityId, event_log::LogError, kafka::SourceError};
+use crate::{
+    activity::ActivityId,
+    event_log::LogError,
+    kafka::{SourceError, replies::ReplyCounts},
+};
 use batch::Outcome;
 use start::Refusal;
 
@@ -43,6 +47,11 @@ pub trait Observer: Send + Sync {
     /// So many notifications and rejections became visible in one transaction.
     fn published(&self, notifications: u64, rejections: u64, took: Duration) {
         let _ = (notifications, rejections, took);
+    }
+
+    /// Of the commands of that transaction, what became of the replies that were asked for.
+    fn replied(&self, replies: &ReplyCounts) {
+        let _ = replies;
     }
 
     /// A batch was appended to the log, which now ends at these offsets.

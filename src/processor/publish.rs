@@ -13,8 +13,8 @@ use super::{
     timing::Timing,
 };
 use crate::{
-    activity::{Decision, rejection_record},
-    kafka::{OutputTopic, PublishError, Sink},
+    activity::{Decision, ReplyTopics, rejection_record},
+    kafka::{OutputTopic, PublishError, Sink, replies::ReplyCounts},
 };
 
 /// Attempts at one transaction whose abort succeeded, before the producer is made anew.
@@ -67,6 +67,8 @@ pub struct PublishOptions {
     pub source: String,
     /// Bytes of one record that the rejections topic takes.
     pub rejection_bytes: usize,
+    /// Where replies may go.
+    pub replies: ReplyTopics,
     /// A transaction closes when its output has this many bytes.
     pub output_bytes: usize,
 }
@@ -276,14 +278,16 @@ where
             }
             at = Place { chunk: at.chunk + 1, outcome: 0 };
         }
+        let mut replies = ReplyCounts::default();
         if !offsets.is_empty() {
             if !begun {
                 self.sink.begin()?;
             }
-            self.commit(&offsets, snapshot)?;
+            replies = self.commit(&offsets, snapshot)?;
         }
         if begun {
             self.observer.published(sent.notifications, sent.rejections, started.elapsed());
+            self.observer.replied(&replies);
         }
         self.note(batch, from, at, &offsets, snapshot);
         Ok(at)
@@ -293,7 +297,7 @@ where
         &mut self,
         offsets: &BTreeMap<i32, i64>,
         snapshot: &Snapshot<K::Membership>,
-    ) -> Result<(), PublishError> {
+    ) -> Result<ReplyCounts, PublishError> {
         // Asked once more, as late as can be: what was lost meanwhile would only be refused.
         let now = self.ownership.snapshot();
         let same = |partition: &i32| {
@@ -330,6 +334,10 @@ where
                 sent.rejections += 1;
                 self.sink.send(OutputTopic::Rejections, &record)?;
             }
+        }
+        if let Some(reply) = self.options.replies.reply(&outcome.record, &outcome.decision) {
+            sent.bytes += reply.record.bytes();
+            self.sink.reply(&reply)?;
         }
         Ok(())
     }
@@ -369,7 +377,10 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{activity::OutputRecord, processor::Unobserved};
+    use crate::{
+        activity::{OutputRecord, ReplyRecord},
+        processor::Unobserved,
+    };
 
     /// A sink whose producer can always be made anew.
     #[derive(Default)]
@@ -390,8 +401,12 @@ mod tests {
             Ok(())
         }
 
-        fn commit(&mut self, _: &[(i32, i64)], _: &u32) -> Result<(), PublishError> {
+        fn reply(&mut self, _: &ReplyRecord) -> Result<(), PublishError> {
             Ok(())
+        }
+
+        fn commit(&mut self, _: &[(i32, i64)], _: &u32) -> Result<ReplyCounts, PublishError> {
+            Ok(ReplyCounts::default())
         }
 
         fn abort(&mut self) -> Result<(), PublishError> {
@@ -404,6 +419,7 @@ mod tests {
             topic: "c".into(),
             source: "s".into(),
             rejection_bytes: 1 << 20,
+            replies: ReplyTopics::default(),
             output_bytes: 1 << 20,
         };
         let observer = Arc::new(Unobserved);

@@ -100,6 +100,7 @@ fn run_once(
             topic: kafka.topics.commands.clone(),
             source: options.source.clone(),
             rejection_bytes: options.rejection_bytes,
+            replies: decider.reply_topics().clone(),
             output_bytes: options.output_bytes,
         },
     };

@@ -57,6 +57,11 @@ fn every_problem_is_said() {
     assert_output!("check-no-log", check(&["-b", &address, "--log-file", &path("none.db")]));
     assert_output!("check-no-folder", check(&["-b", &address, "--log-file", &path("none/none.db")]));
     assert_output!("check-foreign-log", check(&["-b", &address, "--log-file", &path("foreign.db")]));
+    let replies = ["-b", &address, "--set", "topics.replies=activity.commands.answers"];
+    assert_output!(
+        "check-no-reply-topic",
+        check(&[&replies[..], &["--log-file", &path("none.db")]].concat())
+    );
     let topics = ["-b", &address, "--commands-topic", "no.such", "--rejections-topic", "no.such.either"];
     let log = ["--log-file", &path("activity.db")];
     assert_output!("check-no-topics", check(&[&topics[..], &log].concat()));

@@ -37,6 +37,7 @@ mod process;
 mod progress;
 mod reading;
 mod refused;
+mod replies;
 mod topics;
 mod verifying;
 mod work;

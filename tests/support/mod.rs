@@ -201,6 +201,7 @@ pub fn topics(partitions: i32) -> Topics {
         commands: "activity.commands".into(),
         notifications: "activity.notifications".into(),
         rejections: "activity.rejections".into(),
+        replies: activity_stream::activity::ReplyTopics::default(),
         partitions,
         replication_factor: 1,
         largest_command: 512 * 1024,

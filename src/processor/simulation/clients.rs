@@ -6,10 +6,11 @@ use super::{
     Mutation,
     cluster::{Ended, Shared},
     group::Membership,
+    replies::Replies,
 };
 use crate::{
-    activity::{OutputRecord, Record},
-    kafka::{Bounds, OutputTopic, Polled, PublishError, Sink, Source, SourceError},
+    activity::{OutputRecord, Record, ReplyRecord},
+    kafka::{Bounds, OutputTopic, Polled, PublishError, Sink, Source, SourceError, replies::ReplyCounts},
 };
 
 /// A member of the group.
@@ -149,13 +150,15 @@ pub struct SimulatedSink {
     id: String,
     epoch: Option<u64>,
     mutation: Option<Mutation>,
+    replies: Replies,
     /// The offsets that were asked to be committed last.
     pub asked: RefCell<Vec<(i32, i64)>>,
 }
 
 impl SimulatedSink {
     pub fn new(cluster: &Shared, id: String, mutation: Option<Mutation>) -> Self {
-        Self { cluster: cluster.clone(), id, epoch: None, mutation, asked: RefCell::default() }
+        let (replies, asked) = (Replies::default(), RefCell::default());
+        Self { cluster: cluster.clone(), id, epoch: None, mutation, replies, asked }
     }
 
     fn epoch(&self) -> Result<u64, PublishError> {
@@ -177,6 +180,10 @@ impl SimulatedSink {
         }
         if cluster.chance(lost) {
             return Ok(Ended::Unknown);
+        }
+        if self.replies.is_doomed() {
+            cluster.count("a reply was refused with its transaction");
+            return Ok(Ended::Aborted);
         }
         if cluster.chance(refused) {
             return Ok(Ended::Aborted);
@@ -226,7 +233,14 @@ impl Sink for SimulatedSink {
     }
 
     fn begin(&mut self) -> Result<(), PublishError> {
+        self.replies.begin();
         self.epoch().map(drop)
+    }
+
+    fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError> {
+        let epoch = self.epoch()?;
+        let mut cluster = self.cluster.borrow_mut();
+        outcome(&self.replies.send(&mut cluster, &self.id, epoch, reply))
     }
 
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
@@ -237,7 +251,11 @@ impl Sink for SimulatedSink {
         if cluster.chance(lost / 4) { outcome(&Ended::Unknown) } else { outcome(&ended) }
     }
 
-    fn commit(&mut self, offsets: &[(i32, i64)], membership: &Membership) -> Result<(), PublishError> {
+    fn commit(
+        &mut self,
+        offsets: &[(i32, i64)],
+        membership: &Membership,
+    ) -> Result<ReplyCounts, PublishError> {
         self.asked.replace(offsets.to_vec());
         let mut ended = self.try_commit(offsets, membership)?;
         if matches!(ended, Ended::Stale | Ended::Aborted) && self.abort().is_err() {
@@ -249,7 +267,7 @@ impl Sink for SimulatedSink {
         if retries && (0..9).any(|_| self.reset().is_ok()) {
             ended = Ended::Aborted;
         }
-        outcome(&ended)
+        outcome(&ended).map(|()| self.replies.take())
     }
 
     fn abort(&mut self) -> Result<(), PublishError> {

@@ -5,8 +5,9 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 use uuid::Uuid;
 
 use super::group::{Group, Membership};
+use super::replies::ReplyBoard;
 use crate::{
-    activity::{OutputRecord, Record},
+    activity::{OutputRecord, Record, ReplyRecord},
     kafka::OutputTopic,
 };
 
@@ -30,6 +31,7 @@ pub struct Faults {
 #[derive(Debug, Default)]
 struct Open {
     records: Vec<(OutputTopic, OutputRecord)>,
+    replies: Vec<ReplyRecord>,
     offsets: BTreeMap<i32, i64>,
     /// The request to commit is still on its way.
     late_commit: bool,
@@ -51,6 +53,7 @@ pub struct Cluster {
     pub group: Group,
     pub committed: BTreeMap<i32, i64>,
     pub visible: Vec<(OutputTopic, OutputRecord)>,
+    pub replies: ReplyBoard,
     producers: BTreeMap<String, Producer>,
     pub faults: Faults,
     /// No request is answered.
@@ -89,6 +92,7 @@ impl Cluster {
             group: Group::new(partitions),
             committed: BTreeMap::new(),
             visible: Vec::new(),
+            replies: ReplyBoard::new(seed),
             producers: BTreeMap::new(),
             faults: Faults::default(),
             refusing: false,
@@ -218,6 +222,12 @@ impl Cluster {
         Ended::Done
     }
 
+    pub fn add_reply(&mut self, id: &str, epoch: u64, reply: ReplyRecord) -> Ended {
+        let Some(producer) = self.producer(id, epoch) else { return Ended::Fenced };
+        producer.open.get_or_insert_default().replies.push(reply);
+        Ended::Done
+    }
+
     /// KIP-447: generation and member are checked, ownership is not.
     pub fn add_offsets(
         &mut self,
@@ -262,6 +272,7 @@ impl Cluster {
         let outputs = open.records.len();
         self.note(|| format!("  visible: {outputs} outputs, offsets {:?}", open.offsets));
         self.visible.extend(open.records);
+        self.replies.visible.extend(open.replies);
         for (partition, offset) in open.offsets {
             self.set_committed(partition, offset);
         }

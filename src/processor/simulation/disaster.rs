@@ -265,6 +265,7 @@ impl Schedule {
         let ends: Vec<i64> = (0..partitions as i32).map(|p| self.cluster.borrow().end(p)).collect();
         let mut cluster = self.cluster.borrow_mut();
         cluster.visible.clear();
+        cluster.replies.visible.clear();
         cluster.make_topic_again();
         if !keeps_offsets {
             cluster.committed.clear();

@@ -42,7 +42,7 @@ impl Pair {
             for _ in 0..commands {
                 let offset = cluster.end(partition);
                 let at = Coordinates { partition, offset, timestamp: 1000 + offset };
-                let (_, record) = command(&mut self.rng, at, false);
+                let (_, record) = command(&mut self.rng, at, false, false);
                 cluster.topic.get_mut(&partition).unwrap().push(Some(record));
             }
         }

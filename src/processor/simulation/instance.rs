@@ -16,6 +16,7 @@ use super::{
     Mutation, TOPIC, WINDOW_MS,
     clients::{SimulatedSink, SimulatedSource},
     cluster::Shared,
+    replies,
     session::Session,
 };
 use crate::{
@@ -81,7 +82,7 @@ impl Instance {
             name,
             directory,
             cluster: cluster.clone(),
-            decider: Decider::new(TOPIC, Limits::default()),
+            decider: Decider::new(TOPIC, Limits::default()).with_reply_topics(replies::topics()),
             mutation,
             log: None,
             session: None,
@@ -163,6 +164,7 @@ impl Instance {
             topic: TOPIC.into(),
             source: "simulation".into(),
             rejection_bytes: 1 << 20,
+            replies: replies::topics(),
             output_bytes: if rng.bool() { 1 << 20 } else { 1 },
         };
         self.session = Some(Session {

@@ -9,6 +9,7 @@
 //! `SIMULATION_SCHEDULES=n` runs so many, from that seed on. With `-- --nocapture` it says how often what happened.
 //!
 //! - `cluster`, `group`: the simulated Kafka. `clients`: how the processor sees it.
+//! - `replies`: where the simulated commands ask for replies.
 //! - `session`: the stages and their queues. `instance`: a process and its log file.
 //! - `schedule`: what happens. `disaster`: what a person has to settle. `rest` and `model`: what must come out.
 //! - `scenarios`: faults that the processor stops at, one by one. `handover`: what two processes know of each
@@ -21,6 +22,7 @@ mod group;
 mod handover;
 mod instance;
 mod model;
+mod replies;
 mod rest;
 mod scenarios;
 mod schedule;
@@ -139,12 +141,14 @@ fn schedules_of_faults_lose_nothing_and_double_nothing() {
 }
 
 /// What a usual run must have seen.
-const HAPPENS: [&str; 20] = [
+const HAPPENS: [&str; 22] = [
     "a commit of unknown end had not taken effect",
     "a commit of unknown end had taken effect",
     "a copy of a log ran beside the original",
     "a log was removed",
     "a log went back to an older copy",
+    "a reply could not be delivered",
+    "a reply was refused with its transaction",
     "a transaction timed out",
     "accepted: lost-commands",
     "accepted: republish",

@@ -7,9 +7,12 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{TOPIC, WINDOW_MS, cluster::Cluster};
+use super::{TOPIC, WINDOW_MS, cluster::Cluster, replies::Ask};
 use crate::{
-    activity::{ActivityId, Coordinates, Decision, Header, OutputRecord, Record, topic_bits},
+    activity::{
+        ActivityId, CORRELATION_ID, Coordinates, Decision, Header, OutputRecord, Problems, Record, Reply,
+        ReplyRecord, topic_bits,
+    },
     event_log::EventLog,
     kafka::OutputTopic,
 };
@@ -21,6 +24,7 @@ pub struct Command {
     pub key: Option<u32>,
     pub content: u32,
     pub notified: usize,
+    pub ask: Ask,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,14 +37,15 @@ enum Becomes {
 /// The commands by partition and offset.
 pub type Commands = BTreeMap<(i32, i64), Command>;
 
-/// Makes a command and its record; some are so large that an append of them needs room.
-pub fn command(rng: &mut fastrand::Rng, at: Coordinates, large: bool) -> (Command, Record) {
+/// Makes a command and its record; some are so large that an append of them needs room, some ask for a reply.
+pub fn command(rng: &mut fastrand::Rng, at: Coordinates, large: bool, asking: bool) -> (Command, Record) {
     let notified = rng.usize(0..4).saturating_sub(usize::from(rng.bool()));
     let command = Command {
         bad: rng.u32(0..8) == 0,
         key: (rng.u32(0..3) > 0).then(|| rng.u32(0..4)),
         content: if rng.u32(0..4) == 0 { rng.u32(0..3) } else { 0 },
         notified,
+        ask: if asking { Ask::at(at) } else { Ask::Nothing },
     };
     // With a key, all of the content hangs on it but for some reuse; so is the number of targets.
     let command = Command { notified: command.key.map_or(notified, |key| key as usize % 3), ..command };
@@ -56,8 +61,8 @@ pub fn command(rng: &mut fastrand::Rng, at: Coordinates, large: bool) -> (Comman
         command.content,
         targets.join(",")
     );
-    let headers =
-        command.key.map(|key| Header::new("idempotency-key", key.to_string())).into_iter().collect();
+    let mut headers = command.ask.headers(at);
+    headers.extend(command.key.map(|key| Header::new("idempotency-key", key.to_string())));
     let record =
         Record { coordinates: at, key: Some(b"case/1".to_vec()), value: Some(value.into_bytes()), headers };
     (command, record)
@@ -131,6 +136,10 @@ pub fn check_outputs(cluster: &Cluster, commands: &Commands, allowed: &Allowed) 
         let (of, name) = describe(*topic, record);
         *found.entry(of).or_default().entry(name).or_default() += 1;
     }
+    for reply in &cluster.replies.visible {
+        let (of, name) = describe_reply(reply, allowed.gaps);
+        *found.entry(of).or_default().entry(name).or_default() += 1;
+    }
     for ((partition, offset), (at, becomes)) in decide(cluster, commands, &[]) {
         let command = &commands[&(partition, offset)];
         let found = found.remove(&(partition, offset)).unwrap_or_default();
@@ -145,8 +154,11 @@ pub fn check_outputs(cluster: &Cluster, commands: &Commands, allowed: &Allowed) 
         if allowed.gaps && command.key.is_some() && !command.bad {
             possible = vec![Becomes::Event, Becomes::Rejection, Becomes::Duplicate(at)];
         }
-        let is_there = |becomes: &Becomes| {
-            let wanted = outputs(command, at, becomes);
+        let is_there = |(becomes, replied): &(Becomes, bool)| {
+            let mut wanted = outputs(command, at, becomes);
+            if *replied {
+                wanted.push(reply_name(&reply(at, becomes), allowed.gaps));
+            }
             let is = |times: &u32| {
                 if *times == 0 {
                     found.is_empty()
@@ -156,9 +168,19 @@ pub fn check_outputs(cluster: &Cluster, commands: &Commands, allowed: &Allowed) 
             };
             found.keys().all(|name| wanted.contains(name)) && times.iter().any(is)
         };
-        if !possible.iter().any(is_there) {
+        let replied: &[bool] = match command.ask {
+            Ask::Reply => &[true],
+            Ask::Perhaps => &[true, false],
+            Ask::Nothing | Ask::Nowhere => &[false],
+        };
+        let mut possible =
+            possible.iter().flat_map(|it| replied.iter().map(|replied| (it.clone(), *replied)));
+        if !possible.any(|it| is_there(&it)) {
             let wanted = outputs(command, at, &becomes);
-            return Err(format!("{partition}/{offset}: published {found:?}, wanted {wanted:?}"));
+            let ask = command.ask;
+            return Err(format!(
+                "{partition}/{offset}: published {found:?}, wanted {wanted:?}, asked {ask:?}"
+            ));
         }
     }
     found
@@ -178,6 +200,34 @@ fn outputs(command: &Command, at: Coordinates, becomes: &Becomes) -> Vec<String>
             (0..command.notified).map(notification).collect()
         }
     }
+}
+
+fn reply(at: Coordinates, becomes: &Becomes) -> Reply {
+    let id = |at: Coordinates| ActivityId::new(topic_bits(TOPIC), at);
+    match becomes {
+        Becomes::Event => Reply::Accepted { id: id(at) },
+        Becomes::Duplicate(of) => Reply::Duplicate { id: id(*of) },
+        Becomes::Rejection => Reply::Rejected { problems: Problems(Vec::new()) },
+    }
+}
+
+/// What must be right of a reply; a log with gaps may know another first one.
+fn reply_name(reply: &Reply, gaps: bool) -> String {
+    match reply {
+        Reply::Accepted { id } => format!("reply: accepted {id}"),
+        Reply::Duplicate { .. } if gaps => "reply: duplicate".to_owned(),
+        Reply::Duplicate { id } => format!("reply: duplicate {id}"),
+        Reply::Rejected { .. } => "reply: rejected".to_owned(),
+    }
+}
+
+fn describe_reply(reply: &ReplyRecord, gaps: bool) -> ((i32, i64), String) {
+    let header = reply.record.headers.iter().find(|header| header.name == CORRELATION_ID.as_bytes());
+    let of = text(header.and_then(|header| header.value.as_deref()));
+    let (partition, offset) = of.split_once('/').expect("as it was given");
+    let of = (partition.parse().expect("a partition"), offset.parse().expect("an offset"));
+    let reply: Reply = serde_json::from_str(&text(reply.record.value.as_deref())).expect("a reply");
+    (of, reply_name(&reply, gaps))
 }
 
 /// Of which command the record is, and all that must be right of it.

@@ -39,7 +39,7 @@ impl Scenario {
         for _ in 0..commands {
             self.clock += 1;
             let at = Coordinates { partition: 0, offset: cluster.end(0), timestamp: self.clock };
-            let (_, record) = command(&mut self.rng, at, false);
+            let (_, record) = command(&mut self.rng, at, false, false);
             cluster.topic.get_mut(&0).unwrap().push(Some(record));
         }
     }

@@ -167,7 +167,8 @@ impl Schedule {
             self.clock += self.rng.i64(-3..8);
             let entry = (self.rng.u32(0..5) > 0).then(|| {
                 let at = Coordinates { partition, offset, timestamp: self.clock };
-                let (command, record) = command(&mut self.rng, at, self.kinds.disk);
+                let (command, record) =
+                    command(&mut self.rng, at, self.kinds.disk, cluster.replies.asked_for);
                 cluster.note(|| format!("produced {partition}/{offset} at {}: {command:?}", at.timestamp));
                 self.commands.insert((partition, offset), command);
                 record
