@@ -154,28 +154,26 @@ pub fn check_outputs(cluster: &Cluster, commands: &Commands, allowed: &Allowed) 
         if allowed.gaps && command.key.is_some() && !command.bad {
             possible = vec![Becomes::Event, Becomes::Rejection, Becomes::Duplicate(at)];
         }
-        let is_there = |(becomes, replied): &(Becomes, bool)| {
+        let is_there = |becomes: &Becomes| {
             let mut wanted = outputs(command, at, becomes);
-            if *replied {
-                wanted.push(reply_name(&reply(at, becomes), allowed.gaps));
+            let reply = reply_name(&reply(at, becomes), allowed.gaps);
+            // With each telling of the rest, or not with it.
+            let perhaps = (command.ask == Ask::Perhaps).then(|| reply.clone());
+            if command.ask == Ask::Reply {
+                wanted.push(reply);
             }
             let is = |times: &u32| {
                 if *times == 0 {
                     found.is_empty()
                 } else {
                     wanted.iter().all(|name| found.get(name) == Some(times))
+                        && perhaps.iter().all(|name| found.get(name).is_none_or(|count| count <= times))
                 }
             };
-            found.keys().all(|name| wanted.contains(name)) && times.iter().any(is)
+            found.keys().all(|name| wanted.contains(name) || perhaps.as_ref() == Some(name))
+                && times.iter().any(is)
         };
-        let replied: &[bool] = match command.ask {
-            Ask::Reply => &[true],
-            Ask::Perhaps => &[true, false],
-            Ask::Nothing | Ask::Nowhere => &[false],
-        };
-        let mut possible =
-            possible.iter().flat_map(|it| replied.iter().map(|replied| (it.clone(), *replied)));
-        if !possible.any(|it| is_there(&it)) {
+        if !possible.iter().any(is_there) {
             let wanted = outputs(command, at, &becomes);
             let ask = command.ask;
             return Err(format!(
