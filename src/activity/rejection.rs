@@ -47,7 +47,7 @@ pub fn rejection_forms(record: &Record, topic: &str, problems: &Problems) -> Vec
     while let Some(last) = forms.last() {
         // One byte less than this one needs, without the header that says what it left behind.
         let named = last.headers.last().filter(|header| header.name == OMITTED.as_bytes());
-        let needed = room(last) - named.map_or(0, |header| room_of(header));
+        let needed = room(last) - named.map_or(0, room_of);
         let smaller = rejection_record(record, topic, problems, needed - 1);
         if smaller == *last {
             break;

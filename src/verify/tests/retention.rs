@@ -227,13 +227,16 @@ fn a_rejection_that_left_a_part_behind_under_another_limit_is_said() {
     assert_eq!(found(&world.verify()), [(Kind::Lost, What::Rejection)]);
 }
 
+/// What is planted, and what it is called.
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Record));
+
 /// Of a command that is gone less can be compared, and that is.
 #[test]
 fn a_rejection_that_left_a_part_behind_passes_with_no_other_content() {
     let omitted = |record: &mut Record, parts: &str| {
         record.headers.last_mut().unwrap().value = Some(parts.into());
     };
-    let of_any: [(&str, &dyn Fn(&mut Record)); 7] = [
+    let of_any: [Change<'_>; 7] = [
         ("a value after all", &|record| record.value = Some(b"y".to_vec())),
         ("other parts", &|record| omitted(record, "value,key")),
         ("more than it says", &|record| record.headers[6].value = Some(b"other".to_vec())),
@@ -245,13 +248,13 @@ fn a_rejection_that_left_a_part_behind_passes_with_no_other_content() {
         ("nothing that says so", &|record| drop(record.headers.pop())),
         ("a header behind", &|record| record.headers.push(Header::new("x", ""))),
     ];
-    let of_retained: [(&str, &dyn Fn(&mut Record)); 4] = [
+    let of_retained: [Change<'_>; 4] = [
         ("key", &|record| record.key = Some(b"x".to_vec())),
         ("no key", &|record| record.key = None),
         ("the command's header", &|record| record.headers[0].value = None),
         ("no header of the command's", &|record| drop(record.headers.remove(0))),
     ];
-    let plant = |retained: bool, (name, change): &(&str, &dyn Fn(&mut Record))| {
+    let plant = |retained: bool, (name, change): &Change<'_>| {
         let mut world = rejections_that_left_a_part_behind();
         if !retained {
             delete(&mut world, Topic::Commands, 2);
