@@ -39,6 +39,7 @@ mod process;
 mod progress;
 mod reading;
 mod refused;
+mod replay;
 mod replies;
 mod topics;
 mod verifying;
