@@ -557,8 +557,8 @@ Examples:
   activity-stream schema command
   activity-stream schema asyncapi --config production.toml
 
-Topics, brokers and the limits of a command are those of the configuration. What goes beyond a schema, the command's
-schema lists.";
+Topics, brokers and the limits of a command are those of the configuration.
+The command's schema lists what goes beyond a schema.";
     pub(super) const CHECK: &str = "\
 Examples:
   activity-stream check --config production.toml
