@@ -1,7 +1,7 @@
 //! Where replies can be delivered, so that one that cannot holds up nothing.
 //!
 //! A record that Kafka refuses aborts its whole transaction. So before a reply is sent, it is looked up what the
-//! brokers say of its topic ([`directory`]); and what was refused all the same, or not taken in time, is remembered
+//! brokers say of its topic (`directory`); and what was refused all the same, or not taken in time, is remembered
 //! for a while, so that the same batch goes through without it.
 
 mod directory;
