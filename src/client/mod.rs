@@ -42,8 +42,3 @@ pub use notification::{Activity, NotANotification, Notification, NotificationId}
 pub use posting::{ActivityClient, ClientBuilder, Posted};
 pub use stream::{Acknowledgement, NotificationStream, Received, StreamBuilder, StreamError};
 pub use target::{Audience, Identity, IdentityKind, Target};
-
-// So that the README's pieces in Rust are compiled with the documentation's.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-mod readme {}
