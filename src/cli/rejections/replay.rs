@@ -10,9 +10,9 @@ use crate::{
         args,
         json::write_json,
         output::{self, BAD, DOUBTFUL, GOOD, Output, count},
-        poster::{Delivered, Delivery, Poster},
+        poster::{Delivery, Poster},
     },
-    kafka::{Settings, topics},
+    kafka::{Settings, posted::Delivered, topics},
 };
 
 /// Replays that are posted and not yet answered.
