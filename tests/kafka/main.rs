@@ -14,6 +14,7 @@
 mod broker;
 mod brokers;
 mod check;
+mod client;
 mod content;
 mod copies;
 mod distribution;

@@ -16,9 +16,9 @@ use crate::{
         args,
         json::write_json,
         output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, count, plain},
-        poster::{Delivered, Delivery, Poster},
+        poster::{Delivery, Poster},
     },
-    kafka::{Settings, topics},
+    kafka::{Settings, posted::Delivered, topics},
 };
 
 /// Replays that are posted and not yet answered.
