@@ -165,7 +165,7 @@ impl Replay {
                 )?;
             }
             Outcome::Repeated { of } => {
-                writeln!(out, "{FAINT}repeated{FAINT:#}    {place}: the command of {of}")?
+                writeln!(out, "{FAINT}repeated{FAINT:#}    {place}: the command of {of}")?;
             }
             Outcome::NotPosted { reason } => {
                 writeln!(out, "{BAD}not posted{BAD:#}  {place}: {}", plain(reason))?;
