@@ -1,5 +1,9 @@
-use activity_stream::activity::Record;
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Output, Stdio},
+};
 
+use activity_stream::activity::Record;
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -56,6 +60,9 @@ fn a_replay_posts_once_however_often_it_is_done() {
     assert_output!("rejections-replay-nothing-chosen", replay(&[]));
     assert_output!("rejections-replay-dry-run", replay(&["--code", "wrong_type", "--dry-run"]));
     assert_output!("rejections-replay-one", replay(&["--at", "0:5", "--json"]));
+    // There are a rejection of another reason, and none at all.
+    let places = ["--dry-run", "--at", "0:5", "--at", "0:1", "--at", "0:3"];
+    assert_output!("rejections-replay-not-there", replay(&[&places[..], &["--code", "wrong_type"]].concat()));
     // Partition 7 is not there.
     assert_output!("rejections-replay-all", replay(&["--all"]));
     replay(&["--all"]);
@@ -75,7 +82,7 @@ fn a_replay_posts_once_however_often_it_is_done() {
     assert!(run(command, b"").stdout.contains("not_json"));
     // The seven replays that were refused are no commands of their own.
     let dry = replay(&["--all", "--dry-run"]);
-    assert!(dry.contains("11 rejections: 4 would be posted, 7 repeated"), "{dry}");
+    assert!(dry.contains("11 rejections: 3 would be posted, 7 repeated, 1 not"), "{dry}");
 }
 
 /// A command that a lower limit refused is accepted when the limit is back, once.
@@ -108,4 +115,50 @@ fn after_a_changed_limit_a_replay_is_accepted_once() {
     }
     let _running = start("limits.value_bytes=512KiB");
     wait_until("the replays", || count(r#""commands":3,"events":1,"duplicates":1,"rejections":1,"#));
+}
+
+/// Rejections that print more than a pipe and a buffer hold.
+fn many(count: i64) -> Vec<Record> {
+    (0..count).map(|offset| record(0, offset, Some(WRONG.as_bytes()), None)).collect()
+}
+
+/// Reads the first line only, as `head -n 1` does.
+fn first_line(arguments: &[&str]) -> Output {
+    let mut command = program(&["rejections"]);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::with_capacity(1, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("0:0"), "{line}");
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn who_reads_only_the_beginning_is_no_error_unless_something_was_to_be_posted() {
+    let broker = broker(1);
+    publish(&broker, &many(3000));
+    let address = broker.bootstrap_servers();
+    for arguments in [&["list", "--code", "wrong_type"][..], &["replay", "--all", "--dry-run"]] {
+        let output = first_line(&[arguments, &["-b", &address]].concat());
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{output:?}");
+    }
+    let output = first_line(&["replay", "--all", "-b", &address]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("not all commands were posted"), "{said}");
+}
+
+#[test]
+fn where_there_are_none_nothing_is_done() {
+    let broker = broker(2);
+    let address = broker.bootstrap_servers();
+    let rejections = |arguments: &[&str]| {
+        let mut command = program(&["rejections"]);
+        command.args(arguments).args(["-b", &address]);
+        run(command, b"").success()
+    };
+    assert_eq!(rejections(&["list"]), "0 rejections\n");
+    assert_eq!(rejections(&["list", "--json", "--code", "too_large"]), "");
+    assert_eq!(rejections(&["replay", "--all"]), "0 rejections: 0 posted\n");
+    assert_eq!(rejections(&["replay", "--code", "too_large", "--json"]), "");
 }
