@@ -141,6 +141,45 @@ fn times(said: &str, what: &str) -> usize {
     said.matches(what).count()
 }
 
+fn held_up(say: Duration) -> World {
+    let source = Scripted {
+        polled: VecDeque::from([Polled::Assigned(vec![3])]),
+        held_up: Some("the offsets hang".into()),
+        member: true,
+        reach: Some(Reach::Reached),
+        ..Scripted::default()
+    };
+    World::new(source, Timing { say, ..timing() })
+}
+
+#[test]
+fn partitions_that_cannot_be_taken_up_are_told_of_at_intervals_and_when_that_is_over() {
+    let mut world = held_up(Duration::ZERO);
+    // The first step is told of the partition, each of the others tries to take it up.
+    let (said, ended) = world.steps(4);
+    ended.unwrap();
+    assert_eq!(times(&said, "can't take up partitions yet"), 1, "{said}");
+    assert_eq!(times(&said, ": still can't take up partitions; trying again"), 2, "{said}");
+    let last = said.lines().last().unwrap();
+    for part in ["WARN", "partitions=[3]", "reason=\"the offsets hang\"", "seconds=0", "in the README"] {
+        assert!(last.contains(part), "{part}: {last}");
+    }
+    world.intake.source.held_up = None;
+    let (said, ended) = world.steps(3);
+    ended.unwrap();
+    assert_eq!(times(&said, "can't take up partitions"), 0, "{said}");
+    assert_eq!(times(&said, "kafka.partition=3"), 1, "{said}");
+    assert!(world.intake.is_settled());
+}
+
+#[test]
+fn within_the_interval_it_is_said_once() {
+    let (said, ended) = held_up(HOUR).steps(50);
+    ended.unwrap();
+    assert_eq!(times(&said, "can't take up partitions yet"), 1, "{said}");
+    assert_eq!(times(&said, ": still can't"), 0, "{said}");
+}
+
 #[test]
 fn a_client_that_lost_the_brokers_makes_room_for_another() {
     for member in [true, false] {
