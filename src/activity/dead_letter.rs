@@ -188,6 +188,42 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_given_twice_or_as_null_is_left_to_be_rejected() {
+        let twice =
+            replayed(&command(Some("k"), ENTRY, &[("idempotency-key", "a"), ("idempotency-key", "b")]));
+        assert_eq!(names(&twice), ["idempotency-key", "idempotency-key"]);
+        let mut null = command(None, ENTRY, &[]);
+        null.headers.push(Header { name: key::HEADER.into(), value: None });
+        assert_eq!(replayed(&null).headers, null.headers);
+    }
+
+    #[test]
+    fn without_value_and_with_an_empty_key_it_is_a_command_too() {
+        let mut tombstone = command(Some(""), ENTRY, &[]);
+        tombstone.value = None;
+        let again = replayed(&tombstone);
+        assert_eq!((again.value.as_deref(), names(&again)), (None, vec!["idempotency-key"]));
+        assert_eq!(again.key.as_deref(), Some(&b"activity-stream.replay/3/12345"[..]));
+        // An event is known by its id, in whatever partition.
+        let event = replayed(&command(Some(""), ENTRY, &[("ce_id", "1"), ("ce_source", "s")]));
+        assert_eq!(event.key.as_deref(), Some(&b""[..]));
+    }
+
+    /// As it is where some other tool has put a rejection back onto the commands topic.
+    #[test]
+    fn of_a_rejection_of_a_rejection_the_last_headers_count_and_none_is_posted() {
+        let first = rejected(&command(Some("k"), ENTRY, &[]), 1 << 20);
+        let mut second = first.clone();
+        second.coordinates = Coordinates { partition: 1, offset: 77, timestamp: 2 };
+        let record = rejected(&second, 1 << 20);
+        let letter = DeadLetter::of(&record).unwrap();
+        assert_eq!(letter.place.to_string(), "1:77");
+        let again = letter.command().unwrap();
+        assert_eq!(names(&again), ["idempotency-key"]);
+        assert_eq!(again.headers[0].value.as_deref(), Some(&b"activity-stream.replay/1/77"[..]));
+    }
+
+    #[test]
     fn a_replay_can_be_accepted_and_is_known_again() {
         let decider = Decider::new("commands", Limits::default());
         let key = |record: &Record| match decider.read(record).reading {

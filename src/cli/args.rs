@@ -244,7 +244,7 @@ pub struct Selection {
     pub at: Vec<Place>,
 }
 
-/// Counts rejections by code; lists those that are chosen one by one
+/// Counts rejections by the code of their first problem; lists those that are chosen one by one
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples::REJECTIONS_LIST)]
 pub struct RejectionsList {

@@ -51,7 +51,7 @@ fn description() -> String {
         }
     }
     let mut text = "An entry: who did what to which object, and who is to be told. Other properties belong to the \
-                    object type and are kept.\n\nA command that this schema refuses is rejected. One that it takes \
+                    object type and are kept. A CloudEvent in structured mode has it as its data.\n\nA command that this schema refuses is rejected. One that it takes \
                     can be rejected all the same, with these codes:\n"
         .to_owned();
     for (reason, codes) in reasons {
