@@ -12,15 +12,32 @@ const LOGGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/log4j2.p
 /// What Kafka 4's broker needs.
 const JAVA: u32 = 17;
 
-/// `java` with Kafka's classes, and with what any use here wants; the class and its arguments are to follow.
+/// `java` with Kafka's classes, for starts that are many and runs that are short; the class and its arguments are to
+/// follow.
 pub fn java(heap_mib: u32) -> Command {
+    bare(heap_mib, &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"])
+}
+
+/// The same for a run that is measured: compiled as well as can be.
+pub fn java_at_its_best(heap_mib: u32) -> Command {
+    bare(heap_mib, &["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"])
+}
+
+/// Of Apache Kafka.
+pub fn version() -> String {
+    let pom = fs::read_to_string(POM).unwrap_or_default();
+    let version = pom.split_once("<kafka.version>").and_then(|(_, rest)| rest.split_once('<'));
+    version.map_or_else(String::new, |(version, _)| version.to_owned())
+}
+
+fn bare(heap_mib: u32, options: &[&str]) -> Command {
     static JARS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| check_java().and_then(|()| jars()));
     let jars = JARS.as_ref().unwrap_or_else(|problem| panic!("no Kafka for these tests: {problem}"));
     let mut command = Command::new(java_program());
     command
         .arg(format!("-Xmx{heap_mib}m"))
-        // Starts are many and runs are short.
-        .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Dfile.encoding=UTF-8"])
+        .args(options)
+        .arg("-Dfile.encoding=UTF-8")
         .arg(format!("-Dlog4j2.configurationFile={LOGGING}"))
         .arg("-cp")
         .arg(jars.join("*"));

@@ -1,0 +1,19 @@
+//! The most memory that the processor has, while it works off a long backlog as fast as it can.
+
+use super::{
+    Profile,
+    kafka::{Backlog, Kafka},
+    report::{Report, Table},
+    subject::{self, Subject},
+    support,
+};
+
+pub fn measure(kafka: &Kafka, profile: &Profile, report: &mut Report) {
+    let mut table = Table::new("Memory", &["commands waiting", "commands/s", "peak, MiB"]);
+    table.note("Exactly-once with FULL, from its start to the last command (VmHWM).".to_owned());
+    let backlog = Backlog::post(kafka, "memory", 3, profile.backlog, support::varied);
+    let run = subject::run(Subject::ExactlyOnceFull, &backlog);
+    let cells = [profile.backlog.to_string(), format!("{:.0}", run.rate), format!("{:.0}", run.peak_memory)];
+    table.row(cells);
+    report.table(table);
+}
