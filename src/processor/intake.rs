@@ -35,6 +35,9 @@ pub struct Caps {
     pub bytes: usize,
 }
 
+/// Records taken in before the other stages are served again: less than a millisecond of them.
+const AT_ONCE: usize = 512;
+
 /// A partition that the group assigned to this instance.
 #[derive(Debug)]
 struct Partition {
@@ -142,9 +145,28 @@ impl<S: Source> Intake<S> {
         self.answer()?;
         self.take_up_assigned()?;
         self.polled_at = Instant::now();
+        self.poll(timeout).map(drop)
+    }
+
+    /// Takes in what has arrived already. Serving the other stages costs more than a record, so it is done once for so
+    /// many of them.
+    pub fn gather_arrived(&mut self) -> Result<(), ProcessorError> {
+        for _ in 0..AT_ONCE {
+            if self.is_full() || !self.poll(Duration::ZERO)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it brought a record.
+    fn poll(&mut self, timeout: Duration) -> Result<bool, ProcessorError> {
         self.exhausted = false;
         match self.source.poll(timeout).map_err(source_error)? {
-            Polled::Record(record) => self.gather(record)?,
+            Polled::Record(record) => {
+                self.gather(record)?;
+                return Ok(true);
+            }
             Polled::Assigned(partitions) => {
                 tracing::info!(?partitions, "partitions assigned");
                 for partition in partitions {
@@ -163,7 +185,7 @@ impl<S: Source> Intake<S> {
             }
             Polled::Nothing => self.exhausted = true,
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Serves the other stages and the group while there is no room for records: polls seldom, and what a

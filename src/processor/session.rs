@@ -160,6 +160,7 @@ fn take_in<S: Source>(
         } else {
             Duration::ZERO
         })?;
+        intake.gather_arrived()?;
         observer.polled(intake.held(), intake.is_settled());
         if !to_decide.is_full() && intake.is_ready() {
             let batch = intake.take_batch()?;
