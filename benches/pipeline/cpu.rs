@@ -46,19 +46,6 @@ impl Used {
         used.stages.insert(OTHERS, used.total.saturating_sub(known));
         used
     }
-
-    /// What was used since `before`.
-    pub fn since(&self, before: &Self) -> Self {
-        let earlier = |name| before.stages.get(name).copied().unwrap_or_default();
-        Self {
-            total: self.total.saturating_sub(before.total),
-            stages: self
-                .stages
-                .iter()
-                .map(|(name, time)| (*name, time.saturating_sub(earlier(name))))
-                .collect(),
-        }
-    }
 }
 
 /// Of all threads of a process, also those that have ended.

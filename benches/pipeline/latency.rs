@@ -30,6 +30,8 @@ use super::{
 const PARTITIONS: i32 = 3;
 /// Where the throughput was not measured.
 const ASSUMED_TOP: f64 = 40_000.0;
+/// As a producer of many commands has it. A latency begins when the command is acknowledged, so it is no part of it.
+const LINGER_MS: u32 = 5;
 /// After the last command was posted.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -99,8 +101,9 @@ fn at_rate(kafka: &Kafka, profile: &Profile, rate: f64) -> Vec<Duration> {
         thread::spawn(move || read(&servers, &topic, &ended))
     };
     let acknowledged = Acknowledged::default();
-    let producer: BaseProducer<Acknowledged> =
-        kafka::producer(&kafka.servers, 0).create_with_context(acknowledged.clone()).expect("a producer");
+    let producer: BaseProducer<Acknowledged> = kafka::producer(&kafka.servers, LINGER_MS)
+        .create_with_context(acknowledged.clone())
+        .expect("a producer");
     let posted = post(&producer, &names.commands, rate, profile.latency_seconds);
     producer.flush(Duration::from_secs(60)).expect("all is delivered");
     // The first one was posted before.

@@ -149,23 +149,24 @@ pub struct Run {
     pub peak_memory: f64,
 }
 
-/// Runs through the backlog, measured from the first commit that is seen to the last.
+/// Runs through the backlog. The rate is measured from the first commit that is seen to the last, and what was used from
+/// the start: with the first commit, several batches are under way.
 pub fn run(subject: Subject, backlog: &Backlog<'_>) -> Run {
     let kafka = backlog.kafka;
     let names = backlog.names("run");
+    let broker = kafka.cpu();
     let mut running = Running::start(subject, &kafka.servers, names, backlog.partitions);
     let before = running.await_committed(1);
-    let (begun, used, broker) = (Instant::now(), Used::of(running.id()), kafka.cpu());
+    let begun = Instant::now();
     let after = running.await_committed(backlog.commands);
     let took = begun.elapsed();
-    let used = Used::of(running.id()).since(&used);
+    let used = Used::of(running.id());
     let broker = kafka.cpu().zip(broker).map(|(after, before)| after - before);
     let peak_memory = cpu::peak_memory(running.id());
     running.stop();
-    let commands = (after - before).max(1) as f64;
-    let each = |time: Duration| time.as_secs_f64() * 1e6 / commands;
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / after as f64;
     Run {
-        rate: commands / took.as_secs_f64(),
+        rate: (after - before) as f64 / took.as_secs_f64(),
         stages: used.stages.iter().map(|(name, time)| (*name, each(*time))).collect(),
         process: each(used.total),
         broker: broker.map(each),

@@ -201,10 +201,20 @@ impl<S: Source> Intake<S> {
         self.finish_revocation()
     }
 
-    /// Whether a batch is to be cut: full, or everything that has arrived, or a look at idle partitions.
-    pub fn is_ready(&self) -> bool {
-        let arrived = !self.is_empty() && self.exhausted;
+    /// Whether a batch is to be cut, while so many are under way: full, or everything that has arrived, or a look at
+    /// idle partitions.
+    pub fn is_ready(&self, under_way: usize) -> bool {
+        let arrived = self.exhausted && self.is_worth_a_batch(under_way);
         self.is_full() || arrived || self.positions_at.elapsed() >= self.timing.positions
+    }
+
+    /// Whether what was gathered is worth a batch behind those that are under way. The more they are, the more it has to
+    /// be: each takes its time, however small it is, and all behind it wait for that.
+    pub fn is_worth_a_batch(&self, under_way: usize) -> bool {
+        let enough = |gathered: usize, cap: usize| 4 * gathered >= under_way * cap;
+        !self.is_empty()
+            && (enough(self.pending_records, self.caps.records)
+                || enough(self.pending_bytes, self.caps.bytes))
     }
 
     /// Takes what was gathered, in one chunk a partition (two where `logged` lies inside it).
