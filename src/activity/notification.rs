@@ -53,7 +53,7 @@ impl Event {
             return false;
         }
         // No key, value, subject or header set is larger than this, so nearly always nothing need be made.
-        let passed_on: usize = passed_on(command_headers).map(bytes_of_header).sum();
+        let passed_on: usize = passed_on(command_headers).map(Header::bytes).sum();
         let at_most = 8 * self.json().len() + passed_on + 1024;
         if self.notified().len().saturating_mul(at_most) <= allowed {
             return false;
@@ -116,16 +116,16 @@ impl Notifications<'_> {
     fn headers(&self, id: &str) -> Vec<Header> {
         let subject = format!("{}/{}", self.event.object_type(), self.event.object_id());
         let own = [
-            ("ce_specversion", "1.0"),
-            ("ce_id", id),
-            ("ce_source", self.source),
-            ("ce_type", CE_TYPE),
-            ("ce_time", &self.time),
-            ("ce_subject", &subject),
-            ("content-type", "application/json"),
+            Header::named("ce_specversion", "1.0"),
+            Header::named("ce_id", id),
+            Header::named("ce_source", self.source),
+            Header::named("ce_type", CE_TYPE),
+            Header::named("ce_time", self.time.as_str()),
+            Header::named("ce_subject", subject),
+            Header::named("content-type", "application/json"),
         ];
         let mut headers = Vec::with_capacity(own.len() + self.passed_on.len());
-        headers.extend(own.map(|(name, value)| Header::new(name, value)));
+        headers.extend(own);
         headers.extend(self.passed_on.iter().copied().cloned());
         headers
     }
@@ -136,12 +136,8 @@ impl OutputRecord {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        length(&self.key) + length(&self.value) + self.headers.iter().map(bytes_of_header).sum::<usize>()
+        length(&self.key) + length(&self.value) + self.headers.iter().map(Header::bytes).sum::<usize>()
     }
-}
-
-fn bytes_of_header(header: &Header) -> usize {
-    header.name.len() + bytes_of_value(header)
 }
 
 fn bytes_of_value(header: &Header) -> usize {
