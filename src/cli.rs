@@ -12,6 +12,7 @@ pub mod post;
 pub mod poster;
 pub mod rejections;
 pub mod run;
+pub mod schema;
 pub mod settings;
 pub mod stop;
 pub mod tail;
@@ -40,6 +41,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Tail(args) => tail::tail(args, &config)?,
         Command::Rejections(args) => return rejections::rejections(args, &config),
         Command::Log(args) => log::log(args, &config)?,
+        Command::Schema(args) => schema::schema(args, &config)?,
         Command::Check(args) => return check::check(args, &config),
         Command::Verify(args) => return verify::verify(args, &config),
     }

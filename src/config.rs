@@ -7,7 +7,7 @@
 mod describe;
 mod error;
 mod keys;
-mod properties;
+pub mod properties;
 mod read;
 mod sources;
 

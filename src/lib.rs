@@ -3,6 +3,7 @@
 //!
 //! A map of the code, from the outside in; a module imports only from those below it:
 //!
+//! - [`client`]: for other programs, which post activities and are told of them.
 //! - `cli`: one file a subcommand.
 //! - [`config`]: file, environment and flags become one validated configuration.
 //! - `telemetry`, `admin`: logs, metrics, health.
@@ -15,6 +16,7 @@
 pub mod activity;
 pub mod admin;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod event_log;
 pub mod kafka;

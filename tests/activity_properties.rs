@@ -2,13 +2,16 @@
 
 mod activity_support;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use activity_stream::activity::{
-    Coordinates, Decider, Event, Header, Limits, Reading, Record, rejection_record,
+    Channels, Code, Coordinates, Decider, Event, Header, Limits, Reading, Record, ReplyTopics, Schema,
+    asyncapi, beyond, rejection_record,
 };
 use activity_support::*;
+use jsonschema::Validator;
 use proptest::{collection::vec, option, prelude::*, sample::select};
+use serde_json::{Value, json};
 
 // Strategies are boxed: composed of many parts, they would fill a test thread's stack.
 
@@ -153,6 +156,192 @@ fn mutated() -> BoxedStrategy<Vec<u8>> {
         .boxed()
 }
 
+/// What stands in commands, and what does not.
+fn any_value() -> BoxedStrategy<Value> {
+    let words = select(vec![
+        "",
+        "x",
+        "a\n",
+        "User",
+        "Identity",
+        "Everyone",
+        "Members",
+        "Public",
+        "file",
+        "2026-11-24T01:20:00Z",
+        "2026-02-30T01:20:00Z",
+        "2026-11-24T12:00:60Z",
+        "2026-11-24T01:20",
+    ]);
+    let objects = select(vec![
+        json!({}),
+        json!({ "id": "x" }),
+        json!({ "Id": "x", "type": null }),
+        json!({ "targetId": "x" }),
+        json!({ "targetId": { "id": "x" }, "notify": true }),
+        json!({ "@type": "Everyone" }),
+        json!({ "type": "Members" }),
+        json!({ "type": "Public", "targetId": [] }),
+    ]);
+    prop_oneof![
+        select(vec![json!(null), json!(true), json!(1), json!([]), json!([["x"]]), json!(["x"])]),
+        words.prop_map(Value::from),
+        (500..530_usize).prop_map(|length| "é".repeat(length).into()),
+        objects,
+    ]
+    .boxed()
+}
+
+fn any_name() -> BoxedStrategy<String> {
+    let names = select(vec![
+        "@type",
+        "type",
+        "actor",
+        "objectType",
+        "objectId",
+        "publishedAt",
+        "targets",
+        "attachments",
+        "attachment",
+        "content",
+        "id",
+        "Id",
+        "domain",
+        "Domain",
+        "name",
+        "Name",
+        "Type",
+        "targetId",
+        "notify",
+        "ID",
+        "notfy",
+    ]);
+    prop_oneof![4 => names.prop_map(str::to_owned), 1 => near_targets()].boxed()
+}
+
+/// Names that are almost `targets`, or a little further away.
+fn near_targets() -> BoxedStrategy<String> {
+    let pieces = select(vec!["", "t", "S", "s", "x", "\u{130}", "\u{17f}", "é", "😀", "\n", "ra", "\u{3a3}"]);
+    let change = (0..8_usize, 0..3_usize, pieces, any::<bool>());
+    vec(change, 0..3)
+        .prop_map(|changes| {
+            let mut name: Vec<char> = "targets".chars().collect();
+            for (from, removed, piece, capitals) in changes {
+                let from = from.min(name.len());
+                let to = (from + removed).min(name.len());
+                name.splice(from..to, piece.chars());
+                if capitals {
+                    name.iter_mut().for_each(|c| *c = c.to_ascii_uppercase());
+                }
+            }
+            name.into_iter().collect()
+        })
+        .boxed()
+}
+
+/// Every place in a value.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                places(member, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), found);
+            }
+        }
+        Value::Array(elements) => {
+            elements
+                .iter()
+                .enumerate()
+                .for_each(|(index, each)| places(each, &format!("{at}/{index}"), found));
+        }
+        _ => {}
+    }
+}
+
+/// A valid command in which values were replaced, and members and elements added, removed and renamed.
+fn changed() -> BoxedStrategy<Value> {
+    let change = (any::<prop::sample::Index>(), 0..4_usize, any_name(), any_value());
+    (command(), vec(change, 0..4))
+        .prop_map(|(command, changes)| {
+            // Some free values are numbers and texts that no `Value` can hold.
+            let mut entry = serde_json::from_str(&command)
+                .unwrap_or_else(|_| json!({ "objectType": "case", "objectId": "1", "targets": ["x"] }));
+            for (index, kind, name, new) in changes {
+                let mut all = Vec::new();
+                places(&entry, "", &mut all);
+                let place = entry.pointer_mut(index.get::<String>(&all)).expect("a place");
+                match (kind, place) {
+                    (0, Value::Object(members)) => {
+                        members.remove(&name);
+                    }
+                    (1 | 2, Value::Object(members)) => {
+                        members.insert(name, new);
+                    }
+                    (1 | 2, Value::Array(elements)) => elements.push(new),
+                    (_, place) => *place = new,
+                }
+            }
+            entry
+        })
+        .boxed()
+}
+
+fn validator(schema: Schema) -> Validator {
+    jsonschema::draft202012::new(&schema.document(&Limits::default())).expect("a schema")
+}
+
+static COMMAND: LazyLock<Validator> = LazyLock::new(|| validator(Schema::Command));
+static EVENT: LazyLock<Validator> = LazyLock::new(|| validator(Schema::Event));
+static NOTIFICATION: LazyLock<Validator> = LazyLock::new(|| validator(Schema::Notification));
+static REJECTION: LazyLock<Validator> = LazyLock::new(|| validator(Schema::Rejection));
+
+/// The command's schema as the AsyncAPI document has it, in the format of draft 7.
+static DRAFT_7: LazyLock<Validator> = LazyLock::new(|| {
+    let replies = ReplyTopics::default();
+    let (commands, notifications, rejections) = ("c", "n", "r");
+    let channels =
+        Channels { brokers: vec![], secure: false, commands, notifications, rejections, replies: &replies };
+    let components = &asyncapi(&channels, &Limits::default())["components"];
+    let schema = json!({ "$ref": "#/components/schemas/command", "components": components });
+    jsonschema::draft7::options().should_validate_formats(false).build(&schema).expect("a schema")
+});
+
+/// Holds the decision on a text against the schemas; `by_text` are the codes that a schema can't know of because reading
+/// the text loses what they are about.
+fn agree(text: &str, value: &Value, by_text: &[Code]) -> Result<(), TestCaseError> {
+    let valid = COMMAND.is_valid(value);
+    prop_assert_eq!(valid, DRAFT_7.is_valid(value), "the two formats differ on {}", text);
+    match read(&record(text)) {
+        Ok((event, _)) => {
+            prop_assert!(valid, "accepted, and refused by the schema: {}", text);
+            let line = json!({
+                "position": 1,
+                "id": event.id(),
+                "partition": event.coordinates().partition,
+                "offset": event.coordinates().offset,
+                "timestamp": event.coordinates().timestamp,
+                "activity": serde_json::from_str::<Value>(event.json()).unwrap(),
+            });
+            prop_assert!(EVENT.is_valid(&line), "{}", line);
+            for notification in event.notifications("s", &[]) {
+                let value = serde_json::from_slice(&notification.record.value.unwrap()).unwrap();
+                prop_assert!(NOTIFICATION.is_valid(&value), "{}", value);
+            }
+        }
+        Err(problems) => {
+            let told = serde_json::from_str(&problems.to_json()).unwrap();
+            prop_assert!(REJECTION.is_valid(&told), "{}", told);
+            let excused = |code: &str| {
+                let code = *Code::ALL.iter().find(|known| known.as_str() == code).expect("a code");
+                beyond(code).is_some() && (by_text.contains(&code) || code == Code::BadDateTime)
+            };
+            let excused = problems.0.iter().all(|problem| excused(&problem.code));
+            prop_assert!(!valid || excused, "rejected, and taken by the schema: {} {}", problems, text);
+        }
+    }
+    Ok(())
+}
+
 fn headers() -> BoxedStrategy<Vec<Header>> {
     let names = select(vec![
         "idempotency-key",
@@ -218,6 +407,27 @@ proptest! {
         let value = format!(r#"{{"data":{command},"type":"t","source":"s","id":"i","specversion":"1.0"}}"#);
         let structured = record_with(&value, &[("content-type", "application/cloudevents+json")]);
         prop_assert_eq!(read(&structured).map(|(event, _)| event), Ok(event(command)));
+    }
+
+    #[test]
+    fn the_schema_is_what_is_decided(value in changed()) {
+        agree(&value.to_string(), &value, &[])?;
+    }
+
+    /// Among these are names that stand twice in one object, and what is nested too deep.
+    #[test]
+    fn the_schema_is_what_is_decided_of_any_text(text in mutated()) {
+        if let Ok((text, value)) = str::from_utf8(&text).map(|text| (text, serde_json::from_str(text)))
+            && let Ok(value) = value
+        {
+            agree(text, &value, &[Code::DuplicateProperty, Code::TooManyProblems])?;
+        }
+    }
+
+    #[test]
+    fn the_schema_knows_a_misspelt_audience(name in near_targets()) {
+        let value = json!({ "objectType": "case", "objectId": "1", name: ["x"] });
+        agree(&value.to_string(), &value, &[])?;
     }
 
     #[test]

@@ -7,12 +7,14 @@ use std::{
 };
 
 /// Each part with those that it may import from.
-const PARTS: [(&str, &[&str]); 11] = [
+const PARTS: [(&str, &[&str]); 12] = [
     ("activity", &[]),
     ("telemetry", &[]),
     ("metrics", &[]),
     ("admin", &["metrics"]),
     ("config", &["activity", "telemetry"]),
+    // For other programs: nothing of this one's needs it.
+    ("client", &["activity", "config", "kafka"]),
     // These two do not know each other: only the processor and what proves it know both.
     ("kafka", &["activity"]),
     ("event_log", &["activity"]),

@@ -329,3 +329,13 @@ fn an_expression_of_licences_is_read() {
         assert!(!is_allowed(licence, &allowed), "{licence}");
     }
 }
+
+/// The test of `examples/` runs the Java programs with the tests' own Kafka.
+#[test]
+fn the_java_examples_want_the_client_that_they_are_tried_with() {
+    let tests = read("tests/kafka/pom.xml");
+    let (_, rest) = tests.split_once("<kafka.version>").expect("a version");
+    let (version, _) = rest.split_once('<').expect("a version");
+    let wanted = format!("<artifactId>kafka-clients</artifactId>\n      <version>{version}</version>");
+    assert!(read("examples/java/pom.xml").contains(&wanted), "{wanted}");
+}

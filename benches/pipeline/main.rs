@@ -43,6 +43,9 @@ mod broker;
 #[path = "../../tests/kafka/distribution.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod distribution;
+#[path = "../../tests/kafka/fetched.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod fetched;
 #[path = "../../tests/kafka/guard.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod guard;

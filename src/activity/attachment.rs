@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     Code,
+    field::{Field, fields},
     found::Found,
     json::{self, Kind, RawMember},
     member,
@@ -20,12 +21,13 @@ pub(super) struct Attachment<'a> {
     pub free: Vec<RawMember<'a>>,
 }
 
-const FILE: &str = "file";
-const TYPES: [&str; 3] = [FILE, "link", "video"];
+pub(super) const FILE: &str = "file";
+pub(super) const TYPES: [&str; 3] = [FILE, "link", "video"];
 
-/// No field has another name here: `type` is a property of the file, its media type for one.
-fn field_of(name: &str) -> &str {
-    name
+fields! {
+    /// What an attachment has; all else is free. No field has another name here: `type` is a property of the file,
+    /// its media type for one.
+    AttachmentField { Type => "@type", Id => "id", }
 }
 
 impl<'a> Attachment<'a> {
@@ -63,19 +65,20 @@ impl<'a> Attachment<'a> {
     }
 
     fn read_object(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
-        let members = member::of_raw(json::members(raw).unwrap_or_default(), at, field_of, findings);
+        let members =
+            member::of_raw(json::members(raw).unwrap_or_default(), at, AttachmentField::canonical, findings);
         let (mut kind, mut id, mut free) = (Some(FILE), None, Vec::new());
         for member in &members {
             let at = at.name(&member.name);
             let raw = member.raw.value;
-            match &*member.name {
-                "@type" | "id" if member.is_null() => {}
-                "@type" => kind = text::read_word(raw, &TYPES, &at, findings),
-                "id" => id = text::read(raw, Rule::Id, &at, findings),
-                _ => free.push(member.raw),
+            match AttachmentField::of(&member.name) {
+                Some(_) if member.is_null() => {}
+                Some(AttachmentField::Type) => kind = text::read_word(raw, &TYPES, &at, findings),
+                Some(AttachmentField::Id) => id = text::read(raw, Rule::Id, &at, findings),
+                None => free.push(member.raw),
             }
         }
-        member::require("id", "the attachment's id, a string", (&members, field_of), at, findings);
+        member::require(AttachmentField::Id, "the attachment's id, a string", &members, at, findings);
         Some(Self { kind: kind?, id: id?, free })
     }
 

@@ -41,11 +41,11 @@ pub(super) struct Structured<'a> {
 /// Where the entry stands in a structured event's value.
 pub(super) const DATA: &str = "data";
 
-const CONTENT_TYPE: &str = "content-type";
+pub(super) const CONTENT_TYPE: &str = "content-type";
 const SPEC_VERSION: &str = "ce_specversion";
 /// What every event has, in the order of the specification.
 const REQUIRED: [&str; 3] = ["id", "source", "type"];
-const ATTRIBUTES: [&str; 4] = ["ce_id", "ce_source", "ce_specversion", "ce_type"];
+pub(super) const ATTRIBUTES: [&str; 4] = ["ce_id", "ce_source", "ce_specversion", "ce_type"];
 
 impl Form {
     /// What the headers say; problems of an event in binary mode are reported.

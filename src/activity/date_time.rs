@@ -13,6 +13,13 @@ pub(super) fn is_rfc_3339(text: &str) -> bool {
     parse(text.as_bytes()).is_some()
 }
 
+/// [`is_rfc_3339`] as far as a regular expression goes: which days a month has, and where UTC has its leap seconds, is
+/// beyond it.
+pub(super) const PATTERN: &str = concat!(
+    "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)",
+    "([.][0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+);
+
 fn parse(text: &[u8]) -> Option<()> {
     let (date_time, rest) = text.split_at_checked("2026-11-24T01:20:00".len())?;
     let separated = date_time[4] == b'-'

@@ -68,8 +68,7 @@ impl<'r> DeadLetter<'r> {
     #[must_use]
     pub fn of(record: &'r Record) -> Option<Self> {
         let said = |name: &str| text(record, &format!("{DEAD_LETTER}{name}"));
-        let place =
-            Place { partition: said("partition")?.parse().ok()?, offset: said("offset")?.parse().ok()? };
+        let place = format!("{}:{}", said("partition")?, said("offset")?).parse().ok()?;
         let problems = serde_json::from_str(said("exception.message")?).ok()?;
         Some(Self { topic: said("topic")?, place, problems, record })
     }
@@ -84,7 +83,7 @@ impl<'r> DeadLetter<'r> {
     ///
     /// [`Omitted`] where the rejection does not hold all of the command.
     pub fn command(&self) -> Result<OutputRecord, Omitted> {
-        if let Some(omitted) = text(self.record, OMITTED) {
+        if let Some(omitted) = omitted(self.record) {
             return Err(Omitted(omitted.replace(',', " and ")));
         }
         let Record { key, value, headers, .. } = self.record.clone();
@@ -110,6 +109,12 @@ impl<'r> DeadLetter<'r> {
 /// The last header of that name: a command that was a rejection itself carries the earlier ones.
 fn text<'r>(record: &'r Record, name: &str) -> Option<&'r str> {
     std::str::from_utf8(Header::last(&record.headers, name.as_bytes())?.value.as_deref()?).ok()
+}
+
+/// What the rejection left behind. It says so in its last header; one of that name elsewhere is the command's own.
+fn omitted(record: &Record) -> Option<&str> {
+    let last = record.headers.last().filter(|header| header.name == OMITTED.as_bytes())?;
+    std::str::from_utf8(last.value.as_deref()?).ok()
 }
 
 #[cfg(test)]
@@ -207,6 +212,32 @@ mod tests {
         let record = rejected(&large, 3000);
         let error = DeadLetter::of(&record).unwrap().command().unwrap_err();
         assert!(error.to_string().starts_with("its value stayed behind"), "{error}");
+    }
+
+    #[test]
+    fn a_command_may_bring_headers_that_are_named_like_those_of_its_rejection() {
+        let again = replayed(&command(Some("k"), ENTRY, &[(OMITTED, "value"), ("x", "1")]));
+        assert_eq!(names(&again), [OMITTED, "x", "idempotency-key"]);
+    }
+
+    #[test]
+    fn what_is_no_text_and_what_is_large_is_posted_again_as_it_was() {
+        let mut strange = command(None, ENTRY, &[]);
+        strange.key = Some(vec![0xff; 10_000]);
+        strange.headers.push(Header { name: vec![0xfe].into(), value: Some(vec![0xff, 0]) });
+        strange.headers.push(Header { name: b"null".into(), value: None });
+        let again = replayed(&strange);
+        assert_eq!(again.key, strange.key);
+        assert_eq!(again.headers[..2], strange.headers[..]);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_is_none_of_ours() {
+        for (name, value) in [("partition", "-1"), ("offset", "-1"), ("offset", "1:2"), ("partition", "")] {
+            let mut record = rejected(&command(None, ENTRY, &[]), 1 << 20);
+            record.headers.push(Header::new(format!("{DEAD_LETTER}{name}"), value));
+            assert!(DeadLetter::of(&record).is_none(), "{name} {value}");
+        }
     }
 
     #[test]

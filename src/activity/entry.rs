@@ -6,6 +6,7 @@ use super::{
     Code,
     attachment::Attachment,
     date_time,
+    field::{Field, fields},
     found::{Found, Quoted, is_misspelt},
     identity::Identity,
     json::RawMember,
@@ -33,13 +34,19 @@ pub(super) struct Entry<'a> {
     pub free: Vec<RawMember<'a>>,
 }
 
-const DEFAULT_VERB: &str = "share";
+pub(super) const DEFAULT_VERB: &str = "share";
 
-fn field_of(name: &str) -> &str {
-    match name {
-        "type" => "@type",
-        "attachment" => "attachments",
-        other => other,
+fields! {
+    /// What an entry says; all else is the object type's.
+    EntryField {
+        Verb => "@type" | "type",
+        Actor => "actor",
+        ObjectType => "objectType",
+        ObjectId => "objectId",
+        PublishedAt => "publishedAt",
+        Targets => "targets",
+        Attachments => "attachments" | "attachment",
+        Content => "content",
     }
 }
 
@@ -47,13 +54,13 @@ impl<'a> Entry<'a> {
     /// Reads the members of the entry, which is `at` that place of the value; nothing is returned where anything is
     /// wrong with the record.
     pub fn read(members: Vec<RawMember<'a>>, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
-        let members = member::of_raw(members, at, field_of, findings);
+        let members = member::of_raw(members, at, EntryField::canonical, findings);
         let mut draft = Draft::default();
         for member in &members {
             draft.read(member, at, findings);
         }
-        member::require("objectType", "the object's type, a string", (&members, field_of), at, findings);
-        member::require("objectId", "the object's id, a string", (&members, field_of), at, findings);
+        member::require(EntryField::ObjectType, "the object's type, a string", &members, at, findings);
+        member::require(EntryField::ObjectId, "the object's id, a string", &members, at, findings);
         if !findings.is_empty() {
             return None;
         }
@@ -90,23 +97,22 @@ impl<'a> Draft<'a> {
         let name = &member.name;
         let at = entry.name(name);
         let raw = member.raw.value;
-        match field_of(name) {
-            "targets" => self.targets = Some(Target::read_all(raw, &at, findings)),
-            "@type" | "actor" | "objectType" | "objectId" | "publishedAt" | "attachments" | "content"
-                if member.is_null() => {}
-            "@type" => self.verb = text::read(raw, Rule::Id, &at, findings),
-            "actor" => self.actor = Identity::read(raw, &at, findings),
-            "objectType" => self.object_type = text::read(raw, Rule::Id, &at, findings),
-            "objectId" => self.object_id = text::read(raw, Rule::Id, &at, findings),
-            "publishedAt" => self.published_at = read_date_time(raw, &at, findings),
-            "attachments" => self.attachments = Attachment::read_all(raw, &at, findings),
-            "content" => self.content = text::read(raw, Rule::Free, &at, findings),
-            name if is_misspelt(name, "targets") => {
+        match EntryField::of(name) {
+            Some(EntryField::Targets) => self.targets = Some(Target::read_all(raw, &at, findings)),
+            Some(_) if member.is_null() => {}
+            Some(EntryField::Verb) => self.verb = text::read(raw, Rule::Id, &at, findings),
+            Some(EntryField::Actor) => self.actor = Identity::read(raw, &at, findings),
+            Some(EntryField::ObjectType) => self.object_type = text::read(raw, Rule::Id, &at, findings),
+            Some(EntryField::ObjectId) => self.object_id = text::read(raw, Rule::Id, &at, findings),
+            Some(EntryField::PublishedAt) => self.published_at = read_date_time(raw, &at, findings),
+            Some(EntryField::Attachments) => self.attachments = Attachment::read_all(raw, &at, findings),
+            Some(EntryField::Content) => self.content = text::read(raw, Rule::Free, &at, findings),
+            None if is_misspelt(name, EntryField::Targets.name()) => {
                 let message =
                     format_args!("{} is no property of an entry; did you mean \"targets\"?", Quoted(name));
                 findings.add(&at, Code::MisspeltTargets, message);
             }
-            _ => self.free.push(member.raw),
+            None => self.free.push(member.raw),
         }
     }
 }

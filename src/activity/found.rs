@@ -98,6 +98,26 @@ pub(super) fn is_misspelt(given: &str, wanted: &str) -> bool {
     strsim::osa_distance(&given.to_lowercase(), wanted) <= 1
 }
 
+/// [`is_misspelt`] as a regular expression (ECMA-262 with the flag `u`); it matches what is wanted too. `wanted` is in
+/// lower case, of ASCII letters.
+pub(super) fn misspelling_pattern(wanted: &str) -> String {
+    // The one character that is two in lower case, and so two letters away.
+    const ANY: &str = "[^\\u0130]";
+    let letters: Vec<String> = wanted.chars().map(|c| format!("[{}{c}]", c.to_ascii_uppercase())).collect();
+    let mut choices = Vec::new();
+    for place in 0..=letters.len() {
+        let (before, after) = (letters[..place].concat(), &letters[place..]);
+        choices.push(format!("{before}{ANY}{}", after.concat()));
+        if let [_, rest @ ..] = after {
+            choices.push(format!("{before}{ANY}?{}", rest.concat()));
+        }
+        if let [one, other, rest @ ..] = after {
+            choices.push(format!("{before}{other}{one}{}", rest.concat()));
+        }
+    }
+    format!("^({})$", choices.join("|"))
+}
+
 /// Lower case, without what people put between words.
 fn folded(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-' | ' ' | '@')).flat_map(char::to_lowercase).collect()

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     Code,
+    field::{Field, fields},
     found::{DidYouMean, Found, Quoted},
     json::{self, Kind, RawMember},
     member,
@@ -20,16 +21,15 @@ pub(super) struct Identity<'a> {
     pub kind: Option<&'static str>,
 }
 
-const TYPES: [&str; 4] = ["User", "OrganizationUnit", "Position", "Group"];
-const FIELDS: [&str; 4] = ["id", "domain", "name", "type"];
+pub(super) const TYPES: [&str; 4] = ["User", "OrganizationUnit", "Position", "Group"];
 
-fn field_of(name: &str) -> &str {
-    match name {
-        "Id" => "id",
-        "Domain" => "domain",
-        "Name" => "name",
-        "Type" => "type",
-        other => other,
+fields! {
+    /// What an identity has; the names in capitals are the platform's own.
+    IdentityField {
+        Id => "id" | "Id",
+        Domain => "domain" | "Domain",
+        Name => "name" | "Name",
+        Type => "type" | "Type",
     }
 }
 
@@ -57,25 +57,26 @@ impl<'a> Identity<'a> {
         at: &Pointer<'_>,
         findings: &mut Findings<'_>,
     ) -> Option<Self> {
-        let members = member::of_raw(members, at, field_of, findings);
+        let members = member::of_raw(members, at, IdentityField::canonical, findings);
         let (mut id, mut domain, mut name, mut kind) = (None, None, None, None);
         for member in &members {
             let at = at.name(&member.name);
             let raw = member.raw.value;
-            match field_of(&member.name) {
-                "id" | "domain" | "name" | "type" if member.is_null() => {}
-                "id" => id = text::read(raw, Rule::Id, &at, findings),
-                "domain" => domain = text::read(raw, Rule::Id, &at, findings),
-                "name" => name = text::read(raw, Rule::Name, &at, findings),
-                "type" => kind = text::read_word(raw, &TYPES, &at, findings),
-                unknown => {
-                    let hint = DidYouMean { given: unknown, known: &FIELDS };
+            match IdentityField::of(&member.name) {
+                Some(_) if member.is_null() => {}
+                Some(IdentityField::Id) => id = text::read(raw, Rule::Id, &at, findings),
+                Some(IdentityField::Domain) => domain = text::read(raw, Rule::Id, &at, findings),
+                Some(IdentityField::Name) => name = text::read(raw, Rule::Name, &at, findings),
+                Some(IdentityField::Type) => kind = text::read_word(raw, &TYPES, &at, findings),
+                None => {
+                    let unknown = &member.name;
+                    let hint = DidYouMean { given: unknown, known: IdentityField::NAMES };
                     let message = format_args!("an identity has no property {}{hint}", Quoted(unknown));
                     findings.add(&at, Code::UnknownProperty, message);
                 }
             }
         }
-        member::require("id", "the identity's id, a string", (&members, field_of), at, findings);
+        member::require(IdentityField::Id, "the identity's id, a string", &members, at, findings);
         Some(Self { id: id?, domain, name, kind })
     }
 

@@ -36,7 +36,7 @@ pub(super) enum GivenKey<'a> {
 }
 
 pub(super) const HEADER: &str = "idempotency-key";
-const LONGEST_KEY: usize = 255;
+pub(super) const LONGEST_KEY: usize = 255;
 
 impl<'a> GivenKey<'a> {
     /// The key in the headers, if there is one; the header `idempotency-key` wins over a CloudEvent's id, which is

@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     Code,
+    field::Field,
     found::{self, DidYouMean, Found, Quoted},
     json::{self, RawMember},
     problem::{Findings, Pointer},
@@ -88,15 +89,16 @@ fn repeated(members: &[Member<'_>], field_of: FieldOf) -> Vec<(usize, usize)> {
 }
 
 /// Reports a required field that is absent or null.
-pub(super) fn require(
-    field: &str,
+pub(super) fn require<F: Field>(
+    field: F,
     expected: &str,
-    (members, field_of): (&[Member<'_>], FieldOf),
+    members: &[Member<'_>],
     at: &Pointer<'_>,
     findings: &mut Findings<'_>,
 ) {
+    let field = field.name();
     let at = at.name(field);
-    match members.iter().find(|member| field_of(&member.name) == field) {
+    match members.iter().find(|member| F::canonical(&member.name) == field) {
         Some(member) if member.is_null() => {
             findings.add(&at, Code::Missing, format_args!("expected {expected}, found null"));
         }

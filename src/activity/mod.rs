@@ -9,10 +9,11 @@
 //! - `decider`, `key`, `settle`: from record to decision.
 //! - `cloud_event`: where in a record the entry is.
 //! - `entry`, `identity`, `target`, `attachment`: the contract's shapes, read leniently and held strictly.
-//! - `json`, `member`, `text`, `date_time`, `found`: what the shapes are read with.
+//! - `field`, `json`, `member`, `text`, `date_time`, `found`: what the shapes are read with.
 //! - `normal_form`, `event`, `id`: what the log holds.
 //! - `notification`, `rejection`, `reply`: what is published. `dead_letter`: a rejection read back.
 //! - `problem`, `code`, `limits`: what is wrong, within bounds.
+//! - `schema`: all of it for machines.
 
 mod attachment;
 mod cloud_event;
@@ -23,6 +24,7 @@ mod decider;
 mod decision;
 mod entry;
 mod event;
+mod field;
 mod found;
 mod id;
 mod identity;
@@ -37,6 +39,7 @@ mod problem;
 mod record;
 mod rejection;
 mod reply;
+mod schema;
 mod settle;
 mod target;
 mod text;
@@ -55,4 +58,5 @@ pub use problem::{Problem, Problems};
 pub use record::{Coordinates, Header, IdSpaceExceeded, OutputRecord, Record};
 pub use rejection::{rejection_forms, rejection_record};
 pub use reply::{CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC, Reply, ReplyRecord, ReplyTopics};
+pub use schema::{Channels, Schema, asyncapi, beyond};
 pub use settle::settle;

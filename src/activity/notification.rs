@@ -29,6 +29,16 @@ pub const PASSED_ON: [&str; 2] = ["traceparent", "tracestate"];
 /// record can hold half a megabyte of them beside a value of the largest size: with those the notification would
 /// be larger than what brokers take, and a record that is refused would hold up its partition for ever.
 const LONGEST_PASSED_ON: usize = 4096;
+/// The headers of every notification, and what each says: CloudEvents 1.0, Kafka protocol binding, binary mode.
+pub(super) const HEADERS: [(&str, &str); 7] = [
+    ("ce_specversion", "1.0"),
+    ("ce_id", "The notification's id."),
+    ("ce_source", "The processor's name: processor.source of its configuration."),
+    ("ce_type", CE_TYPE),
+    ("ce_time", "The command record's timestamp, in UTC."),
+    ("ce_subject", "objectType/objectId."),
+    ("content-type", "application/json"),
+];
 const CE_TYPE: &str = "activity-stream.notification";
 
 impl Event {
@@ -112,20 +122,11 @@ impl Notifications<'_> {
         .concat()
     }
 
-    /// CloudEvents 1.0, Kafka protocol binding, binary mode.
     fn headers(&self, id: &str) -> Vec<Header> {
         let subject = format!("{}/{}", self.event.object_type(), self.event.object_id());
-        let own = [
-            Header::named("ce_specversion", "1.0"),
-            Header::named("ce_id", id),
-            Header::named("ce_source", self.source),
-            Header::named("ce_type", CE_TYPE),
-            Header::named("ce_time", self.time.as_str()),
-            Header::named("ce_subject", subject),
-            Header::named("content-type", "application/json"),
-        ];
-        let mut headers = Vec::with_capacity(own.len() + self.passed_on.len());
-        headers.extend(own);
+        let values = ["1.0", id, self.source, CE_TYPE, &self.time, &subject, "application/json"];
+        let mut headers = Vec::with_capacity(values.len() + self.passed_on.len());
+        headers.extend(HEADERS.iter().zip(values).map(|((name, _), value)| Header::named(name, value)));
         headers.extend(self.passed_on.iter().copied().cloned());
         headers
     }

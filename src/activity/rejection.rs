@@ -4,6 +4,15 @@ use super::{Header, OutputRecord, Problems, Record};
 
 /// How the names of the headers begin that Kafka Connect gives its dead letters (KIP-298).
 pub(super) const DEAD_LETTER: &str = "__connect.errors.";
+/// The headers that every rejection has beside its command's own, and what each says.
+pub(super) const HEADERS: [(&str, &str); 6] = [
+    ("__connect.errors.topic", "The commands topic."),
+    ("__connect.errors.partition", "The command's partition, in decimal digits."),
+    ("__connect.errors.offset", "The command's offset, in decimal digits."),
+    ("__connect.errors.stage", "decide"),
+    ("__connect.errors.exception.class.name", "The code of the first problem."),
+    ("__connect.errors.exception.message", "All problems, as JSON: the schema `rejection`."),
+];
 /// Names the parts of a command that its rejection had to leave behind.
 pub(super) const OMITTED: &str = "activity-stream.omitted";
 
@@ -58,15 +67,16 @@ pub fn rejection_forms(record: &Record, topic: &str, problems: &Problems) -> Vec
 }
 
 fn own_headers(record: &Record, topic: &str, problems: &Problems) -> [Header; 6] {
+    let mut names = HEADERS.iter().map(|(name, _)| *name);
     [
-        ("__connect.errors.topic", topic.to_owned()),
-        ("__connect.errors.partition", record.coordinates.partition.to_string()),
-        ("__connect.errors.offset", record.coordinates.offset.to_string()),
-        ("__connect.errors.stage", "decide".to_owned()),
-        ("__connect.errors.exception.class.name", problems.first_code().to_owned()),
-        ("__connect.errors.exception.message", problems.to_json()),
+        topic.to_owned(),
+        record.coordinates.partition.to_string(),
+        record.coordinates.offset.to_string(),
+        "decide".to_owned(),
+        problems.first_code().to_owned(),
+        problems.to_json(),
     ]
-    .map(|(name, value)| Header::named(name, value))
+    .map(|value| Header::named(names.next().unwrap_or_default(), value))
 }
 
 fn fits(record: &OutputRecord, limit: usize) -> bool {

@@ -22,7 +22,7 @@ pub const REPLY_PARTITION: &str = "kafka_replyPartition";
 pub const CORRELATION_ID: &str = "kafka_correlationId";
 
 /// Bytes of a correlation id. A reply is then never larger than what a topic takes by default (1 MiB).
-const LONGEST_CORRELATION_ID: usize = 4096;
+pub(super) const LONGEST_CORRELATION_ID: usize = 4096;
 /// Names of allowed topics in a problem.
 const NAMED: usize = 5;
 

@@ -4,8 +4,9 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use super::{
     Code,
+    field::{Field, fields},
     found::{DidYouMean, Found, Quoted},
-    identity::Identity,
+    identity::{Identity, IdentityField},
     json::{self, Kind, RawMember},
     member::{self, Member},
     problem::{Findings, Pointer},
@@ -27,20 +28,24 @@ pub(super) enum Audience<'a> {
     Public,
 }
 
-const IDENTITY: &str = "Identity";
-const EVERYONE: &str = "Everyone";
-const MEMBERS: &str = "Members";
-const PUBLIC: &str = "Public";
+pub(super) const IDENTITY: &str = "Identity";
+pub(super) const EVERYONE: &str = "Everyone";
+pub(super) const MEMBERS: &str = "Members";
+pub(super) const PUBLIC: &str = "Public";
 const TYPES: [&str; 4] = [IDENTITY, EVERYONE, MEMBERS, PUBLIC];
-const FIELDS: [&str; 3] = ["@type", "targetId", "notify"];
+
+fields! {
+    /// What a target has.
+    TargetField {
+        Type => "@type" | "type",
+        TargetId => "targetId",
+        Notify => "notify",
+    }
+}
 
 /// How a target ends in the normal form if it is notified.
 pub(super) const NOTIFIED: &str = ",\"notify\":true}";
 const NOT_NOTIFIED: &str = ",\"notify\":false}";
-
-fn field_of(name: &str) -> &str {
-    if name == "type" { "@type" } else { name }
-}
 
 impl<'a> Target<'a> {
     /// The audience of an entry that does not say.
@@ -103,16 +108,20 @@ impl<'a> Target<'a> {
         at: &Pointer<'_>,
         findings: &mut Findings<'_>,
     ) -> Option<Self> {
-        let members = member::of_raw(members, at, field_of, findings);
+        let members = member::of_raw(members, at, TargetField::canonical, findings);
         let (mut kind, mut target_id, mut notify) = (None, None, Some(false));
         for member in &members {
             let at = at.name(&member.name);
-            match field_of(&member.name) {
-                "@type" | "targetId" | "notify" if member.is_null() => {}
-                "@type" => kind = Some(text::read_word(member.raw.value, &TYPES, &at, findings)),
-                "targetId" => target_id = Some(member.raw.value),
-                "notify" => notify = text::read_boolean(member.raw.value, &at, findings),
-                unknown => report_unknown(unknown, &at, findings),
+            match TargetField::of(&member.name) {
+                Some(_) if member.is_null() => {}
+                Some(TargetField::Type) => {
+                    kind = Some(text::read_word(member.raw.value, &TYPES, &at, findings));
+                }
+                Some(TargetField::TargetId) => target_id = Some(member.raw.value),
+                Some(TargetField::Notify) => {
+                    notify = text::read_boolean(member.raw.value, &at, findings);
+                }
+                None => report_unknown(&member.name, &at, findings),
             }
         }
         if kind.is_none() && target_id.is_none() {
@@ -139,12 +148,12 @@ impl<'a> Audience<'a> {
         at: &Pointer<'_>,
         findings: &mut Findings<'_>,
     ) -> Option<Self> {
-        let id_at = at.name("targetId");
+        let id_at = at.name(TargetField::TargetId.name());
         match (kind, target_id) {
             (IDENTITY, Some(raw)) => Identity::read(raw, &id_at, findings).map(Self::Identity),
             (IDENTITY, None) => {
                 let expected = "the id of a user or group, or an identity";
-                member::require("targetId", expected, (members, field_of), at, findings);
+                member::require(TargetField::TargetId, expected, members, at, findings);
                 None
             }
             (MEMBERS, Some(raw)) => {
@@ -239,7 +248,7 @@ fn is_identity(members: &[RawMember<'_>]) -> bool {
     let has = |wanted: &[&str]| {
         members.iter().any(|member| json::string(member.name).is_ok_and(|name| wanted.contains(&&*name)))
     };
-    has(&["id", "Id"]) && !has(&FIELDS)
+    has(IdentityField::Id.names()) && !has(TargetField::NAMES)
 }
 
 fn report_unknown(name: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) {
@@ -251,7 +260,7 @@ fn report_unknown(name: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) {
         );
         findings.add(at, Code::UnknownProperty, message);
     } else {
-        let hint = DidYouMean { given: name, known: &FIELDS };
+        let hint = DidYouMean { given: name, known: TargetField::NAMES };
         let message = format_args!("a target has no property {}{hint}", Quoted(name));
         findings.add(at, Code::UnknownProperty, message);
     }

@@ -30,6 +30,7 @@ pub enum Command {
     Tail(Tail),
     Log(Log),
     Rejections(Rejections),
+    Schema(Schema),
     Check(Check),
     Verify(Verify),
 }
@@ -292,6 +293,34 @@ pub struct RejectionsReplay {
     settings: Settings,
 }
 
+/// Prints the contract for machines: JSON Schemas of what travels, or an AsyncAPI document of the topics
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::SCHEMA)]
+pub struct Schema {
+    /// Of what
+    #[arg(value_enum, value_name = "DOCUMENT")]
+    pub document: Document,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// A part of the contract for machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Document {
+    /// What is accepted on the commands topic
+    Command,
+    /// An event, as 'log list' and 'log show' print it
+    Event,
+    /// A value on the notifications topic
+    Notification,
+    /// The problems of a rejection, which stand in its header __connect.errors.exception.message
+    Rejection,
+    /// A value on a topic for replies
+    Reply,
+    /// Topics, keys, headers and replies: AsyncAPI 3.0
+    Asyncapi,
+}
+
 /// Shows the configuration in force, and tries brokers, topics and log file
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples::CHECK)]
@@ -391,6 +420,7 @@ impl Args {
             Command::Rejections(Rejections { command: RejectionsCommand::Replay(replay) }) => {
                 &replay.settings
             }
+            Command::Schema(schema) => &schema.settings,
             Command::Check(check) => &check.settings,
             Command::Verify(verify) => &verify.settings,
         };
@@ -522,6 +552,13 @@ Examples:
   activity-stream rejections replay --at 3:12345 --at 3:12346
 
 A command keeps its idempotency key; one without gets one that is made of its place. So replaying twice posts once.";
+    pub(super) const SCHEMA: &str = "\
+Examples:
+  activity-stream schema command
+  activity-stream schema asyncapi --config production.toml
+
+Topics, brokers and the limits of a command are those of the configuration.
+The command's schema lists what goes beyond a schema.";
     pub(super) const CHECK: &str = "\
 Examples:
   activity-stream check --config production.toml

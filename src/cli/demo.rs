@@ -22,14 +22,14 @@ use super::{
     args,
     input::{Input, Inputs},
     outcome::{Decided, Published},
-    poster::{Delivered, Poster},
+    poster::Poster,
     settings, stop,
 };
 use crate::{
     activity::{Decision, Header},
     config::{Config, Guarantee},
     event_log::EventLog,
-    kafka::{client::MESSAGE_MAX_BYTES, embedded::EmbeddedBroker},
+    kafka::{client::MESSAGE_MAX_BYTES, embedded::EmbeddedBroker, posted::Delivered},
     processor::{Observer, ProcessorError, batch::Outcome, supervise},
 };
 use order::InOrder;

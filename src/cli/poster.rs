@@ -17,8 +17,11 @@ use rdkafka::{
 };
 
 use crate::{
-    activity::{Coordinates, Header, OutputRecord, object_key},
-    kafka::{Settings, client, embedded::ANSWERED_APPEND_TIME, native},
+    activity::{Header, OutputRecord, object_key},
+    kafka::{
+        Settings, client, native,
+        posted::{Delivered, reason},
+    },
 };
 
 /// The broker's answer to one posted command.
@@ -27,16 +30,6 @@ pub struct Delivery {
     /// Which command it was, as counted by whoever posted it.
     pub index: usize,
     pub result: Result<Delivered, String>,
-}
-
-/// Where the record lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivered {
-    At(Coordinates),
-    /// The broker had it already from an earlier attempt, and does not say where.
-    SomewhereIn {
-        partition: i32,
-    },
 }
 
 /// What is known of a command before the broker answers.
@@ -69,37 +62,14 @@ impl ProducerContext for Reports {
             Err((error, message)) => {
                 Err(reason(error, message.topic(), message.payload().map_or(0, <[u8]>::len)))
             }
-            Ok(message) => Ok(match (message.offset(), message.timestamp().to_millis()) {
-                (offset, Some(timestamp)) if offset >= 0 => {
-                    let timestamp = if timestamp == ANSWERED_APPEND_TIME { own } else { timestamp };
-                    Delivered::At(Coordinates { partition: message.partition(), offset, timestamp })
-                }
-                _ => Delivered::SomewhereIn { partition: message.partition() },
-            }),
+            Ok(message) => Ok(Delivered::read(
+                message.partition(),
+                message.offset(),
+                message.timestamp().to_millis(),
+                own,
+            )),
         };
         self.0.lock().expect("never poisoned").push_back(Delivery { index, result });
-    }
-}
-
-/// Why a command was not taken.
-fn reason(error: &KafkaError, topic: &str, bytes: usize) -> String {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::MessageSizeTooLarge) => format!(
-            "{bytes} bytes are more than the client (message.max.bytes) or the topic '{topic}' (max.message.bytes) takes"
-        ),
-        Some(RDKafkaErrorCode::MessageTimedOut) => {
-            "the broker did not answer in time (delivery.timeout.ms); it may have the command or not".into()
-        }
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-            format!("the broker does not let this user write to the topic '{topic}'")
-        }
-        Some(RDKafkaErrorCode::UnknownPartition) => {
-            format!("the topic '{topic}' has no such partition any more")
-        }
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            format!("the topic '{topic}' is no longer there")
-        }
-        _ => error.to_string(),
     }
 }
 

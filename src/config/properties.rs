@@ -122,7 +122,8 @@ pub(super) fn of_variable(rest: &str) -> String {
 ///
 /// librdkafka takes a topic's property with `topic.` in front as well (`topic.acks`), so the prefix goes too,
 /// or it would be a way around what is protected.
-fn canonical(name: &str) -> &str {
+#[must_use]
+pub fn canonical(name: &str) -> &str {
     let mut name = name;
     while let Some(rest) = name.strip_prefix("topic.").filter(|_| !is_really_topic(name)) {
         name = rest;
@@ -135,10 +136,16 @@ fn is_really_topic(name: &str) -> bool {
     name.starts_with("topic.metadata.") || name == "topic.blacklist"
 }
 
+/// Why this property, given by its one name, cannot be set; `None` where it can.
+#[must_use]
+pub fn protected(canonical: &str) -> Option<&'static str> {
+    PROTECTED.iter().find(|(protected, _)| *protected == canonical).map(|(_, reason)| *reason)
+}
+
 /// The property's one name and its value, or what is wrong with it.
 pub(super) fn read(name: &str, raw: &Raw<'_>) -> Result<(String, String), String> {
     let canonical = canonical(name);
-    if let Some((_, reason)) = PROTECTED.iter().find(|(protected, _)| *protected == canonical) {
+    if let Some(reason) = protected(canonical) {
         return Err(format!("librdkafka property `{name}` cannot be set: {reason}"));
     }
     let value = match raw {

@@ -110,7 +110,7 @@ impl Follower {
 }
 
 /// What librdkafka does not mend by trying again.
-pub(super) fn is_lasting(error: &KafkaError) -> bool {
+pub(crate) fn is_lasting(error: &KafkaError) -> bool {
     let code = error.rdkafka_error_code();
     matches!(error, KafkaError::MessageConsumptionFatal(_))
         || matches!(
@@ -127,7 +127,7 @@ pub(super) fn is_lasting(error: &KafkaError) -> bool {
         )
 }
 
-pub(super) fn failure(topic: &str, error: &KafkaError) -> SourceError {
+pub(crate) fn failure(topic: &str, error: &KafkaError) -> SourceError {
     SourceError::Fatal(match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => format!(
             "the topic '{topic}' no longer holds the record that comes next: it was deleted, or the topic was \

@@ -10,6 +10,7 @@ mod deliveries;
 pub mod embedded;
 pub mod follow;
 pub mod native;
+pub mod posted;
 pub mod replies;
 pub mod scan;
 pub mod topics;

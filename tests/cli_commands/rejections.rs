@@ -73,6 +73,9 @@ fn a_replay_posts_once_however_often_it_is_done() {
     let mut command = program(&["rejections", "list", "--json", "--code", "not_json", "-b", &address]);
     command.args(["--at", "0:0"]);
     assert!(run(command, b"").stdout.contains("not_json"));
+    // The seven replays that were refused are no commands of their own.
+    let dry = replay(&["--all", "--dry-run"]);
+    assert!(dry.contains("11 rejections: 4 would be posted, 7 repeated"), "{dry}");
 }
 
 /// A command that a lower limit refused is accepted when the limit is back, once.

@@ -1,11 +1,13 @@
 //! Apache Kafka's jars, fetched from Maven Central once and kept in the target folder.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::LazyLock,
 };
+
+use super::fetched;
 
 const POM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/pom.xml");
 const LOGGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/log4j2.properties");
@@ -74,42 +76,14 @@ fn major_version(said: &str) -> Option<u32> {
     version.split(['.', '-', '+']).next()?.parse().ok()
 }
 
-/// The folder with the jars. It is named after what the pom says, filled under another name, and renamed when it is
-/// complete; a lock keeps test programs that run at the same time apart.
+/// The folder with the jars.
 fn jars() -> Result<PathBuf, String> {
     let pom = fs::read(POM).map_err(|error| format!("{POM}: {error}"))?;
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let jars = target.join(format!("kafka-{:08x}", crc32c::crc32c(&pom)));
-    let io = |doing: &str, path: &Path| {
-        let place = path.display().to_string();
-        let doing = doing.to_owned();
-        move |error| format!("{doing} {place}: {error}")
-    };
-    let lock = target.join("kafka.lock");
-    let held = File::create(&lock).map_err(io("making", &lock))?;
-    held.lock().map_err(io("locking", &lock))?;
-    if jars.is_dir() {
-        return Ok(jars);
-    }
-    let partial = target.join("kafka-partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(io("removing", &partial))?;
-    }
-    super::say!("fetching Apache Kafka from Maven Central (once)");
-    let mut maven = Command::new("mvn");
-    maven.args(["--quiet", "--batch-mode", "--file", POM, "dependency:copy-dependencies"]);
-    maven.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", partial.display()));
-    let output = maven.output().map_err(|error| {
-        format!("'mvn' does not run ({error}); install Maven: it fetches Apache Kafka's broker and tools")
-    })?;
-    if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        return Err(format!(
-            "Maven could not fetch Apache Kafka ({}); check the network and Maven's settings. It said:\n{}",
-            output.status,
-            String::from_utf8_lossy(&said)
-        ));
-    }
-    fs::rename(&partial, &jars).map_err(io("renaming", &partial))?;
-    Ok(jars)
+    fetched::folder("kafka", &pom, |folder| {
+        super::say!("fetching Apache Kafka from Maven Central (once)");
+        let mut maven = Command::new("mvn");
+        maven.args(["--quiet", "--batch-mode", "--file", POM, "dependency:copy-dependencies"]);
+        maven.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", folder.display()));
+        fetched::run(&mut maven, "Apache Kafka's broker and tools")
+    })
 }

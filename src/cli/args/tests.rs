@@ -34,6 +34,7 @@ fn help() {
         "rejections list",
         "rejections show",
         "rejections replay",
+        "schema",
         "check",
         "verify",
     ];
@@ -67,6 +68,7 @@ fn examples_parse() {
         examples::REJECTIONS_LIST,
         examples::REJECTIONS_SHOW,
         examples::REJECTIONS_REPLAY,
+        examples::SCHEMA,
         examples::CHECK,
         examples::VERIFY,
     ];

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::cli::{input::Place, poster::Delivered};
+use crate::{cli::input::Place, kafka::posted::Delivered};
 
 /// The broker's answer, or why there is none.
 pub(super) type Answer = Result<Delivered, String>;

@@ -11,8 +11,8 @@ use crate::{
     cli::{
         json::write_json,
         output::{self, BAD, DOUBTFUL, GOOD, Output, count},
-        poster::Delivered,
     },
+    kafka::posted::Delivered,
 };
 
 /// Prints answers, and counts them.

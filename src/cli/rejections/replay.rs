@@ -1,18 +1,24 @@
 //! `rejections replay`: back onto the commands topic.
 
-use std::{io::Write, ops::ControlFlow, process::ExitCode, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    io::Write,
+    ops::ControlFlow,
+    process::ExitCode,
+    time::Duration,
+};
 
 use serde::Serialize;
 
 use crate::{
-    activity::{ActivityId, Place, topic_bits},
+    activity::{ActivityId, DeadLetter, OutputRecord, Place, topic_bits},
     cli::{
         args,
         json::write_json,
-        output::{self, BAD, DOUBTFUL, GOOD, Output, count},
-        poster::{Delivered, Delivery, Poster},
+        output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, count, plain},
+        poster::{Delivery, Poster},
     },
-    kafka::{Settings, topics},
+    kafka::{Settings, posted::Delivered, topics},
 };
 
 /// Replays that are posted and not yet answered.
@@ -27,7 +33,7 @@ struct Line<'a> {
     outcome: Outcome<'a>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 enum Outcome<'a> {
     /// With `--dry-run`.
@@ -35,6 +41,10 @@ enum Outcome<'a> {
     /// The id is null where the broker does not say where the command lies now.
     Posted {
         id: Option<ActivityId>,
+    },
+    /// Another one of the chosen has the same command, for example the rejection of an earlier replay.
+    Repeated {
+        of: Place,
     },
     NotPosted {
         reason: &'a str,
@@ -48,52 +58,72 @@ pub(super) fn replay(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow:
     let mut replay = Replay {
         poster: if args.dry_run { None } else { Some(Poster::new(kafka)?) },
         places: Vec::new(),
+        commands: HashMap::new(),
         out: output::stdout(),
         json: args.json,
         topic_bits: topic_bits(&kafka.topics.commands),
         posted: 0,
+        repeated: 0,
         failed: 0,
         under_way: 0,
     };
-    super::read(kafka, |_, letter| {
-        if !args.selection.takes(letter) {
-            return Ok(ControlFlow::Continue(()));
+    let read = super::read(kafka, |_, letter| {
+        if args.selection.takes(letter) {
+            replay.take_up(letter)?;
+            replay.collect(WINDOW)?;
         }
-        let command = match letter.command() {
-            Ok(command) => command,
-            Err(omitted) => {
-                replay.say(letter.place, &Outcome::NotPosted { reason: &omitted.to_string() })?;
-                return Ok(ControlFlow::Continue(()));
-            }
-        };
-        let index = replay.places.len();
-        replay.places.push(letter.place);
-        match &replay.poster {
-            None => replay.say(letter.place, &Outcome::WouldBePosted)?,
-            Some(poster) => match poster.post_record(index, Some(letter.place.partition), &command) {
-                Ok(()) => replay.under_way += 1,
-                Err(reason) => replay.say(letter.place, &Outcome::NotPosted { reason: &reason })?,
-            },
-        }
-        replay.collect(WINDOW)?;
         Ok(ControlFlow::Continue(()))
-    })?;
+    });
+    // What was posted before the reading failed is told too.
     replay.collect(0)?;
+    read?;
     replay.summary(args.dry_run)
 }
 
 struct Replay {
     poster: Option<Poster>,
     places: Vec<Place>,
+    /// What was taken up, by a hash of the command and its partition: where it was found first.
+    commands: HashMap<blake3::Hash, Place>,
     out: Output,
     json: bool,
     topic_bits: u16,
     posted: u64,
+    repeated: u64,
     failed: u64,
     under_way: usize,
 }
 
 impl Replay {
+    /// Posts the command, unless it was posted just now: a replay that was refused is a rejection of its own, and
+    /// without this each further one would double them.
+    fn take_up(&mut self, letter: &DeadLetter<'_>) -> anyhow::Result<()> {
+        let place = letter.place;
+        let command = match letter.command() {
+            Ok(command) => command,
+            Err(omitted) => return self.say(place, Outcome::NotPosted { reason: &omitted.to_string() }),
+        };
+        match self.commands.entry(hash(place.partition, &command)) {
+            Entry::Occupied(first) => {
+                let of = *first.get();
+                return self.say(place, Outcome::Repeated { of });
+            }
+            Entry::Vacant(entry) => entry.insert(place),
+        };
+        let index = self.places.len();
+        self.places.push(place);
+        match &self.poster {
+            None => self.say(place, Outcome::WouldBePosted),
+            Some(poster) => match poster.post_record(index, Some(place.partition), &command) {
+                Ok(()) => {
+                    self.under_way += 1;
+                    Ok(())
+                }
+                Err(reason) => self.say(place, Outcome::NotPosted { reason: &reason }),
+            },
+        }
+    }
+
     /// Prints answers until at most so many are missing.
     fn collect(&mut self, missing: usize) -> anyhow::Result<()> {
         while self.under_way > missing {
@@ -104,29 +134,25 @@ impl Replay {
                 match result {
                     Ok(Delivered::At(at)) => {
                         let id = Some(ActivityId::new(self.topic_bits, at));
-                        self.say(place, &Outcome::Posted { id })?;
+                        self.say(place, Outcome::Posted { id })?;
                     }
-                    Ok(Delivered::SomewhereIn { .. }) => self.say(place, &Outcome::Posted { id: None })?,
-                    Err(reason) => self.say(place, &Outcome::NotPosted { reason: &reason })?,
+                    Ok(Delivered::SomewhereIn { .. }) => self.say(place, Outcome::Posted { id: None })?,
+                    Err(reason) => self.say(place, Outcome::NotPosted { reason: &reason })?,
                 }
             }
         }
         Ok(())
     }
 
-    fn say(&mut self, place: Place, outcome: &Outcome<'_>) -> anyhow::Result<()> {
+    fn say(&mut self, place: Place, outcome: Outcome<'_>) -> anyhow::Result<()> {
         match outcome {
             Outcome::NotPosted { .. } => self.failed += 1,
+            Outcome::Repeated { .. } => self.repeated += 1,
             Outcome::Posted { .. } | Outcome::WouldBePosted => self.posted += 1,
         }
         let out = &mut self.out;
         if self.json {
             let Place { partition, offset } = place;
-            let outcome = match outcome {
-                Outcome::WouldBePosted => Outcome::WouldBePosted,
-                Outcome::Posted { id } => Outcome::Posted { id: *id },
-                Outcome::NotPosted { reason } => Outcome::NotPosted { reason },
-            };
             return Ok(write_json(&Line { partition, offset, outcome }, out)?);
         }
         match outcome {
@@ -138,7 +164,12 @@ impl Replay {
                     "{DOUBTFUL}posted{DOUBTFUL:#}      {place}: the broker did not say at which offset"
                 )?;
             }
-            Outcome::NotPosted { reason } => writeln!(out, "{BAD}not posted{BAD:#}  {place}: {reason}")?,
+            Outcome::Repeated { of } => {
+                writeln!(out, "{FAINT}repeated{FAINT:#}    {place}: the command of {of}")?;
+            }
+            Outcome::NotPosted { reason } => {
+                writeln!(out, "{BAD}not posted{BAD:#}  {place}: {}", plain(reason))?;
+            }
         }
         Ok(())
     }
@@ -146,7 +177,15 @@ impl Replay {
     fn summary(mut self, dry_run: bool) -> anyhow::Result<ExitCode> {
         if !self.json {
             let verb = if dry_run { "would be posted" } else { "posted" };
-            write!(self.out, "{}: {} {verb}", count(self.posted + self.failed, "rejection"), self.posted)?;
+            write!(
+                self.out,
+                "{}: {} {verb}",
+                count(self.posted + self.repeated + self.failed, "rejection"),
+                self.posted
+            )?;
+            if self.repeated > 0 {
+                write!(self.out, ", {} repeated", self.repeated)?;
+            }
             if self.failed > 0 {
                 write!(self.out, ", {} not", self.failed)?;
             }
@@ -155,4 +194,22 @@ impl Replay {
         self.out.flush()?;
         Ok(if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Of everything that would be posted.
+fn hash(partition: i32, command: &OutputRecord) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&partition.to_le_bytes());
+    let mut add = |part: Option<&[u8]>| {
+        // No part is as long as this.
+        hasher.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+        hasher.update(part.unwrap_or_default());
+    };
+    add(command.key.as_deref());
+    add(command.value.as_deref());
+    for header in &command.headers {
+        add(Some(&header.name));
+        add(header.value.as_deref());
+    }
+    hasher.finalize()
 }

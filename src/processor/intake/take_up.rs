@@ -23,7 +23,11 @@ impl<S: Source> Intake<S> {
             .iter()
             .filter_map(|(&number, partition)| partition.running.is_none().then_some(number))
             .collect();
-        if waiting.is_empty() || self.held_up.is_some_and(|held_up| Instant::now() < held_up.retry_at) {
+        if waiting.is_empty() {
+            self.held_up = None;
+            return Ok(());
+        }
+        if self.held_up.is_some_and(|held_up| Instant::now() < held_up.retry_at) {
             return Ok(());
         }
         match self.take_up(&waiting) {

@@ -1,0 +1,27 @@
+//! Posts an activity, and waits for what the processor says of it:
+//! `cargo run --example post_and_wait -- localhost:9092 my.answers`.
+//!
+//! The topic of replies has to be there, and to be one of the processor's `topics.replies`.
+
+use std::time::Duration;
+
+use activity_stream::client::{ActivityClient, Entry, Reply, WaitError};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let servers = arguments.next().unwrap_or_else(|| "localhost:9092".to_owned());
+    let topic = arguments.next().unwrap_or_else(|| "my.answers".to_owned());
+    let client = ActivityClient::builder(servers).reply_topic(topic).build()?;
+
+    // With a key of its own it can be sent again, whatever became of it.
+    let entry = Entry::new("workitem", "w-9").verb("complete").idempotency_key("approve-w-9");
+    match client.post_and_wait(&entry, Duration::from_secs(10)).await {
+        Ok(Reply::Accepted { id }) => println!("accepted: {id}"),
+        Ok(Reply::Duplicate { id }) => println!("came before: {id}"),
+        Ok(Reply::Rejected { problems }) => println!("rejected: {problems}"),
+        Err(WaitError::TimedOut { posted: Some(posted), .. }) => println!("sent, no verdict yet: {posted}"),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}

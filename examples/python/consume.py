@@ -1,0 +1,49 @@
+"""Prints a line for each notification, until it is stopped or has printed COUNT of them.
+
+    pip install -r requirements.txt
+    python consume.py [BOOTSTRAP_SERVERS [TOPIC [GROUP [COUNT]]]]
+"""
+
+import json
+import sys
+from collections import deque
+
+from confluent_kafka import Consumer, KafkaException
+
+arguments = dict(enumerate(sys.argv))
+servers = arguments.get(1, "localhost:9092")
+topic = arguments.get(2, "activity.notifications")
+group = arguments.get(3, "activity-printer")
+wanted = int(arguments.get(4, sys.maxsize))
+
+consumer = Consumer({
+    "bootstrap.servers": servers,
+    "group.id": group,
+    "isolation.level": "read_committed",
+    "enable.auto.commit": False,
+    "auto.offset.reset": "earliest",
+})
+consumer.subscribe([topic])
+# What was told already. Where telling twice does harm, keep the ids where the telling is kept.
+told = deque(maxlen=100_000)
+printed = 0
+try:
+    while printed < wanted:
+        message = consumer.poll(1.0)
+        if message is None:
+            continue
+        if message.error():
+            raise KafkaException(message.error())
+        notification = json.loads(message.value())
+        if notification["id"] not in told:
+            activity = notification["activity"]
+            subject = f"{activity['objectType']}/{activity['objectId']}"
+            print(notification["id"], message.key().decode(), subject, flush=True)
+            told.append(notification["id"])
+            printed += 1
+        # After the work, so that a crash repeats it rather than loses it.
+        consumer.commit(message, asynchronous=False)
+except KeyboardInterrupt:
+    pass
+finally:
+    consumer.close()

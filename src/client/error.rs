@@ -1,0 +1,65 @@
+//! What can go wrong for those who post.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{Posted, Problems};
+
+/// A client or a stream was not made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SetupError {
+    /// A librdkafka property that the client's promises need as it sets it.
+    #[error("librdkafka property `{name}` cannot be set: {reason}")]
+    Property { name: String, reason: &'static str },
+    /// librdkafka refuses the properties, or they do not fit together.
+    #[error("the Kafka client can't be made: {0}")]
+    Kafka(String),
+}
+
+/// An entry was not posted, or nobody knows whether it was.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PostError {
+    /// It was not sent, because the processor would reject it for these problems.
+    #[error("the entry would be rejected, so it was not posted:\n{0}")]
+    Invalid(Problems),
+    /// The broker does not have it.
+    #[error("the entry was not posted: {0}")]
+    NotPosted(String),
+    /// The broker may have it or not. Sent again, it could be posted twice, unless it has an idempotency key.
+    #[error("it is not known whether the entry was posted: {0}. Send it again only with an idempotency key")]
+    Unconfirmed(String),
+}
+
+/// There is no verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum WaitError {
+    #[error(transparent)]
+    Post(#[from] PostError),
+    /// The command was sent, and no reply came. It may still become an activity, or be rejected.
+    #[error("no reply within {after:?}; the command {}", sent(.posted))]
+    TimedOut {
+        /// `None`: the broker has not said yet that it has the command.
+        posted: Option<Posted>,
+        after: Duration,
+    },
+    /// Nothing was sent within the time, since the topic of replies could not be read.
+    #[error("nothing was sent: replies could not be read within {after:?}")]
+    NotReady { after: Duration },
+    /// The client has no topic for replies.
+    #[error("nothing was sent: the client has no topic for replies; give it one with `reply_topic`")]
+    NoReplyTopic,
+    /// The topic of replies can't be read. Nothing was sent.
+    #[error("nothing was sent: replies can't be read: {0}")]
+    Replies(String),
+    /// A reply that is none came. The command was sent.
+    #[error("the command was sent, and its reply can't be understood: {0}")]
+    BadReply(String),
+}
+
+fn sent(posted: &Option<Posted>) -> String {
+    match posted {
+        Some(posted) => format!("was sent: {posted}"),
+        None => "was sent, and the broker has not confirmed it".to_owned(),
+    }
+}

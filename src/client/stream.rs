@@ -1,0 +1,360 @@
+//! Being told, and saying that one was.
+
+use std::{
+    fmt,
+    ops::Deref,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, Weak},
+    task::{Context, Poll},
+};
+
+use futures::{Stream, stream};
+use rdkafka::{
+    ClientContext, Offset, TopicPartitionList,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
+};
+use thiserror::Error;
+use tokio::task::spawn_blocking;
+
+use super::{
+    NotANotification, Notification, NotificationId, SetupError,
+    acks::{Acks, Ticket},
+    connection::Connection,
+    seen::Seen,
+};
+use crate::kafka::{
+    client,
+    consumer::record_of,
+    follow::{failure, is_lasting},
+};
+
+/// Ids that are remembered, unless another number is set.
+const WINDOW: usize = 100_000;
+/// How long an acknowledgement may wait for its commit. librdkafka's own default is 5 s.
+const COMMIT_INTERVAL_MS: &str = "1000";
+
+/// The notifications of a topic, shared among the members of a consumer group.
+///
+/// Every notification comes until it is [acknowledged](Received::acknowledge): a partition's offset is committed only
+/// as far as everything before it is acknowledged, in whatever order that is done. So after a crash, or when another
+/// member takes over, what was not acknowledged comes again, and what was acknowledged within the last second may.
+/// One notification that is never acknowledged holds back the commit of its partition for as long as the stream lives.
+///
+/// Only what is committed is read. A notification that comes again to the same stream is dropped by its id, unless
+/// more than [`window`](StreamBuilder::window) others came between; what has to happen once across restarts needs an
+/// [id](Notification::id) that is stored with it.
+///
+/// A stream never ends by itself: after an error it can be asked for the next notification. To be polled is what keeps
+/// it in its group, so work that takes minutes (`max.poll.interval.ms`) belongs to another task. It has to be used
+/// within a Tokio runtime. Dropping it leaves the group, which blocks for a moment and commits what is acknowledged;
+/// what is acknowledged later is ignored.
+///
+/// ```no_run
+/// use activity_stream::client::{NotificationStream, StreamError};
+/// use futures::StreamExt;
+///
+/// # async fn follow() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut notifications = NotificationStream::builder("localhost:9092", "mail").open()?;
+/// while let Some(received) = notifications.next().await {
+///     match received {
+///         Ok(notification) => {
+///             println!("{}: {:?}", notification.key, notification.activity.content());
+///             notification.acknowledge();
+///         }
+///         Err(StreamError::NotANotification { what, acknowledgement }) => {
+///             eprintln!("{what}");
+///             acknowledgement.acknowledge();
+///         }
+///         Err(error) => return Err(error.into()),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct NotificationStream {
+    received: Pin<Box<dyn Stream<Item = Result<Received, StreamError>> + Send>>,
+    shared: Arc<Shared>,
+}
+
+/// See [`NotificationStream::builder`].
+#[derive(Debug, Clone)]
+pub struct StreamBuilder {
+    connection: Connection,
+    group: String,
+    topic: String,
+    window: usize,
+}
+
+/// A notification that is to be acknowledged.
+#[derive(Debug)]
+pub struct Received {
+    notification: Notification,
+    acknowledgement: Acknowledgement,
+}
+
+/// Says of one record that it is done with. Dropped unused, the record comes again to whoever reads its partition next.
+#[must_use = "what is not acknowledged comes again"]
+pub struct Acknowledgement {
+    ticket: Ticket,
+    id: Option<NotificationId>,
+    shared: Weak<Shared>,
+}
+
+/// Instead of a notification.
+#[derive(Debug, Error)]
+pub enum StreamError {
+    /// A record that somebody else wrote to the topic. Once acknowledged, it does not come again.
+    #[error("{what}")]
+    NotANotification { what: Box<NotANotification>, acknowledgement: Acknowledgement },
+    /// The topic can't be read, and that does not pass by itself: it is not there, or this user may not read it.
+    #[error("{0}")]
+    Kafka(String),
+}
+
+struct Shared {
+    consumer: StreamConsumer<Watching>,
+    ledger: Ledger,
+    topic: String,
+}
+
+/// What is under way, known to the consumer's callbacks too.
+#[derive(Clone)]
+struct Ledger(Arc<Mutex<(Acks, Seen)>>);
+
+/// Notes which partitions the group takes away.
+struct Watching {
+    ledger: Ledger,
+}
+
+impl Ledger {
+    fn lock(&self) -> MutexGuard<'_, (Acks, Seen)> {
+        self.0.lock().expect("never poisoned")
+    }
+}
+
+impl ClientContext for Watching {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client::client_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Watching {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let acks = &mut self.ledger.lock().0;
+        match rebalance {
+            // What was stored before is committed with the revocation; nothing can be stored after.
+            Rebalance::Revoke(list) => acks.lose(list.elements().iter().map(|element| element.partition())),
+            Rebalance::Error(_) => acks.lose_all(),
+            Rebalance::Assign(_) => {}
+        }
+    }
+}
+
+impl StreamBuilder {
+    /// The notifications topic; `activity.notifications`, unless it is set.
+    #[must_use]
+    pub fn topic(self, topic: impl Into<String>) -> Self {
+        Self { topic: topic.into(), ..self }
+    }
+
+    /// How many of the last ids are remembered, to drop what comes again: 100,000 (about 15 MB), unless it is set.
+    /// 0: none, so nothing is dropped.
+    #[must_use]
+    pub fn window(self, ids: usize) -> Self {
+        Self { window: ids, ..self }
+    }
+
+    /// Passes a librdkafka property on: for SASL, TLS, `session.timeout.ms`, `auto.commit.interval.ms`, …
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.connection.set(name.into(), value.into());
+        self
+    }
+
+    /// Joins the group. A group without a place in a partition, or whose place is no longer retained, begins with the
+    /// first notification that is. No broker is waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] where a property is one of those that can't be set, or librdkafka refuses it.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn open(self) -> Result<NotificationStream, SetupError> {
+        let mut settings = self.connection.settings(&self.group, "", &self.topic)?;
+        let interval = settings.properties.entry("auto.commit.interval.ms".to_owned());
+        interval.or_insert_with(|| COMMIT_INTERVAL_MS.to_owned());
+        let mut config = client::consumer(&settings);
+        // librdkafka commits what is stored, and stored is only what is acknowledged.
+        config.set("enable.auto.commit", "true").set("auto.offset.reset", "earliest");
+        let ledger = Ledger(Arc::new(Mutex::new((Acks::default(), Seen::new(self.window)))));
+        let failed = |error: KafkaError| SetupError::Kafka(error.to_string());
+        let watching = Watching { ledger: ledger.clone() };
+        let consumer: StreamConsumer<Watching> =
+            StreamConsumer::from_config_and_context(&config, watching).map_err(failed)?;
+        consumer.subscribe(&[&self.topic]).map_err(failed)?;
+        let shared = Arc::new(Shared { consumer, ledger, topic: self.topic });
+        let received = stream::unfold(Arc::clone(&shared), |shared| async {
+            let received = next(&shared).await;
+            Some((received, shared))
+        });
+        Ok(NotificationStream { received: Box::pin(received), shared })
+    }
+}
+
+impl NotificationStream {
+    /// A stream of the brokers at `bootstrap_servers` (`host:port`, separated by commas), as a member of the consumer
+    /// group `group`.
+    #[must_use]
+    pub fn builder(bootstrap_servers: impl Into<String>, group: impl Into<String>) -> StreamBuilder {
+        StreamBuilder {
+            connection: Connection::new(bootstrap_servers.into()),
+            group: group.into(),
+            topic: "activity.notifications".to_owned(),
+            window: WINDOW,
+        }
+    }
+
+    /// Commits what is acknowledged now, instead of within the next second.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Kafka`] where the broker does not take it. What is acknowledged is then committed later, or it
+    /// comes again.
+    pub async fn commit(&self) -> Result<(), StreamError> {
+        let shared = Arc::clone(&self.shared);
+        let committed = spawn_blocking(move || shared.consumer.commit_consumer_state(CommitMode::Sync)).await;
+        match committed.map_err(|error| StreamError::Kafka(error.to_string()))? {
+            Err(error) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset) => {
+                let topic = &self.shared.topic;
+                Err(StreamError::Kafka(format!(
+                    "the place in the topic '{topic}' was not committed: {error}"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Commits what is acknowledged, and leaves the group, without blocking the runtime.
+    pub async fn close(self) {
+        // A panic of the closing is librdkafka's to explain, and there is nothing left to close.
+        let _ = spawn_blocking(move || drop(self)).await;
+    }
+}
+
+impl Stream for NotificationStream {
+    type Item = Result<Received, StreamError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.received.as_mut().poll_next(context)
+    }
+}
+
+impl fmt::Debug for NotificationStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotificationStream").field("topic", &self.shared.topic).finish_non_exhaustive()
+    }
+}
+
+async fn next(shared: &Arc<Shared>) -> Result<Received, StreamError> {
+    loop {
+        match shared.consumer.recv().await {
+            Ok(message) => {
+                if let Some(received) = take(shared, &message) {
+                    return received;
+                }
+            }
+            Err(error) if is_lasting(&error) => {
+                return Err(StreamError::Kafka(failure(&shared.topic, &error).to_string()));
+            }
+            Err(error) => tracing::debug!(%error, "while reading notifications"),
+        }
+    }
+}
+
+/// What is handed out of a record; `None` where it came before.
+fn take(shared: &Arc<Shared>, message: &BorrowedMessage<'_>) -> Option<Result<Received, StreamError>> {
+    let record = record_of(message);
+    let at = record.coordinates;
+    let read = Notification::read(&record);
+    let mut ledger = shared.ledger.lock();
+    let (acks, seen) = &mut *ledger;
+    let ticket = acks.hand_out(at.partition, at.offset);
+    let acknowledgement = |id| Acknowledgement { ticket, id, shared: Arc::downgrade(shared) };
+    match read {
+        Ok(notification) if seen.is_new(notification.id, ticket, |first| acks.is_held(first)) => {
+            let acknowledgement = acknowledgement(Some(notification.id));
+            Some(Ok(Received { notification, acknowledgement }))
+        }
+        Ok(_) => {
+            shared.done(acks, ticket);
+            None
+        }
+        Err(reason) => {
+            let what = Box::new(NotANotification { topic: shared.topic.clone(), record, reason });
+            Some(Err(StreamError::NotANotification { what, acknowledgement: acknowledgement(None) }))
+        }
+    }
+}
+
+impl Shared {
+    /// Called with the ledger locked, so that nothing is stored of a partition that was lost meanwhile.
+    fn done(&self, acks: &mut Acks, ticket: Ticket) {
+        let Some(next_offset) = acks.acknowledge(ticket) else { return };
+        let mut list = TopicPartitionList::new();
+        let added = list.add_partition_offset(&self.topic, ticket.partition, Offset::Offset(next_offset));
+        if let Err(error) = added.and_then(|()| self.consumer.store_offsets(&list)) {
+            // Then it comes again, to whoever has the partition now.
+            tracing::debug!(%error, kafka.partition = ticket.partition, "an acknowledgement came too late");
+        }
+    }
+}
+
+impl Received {
+    /// Says that it is done with, so that it does not come again.
+    pub fn acknowledge(self) {
+        self.acknowledgement.acknowledge();
+    }
+
+    /// The notification, and what to acknowledge it with, for another task maybe.
+    pub fn into_parts(self) -> (Notification, Acknowledgement) {
+        (self.notification, self.acknowledgement)
+    }
+}
+
+impl Deref for Received {
+    type Target = Notification;
+
+    fn deref(&self) -> &Notification {
+        &self.notification
+    }
+}
+
+impl Acknowledgement {
+    /// Says that it is done with. Ignored where the stream is gone; where the group took the partition away, the record
+    /// is only dropped by its id if it comes again to this stream.
+    pub fn acknowledge(self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut ledger = shared.ledger.lock();
+        let (acks, seen) = &mut *ledger;
+        if let Some(id) = self.id {
+            seen.acknowledged(id);
+        }
+        shared.done(acks, self.ticket);
+    }
+}
+
+impl fmt::Debug for Acknowledgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ticket { partition, offset, .. } = self.ticket;
+        f.debug_struct("Acknowledgement").field("partition", &partition).field("offset", &offset).finish()
+    }
+}

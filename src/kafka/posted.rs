@@ -1,0 +1,98 @@
+//! What a delivery report says of a posted command: where it lies, or why it was not taken.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::embedded::ANSWERED_APPEND_TIME;
+use crate::activity::Coordinates;
+
+/// Where the record lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    At(Coordinates),
+    /// The broker had it already from an earlier attempt, and does not say where.
+    SomewhereIn {
+        partition: i32,
+    },
+}
+
+impl Delivered {
+    /// Reads a report. `own` is the timestamp that the record was sent with, which holds where the broker does not
+    /// set another; both are in milliseconds since 1970.
+    #[must_use]
+    pub fn read(partition: i32, offset: i64, timestamp: Option<i64>, own: i64) -> Self {
+        match timestamp {
+            Some(timestamp) if offset >= 0 => {
+                let timestamp = if timestamp == ANSWERED_APPEND_TIME { own } else { timestamp };
+                Self::At(Coordinates { partition, offset, timestamp })
+            }
+            _ => Self::SomewhereIn { partition },
+        }
+    }
+}
+
+/// Why a command of so many bytes was not taken, in words.
+#[must_use]
+pub fn reason(error: &KafkaError, topic: &str, bytes: usize) -> String {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => format!(
+            "{bytes} bytes are more than the client (message.max.bytes) or the topic '{topic}' (max.message.bytes) takes"
+        ),
+        Some(RDKafkaErrorCode::MessageTimedOut) => {
+            "the broker did not answer in time (delivery.timeout.ms); it may have the command or not".into()
+        }
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            format!("the broker does not let this user write to the topic '{topic}'")
+        }
+        Some(RDKafkaErrorCode::UnknownPartition) => {
+            format!("the topic '{topic}' has no such partition any more")
+        }
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            format!("the topic '{topic}' is no longer there")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Whether the broker surely has nothing of a command that failed so. Where it is not sure, sending it again could
+/// post it twice.
+#[must_use]
+pub fn surely_not_taken(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidTimestamp
+                | RDKafkaErrorCode::QueueFull
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_without_an_offset_does_not_say_where_the_record_lies() {
+        let at = |offset, timestamp| Delivered::read(2, offset, timestamp, 77);
+        let known = |timestamp| Delivered::At(Coordinates { partition: 2, offset: 5, timestamp });
+        assert_eq!(at(5, Some(90)), known(90));
+        assert_eq!(at(5, Some(ANSWERED_APPEND_TIME)), known(77));
+        assert_eq!(at(5, None), Delivered::SomewhereIn { partition: 2 });
+        assert_eq!(at(-1001, Some(90)), Delivered::SomewhereIn { partition: 2 });
+    }
+
+    #[test]
+    fn a_command_without_an_answer_may_have_been_taken() {
+        let failed = |code| surely_not_taken(&KafkaError::MessageProduction(code));
+        assert!(failed(RDKafkaErrorCode::MessageSizeTooLarge));
+        assert!(!failed(RDKafkaErrorCode::MessageTimedOut));
+        assert!(!failed(RDKafkaErrorCode::NotEnoughReplicasAfterAppend));
+    }
+}
