@@ -9,11 +9,16 @@ use super::{
 };
 
 pub fn measure(kafka: &Kafka, profile: &Profile, report: &mut Report) {
-    let mut table = Table::new("Memory", &["commands waiting", "commands/s", "peak, MiB"]);
+    let mut table =
+        Table::new("Memory", &["commands waiting", "commands/s", "processor, µs a command", "peak, MiB"]);
     table.note("Exactly-once with FULL, from its start to the last command (VmHWM).".to_owned());
     let backlog = Backlog::post(kafka, "memory", 3, profile.backlog, support::varied);
     let run = subject::run(Subject::ExactlyOnceFull, &backlog);
-    let cells = [profile.backlog.to_string(), format!("{:.0}", run.rate), format!("{:.0}", run.peak_memory)];
-    table.row(cells);
+    table.row([
+        profile.backlog.to_string(),
+        format!("{:.0}", run.rate),
+        format!("{:.2}", run.process),
+        format!("{:.0}", run.peak_memory),
+    ]);
     report.table(table);
 }
