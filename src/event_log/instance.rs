@@ -6,16 +6,33 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::LogError;
 
+/// For how long another's lock may be that of a reader who asked whether the log is in use.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// The locked file beside the database. The lock ends with the value, and with the process, however it ends.
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) id: Uuid,
-    _locked: File,
+    _lock: Lock,
+}
+
+/// Unlocks when it is dropped. Closing alone does not where a child process is just being started: until it
+/// runs its own program it holds all that was open here, and `flock(2)` goes by what is open.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What cannot be unlocked is unlocked by closing it.
+        let _ = self.0.unlock();
+    }
 }
 
 impl Instance {
@@ -26,25 +43,30 @@ impl Instance {
             let path = path.clone();
             move |source| LogError::Io { path, doing, source }
         };
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .map_err(io("opening the instance file"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LogError::Locked { path: database.to_owned(), lock: path });
+        let asked = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if asked.elapsed() < LOOK => thread::sleep(LOOK / 20),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LogError::Locked { path: database.to_owned(), lock: path });
+                }
+                Err(TryLockError::Error(error)) => return Err(io("locking the instance file")(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(io("locking the instance file")(error)),
         }
+        let mut file = Lock(file);
         let mut text = Vec::new();
-        file.read_to_end(&mut text).map_err(io("reading the instance file"))?;
+        file.0.read_to_end(&mut text).map_err(io("reading the instance file"))?;
         let text = String::from_utf8_lossy(&text);
         if let Ok(id) = Uuid::parse_str(text.trim()) {
-            return Ok(Self { id, _locked: file });
+            return Ok(Self { id, _lock: file });
         }
         if text.ends_with('\n') {
             return Err(LogError::BadInstance { path, found: text.trim().to_owned() });
@@ -57,9 +79,9 @@ impl Instance {
             file.write_all(format!("{id}\n").as_bytes())?;
             file.sync_all()
         };
-        write(&mut file).map_err(io("writing the instance file"))?;
+        write(&mut file.0).map_err(io("writing the instance file"))?;
         sync_directory(&path)?;
-        Ok(Self { id, _locked: file })
+        Ok(Self { id, _lock: file })
     }
 }
 
@@ -89,5 +111,24 @@ pub fn is_in_use(database: &Path) -> bool {
     let database = database.canonicalize().unwrap_or_else(|_| database.to_owned());
     // Shared, so that two who ask at once do not take each other for the writer.
     File::open(beside(&database, "-instance"))
-        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        .map(Lock)
+        .is_ok_and(|file| matches!(file.0.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_child_process_has_inherited_keeps_no_log_locked() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let database = directory.path().join("activity.db");
+        let instance = Instance::take(&database).expect("nobody else has it");
+        // As a child has it between fork and exec: the same open file.
+        let inherited = instance._lock.0.try_clone().expect("a second descriptor");
+        assert!(matches!(Instance::take(&database), Err(LogError::Locked { .. })));
+        drop(instance);
+        Instance::take(&database).expect("it was given up");
+        drop(inherited);
+    }
 }

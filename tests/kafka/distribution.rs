@@ -35,6 +35,11 @@ pub fn version() -> String {
 fn bare(heap_mib: u32, options: &[&str]) -> Command {
     static JARS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| check_java().and_then(|()| jars()));
     let jars = JARS.as_ref().unwrap_or_else(|problem| panic!("no Kafka for these tests: {problem}"));
+    java_with(heap_mib, jars)
+}
+
+/// The same with the classes of another folder.
+pub fn java_with(heap_mib: u32, jars: &Path) -> Command {
     let mut command = Command::new(java_program());
     command
         .arg(format!("-Xmx{heap_mib}m"))
@@ -81,9 +86,14 @@ fn jars() -> Result<PathBuf, String> {
     let pom = fs::read(POM).map_err(|error| format!("{POM}: {error}"))?;
     fetched::folder("kafka", &pom, |folder| {
         super::say!("fetching Apache Kafka from Maven Central (once)");
-        let mut maven = Command::new("mvn");
-        maven.args(["--quiet", "--batch-mode", "--file", POM, "dependency:copy-dependencies"]);
-        maven.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", folder.display()));
-        fetched::run(&mut maven, "Apache Kafka's broker and tools")
+        fetch(POM, folder, "Apache Kafka's broker and tools")
     })
+}
+
+/// Fetches what a pom wants at run time.
+pub fn fetch(pom: &str, folder: &Path, what: &str) -> Result<(), String> {
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", "--file", pom, "dependency:copy-dependencies"]);
+    maven.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", folder.display()));
+    fetched::run(&mut maven, what)
 }

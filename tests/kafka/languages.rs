@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs,
     io::Write as _,
     path::Path,
@@ -162,9 +163,9 @@ fn short(line: &str) -> String {
 }
 
 /// The command, ended where it does not end by itself.
-fn bounded(program: &Path) -> Command {
+pub fn bounded(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
-    command.arg(PATIENCE.as_secs().to_string()).arg(program);
+    command.arg((2 * PATIENCE).as_secs().to_string()).arg(program);
     command
 }
 
@@ -172,7 +173,7 @@ fn java() -> Option<Language> {
     // The program is compiled as it is run; Kafka's own classes are there for the broker.
     let program = |program: &str| {
         let java = distribution::java(128);
-        let mut command = bounded(Path::new(java.get_program()));
+        let mut command = bounded(java.get_program());
         command.args(java.get_args()).arg(format!("{EXAMPLES}/java/{}.java", capitalised(program)));
         command
     };
@@ -196,7 +197,7 @@ fn python() -> Option<Language> {
     });
     let packages = packages.unwrap_or_else(|problem| panic!("{problem}"));
     let program = move |program: &str| {
-        let mut command = bounded(Path::new("python3"));
+        let mut command = bounded("python3");
         command.env("PYTHONPATH", &packages).env("PYTHONDONTWRITEBYTECODE", "1");
         command.arg(format!("{EXAMPLES}/python/{program}.py"));
         command
@@ -228,7 +229,7 @@ fn javascript() -> Option<Language> {
     copy("post.js", &folder);
     copy("consume.js", &folder);
     let program = move |program: &str| {
-        let mut command = bounded(Path::new("node"));
+        let mut command = bounded("node");
         command.arg(folder.join(format!("{program}.js")));
         command
     };
@@ -237,7 +238,7 @@ fn javascript() -> Option<Language> {
 
 fn kcat() -> Option<Language> {
     runs(KCAT, "kcat", &["-V"])?;
-    let program = |program: &str| bounded(&Path::new(EXAMPLES).join(KCAT).join(format!("{program}.sh")));
+    let program = |program: &str| bounded(Path::new(EXAMPLES).join(KCAT).join(format!("{program}.sh")));
     Some(Language { name: KCAT, program: Box::new(program), printed: Printed::Nothing })
 }
 

@@ -42,6 +42,7 @@ mod reading;
 mod refused;
 mod replay;
 mod replies;
+mod spring;
 mod topics;
 mod verifying;
 mod waiting;

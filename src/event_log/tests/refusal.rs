@@ -193,6 +193,19 @@ fn the_instance_id_stays_and_a_copy_gets_its_own() {
 }
 
 #[test]
+fn who_asks_whether_a_log_is_in_use_hinders_nobody() {
+    let (_directory, options) = closed();
+    let asks = File::open(beside(&options.path, "-instance")).unwrap();
+    asks.lock_shared().unwrap();
+    thread::scope(|scope| {
+        let opened = scope.spawn(|| EventLog::open(&options).map(drop));
+        thread::sleep(Duration::from_millis(20));
+        drop(asks);
+        opened.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_reader_leaves_nothing_behind() {
     let (directory, options) = closed();
     let before = files(directory.path());
