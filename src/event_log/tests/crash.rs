@@ -148,7 +148,7 @@ fn a_writer_waits_for_nobody_for_ever() {
     let (_directory, options, mut log) = new_log();
     let other = Connection::open(&options.path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    log.connection.busy_timeout(std::time::Duration::from_millis(10)).unwrap();
+    log.connection.busy_timeout(Duration::from_millis(10)).unwrap();
     let error = log.append(batch(0), &[]).unwrap_err();
     assert!(matches!(error, LogError::Busy { .. }), "{error}");
     other.execute_batch("COMMIT").unwrap();
