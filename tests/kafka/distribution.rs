@@ -14,15 +14,24 @@ const LOGGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/log4j2.p
 /// What Kafka 4's broker needs.
 const JAVA: u32 = 17;
 
-/// `java` with Kafka's classes, for starts that are many and runs that are short; the class and its arguments are to
-/// follow.
+/// For starts that are many and runs that are short.
+const SHORT_RUNS: &[&str] = &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"];
+/// For a run that is measured: compiled as well as can be.
+const MEASURED_RUNS: &[&str] = &["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"];
+
+/// `java` with Kafka's classes; the class and its arguments are to follow.
 pub fn java(heap_mib: u32) -> Command {
-    bare(heap_mib, &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"])
+    command(heap_mib, kafkas_jars(), SHORT_RUNS)
 }
 
-/// The same for a run that is measured: compiled as well as can be.
+/// The same for a run that is measured.
 pub fn java_at_its_best(heap_mib: u32) -> Command {
-    bare(heap_mib, &["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"])
+    command(heap_mib, kafkas_jars(), MEASURED_RUNS)
+}
+
+/// The same with the classes of another folder.
+pub fn java_with(heap_mib: u32, jars: &Path) -> Command {
+    command(heap_mib, jars, SHORT_RUNS)
 }
 
 /// Of Apache Kafka.
@@ -32,14 +41,12 @@ pub fn version() -> String {
     version.map_or_else(String::new, |(version, _)| version.to_owned())
 }
 
-fn bare(heap_mib: u32, options: &[&str]) -> Command {
+fn kafkas_jars() -> &'static Path {
     static JARS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| check_java().and_then(|()| jars()));
-    let jars = JARS.as_ref().unwrap_or_else(|problem| panic!("no Kafka for these tests: {problem}"));
-    java_with(heap_mib, jars)
+    JARS.as_ref().unwrap_or_else(|problem| panic!("no Kafka for these tests: {problem}"))
 }
 
-/// The same with the classes of another folder.
-pub fn java_with(heap_mib: u32, jars: &Path) -> Command {
+fn command(heap_mib: u32, jars: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(java_program());
     command
         .arg(format!("-Xmx{heap_mib}m"))
