@@ -25,7 +25,10 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
-use super::{Bounds, Polled, Settings, Source, SourceError, client, native};
+use super::{
+    Bounds, Polled, Settings, Source, SourceError, client, native,
+    reach::{Asking, Reach, reach},
+};
 use crate::activity::{Coordinates, Record};
 
 /// How long one question to the brokers may hold up the polling thread.
@@ -42,6 +45,7 @@ pub struct GroupConsumer {
     noted: VecDeque<Polled>,
     /// What librdkafka fetches, which can be less than what the group assigned.
     started: BTreeSet<i32>,
+    asking: Asking,
 }
 
 impl fmt::Debug for GroupConsumer {
@@ -134,6 +138,7 @@ impl GroupConsumer {
             topic: settings.topics.commands.clone(),
             noted: VecDeque::new(),
             started: BTreeSet::new(),
+            asking: Asking::default(),
         })
     }
 
@@ -252,6 +257,11 @@ impl Source for GroupConsumer {
         // Two calls: only metadata whose generation was the same before and after may be used.
         let unchanged = native::generation(consumer.client())? == (generation, member_id.clone());
         unchanged.then_some(Membership { metadata, generation, member_id })
+    }
+
+    fn reach(&mut self) -> Option<Reach> {
+        let (consumer, settings) = (Arc::clone(self.consumer()), self.settings.clone());
+        self.asking.answer(move || reach(&consumer, &settings))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod follow;
 pub mod native;
 pub mod posted;
+pub mod reach;
 pub mod replies;
 pub mod scan;
 pub mod topics;
@@ -21,6 +22,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use thiserror::Error;
 
 use crate::activity::{OutputRecord, Record, ReplyRecord, ReplyTopics};
+use reach::Reach;
 use replies::ReplyCounts;
 
 /// Where the brokers are and what the names on them are.
@@ -99,6 +101,9 @@ pub trait Source {
     fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError>;
     /// `None` while this is not a member: with a generation below 0 or an empty member id the broker would check nothing.
     fn membership(&mut self) -> Option<Self::Membership>;
+    /// Whether the brokers still answer. Waits for nobody: `None` while they are being asked, and the answer once, at a
+    /// later call.
+    fn reach(&mut self) -> Option<Reach>;
 }
 
 /// What goes wrong while reading.

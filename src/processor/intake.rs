@@ -5,13 +5,18 @@
 //! Here it polls and cuts batches; `take_up` and `give_back` are the two ends of holding a partition.
 
 mod give_back;
+mod silence;
 mod take_up;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
+
+use silence::Silence;
 
 use super::{
     Observer, ProcessorError,
@@ -78,6 +83,7 @@ pub struct Intake<S: Source> {
     revoking: Option<Revoking>,
     /// While partitions can't be taken up.
     held_up: Option<HeldUp>,
+    silence: Silence,
     positions_at: Instant,
     polled_at: Instant,
     /// The last poll brought nothing.
@@ -114,6 +120,7 @@ impl<S: Source> Intake<S> {
             pending_bytes: 0,
             revoking: None,
             held_up: None,
+            silence: Silence::begin(timing.silence),
             positions_at: Instant::now(),
             polled_at: Instant::now(),
             exhausted: true,
@@ -144,6 +151,7 @@ impl<S: Source> Intake<S> {
         }
         self.answer()?;
         self.take_up_assigned()?;
+        self.listen()?;
         self.polled_at = Instant::now();
         self.poll(timeout).map(drop)
     }
@@ -162,7 +170,12 @@ impl<S: Source> Intake<S> {
     /// Whether it brought a record.
     fn poll(&mut self, timeout: Duration) -> Result<bool, ProcessorError> {
         self.exhausted = false;
-        match self.source.poll(timeout).map_err(source_error)? {
+        let polled = self.source.poll(timeout).map_err(source_error)?;
+        // What is lost is lost by this side's own clock.
+        if !matches!(polled, Polled::Nothing | Polled::Lost(_)) {
+            self.silence.broken();
+        }
+        match polled {
             Polled::Record(record) => {
                 self.gather(record)?;
                 return Ok(true);

@@ -11,6 +11,12 @@ pub struct Timing {
     pub drain: Duration,
     /// Between two attempts to take up partitions whose facts could not be had.
     pub retry: Duration,
+    /// How often it is said that something is still waited for.
+    pub say: Duration,
+    /// After so long without a sign of brokers and group they are asked for one, and again and again.
+    pub silence: Duration,
+    /// For the group to take this member in while the brokers answer; then it is tried with a new one.
+    pub unjoined: Duration,
     /// How often rebalances are looked for while there is no room for records.
     pub serve: Duration,
     /// How often an idle partition's position is looked at, for control records.
@@ -32,6 +38,10 @@ impl Default for Timing {
         Self {
             drain: Duration::from_secs(20),
             retry: Duration::from_millis(500),
+            say: Duration::from_secs(30),
+            silence: Duration::from_secs(10),
+            // A group waits for its slowest member, at most for 300 s (`max.poll.interval.ms`).
+            unjoined: Duration::from_secs(330),
             serve: Duration::from_millis(200),
             positions: Duration::from_secs(1),
             generation: Duration::from_millis(500),

@@ -18,6 +18,7 @@ mod client;
 mod content;
 mod copies;
 mod distribution;
+mod examples;
 mod expected;
 mod fetched;
 mod first;

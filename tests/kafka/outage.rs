@@ -7,10 +7,18 @@
 
 use std::{thread, time::Duration};
 
+use fastrand::Rng;
+
 use super::{broker::Cluster, members::Members, process::Setup, seed, work::PARTITIONS};
 
 /// Longer than the transaction time-out of 10 s.
 const AWAY: Duration = Duration::from_secs(12);
+/// Milliseconds for which it is away, works again, and is frozen. Frozen for longer than 3 s it is dead to its own
+/// controller, and tells of a cluster without brokers once it goes on.
+const GONE: std::ops::Range<u64> = 1_500..12_000;
+const BACK: std::ops::Range<u64> = 0..1_500;
+const FROZEN: std::ops::Range<u64> = 4_000..13_000;
+const ROUNDS: u32 = 6;
 
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
@@ -40,4 +48,30 @@ fn a_broker_that_was_away_for_long_is_outlasted() {
     cluster.thaw(0);
     members.advance(8_000);
     members.finish("outage", "stopped, killed and frozen once, each for 12 s");
+}
+
+/// Clients that find their way back are stopped short in the middle of it, and told of no brokers.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_broker_that_freezes_as_soon_as_it_is_back_is_outlasted() {
+    let seed = seed("frozen");
+    let mut random = Rng::with_seed(seed);
+    let mut cluster = Cluster::start(1);
+    let setup = Setup::new("frozen", &cluster.servers(), PARTITIONS);
+    let mut members = Members::start_all(&setup, &["only"], seed, 500);
+    members.advance(1_000);
+    for _ in 0..ROUNDS {
+        let [gone, back, frozen] = [GONE, BACK, FROZEN].map(|range| Duration::from_millis(random.u64(range)));
+        cluster.kill(0);
+        thread::sleep(gone);
+        cluster.restart(0);
+        thread::sleep(back);
+        cluster.freeze(0);
+        thread::sleep(frozen);
+        members.assert_running();
+        cluster.thaw(0);
+        // More than was posted meanwhile.
+        members.advance(15_000);
+    }
+    members.finish("frozen", &format!("killed and frozen {ROUNDS} times"));
 }

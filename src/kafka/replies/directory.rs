@@ -56,17 +56,14 @@ impl fmt::Debug for Directory {
 impl Directory {
     /// `None` where the system gives neither client nor thread; then no reply can be delivered.
     pub fn open(settings: &Settings) -> Option<Self> {
-        let client = client::admin(settings).create_with_context(client::Quiet);
-        let client: BaseProducer<client::Quiet> = client
-            .inspect_err(|error| tracing::warn!(%error, "no client that asks for reply topics"))
-            .ok()?;
+        let asker = Asker { client: new_client(settings)?, settings: settings.clone() };
         let topics: Vec<String> = settings.topics.replies.names().map(str::to_owned).collect();
         let told = Arc::new(Board::default());
         let (asked_for, questions) = crossbeam_channel::bounded(topics.len() + 1);
         let board = Arc::clone(&told);
         thread::Builder::new()
             .name("reply-topics".into())
-            .spawn(move || keep(&client, &topics, &board, &questions))
+            .spawn(move || keep(asker, &topics, &board, &questions))
             .inspect_err(|error| tracing::warn!(%error, "no thread that asks for reply topics"))
             .ok()?;
         Some(Self { told, asked_for })
@@ -103,42 +100,53 @@ impl Directory {
 }
 
 /// Asks for all topics again and again, and for one out of turn where somebody waits for it.
-fn keep(
-    client: &BaseProducer<client::Quiet>,
-    topics: &[String],
-    board: &Board,
-    questions: &Receiver<String>,
-) {
+fn keep(mut asker: Asker, topics: &[String], board: &Board, questions: &Receiver<String>) {
     let mut due = Instant::now();
     loop {
         if Instant::now() >= due {
             for topic in topics {
-                ask(client, topic, board);
+                asker.ask(topic, board);
                 // Who waits does not wait for all the others.
                 for question in questions.try_iter() {
-                    ask(client, &question, board);
+                    asker.ask(&question, board);
                 }
             }
             due = Instant::now() + REFRESH;
         }
         match questions.recv_deadline(due) {
-            Ok(topic) => ask(client, &topic, board),
+            Ok(topic) => asker.ask(&topic, board),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
 
-fn ask(client: &BaseProducer<client::Quiet>, topic: &str, board: &Board) {
-    let begun = Instant::now();
-    let told = partitions(client, topic).unwrap_or_else(|error| {
-        tracing::debug!(topic, %error, "no answer of a reply topic");
-        Told::Nothing
-    });
-    // librdkafka's own errors wait in the client's queue.
-    client.poll(Duration::ZERO);
-    board.told.lock().expect("never poisoned").insert(topic.to_owned(), (begun, told));
-    board.changed.notify_all();
+struct Asker {
+    client: BaseProducer<client::Quiet>,
+    settings: Settings,
+}
+
+impl Asker {
+    fn ask(&mut self, topic: &str, board: &Board) {
+        let begun = Instant::now();
+        let told = partitions(&self.client, topic).unwrap_or_else(|error| {
+            tracing::debug!(topic, %error, "no answer of a reply topic");
+            // A client may have lost the brokers for good: see `reach`.
+            if let Some(client) = new_client(&self.settings) {
+                self.client = client;
+            }
+            Told::Nothing
+        });
+        // librdkafka's own errors wait in the client's queue.
+        self.client.poll(Duration::ZERO);
+        board.told.lock().expect("never poisoned").insert(topic.to_owned(), (begun, told));
+        board.changed.notify_all();
+    }
+}
+
+fn new_client(settings: &Settings) -> Option<BaseProducer<client::Quiet>> {
+    let client = client::admin(settings).create_with_context(client::Quiet);
+    client.inspect_err(|error| tracing::warn!(%error, "no client that asks for reply topics")).ok()
 }
 
 fn partitions(client: &BaseProducer<client::Quiet>, topic: &str) -> Result<Told, KafkaError> {

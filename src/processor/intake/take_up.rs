@@ -1,6 +1,6 @@
 //! Taking partitions up: what is known of each, where that lets it begin, and from when it is held.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{HeldUp, Intake, Partition, source_error};
 use crate::{
@@ -12,9 +12,6 @@ use crate::{
         start::{AtAnchor, Facts, Refusal, Start, plan, retained_anchor},
     },
 };
-
-/// How often it is said that partitions still can't be taken up.
-const SAY_AGAIN: Duration = Duration::from_secs(30);
 
 impl<S: Source> Intake<S> {
     pub(super) fn take_up_assigned(&mut self) -> Result<(), ProcessorError> {
@@ -59,7 +56,7 @@ impl<S: Source> Intake<S> {
             return;
         };
         held_up.retry_at = retry_at;
-        if now - held_up.said_at >= SAY_AGAIN {
+        if now - held_up.said_at >= self.timing.say {
             held_up.said_at = now;
             tracing::warn!(
                 ?partitions,

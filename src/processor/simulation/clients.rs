@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     activity::{OutputRecord, Record, ReplyRecord},
-    kafka::{Bounds, OutputTopic, Polled, PublishError, Sink, Source, SourceError, replies::ReplyCounts},
+    kafka::{
+        Bounds, OutputTopic, Polled, PublishError, Sink, Source, SourceError, reach::Reach,
+        replies::ReplyCounts,
+    },
 };
 
 /// A member of the group.
@@ -140,6 +143,10 @@ impl Source for SimulatedSource {
 
     fn membership(&mut self) -> Option<Membership> {
         self.cluster.borrow().group.membership(self.number)
+    }
+
+    fn reach(&mut self) -> Option<Reach> {
+        Some(if self.cluster.borrow().refusing { Reach::Away("no answer".into()) } else { Reach::Reached })
     }
 }
 

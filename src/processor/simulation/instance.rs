@@ -144,6 +144,9 @@ impl Instance {
             // Long enough or not at all.
             drain: if rng.u32(0..4) > 0 { Duration::from_secs(3600) } else { nothing },
             retry: nothing,
+            say: Duration::MAX,
+            silence: nothing,
+            unjoined: Duration::MAX,
             serve: nothing,
             positions: nothing,
             generation: nothing,

@@ -1,0 +1,81 @@
+//! Where nothing arrives: whether nothing is there, or the brokers are away, or this member is forgotten.
+
+use std::time::{Duration, Instant};
+
+use super::{Intake, source_error};
+use crate::{
+    kafka::{Source, SourceError, reach::Reach},
+    processor::ProcessorError,
+};
+
+/// The time since the last sign of brokers and group.
+#[derive(Debug)]
+pub(super) struct Silence {
+    since: Instant,
+    ask_at: Instant,
+    said_at: Instant,
+    /// Since when the brokers answer, without the group's having taken this member in.
+    unjoined: Option<Instant>,
+    /// A flag, because records are signs too, and looking at the clock for each would cost.
+    broken: bool,
+}
+
+impl Silence {
+    /// Begins now, with a sign.
+    pub fn begin(patience: Duration) -> Self {
+        let now = Instant::now();
+        Self { since: now, ask_at: now + patience, said_at: now, unjoined: None, broken: false }
+    }
+
+    /// There was a sign.
+    pub fn broken(&mut self) {
+        self.broken = true;
+    }
+}
+
+impl<S: Source> Intake<S> {
+    /// Asks for a sign where there was none for long. Without one it says so; where a new client would get one, the
+    /// error makes room for it.
+    pub(super) fn listen(&mut self) -> Result<(), ProcessorError> {
+        if self.silence.broken {
+            self.silence = Silence::begin(self.timing.silence);
+        }
+        let now = Instant::now();
+        if now < self.silence.ask_at {
+            return Ok(());
+        }
+        let Some(reach) = self.source.reach() else { return Ok(()) };
+        self.silence.ask_at = now + self.timing.silence;
+        match reach {
+            Reach::Lost => {
+                let reason = "the brokers answer a new Kafka client, but not this one, which lost them";
+                return Err(source_error(SourceError::Retriable(reason.into())));
+            }
+            Reach::Reached if self.source.membership().is_some() => {
+                self.silence = Silence::begin(self.timing.silence);
+            }
+            Reach::Reached => {
+                let waited = now - *self.silence.unjoined.get_or_insert(now);
+                if waited >= self.timing.unjoined {
+                    let seconds = waited.as_secs();
+                    let reason = format!("the brokers answer, but the group took nobody in for {seconds} s");
+                    return Err(source_error(SourceError::Retriable(reason)));
+                }
+                self.say_still(now, "the brokers answer, and the group has not taken this instance in");
+            }
+            Reach::Away(reason) => {
+                self.silence.unjoined = None;
+                self.say_still(now, &reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn say_still(&mut self, now: Instant, reason: &str) {
+        if now - self.silence.said_at >= self.timing.say {
+            self.silence.said_at = now;
+            let seconds = (now - self.silence.since).as_secs();
+            tracing::warn!(reason, seconds, "still waiting for Kafka; nothing is taken in meanwhile");
+        }
+    }
+}
