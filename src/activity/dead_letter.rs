@@ -193,7 +193,7 @@ mod tests {
             replayed(&command(Some("k"), ENTRY, &[("idempotency-key", "a"), ("idempotency-key", "b")]));
         assert_eq!(names(&twice), ["idempotency-key", "idempotency-key"]);
         let mut null = command(None, ENTRY, &[]);
-        null.headers.push(Header { name: key::HEADER.into(), value: None });
+        null.headers.push(Header { name: key::HEADER.as_bytes().into(), value: None });
         assert_eq!(replayed(&null).headers, null.headers);
     }
 
