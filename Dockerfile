@@ -9,6 +9,8 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src ./src
 COPY config ./config
+# Cargo.toml names them, and is not read without.
+COPY benches ./benches
 # What `demo` posts.
 COPY tests/examples ./tests/examples
 # The caches stay on the build machine; so the binary is copied out of the cached folder in the same step.

@@ -1,4 +1,5 @@
-//! Prints notifications, and acknowledges each: `cargo run --example follow_notifications -- localhost:9092 my-group`.
+//! Prints a line for each notification, until it is stopped or has printed COUNT of them:
+//! `cargo run --example follow_notifications -- [BOOTSTRAP_SERVERS [TOPIC [GROUP [COUNT]]]]`.
 
 use activity_stream::client::{NotificationStream, StreamError};
 use futures::StreamExt as _;
@@ -6,10 +7,14 @@ use futures::StreamExt as _;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let servers = arguments.next().unwrap_or_else(|| "localhost:9092".to_owned());
-    let group = arguments.next().unwrap_or_else(|| "my-group".to_owned());
-    let mut notifications = NotificationStream::builder(servers, group).open()?;
-    loop {
+    let mut argument = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
+    let (servers, topic) = (argument("localhost:9092"), argument("activity.notifications"));
+    let group = argument("activity-printer");
+    let wanted: u64 = arguments.next().map_or(Ok(u64::MAX), |count| count.parse())?;
+
+    let mut notifications = NotificationStream::builder(servers, group).topic(topic).open()?;
+    let mut printed = 0;
+    while printed < wanted {
         let received = tokio::select! {
             received = notifications.next() => received,
             _ = tokio::signal::ctrl_c() => break,
@@ -17,15 +22,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         match received {
             Some(Ok(notification)) => {
                 let activity = &notification.activity;
-                println!(
-                    "{}: {} {}/{} {}",
-                    notification.key,
-                    activity.verb(),
-                    activity.object_type(),
-                    activity.object_id(),
-                    activity.content().unwrap_or_default()
-                );
-                // Only now: where this program ends before it, the notification comes again.
+                let (kind, id) = (activity.object_type(), activity.object_id());
+                println!("{} {} {kind}/{id}", notification.id, notification.key);
+                printed += 1;
+                // After the work, so that a crash repeats it rather than loses it.
                 notification.acknowledge();
             }
             Some(Err(StreamError::NotANotification { what, acknowledgement })) => {

@@ -1,5 +1,5 @@
-//! Posts an activity, and waits for what the processor says of it:
-//! `cargo run --example post_and_wait -- localhost:9092 my.answers`.
+//! Posts a command, and waits for what the processor says of it:
+//! `cargo run --example post_and_wait -- [BOOTSTRAP_SERVERS [TOPIC [REPLY_TOPIC]]]`.
 //!
 //! The topic of replies has to be there, and to be one of the processor's `topics.replies`.
 
@@ -10,9 +10,11 @@ use activity_stream::client::{ActivityClient, Entry, Reply, WaitError};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let servers = arguments.next().unwrap_or_else(|| "localhost:9092".to_owned());
-    let topic = arguments.next().unwrap_or_else(|| "my.answers".to_owned());
-    let client = ActivityClient::builder(servers).reply_topic(topic).build()?;
+    let mut argument = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
+    let client = ActivityClient::builder(argument("localhost:9092"))
+        .commands_topic(argument("activity.commands"))
+        .reply_topic(argument("my.answers"))
+        .build()?;
 
     // With a key of its own it can be sent again, whatever became of it.
     let entry = Entry::new("workitem", "w-9").verb("complete").idempotency_key("approve-w-9");

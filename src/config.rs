@@ -212,7 +212,7 @@ impl Default for Log {
         Self {
             path: PathBuf::from("activity.db"),
             synchronous: Synchronous::Full,
-            cache: 64 * 1024 * 1024,
+            cache: 16 * 1024 * 1024,
             read_model: true,
         }
     }

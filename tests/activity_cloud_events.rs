@@ -159,7 +159,7 @@ fn an_event_in_binary_mode_has_its_attributes() {
             .headers
             .into_iter()
             .map(|mut header| {
-                if header.name == b"ce_type" {
+                if *header.name == *b"ce_type" {
                     header.value = Some(vec![0xff]);
                 }
                 header

@@ -388,7 +388,7 @@ fn keys_have_their_rules() {
     };
     let good = || Header::new("idempotency-key", "k");
     for bad in [
-        vec![Header { name: b"idempotency-key".to_vec(), value: None }],
+        vec![Header { name: b"idempotency-key".into(), value: None }],
         vec![Header::new("idempotency-key", "")],
         vec![Header::new("idempotency-key", "x".repeat(256))],
         vec![Header::new("idempotency-key", b"\xff".to_vec())],

@@ -358,7 +358,7 @@ fn headers() -> BoxedStrategy<Vec<Header>> {
         select(vec!["1.0", "application/json", "application/cloudevents+json"]).prop_map(|text| text.into())
     ];
     let header = (names, option::of(values))
-        .prop_map(|(name, value)| Header { name: name.as_bytes().to_vec(), value });
+        .prop_map(|(name, value)| Header { name: name.as_bytes().to_vec().into(), value });
     vec(header, 0..5).boxed()
 }
 

@@ -85,7 +85,7 @@ fn replies() {
 #[test]
 fn problems_of_bad_reply_headers() {
     let asks = |name: &str, value: Option<&[u8]>| Header {
-        name: name.as_bytes().to_vec(),
+        name: name.as_bytes().to_vec().into(),
         value: value.map(Vec::from),
     };
     let topic = || asks("kafka_replyTopic", Some(b"answers"));
@@ -165,7 +165,7 @@ fn problems_of_bad_commands() {
 #[test]
 fn problems_of_bad_records() {
     let header =
-        |value: Option<&[u8]>| Header { name: b"idempotency-key".to_vec(), value: value.map(Vec::from) };
+        |value: Option<&[u8]>| Header { name: b"idempotency-key".into(), value: value.map(Vec::from) };
     let good = record(entry(""));
     let with = |headers: Vec<Header>| Record { headers, ..good.clone() };
     let bad = [

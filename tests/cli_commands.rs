@@ -1,4 +1,4 @@
-//! post, tail, log and check as people and scripts run them: processes, their output and their exit codes.
+//! post, tail, log, rejections, schema and check as people and scripts run them: processes, output, exit codes.
 
 mod support;
 
@@ -12,6 +12,8 @@ mod post;
 mod rejections;
 #[path = "cli_commands/samples.rs"]
 mod samples;
+#[path = "cli_commands/schema.rs"]
+mod schema;
 #[path = "cli_commands/tail.rs"]
 mod tail;
 

@@ -169,6 +169,13 @@ async fn a_wait_without_an_answer_says_what_was_sent() {
     let beyond = beyond.build().unwrap().post_and_wait(&entry, PATIENCE).await;
     let Err(WaitError::Replies(reason)) = beyond else { panic!("{beyond:?}") };
     assert!(reason.contains("3 partitions, and none with number 3"), "{reason}");
+    let nowhere = ActivityClient::builder(broker.bootstrap_servers()).reply_topic("nowhere");
+    let nowhere = nowhere.build().unwrap().post_and_wait(&entry, PATIENCE).await;
+    let Err(WaitError::Replies(reason)) = nowhere else { panic!("{nowhere:?}") };
+    assert!(
+        reason.ends_with("does not exist. Create it, and name it in the processor's topics.replies"),
+        "{reason}"
+    );
     assert_eq!(commands(&broker), 1);
 }
 

@@ -527,7 +527,7 @@ fn headers_are_those_on_the_wire() {
             .collect()
     };
     let names = |record: &activity_stream::activity::OutputRecord| -> BTreeSet<String> {
-        record.headers.iter().map(|header| String::from_utf8(header.name.clone()).expect("UTF-8")).collect()
+        record.headers.iter().map(|header| String::from_utf8(header.name.to_vec()).expect("UTF-8")).collect()
     };
     let value = r#"{"objectType":"a","objectId":"b","targets":[{"targetId":"c","notify":true}]}"#;
     let event = read(&record(value)).expect("accepted").0;

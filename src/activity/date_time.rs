@@ -74,20 +74,22 @@ pub(super) fn push_timestamp(out: &mut String, timestamp: i64) {
     // Not `jiff::Timestamp`, which ends a day before the year 9999 does.
     let time = civil::date(1970, 1, 1).at(0, 0, 0, 0) + SignedDuration::from_millis(timestamp);
     let parts = [
-        (i32::from(time.year()), 4, '-'),
-        (i32::from(time.month()), 2, '-'),
-        (i32::from(time.day()), 2, 'T'),
-        (i32::from(time.hour()), 2, ':'),
-        (i32::from(time.minute()), 2, ':'),
-        (i32::from(time.second()), 2, '.'),
-        (i32::from(time.millisecond()), 3, 'Z'),
+        (i32::from(time.year()), 0..4),
+        (i32::from(time.month()), 5..7),
+        (i32::from(time.day()), 8..10),
+        (i32::from(time.hour()), 11..13),
+        (i32::from(time.minute()), 14..16),
+        (i32::from(time.second()), 17..19),
+        (i32::from(time.millisecond()), 20..23),
     ];
-    for (number, digits, separator) in parts {
-        for place in (0..digits).rev() {
-            out.push(char::from(b'0' + (number / 10_i32.pow(place) % 10) as u8));
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    for (mut number, places) in parts {
+        for digit in text[places].iter_mut().rev() {
+            *digit += (number % 10) as u8;
+            number /= 10;
         }
-        out.push(separator);
     }
+    out.push_str(std::str::from_utf8(&text).expect("ASCII"));
 }
 
 #[cfg(test)]

@@ -224,8 +224,8 @@ mod tests {
     fn what_is_no_text_and_what_is_large_is_posted_again_as_it_was() {
         let mut strange = command(None, ENTRY, &[]);
         strange.key = Some(vec![0xff; 10_000]);
-        strange.headers.push(Header { name: vec![0xfe], value: Some(vec![0xff, 0]) });
-        strange.headers.push(Header { name: b"null".to_vec(), value: None });
+        strange.headers.push(Header { name: vec![0xfe].into(), value: Some(vec![0xff, 0]) });
+        strange.headers.push(Header { name: b"null".into(), value: None });
         let again = replayed(&strange);
         assert_eq!(again.key, strange.key);
         assert_eq!(again.headers[..2], strange.headers[..]);

@@ -65,18 +65,20 @@ pub(super) fn elements(text: &str) -> Result<Vec<&str>, serde_json::Error> {
 
 /// The text of a JSON string given with its quotes.
 pub(super) fn string(raw: &str) -> Result<Cow<'_, str>, UnpairedSurrogate> {
-    if raw.contains('\\') {
+    if has(raw, |byte| byte == b'\\') {
         return serde_json::from_str(raw).map(Cow::Owned).map_err(|_| UnpairedSurrogate);
     }
     Ok(Cow::Borrowed(raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw)))
 }
 
+/// Whether such a byte is among those of a short text. Looks at all of them, which a processor does many at a time.
+pub(super) fn has(text: &str, wanted: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(false, |any, byte| any | wanted(byte))
+}
+
 /// Appends `text` as a JSON string, escaped as `serde_json` does it.
 pub(super) fn push_string(out: &mut String, text: &str) {
-    // Looks at every byte, which a processor does many at a time.
-    let escapes =
-        text.bytes().fold(false, |any, byte| any | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
-    if !escapes {
+    if !has(text, |byte| (byte < 0x20) | (byte == b'"') | (byte == b'\\')) {
         out.push('"');
         out.push_str(text);
         out.push('"');
@@ -99,7 +101,11 @@ pub(super) fn push_members(out: &mut String, members: &[RawMember<'_>]) {
 /// `more_than` so many, otherwise an upper bound.
 pub(super) fn depth(json: &str, more_than: usize) -> usize {
     // Almost no command has as many brackets as levels are allowed: counting them is quick, and enough.
-    let opening = json.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    // Blocks in which a byte can count, so that a processor counts many at a time.
+    let of_block =
+        |block: &[u8]| block.iter().fold(0, |count, &byte| count + u8::from(byte == b'[' || byte == b'{'));
+    let opening: usize =
+        json.as_bytes().chunks(usize::from(u8::MAX)).map(|block| usize::from(of_block(block))).sum();
     if opening <= more_than {
         return opening;
     }
@@ -162,7 +168,7 @@ impl<'de: 'a, 'a> Visitor<'de> for Parts<Elements<'a>> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut elements = Vec::new();
+        let mut elements = Vec::with_capacity(4);
         while let Some(element) = seq.next_element::<&RawValue>()? {
             elements.push(element.get());
         }

@@ -17,6 +17,8 @@ pub struct Notifications<'a> {
     source: &'a str,
     /// Headers that pass from the command to each notification.
     passed_on: Vec<&'a Header>,
+    /// The event's id, as text.
+    activity_id: String,
     time: String,
     notified: std::slice::Iter<'a, Notified>,
 }
@@ -45,12 +47,13 @@ impl Event {
     #[must_use]
     pub fn notifications<'a>(&'a self, source: &'a str, command_headers: &'a [Header]) -> Notifications<'a> {
         let notified = self.notified();
-        let (mut passed_on, mut time) = (Vec::new(), String::new());
+        let (mut passed_on, mut activity_id, mut time) = (Vec::new(), String::new(), String::new());
         if !notified.is_empty() {
             passed_on.extend(self::passed_on(command_headers));
+            activity_id = self.id().to_string();
             date_time::push_timestamp(&mut time, self.coordinates().timestamp);
         }
-        Notifications { event: self, source, passed_on, time, notified: notified.iter() }
+        Notifications { event: self, source, passed_on, activity_id, time, notified: notified.iter() }
     }
 
     /// Whether the notifications have more bytes than `allowed`: keys, values, and headers less the value of
@@ -59,15 +62,14 @@ impl Event {
         if self.notified().is_empty() {
             return false;
         }
-        let notifications = self.notifications("", command_headers);
         // No key, value, subject or header set is larger than this, so nearly always nothing need be made.
-        let passed_on: usize = notifications.passed_on.iter().map(|header| bytes_of_header(header)).sum();
+        let passed_on: usize = passed_on(command_headers).map(Header::bytes).sum();
         let at_most = 8 * self.json().len() + passed_on + 1024;
         if self.notified().len().saturating_mul(at_most) <= allowed {
             return false;
         }
         let mut bytes: usize = 0;
-        notifications.into_iter().any(|notification| {
+        self.notifications("", command_headers).any(|notification| {
             bytes = bytes.saturating_add(notification.record.bytes());
             bytes > allowed
         })
@@ -85,8 +87,7 @@ impl Iterator for Notifications<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let notified = self.notified.next()?;
-        let activity_id = self.event.id();
-        let id = format!("{activity_id}/{}", notified.place);
+        let id = format!("{}/{}", self.activity_id, notified.place);
         let record = OutputRecord {
             key: Some(notified.key.clone().into_bytes()),
             value: Some(self.value(&id, notified).into_bytes()),
@@ -105,13 +106,12 @@ impl ExactSizeIterator for Notifications<'_> {}
 impl Notifications<'_> {
     /// Spliced from the normal form, not written anew.
     fn value(&self, id: &str, notified: &Notified) -> String {
-        let activity_id = self.event.id().to_string();
         let [before, after] = self.event.json_less_targets();
         [
             "{\"id\":\"",
             id,
             "\",\"activityId\":\"",
-            &activity_id,
+            &self.activity_id,
             "\",\"target\":",
             self.event.target_json(notified),
             "},\"activity\":",
@@ -126,7 +126,7 @@ impl Notifications<'_> {
         let subject = format!("{}/{}", self.event.object_type(), self.event.object_id());
         let values = ["1.0", id, self.source, CE_TYPE, &self.time, &subject, "application/json"];
         let mut headers = Vec::with_capacity(values.len() + self.passed_on.len());
-        headers.extend(HEADERS.iter().zip(values).map(|((name, _), value)| Header::new(*name, value)));
+        headers.extend(HEADERS.iter().zip(values).map(|((name, _), value)| Header::named(name, value)));
         headers.extend(self.passed_on.iter().copied().cloned());
         headers
     }
@@ -137,12 +137,8 @@ impl OutputRecord {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        length(&self.key) + length(&self.value) + self.headers.iter().map(bytes_of_header).sum::<usize>()
+        length(&self.key) + length(&self.value) + self.headers.iter().map(Header::bytes).sum::<usize>()
     }
-}
-
-fn bytes_of_header(header: &Header) -> usize {
-    header.name.len() + bytes_of_value(header)
 }
 
 fn bytes_of_value(header: &Header) -> usize {

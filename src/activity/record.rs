@@ -1,5 +1,7 @@
 //! Kafka records as the core sees them: bytes with coordinates.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 use super::ActivityId;
@@ -19,7 +21,7 @@ pub struct Coordinates {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Bytes, because a producer can write a name that is not UTF-8.
-    pub name: Vec<u8>,
+    pub name: Cow<'static, [u8]>,
     /// `None` is Kafka's null, which is not the empty value.
     pub value: Option<Vec<u8>>,
 }
@@ -70,12 +72,23 @@ impl Coordinates {
 
 impl Header {
     pub fn new(name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), value: Some(value.into()) }
+        Self { name: Cow::Owned(name.into()), value: Some(value.into()) }
+    }
+
+    /// Of this program's own, whose name is always the same.
+    pub(super) fn named(name: &'static str, value: impl Into<Vec<u8>>) -> Self {
+        Self { name: Cow::Borrowed(name.as_bytes()), value: Some(value.into()) }
+    }
+
+    /// Bytes of name and value.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.name.len() + self.value.as_ref().map_or(0, Vec::len)
     }
 
     /// The last header of that name, the one that counts where Kafka's own clients look for one.
     pub(super) fn last<'h>(headers: &'h [Self], name: &[u8]) -> Option<&'h Self> {
-        headers.iter().rev().find(|header| header.name == name)
+        headers.iter().rev().find(|header| *header.name == *name)
     }
 }
 
@@ -104,7 +117,7 @@ impl Record {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
-        let headers: usize = self.headers.iter().map(|header| header.name.len() + bytes(&header.value)).sum();
+        let headers: usize = self.headers.iter().map(Header::bytes).sum();
         bytes(&self.key) + bytes(&self.value) + headers
     }
 }
@@ -121,7 +134,7 @@ mod tests {
             value: value.map(bytes),
             headers: headers
                 .iter()
-                .map(|(name, value)| Header { name: bytes(name), value: value.map(bytes) })
+                .map(|(name, value)| Header { name: bytes(name).into(), value: value.map(bytes) })
                 .collect(),
         }
     }

@@ -44,7 +44,7 @@ pub fn rejection_record(record: &Record, topic: &str, problems: &Problems, limit
         omitted.push_str(",key");
         rejection.key = None;
     }
-    rejection.headers.push(Header::new(OMITTED, omitted));
+    rejection.headers.push(Header::named(OMITTED, omitted));
     rejection
 }
 
@@ -76,7 +76,7 @@ fn own_headers(record: &Record, topic: &str, problems: &Problems) -> [Header; 6]
         problems.first_code().to_owned(),
         problems.to_json(),
     ]
-    .map(|value| Header::new(names.next().unwrap_or_default(), value))
+    .map(|value| Header::named(names.next().unwrap_or_default(), value))
 }
 
 fn fits(record: &OutputRecord, limit: usize) -> bool {
@@ -90,7 +90,7 @@ fn room(record: &OutputRecord) -> usize {
 
 /// Of one header's part of that.
 fn room_of(header: &Header) -> usize {
-    header.name.len() + header.value.as_ref().map_or(0, Vec::len) + 16
+    header.bytes() + 16
 }
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ mod tests {
             coordinates: Coordinates { partition: 3, offset: 12_345, timestamp: -1 },
             key: Some(b"\xff".to_vec()),
             value: None,
-            headers: vec![Header { name: b"a\xff".to_vec(), value: None }, Header::new("a", "b")],
+            headers: vec![Header { name: b"a\xff".into(), value: None }, Header::new("a", "b")],
         };
         let rejection =
             rejection_record(&record, "commands", &Problems::one(Code::Tombstone, "no \"value\""), 1 << 20);
@@ -141,7 +141,7 @@ mod tests {
             assert!(limit < 2_000 || rejection.bytes() <= limit);
             let omitted = rejection.headers.iter().find(|header| header.name == OMITTED.as_bytes());
             let omitted = omitted.map(|header| text(header.value.as_deref().unwrap()).to_owned());
-            (rejection.value.is_some(), rejection.headers[0].name == b"h", rejection.key.is_some(), omitted)
+            (rejection.value.is_some(), *rejection.headers[0].name == *b"h", rejection.key.is_some(), omitted)
         };
         assert_eq!(parts(40_000), (true, true, true, None));
         assert_eq!(parts(25_000), (false, true, true, Some("value".into())));

@@ -116,7 +116,7 @@ impl ReplyTopics {
     #[must_use]
     pub fn reply(&self, record: &Record, decision: &Decision) -> Option<ReplyRecord> {
         let to = self.read(&record.headers)?.ok()?;
-        let mut headers = vec![Header::new("content-type", "application/json")];
+        let mut headers = vec![Header::named("content-type", "application/json")];
         headers.extend(to.correlation_id.cloned());
         headers.extend(notification::passed_on(&record.headers).cloned());
         let value = Reply::from(decision).to_json().into_bytes();
@@ -218,7 +218,7 @@ mod tests {
     const ID: &str = "01a20ada-2c7b-89d1-8003-000000003039";
 
     fn header(name: &str, value: Option<&[u8]>) -> Header {
-        Header { name: name.into(), value: value.map(Vec::from) }
+        Header { name: name.as_bytes().to_vec().into(), value: value.map(Vec::from) }
     }
 
     fn command(headers: Vec<Header>) -> Record {

@@ -266,9 +266,22 @@ fn report_unknown(name: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) {
     }
 }
 
+/// Up to here, comparing each with each is quicker than any order.
+const FEW: usize = 8;
+
+fn all_differ(targets: &[Target<'_>]) -> bool {
+    let same = |(index, target): (usize, &Target<'_>)| {
+        targets[..index].iter().any(|before| before.audience.same() == target.audience.same())
+    };
+    !targets.iter().enumerate().any(same)
+}
+
 /// One target for each audience: the first gives place and name, and it notifies if any does.
 fn once_each(mut targets: Vec<Target<'_>>) -> Vec<Target<'_>> {
     if targets.len() < 2 {
+        return targets;
+    }
+    if targets.len() <= FEW && all_differ(&targets) {
         return targets;
     }
     let mut first_of = BTreeMap::new();

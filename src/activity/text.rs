@@ -54,7 +54,9 @@ fn check(text: &str, rule: Rule, at: &Pointer<'_>, findings: &mut Findings<'_>) 
         let message = format_args!("expected at most {allowed} characters, found {characters}");
         findings.add(at, Code::TooLong, message);
     }
-    let control = text.chars().find(|c| c.is_control());
+    // In UTF-8 those from U+0080 on begin with 0xC2, as some others do.
+    let perhaps = json::has(text, |byte| (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2));
+    let control = perhaps.then(|| text.chars().find(|c| c.is_control())).flatten();
     if let Some(control) = control {
         let code_point = u32::from(control);
         let message =

@@ -19,7 +19,7 @@ use super::{
     json::write_json,
     outcome::print_rejection,
     output,
-    poster::Poster,
+    poster::{Poster, still_posted},
     settings,
 };
 use crate::{
@@ -59,17 +59,6 @@ pub fn post(args: &args::Post, config: &Config) -> anyhow::Result<ExitCode> {
         show: Show::new(args.json, total_bytes, topic_bits(&kafka.topics.commands)),
     };
     posting.run(read_ahead(inputs)?).map_err(still_posted)
-}
-
-/// Nobody reads on, as with `| head`: that is no success where it keeps commands from being posted.
-fn still_posted(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<io::Error>() {
-        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => anyhow!(
-            "standard output was closed, so not all commands were posted. What was posted stays posted; \
-             redirect the output to a file to post everything"
-        ),
-        _ => error,
-    }
 }
 
 /// Prints what the processor would reject, and fails if there is any.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -70,6 +71,17 @@ impl ProducerContext for Reports {
             )),
         };
         self.0.lock().expect("never poisoned").push_back(Delivery { index, result });
+    }
+}
+
+/// Nobody reads on, as with `| head`: that is no success where it keeps commands from being posted.
+pub fn still_posted(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => anyhow!(
+            "standard output was closed, so not all commands were posted. What was posted stays posted; \
+             redirect the output to a file to post everything"
+        ),
+        _ => error,
     }
 }
 

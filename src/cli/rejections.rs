@@ -64,8 +64,13 @@ fn read(
                 Ok(ControlFlow::Continue(()))
             }
         }
-    })?;
-    passed.unread = !unread.is_empty();
+    });
+    passed.unread = match unread {
+        Ok(unread) => !unread.is_empty(),
+        // As it was: what it is says whether it is one, as where nobody reads the output on.
+        Err(Ended::Other(error)) => return Err(error),
+        Err(Ended::Source(error)) => return Err(error.into()),
+    };
     if passed.unread {
         tracing::warn!("an open transaction holds back the newest rejections; try again in a few seconds");
     }

@@ -177,7 +177,10 @@ fn process(
                     metrics.read_model_behind.set(progress.behind());
                 };
                 let ended = &ended;
-                scope.spawn(move || read_model::follow(follower, ended, behind));
+                thread::Builder::new()
+                    .name("read-model".into())
+                    .spawn_scoped(scope, move || read_model::follow(follower, ended, behind))
+                    .context("can't start a thread")?;
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "there is no read model; queries read the log instead");

@@ -21,7 +21,11 @@ use uuid::Uuid;
 use super::{Reply, WaitError, posting::ReplyTo};
 use crate::{
     activity::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record},
-    kafka::{Settings, client, consumer::record_of, topics},
+    kafka::{
+        Settings, client,
+        consumer::record_of,
+        topics::{self, TopicsError},
+    },
 };
 
 /// For the end of the partition.
@@ -142,7 +146,15 @@ impl Waiting {
 
 /// The partition that is read.
 fn partition(settings: &Settings, to: &ReplyTo) -> Result<i32, String> {
-    let count = topics::require(settings, &to.topic).map_err(|error| error.to_string())?;
+    let count = topics::require(settings, &to.topic).map_err(|error| match error {
+        // The processor makes its own topics, and never those.
+        TopicsError::Missing { topic } => {
+            format!(
+                "the topic '{topic}' does not exist. Create it, and name it in the processor's topics.replies"
+            )
+        }
+        other => other.to_string(),
+    })?;
     let count = i32::try_from(count).unwrap_or(i32::MAX);
     match to.partition {
         Some(partition) if (0..count).contains(&partition) => Ok(partition),

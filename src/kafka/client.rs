@@ -10,8 +10,9 @@ use rdkafka::{
 
 use super::Settings;
 
-/// Bytes of librdkafka's fetch queue; its own default is 64 MiB a consumer.
-const FETCH_QUEUE_KIB: u32 = 16 * 1024;
+/// Bytes of librdkafka's fetch queue, as many as a batch has; its own default is 64 MiB a consumer. What librdkafka adds
+/// to a short record is not counted, and is as much again.
+const FETCH_QUEUE_KIB: u32 = 8 * 1024;
 /// Bytes of librdkafka's produce queue; its own default is 1 GiB.
 const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
 /// Above every limit of the contract. The broker's own limit decides, and its refusal names the topic.
@@ -46,7 +47,7 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         .set("session.timeout.ms", "10000")
         .set("heartbeat.interval.ms", "1000")
         .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
-        .set("fetch.max.bytes", (8 * 1024 * 1024).to_string())
+        .set("fetch.max.bytes", (4 * 1024 * 1024).to_string())
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100");
     let mut client = with_operators(settings, client);

@@ -38,7 +38,7 @@ pub fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
                 break;
             }
             headers.push(Header {
-                name: CStr::from_ptr(name).to_bytes().to_vec(),
+                name: CStr::from_ptr(name).to_bytes().to_vec().into(),
                 value: (!value.is_null()).then(|| slice::from_raw_parts(value.cast::<u8>(), size).to_vec()),
             });
         }

@@ -40,6 +40,9 @@ pub struct Caps {
     pub bytes: usize,
 }
 
+/// Records taken in before the other stages are served again: less than a millisecond of them.
+const AT_ONCE: usize = 512;
+
 /// A partition that the group assigned to this instance.
 #[derive(Debug)]
 struct Partition {
@@ -150,14 +153,33 @@ impl<S: Source> Intake<S> {
         self.take_up_assigned()?;
         self.listen()?;
         self.polled_at = Instant::now();
+        self.poll(timeout).map(drop)
+    }
+
+    /// Takes in what has arrived already. Serving the other stages costs more than a record, so it is done once for so
+    /// many of them.
+    pub fn gather_arrived(&mut self) -> Result<(), ProcessorError> {
+        for _ in 0..AT_ONCE {
+            if self.is_full() || !self.poll(Duration::ZERO)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it brought a record.
+    fn poll(&mut self, timeout: Duration) -> Result<bool, ProcessorError> {
         self.exhausted = false;
         let polled = self.source.poll(timeout).map_err(source_error)?;
         // What is lost is lost by this side's own clock.
         if !matches!(polled, Polled::Nothing | Polled::Lost(_)) {
-            self.silence = Silence::begin(self.timing.silence);
+            self.silence.broken();
         }
         match polled {
-            Polled::Record(record) => self.gather(record)?,
+            Polled::Record(record) => {
+                self.gather(record)?;
+                return Ok(true);
+            }
             Polled::Assigned(partitions) => {
                 tracing::info!(?partitions, "partitions assigned");
                 for partition in partitions {
@@ -176,7 +198,7 @@ impl<S: Source> Intake<S> {
             }
             Polled::Nothing => self.exhausted = true,
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Serves the other stages and the group while there is no room for records: polls seldom, and what a
@@ -192,10 +214,20 @@ impl<S: Source> Intake<S> {
         self.finish_revocation()
     }
 
-    /// Whether a batch is to be cut: full, or everything that has arrived, or a look at idle partitions.
-    pub fn is_ready(&self) -> bool {
-        let arrived = !self.is_empty() && self.exhausted;
+    /// Whether a batch is to be cut, while so many are under way: full, or everything that has arrived, or a look at
+    /// idle partitions.
+    pub fn is_ready(&self, under_way: usize) -> bool {
+        let arrived = self.exhausted && self.is_worth_a_batch(under_way);
         self.is_full() || arrived || self.positions_at.elapsed() >= self.timing.positions
+    }
+
+    /// Whether what was gathered is worth a batch behind those that are under way. The more they are, the more it has to
+    /// be: each takes its time, however small it is, and all behind it wait for that.
+    pub fn is_worth_a_batch(&self, under_way: usize) -> bool {
+        let enough = |gathered: usize, cap: usize| 4 * gathered >= under_way * cap;
+        !self.is_empty()
+            && (enough(self.pending_records, self.caps.records)
+                || enough(self.pending_bytes, self.caps.bytes))
     }
 
     /// Takes what was gathered, in one chunk a partition (two where `logged` lies inside it).

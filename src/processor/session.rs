@@ -4,7 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -33,6 +33,8 @@ use crate::{
 const IDLE: Duration = Duration::from_millis(50);
 /// While the stage ahead is busy and there is room to gather more.
 const BUSY: Duration = Duration::from_millis(1);
+/// Batches that may be under way at once: one in each stage.
+const MOST_UNDER_WAY: usize = 3;
 /// How long a stop waits for what is in flight, out of the 5 s that it may take.
 const STOP: Duration = Duration::from_secs(3);
 
@@ -85,6 +87,7 @@ where
     let timing = Timing::default();
     let ownership = Arc::new(Ownership::default());
     let ending = Ending::default();
+    let under_way = AtomicUsize::new(0);
     let (to_decide, fetched) = bounded::<Vec<Chunk<Fetched>>>(1);
     let (to_append, read) = bounded::<Vec<Chunk<Read>>>(1);
     let (to_publish, settled) = bounded::<Vec<Chunk<Vec<Outcome>>>>(1);
@@ -93,7 +96,7 @@ where
         Publish::new(sink, Arc::clone(&ownership), options.publish.clone(), Arc::clone(observer), timing);
     let mut clean = Vec::new();
     thread::scope(|scope| {
-        let ending = &ending;
+        let (ending, under_way) = (&ending, &under_way);
         let stage = |name: &str| thread::Builder::new().name(name.to_owned());
         let spawned = [
             stage("decide")
@@ -104,7 +107,11 @@ where
             stage("publish").spawn_scoped(scope, move || {
                 ending.guard(|| {
                     publish.open()?;
-                    settled.iter().try_for_each(|batch| publish.publish(&batch))
+                    settled.iter().try_for_each(|batch| {
+                        let published = publish.publish(&batch);
+                        under_way.fetch_sub(1, Ordering::SeqCst);
+                        published
+                    })
                 });
             }),
         ];
@@ -121,7 +128,7 @@ where
             timing,
         );
         ending.guard(|| {
-            clean = take_in(intake, to_decide, &ownership, ending, observer.as_ref(), stop)?;
+            clean = take_in(intake, to_decide, under_way, &ownership, ending, observer.as_ref(), stop)?;
             Ok(())
         });
         // Whatever ended the intake: nobody may wait for a broker that does not answer.
@@ -138,6 +145,7 @@ where
 fn take_in<S: Source>(
     mut intake: Intake<S>,
     to_decide: Sender<Vec<Chunk<Fetched>>>,
+    under_way: &AtomicUsize,
     ownership: &Ownership<S::Membership>,
     ending: &Ending,
     observer: &dyn Observer,
@@ -146,25 +154,30 @@ fn take_in<S: Source>(
     let going_on = || !stop.load(Ordering::SeqCst) && !ending.failed.load(Ordering::SeqCst);
     while going_on() {
         // This thread is the only sender: what has room now has room when it sends.
-        let busy = to_decide.is_full();
+        let before = under_way.load(Ordering::SeqCst);
+        let busy = to_decide.is_full() || before >= MOST_UNDER_WAY;
         if busy && intake.is_full() {
             // Nothing more is taken in, but rebalances are served all the same.
             intake.serve()?;
             thread::sleep(BUSY);
             continue;
         }
-        intake.step(if busy {
-            BUSY
-        } else if intake.is_empty() {
+        intake.step(if intake.is_empty() && !busy {
             IDLE
+        } else if busy || !intake.is_worth_a_batch(before) {
+            BUSY
         } else {
             Duration::ZERO
         })?;
+        intake.gather_arrived()?;
         observer.polled(intake.held(), intake.is_settled());
-        if !to_decide.is_full() && intake.is_ready() {
+        if !busy && intake.is_ready(under_way.load(Ordering::SeqCst)) {
             let batch = intake.take_batch()?;
-            if !batch.is_empty() && to_decide.send(batch).is_err() {
-                break;
+            if !batch.is_empty() {
+                under_way.fetch_add(1, Ordering::SeqCst);
+                if to_decide.send(batch).is_err() {
+                    break;
+                }
             }
         }
     }

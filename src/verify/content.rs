@@ -169,7 +169,7 @@ impl Digester {
         retained: bool,
     ) -> Digest {
         let compared = headers.iter().filter(|header| {
-            retained || !PASSED_ON.iter().any(|passed_on| passed_on.as_bytes() == header.name)
+            retained || !PASSED_ON.iter().any(|passed_on| header.name == passed_on.as_bytes())
         });
         self.digest([self.part([key]), self.part([value]), self.headers(compared)])
     }
@@ -288,7 +288,7 @@ impl Digester {
     }
 
     fn headers<'a>(&self, headers: impl Iterator<Item = &'a Header>) -> blake3::Hash {
-        self.part(headers.flat_map(|header| [Some(header.name.as_slice()), header.value.as_deref()]))
+        self.part(headers.flat_map(|header| [Some(header.name.as_ref()), header.value.as_deref()]))
     }
 
     /// Each piece is preceded by its length, and null differs from empty.

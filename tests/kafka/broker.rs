@@ -47,6 +47,7 @@ pub fn shared() -> String {
 /// Nodes that know each other. They end with the value, and their folders are removed.
 #[derive(Debug)]
 pub struct Cluster {
+    measured: bool,
     // Before the folder, so that processes end before their files are removed.
     nodes: Vec<Node>,
     _folder: TempDir,
@@ -67,6 +68,15 @@ impl Cluster {
 
     /// The same, with broker settings of its own.
     pub fn with_settings(nodes: usize, settings: &[(&str, &str)]) -> Self {
+        Self::make(nodes, settings, false)
+    }
+
+    /// One node that is as fast as it can be, for a benchmark.
+    pub fn measured() -> Self {
+        Self::make(1, &[], true)
+    }
+
+    fn make(nodes: usize, settings: &[(&str, &str)], measured: bool) -> Self {
         let folder = guard::folder("kafka");
         let ports = free_ports(nodes * 2);
         let (clients, controllers) = ports.split_at(nodes);
@@ -79,7 +89,7 @@ impl Cluster {
                 Node { port: clients[index], folder: place, process: None }
             })
             .collect();
-        let mut cluster = Self { nodes, _folder: folder };
+        let mut cluster = Self { measured, nodes, _folder: folder };
         cluster.format();
         for index in 0..cluster.nodes.len() {
             cluster.spawn(index);
@@ -95,6 +105,11 @@ impl Cluster {
 
     pub fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Of the nodes that run.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(|node| node.process.as_ref().map(Guarded::id)).collect()
     }
 
     /// Whether the node's process runs, frozen or not.
@@ -218,7 +233,10 @@ impl Cluster {
         assert!(node.process.is_none(), "node {} runs already", index + 1);
         let log = File::options().create(true).append(true).open(node.folder.join("log"));
         let log = log.expect("the node's log");
-        let mut java = distribution::java(HEAP_MIB);
+        let mut java = match self.measured {
+            true => distribution::java_at_its_best(2 * HEAP_MIB),
+            false => distribution::java(HEAP_MIB),
+        };
         java.arg("kafka.Kafka").arg(node.folder.join("server.properties"));
         java.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         let folder = node.folder.parent().expect("the cluster's folder").to_owned();

@@ -9,6 +9,10 @@ use activity_stream::client::{
     ActivityClient, Entry, NotificationStream, PostError, Received, Reply, Target,
 };
 use futures::{StreamExt as _, future::try_join_all};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+};
 
 use super::{
     broker,
@@ -24,14 +28,40 @@ fn entry(number: u32) -> Entry {
     entry.target(Target::identity(format!("anna-{}", number % 5)).notify()).target(Target::members().notify())
 }
 
+fn readers(setup: &Setup) -> String {
+    format!("{}-readers", setup.names.group)
+}
+
 fn stream(setup: &Setup) -> NotificationStream {
-    let builder = NotificationStream::builder(&setup.servers, format!("{}-readers", setup.names.group));
+    let builder = NotificationStream::builder(&setup.servers, readers(setup));
     builder.topic(&setup.names.notifications).open().expect("a stream")
+}
+
+/// A stream that commits only when it is told to, or when it loses a partition.
+fn patient_stream(setup: &Setup) -> NotificationStream {
+    let builder = NotificationStream::builder(&setup.servers, readers(setup));
+    let builder = builder.topic(&setup.names.notifications).property("auto.commit.interval.ms", "3600000");
+    // So that a rebalance is soon heard of.
+    builder.property("heartbeat.interval.ms", "250").open().expect("a stream")
 }
 
 async fn next(stream: &mut NotificationStream) -> Received {
     let next = tokio::time::timeout(PATIENCE, stream.next()).await;
     next.expect("waited in vain for a notification").expect("a stream does not end").expect("a notification")
+}
+
+/// The offset that the readers' group committed of a partition of the notifications.
+fn committed(setup: &Setup, partition: i32) -> Option<i64> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &setup.servers).set("group.id", readers(setup));
+    let client: BaseConsumer = config.create().expect("a client");
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&setup.names.notifications, partition);
+    let list = client.committed_offsets(list, PATIENCE).expect("offsets");
+    match list.elements()[0].offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    }
 }
 
 /// Ids of all notifications, as Kafka's own consumer reads them.
@@ -115,6 +145,91 @@ async fn what_is_posted_is_answered_and_told_without_loss() {
     assert_eq!(told.into_keys().collect::<BTreeSet<_>>(), expected);
     instance.stop();
     assert_eq!(published(&setup), expected);
+}
+
+/// A second member joins and gets a partition of the first, which goes on saying what it did with it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+async fn a_partition_that_is_taken_away_comes_to_the_other_from_the_last_acknowledged_on() {
+    let setup = Setup::new("client-rebalance", &broker::shared(), 2);
+    let instance = setup.start("only", &[]);
+    let client = ActivityClient::builder(&setup.servers).commands_topic(&setup.names.commands);
+    let client = client.build().expect("a client");
+    let entries: Vec<_> = (0..40).map(entry).collect();
+    try_join_all(entries.iter().map(|entry| client.post(entry))).await.expect("posted");
+
+    let mut first = patient_stream(&setup);
+    let mut held: [Vec<Received>; 2] = Default::default();
+    while held.iter().map(Vec::len).sum::<usize>() < 80 {
+        let received = next(&mut first).await;
+        held[received.at.partition as usize].push(received);
+    }
+    instance.stop();
+    // A third of each partition, and one more that nothing is committed for.
+    let mut done = BTreeSet::new();
+    let mut acknowledge = |received: Received| {
+        done.insert(received.id);
+        received.acknowledge();
+    };
+    for held in &mut held {
+        assert!(held.len() > 8, "the audiences are badly spread: {}", held.len());
+        let third = held.len() / 3;
+        acknowledge(held.remove(third + 1));
+        held.drain(..third).for_each(&mut acknowledge);
+    }
+    let began = [0, 1].map(|partition: usize| held[partition][0].at.offset);
+    assert_eq!([0, 1].map(|partition| committed(&setup, partition)), [None, None]);
+
+    let mut second = patient_stream(&setup);
+    let given = tokio::select! {
+        given = next(&mut second) => given,
+        more = next(&mut first) => panic!("came again: {more:?}"),
+    };
+    let lost = given.at.partition;
+    let kept = 1 - lost;
+    assert_eq!(given.at.offset, began[lost as usize]);
+    let mut taken = vec![given];
+    while taken.last().expect("one").id != held[lost as usize].last().expect("some").id {
+        taken.push(next(&mut second).await);
+    }
+    // The one that was acknowledged out of order comes again, to a member that knows nothing of it.
+    assert_eq!(taken.len(), held[lost as usize].len() + 1);
+
+    // Of what it lost, the first says that it is done, also before and after the second says so of some.
+    let mut late = held[lost as usize].drain(..);
+    late.by_ref().take(2).for_each(Received::acknowledge);
+    first.commit().await.expect("committed");
+    assert_eq!(committed(&setup, lost), Some(began[lost as usize]));
+    taken.drain(..4).for_each(&mut acknowledge);
+    second.commit().await.expect("committed");
+    let goes_on = taken[0].at.offset;
+    assert_eq!(committed(&setup, lost), Some(goes_on));
+    late.for_each(Received::acknowledge);
+    first.commit().await.expect("committed");
+    assert_eq!(committed(&setup, lost), Some(goes_on));
+    // What it kept is its own as before.
+    assert_eq!(committed(&setup, kept), Some(began[kept as usize]));
+    held[kept as usize].drain(..3).for_each(&mut acknowledge);
+    first.commit().await.expect("committed");
+    let kept_from = held[kept as usize][0].at.offset;
+    assert_eq!(committed(&setup, kept), Some(kept_from));
+
+    first.close().await;
+    second.close().await;
+    let mut third = stream(&setup);
+    let expected = 80 - done.len();
+    let mut seen = BTreeMap::<i32, i64>::new();
+    let mut told = BTreeSet::new();
+    while told.len() < expected {
+        let received = next(&mut third).await;
+        seen.entry(received.at.partition).or_insert(received.at.offset);
+        if !done.contains(&received.id) {
+            told.insert(received.id);
+        }
+        received.acknowledge();
+    }
+    assert_eq!(seen, BTreeMap::from([(lost, goes_on), (kept, kept_from)]));
+    assert_eq!(told.len() + done.len(), published(&setup).len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

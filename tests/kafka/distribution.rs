@@ -14,20 +14,44 @@ const LOGGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/log4j2.p
 /// What Kafka 4's broker needs.
 const JAVA: u32 = 17;
 
-/// `java` with Kafka's classes, and with what any use here wants; the class and its arguments are to follow.
+/// For starts that are many and runs that are short.
+const SHORT_RUNS: &[&str] = &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"];
+/// For a run that is measured: compiled as well as can be.
+const MEASURED_RUNS: &[&str] = &["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"];
+
+/// `java` with Kafka's classes; the class and its arguments are to follow.
 pub fn java(heap_mib: u32) -> Command {
-    static JARS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| check_java().and_then(|()| jars()));
-    let jars = JARS.as_ref().unwrap_or_else(|problem| panic!("no Kafka for these tests: {problem}"));
-    java_with(heap_mib, jars)
+    command(heap_mib, kafkas_jars(), SHORT_RUNS)
+}
+
+/// The same for a run that is measured.
+pub fn java_at_its_best(heap_mib: u32) -> Command {
+    command(heap_mib, kafkas_jars(), MEASURED_RUNS)
 }
 
 /// The same with the classes of another folder.
 pub fn java_with(heap_mib: u32, jars: &Path) -> Command {
+    command(heap_mib, jars, SHORT_RUNS)
+}
+
+/// Of Apache Kafka.
+pub fn version() -> String {
+    let pom = fs::read_to_string(POM).unwrap_or_default();
+    let version = pom.split_once("<kafka.version>").and_then(|(_, rest)| rest.split_once('<'));
+    version.map_or_else(String::new, |(version, _)| version.to_owned())
+}
+
+fn kafkas_jars() -> &'static Path {
+    static JARS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| check_java().and_then(|()| jars()));
+    JARS.as_ref().unwrap_or_else(|problem| panic!("no Kafka for these tests: {problem}"))
+}
+
+fn command(heap_mib: u32, jars: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(java_program());
     command
         .arg(format!("-Xmx{heap_mib}m"))
-        // Starts are many and runs are short.
-        .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Dfile.encoding=UTF-8"])
+        .args(options)
+        .arg("-Dfile.encoding=UTF-8")
         .arg(format!("-Dlog4j2.configurationFile={LOGGING}"))
         .arg("-cp")
         .arg(jars.join("*"));

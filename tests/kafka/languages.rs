@@ -1,4 +1,4 @@
-//! The programs of `examples/`, in other languages, beside this program's processor.
+//! The programs of `examples/`, in all languages, beside this program's processor.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    broker, distribution, fetched,
+    broker, distribution, examples, fetched,
     process::{PATIENCE, Setup},
     progress::Progress,
     say,
@@ -52,7 +52,7 @@ const SHARED: &str = "shared";
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn the_examples_post_and_consume() {
     let languages: Vec<Language> =
-        [java, python, javascript, kcat].into_iter().filter_map(|language| language()).collect();
+        [rust, java, python, javascript, kcat].into_iter().filter_map(|language| language()).collect();
     let setup = Setup::new("languages", &broker::shared(), PARTITIONS);
     let mut instance = setup.start("only", &[]);
     let told: Vec<String> = languages.iter().map(|language| language.post(&setup, language.name)).collect();
@@ -167,6 +167,14 @@ pub fn bounded(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
     command.arg((2 * PATIENCE).as_secs().to_string()).arg(program);
     command
+}
+
+fn rust() -> Option<Language> {
+    let program = |program: &str| match program {
+        "consume" => examples::program("follow_notifications"),
+        _ => examples::program("post"),
+    };
+    Some(Language { name: "rust", program: Box::new(program), printed: Printed::Id })
 }
 
 fn java() -> Option<Language> {

@@ -4,7 +4,7 @@
 //! run them. Each prints its seed; `KAFKA_TEST_SEED` repeats a run as far as its plan goes (the moments at which
 //! processes act are theirs).
 //!
-//! `guard`, `distribution` and `broker` give a Kafka; `topics`, `process` and `progress` run the program beside it;
+//! `guard`, `distribution` and `broker` give a Kafka, to `benches/pipeline` too; `topics`, `process` and `progress` run the program beside it;
 //! `load` and `content` make commands, `expected` says what must become of them, `reading`, `logs` and `check`
 //! compare. None of the comparing uses the program's own code.
 
@@ -18,6 +18,7 @@ mod client;
 mod content;
 mod copies;
 mod distribution;
+mod examples;
 mod expected;
 mod fetched;
 mod first;
@@ -45,22 +46,10 @@ mod replies;
 mod spring;
 mod topics;
 mod verifying;
+mod waiting;
 mod work;
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
-
-/// A line for whoever watches; the test runner does not hide it.
-macro_rules! say {
-    ($($argument:tt)*) => {{
-        use std::io::Write as _;
-        let line = format!($($argument)*);
-        let _ = writeln!(std::io::stderr(), "{line}");
-    }};
-}
-use say;
+use waiting::{holds_within, say, wait_until};
 
 /// The seed of a run: that of `KAFKA_TEST_SEED`, or a new one.
 fn seed(test: &str) -> u64 {
@@ -70,22 +59,4 @@ fn seed(test: &str) -> u64 {
     };
     say!("{test}: KAFKA_TEST_SEED={seed} repeats it");
     seed
-}
-
-/// Whether it comes true in time.
-fn holds_within(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
-    while !condition() {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    true
-}
-
-/// Waits for it to come true, and fails the test where it does not.
-#[track_caller]
-fn wait_until(what: &str, condition: impl FnMut() -> bool) {
-    assert!(holds_within(process::PATIENCE, condition), "waited in vain for {what}");
 }

@@ -4,19 +4,16 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    time::Duration,
 };
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+pub use super::waiting::PATIENCE;
 use super::{
     guard::{self, Guarded},
     topics::Names,
 };
-
-/// After this a test has failed, on a slow machine too.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Of standard error, where a test fails.
 const LINES: usize = 40;

@@ -21,22 +21,33 @@ use super::{
 
 const VALUE: &str = r#"{"objectType":"case","objectId":"7","targets":[{"targetId":"anna","notify":true}]}"#;
 
+/// An event in structured mode that carries it.
+fn structured() -> String {
+    format!(r#"{{"specversion":"1.0","id":"s","source":"/tests","type":"t","data":{VALUE}}}"#)
+}
+
 /// To partition 0, where they are rejected for their size: without any key, with a key of 10 KB, with an idempotency
-/// key and no record key, and asking for a reply.
+/// key and no record key, asking for a reply, and as events in both modes, one with an empty record key.
 fn post(setup: &Setup) {
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", &setup.servers).create().expect("a producer");
     let header = |key: &'static str, value: &'static [u8]| Header { key, value: Some(value) };
+    let ask = vec![header("kafka_replyTopic", b"none"), header("kafka_correlationId", b"1")];
+    let binary: [(&str, &[u8]); 4] =
+        [("ce_specversion", b"1.0"), ("ce_id", b"b"), ("ce_source", b"/tests"), ("ce_type", b"t")];
+    let structured = structured();
     let commands = [
-        (None, vec![]),
-        (Some(vec![0xff; 10_000]), vec![header("not-text", &[0xff])]),
-        (None, vec![header("idempotency-key", b"own")]),
-        (Some(b"k".to_vec()), vec![header("kafka_replyTopic", b"none"), header("kafka_correlationId", b"1")]),
+        (None, VALUE, vec![]),
+        (Some(vec![0xff; 10_000]), VALUE, vec![header("not-text", &[0xff])]),
+        (None, VALUE, vec![header("idempotency-key", b"own")]),
+        (Some(b"k".to_vec()), VALUE, ask),
+        (Some(vec![]), VALUE, binary.map(|(name, value)| header(name, value)).into()),
+        (None, &structured, vec![header("content-type", b"application/cloudevents+json; charset=utf-8")]),
     ];
-    for (key, headers) in &commands {
+    for (key, value, headers) in &commands {
         let headers = headers.iter().fold(OwnedHeaders::new(), |all, header| all.insert(header.clone()));
         let mut record = BaseRecord::<[u8], str>::to(&setup.names.commands).partition(0);
-        record = record.payload(VALUE).headers(headers);
+        record = record.payload(*value).headers(headers);
         record.key = key.as_deref();
         producer.send(record).map_err(|(error, _)| error).expect("room");
     }
@@ -71,10 +82,10 @@ fn replaying_twice_posts_once() {
     let mut setup = Setup::new("replay", &broker::shared(), 1);
     post(&setup);
     let mut instance = setup.start("only", &["--set", "limits.value_bytes=10"]);
-    await_published(&setup, &mut instance, 4);
+    await_published(&setup, &mut instance, 6);
     // These are refused like their originals.
-    replay(&setup, &["--code", "too_large"], "4 rejections: 4 posted");
-    await_published(&setup, &mut instance, 8);
+    replay(&setup, &["--code", "too_large"], "6 rejections: 6 posted");
+    await_published(&setup, &mut instance, 12);
     instance.stop();
 
     // A key may belong to another partition now; the command goes to its own all the same.
@@ -85,12 +96,12 @@ fn replaying_twice_posts_once() {
     topics::await_known(&setup.servers, &names.commands, 3);
     setup.partitions = 3;
     let dry = ["--code", "too_large", "--dry-run"];
-    replay(&setup, &dry, "8 rejections: 4 would be posted, 4 repeated");
-    replay(&setup, &dry[..2], "8 rejections: 4 posted, 4 repeated");
-    replay(&setup, &["--at", "0:1"], "1 rejection: 1 posted");
+    replay(&setup, &dry, "12 rejections: 6 would be posted, 6 repeated");
+    replay(&setup, &dry[..2], "12 rejections: 6 posted, 6 repeated");
+    replay(&setup, &["--at", "0:1", "--at", "0:4", "--at", "0:5"], "3 rejections: 3 posted");
 
     let mut instance = setup.start("only", &[]);
-    await_published(&setup, &mut instance, 13);
+    await_published(&setup, &mut instance, 21);
     let log = Connection::open_with_flags(&instance.log, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the log");
     let counted = |table: &str| -> BTreeMap<i32, u32> {
         let query = format!("SELECT partition, count(*) FROM {table} GROUP BY partition");
@@ -98,20 +109,22 @@ fn replaying_twice_posts_once() {
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
         rows.collect::<Result<_, _>>().expect("numbers")
     };
-    assert_eq!(counted("events"), BTreeMap::from([(0, 4)]));
-    assert_eq!(counted("duplicates"), BTreeMap::from([(0, 1)]));
-    assert_eq!(counted("rejections"), BTreeMap::from([(0, 8)]));
+    assert_eq!(counted("events"), BTreeMap::from([(0, 6)]));
+    assert_eq!(counted("duplicates"), BTreeMap::from([(0, 3)]));
+    assert_eq!(counted("rejections"), BTreeMap::from([(0, 12)]));
     instance.stop();
-    assert_eq!(read(&setup, &names.notifications, 4).len(), 4);
-    let replayed = read(&setup, &names.commands, 13).split_off(8);
+    assert_eq!(read(&setup, &names.notifications, 6).len(), 6);
+    let replayed = read(&setup, &names.commands, 21).split_off(12);
     for command in replayed {
         let headers: Vec<_> = command.headers.iter().map(|(name, _)| String::from_utf8_lossy(name)).collect();
-        assert!(command.key.as_ref().is_some_and(|key| !key.is_empty()), "{headers:?}");
-        assert!(command.header("idempotency-key").is_some(), "{headers:?}");
+        // An event's id and source are its key, and ask for no record key.
+        let event = headers.iter().any(|name| name == "ce_id" || name == "content-type");
+        let keyed = command.key.as_ref().is_some_and(|key| !key.is_empty());
+        assert_eq!((keyed, command.header("idempotency-key").is_some()), (!event, !event), "{headers:?}");
         assert!(
             !headers.iter().any(|name| name.starts_with("__connect") || name.starts_with("kafka_")),
             "{headers:?}"
         );
     }
-    say!("replay: 4 commands became 4 activities, replayed 9 times");
+    say!("replay: 6 commands became 6 activities, replayed 15 times");
 }

@@ -34,6 +34,11 @@ impl Names {
     /// Makes the three topics as `topics.create=true` would, so that commands can be posted before anything runs.
     pub fn create(&self, servers: &str, partitions: i32) {
         self.create_commands(servers, partitions);
+        self.create_outputs(servers, partitions);
+    }
+
+    /// The two topics that the program writes to.
+    pub fn create_outputs(&self, servers: &str, partitions: i32) {
         create(servers, &self.notifications, partitions, &[]);
         let larger = (1_048_588 + 128 * 1024).to_string();
         create(servers, &self.rejections, partitions, &[("max.message.bytes", &larger)]);

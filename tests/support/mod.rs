@@ -18,7 +18,7 @@ use nix::{
 };
 
 /// After this a test has failed, on a slow machine too.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The program, with nothing of this process's environment that would change what it does.
 pub fn program(arguments: &[&str]) -> Command {

@@ -40,17 +40,23 @@ pub(super) fn command(scope: Scope<'_>) -> (Value, Definitions) {
     (entry, definitions)
 }
 
+/// With all that is beyond the schema, the codes of one reason together.
 fn description() -> String {
-    let mut text = "An entry: who did what to which object, and who is to be told. Other properties belong to the \
-                    object type and are kept. What a command must be beyond this schema, by the code of its problem:"
-        .to_owned();
+    let mut reasons: Vec<(&str, String)> = Vec::new();
     for code in Code::ALL {
-        if let Some(why) = beyond(*code) {
-            text.push_str(&format!(" {code} ({why});"));
+        let Some(reason) = beyond(*code) else { continue };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, codes)) => codes.extend([", ", code.as_str()]),
+            None => reasons.push((reason, code.to_string())),
         }
     }
-    text.pop();
-    text.push('.');
+    let mut text = "An entry: who did what to which object, and who is to be told. Other properties belong to the \
+                    object type and are kept.\n\nA command that this schema refuses is rejected. One that it takes \
+                    can be rejected all the same, with these codes:\n"
+        .to_owned();
+    for (reason, codes) in reasons {
+        text.extend(["\n- ", &codes, ": ", reason, "."]);
+    }
     text
 }
 

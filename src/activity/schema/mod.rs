@@ -86,8 +86,8 @@ impl Schema {
 /// Why a command can be rejected with this code though its value is as the schema wants it; `None` where it can't.
 #[must_use]
 pub fn beyond(code: Code) -> Option<&'static str> {
-    const RECORD: &str = "is a matter of the record, not of its value";
-    const TEXT: &str = "is a matter of the text, not of what it says";
+    const RECORD: &str = "a matter of the record, not of its value";
+    const TEXT: &str = "a matter of the text, not of what it says";
     match code {
         Code::BadTimestamp
         | Code::BadIdempotencyKey
@@ -98,18 +98,14 @@ pub fn beyond(code: Code) -> Option<&'static str> {
         | Code::ReplyTopicNotAllowed
         | Code::Tombstone => Some(RECORD),
         Code::TooLarge | Code::NotUtf8 | Code::NotJson => Some(TEXT),
-        Code::TooDeep => Some("counts levels, which no schema can"),
+        Code::TooDeep => Some("levels are counted, which no schema can"),
         Code::UnpairedSurrogate => {
-            Some("is known to readers of JSON that take half of a surrogate pair for text")
+            Some("few readers of JSON let half of a surrogate pair pass, and then it is text to the schema")
         }
-        Code::DuplicateProperty => {
-            Some("where one name comes twice: most readers of JSON keep one of the two")
-        }
-        Code::BadDateTime => {
-            Some("where the month has no such day, or the leap second is not at 23:59:60 UTC")
-        }
-        Code::OutputTooLarge => Some("counts the bytes of the notifications"),
-        Code::TooManyProblems => Some("comes with other codes only"),
+        Code::DuplicateProperty => Some("of one name given twice most readers of JSON keep one"),
+        Code::BadDateTime => Some("the month has no such day, or the leap second is not at 23:59:60 UTC"),
+        Code::OutputTooLarge => Some("the bytes of the notifications are counted"),
+        Code::TooManyProblems => Some("it comes with other codes"),
         Code::NotAnObject
         | Code::Missing
         | Code::WrongType

@@ -38,7 +38,7 @@ const REPEATED: Example = (
 
 pub(super) fn all() -> Vec<Posted> {
     let plain = |&(file, value): &Example| posted(file, value, Vec::new());
-    let key = Header { name: b"idempotency-key".to_vec(), value: Some(b"approve-w-9".to_vec()) };
+    let key = Header::new("idempotency-key", "approve-w-9");
     let repeated = || posted(REPEATED.0, REPEATED.1, vec![key.clone()]);
     let mut all: Vec<_> = CALLS.iter().map(plain).collect();
     all.extend([repeated(), repeated()]);

@@ -1,7 +1,7 @@
 //! `rejections replay`: back onto the commands topic.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     io::Write,
     ops::ControlFlow,
     process::ExitCode,
@@ -16,7 +16,7 @@ use crate::{
         args,
         json::write_json,
         output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, count, plain},
-        poster::{Delivery, Poster},
+        poster::{Delivery, Poster, still_posted},
     },
     kafka::{Settings, posted::Delivered, topics},
 };
@@ -52,9 +52,14 @@ enum Outcome<'a> {
 }
 
 /// Posts the commands of the chosen rejections again, each to the partition that it came from. Exit code 1 where
-/// one could not be posted.
+/// one could not be posted, or a place was chosen of which there is no rejection.
 pub(super) fn replay(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow::Result<ExitCode> {
-    topics::require(kafka, &kafka.topics.commands)?;
+    let replayed = post_again(args, kafka);
+    if args.dry_run { replayed } else { replayed.map_err(still_posted) }
+}
+
+fn post_again(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow::Result<ExitCode> {
+    let partitions = topics::require(kafka, &kafka.topics.commands)?;
     let mut replay = Replay {
         poster: if args.dry_run { None } else { Some(Poster::new(kafka)?) },
         places: Vec::new(),
@@ -62,12 +67,15 @@ pub(super) fn replay(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow:
         out: output::stdout(),
         json: args.json,
         topic_bits: topic_bits(&kafka.topics.commands),
+        partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
         posted: 0,
         repeated: 0,
         failed: 0,
         under_way: 0,
     };
+    let mut not_found: BTreeSet<Place> = args.selection.at.iter().copied().collect();
     let read = super::read(kafka, |_, letter| {
+        not_found.remove(&letter.place);
         if args.selection.takes(letter) {
             replay.take_up(letter)?;
             replay.collect(WINDOW)?;
@@ -77,6 +85,8 @@ pub(super) fn replay(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow:
     // What was posted before the reading failed is told too.
     replay.collect(0)?;
     read?;
+    let nothing = format!("no rejection of the command there is on '{}'", kafka.topics.rejections);
+    not_found.into_iter().try_for_each(|place| replay.say(place, Outcome::NotPosted { reason: &nothing }))?;
     replay.summary(args.dry_run)
 }
 
@@ -88,6 +98,8 @@ struct Replay {
     out: Output,
     json: bool,
     topic_bits: u16,
+    /// Of the commands topic as it is now.
+    partitions: i32,
     posted: u64,
     repeated: u64,
     failed: u64,
@@ -99,6 +111,14 @@ impl Replay {
     /// without this each further one would double them.
     fn take_up(&mut self, letter: &DeadLetter<'_>) -> anyhow::Result<()> {
         let place = letter.place;
+        if place.partition >= self.partitions {
+            let reason = format!(
+                "the topic '{}' has {} now",
+                letter.topic,
+                count(self.partitions.unsigned_abs().into(), "partition")
+            );
+            return self.say(place, Outcome::NotPosted { reason: &reason });
+        }
         let command = match letter.command() {
             Ok(command) => command,
             Err(omitted) => return self.say(place, Outcome::NotPosted { reason: &omitted.to_string() }),

@@ -124,7 +124,7 @@ mod tests {
 
     fn line(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&[u8], Option<&[u8]>)]) -> String {
         let header = |(name, value): &(&[u8], Option<&[u8]>)| Header {
-            name: name.to_vec(),
+            name: name.to_vec().into(),
             value: value.map(<[u8]>::to_vec),
         };
         let record = Record {

@@ -16,13 +16,20 @@ pub(super) struct Silence {
     said_at: Instant,
     /// Since when the brokers answer, without the group's having taken this member in.
     unjoined: Option<Instant>,
+    /// A flag, because records are signs too, and looking at the clock for each would cost.
+    broken: bool,
 }
 
 impl Silence {
     /// Begins now, with a sign.
     pub fn begin(patience: Duration) -> Self {
         let now = Instant::now();
-        Self { since: now, ask_at: now + patience, said_at: now, unjoined: None }
+        Self { since: now, ask_at: now + patience, said_at: now, unjoined: None, broken: false }
+    }
+
+    /// There was a sign.
+    pub fn broken(&mut self) {
+        self.broken = true;
     }
 }
 
@@ -30,6 +37,9 @@ impl<S: Source> Intake<S> {
     /// Asks for a sign where there was none for long. Without one it says so; where a new client would get one, the
     /// error makes room for it.
     pub(super) fn listen(&mut self) -> Result<(), ProcessorError> {
+        if self.silence.broken {
+            self.silence = Silence::begin(self.timing.silence);
+        }
         let now = Instant::now();
         if now < self.silence.ask_at {
             return Ok(());

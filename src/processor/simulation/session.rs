@@ -45,7 +45,7 @@ impl Session {
             return self.intake.serve();
         }
         self.intake.step(Duration::ZERO)?;
-        if self.fetched.len() < self.capacity && self.intake.is_ready() {
+        if self.fetched.len() < self.capacity && self.intake.is_ready(0) {
             let batch = self.intake.take_batch()?;
             if !batch.is_empty() {
                 self.fetched.push_back(batch);

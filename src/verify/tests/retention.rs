@@ -55,7 +55,7 @@ fn where_commands_are_gone_the_output_is_held_against_the_log() {
         change(&mut world);
         found(&world.verify())
     };
-    let is_traced = |record: &Record| record.headers.iter().any(|header| header.name == b"traceparent");
+    let is_traced = |record: &Record| record.headers.iter().any(|header| *header.name == *b"traceparent");
     assert_eq!(
         deviations(&|world| drop(world.take(Topic::Notifications, |record| record.coordinates.offset == 4))),
         [(Kind::Lost, What::Notification)]
@@ -355,7 +355,7 @@ fn command_of(record: &Record) -> i64 {
     if let Some(letter) = DeadLetter::of(record) {
         return letter.place.offset;
     }
-    let id = record.headers.iter().find(|header| header.name == b"ce_id").unwrap();
+    let id = record.headers.iter().find(|header| *header.name == *b"ce_id").unwrap();
     let id = std::str::from_utf8(id.value.as_deref().unwrap()).unwrap();
     id.split('/').next().unwrap().parse::<ActivityId>().unwrap().offset()
 }
@@ -391,7 +391,7 @@ fn what_is_there_twice_is_told_even_where_keys_are_forgotten() {
 #[test]
 fn a_log_that_did_not_know_a_key_may_have_decided_otherwise() {
     let mut world = World::new(COMMANDS);
-    let keyed = |record: &&Record| record.headers.iter().any(|header| header.name == b"idempotency-key");
+    let keyed = |record: &&Record| record.headers.iter().any(|header| *header.name == *b"idempotency-key");
     let first = world.topic(Topic::Commands)[0].records.iter().find(keyed).unwrap().coordinates.offset;
     world.add_log(first + 1..i64::MAX);
     // A repetition that no log but the first takes for one.

@@ -41,7 +41,7 @@ fn on_the_topic_of_notifications() {
     const TOPIC: Topic = Topic::Notifications;
     let traced = |world: &mut World, change: &dyn Fn(&mut Record)| {
         change(
-            world.record(TOPIC, |record| record.headers.iter().any(|header| header.name == b"traceparent")),
+            world.record(TOPIC, |record| record.headers.iter().any(|header| *header.name == *b"traceparent")),
         );
     };
     let told = plant(&[

@@ -1,0 +1,52 @@
+//! Appending to the log: an event's share of a batch, at the sizes that an idle, a busy and a loaded processor has.
+
+use std::time::Duration;
+
+use activity_stream::event_log::{Chunk, EventLog, LogOptions, Synchronous};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+
+mod support;
+
+fn append(criterion: &mut Criterion) {
+    let decider = support::decider();
+    for (name, synchronous) in [("append, FULL", Synchronous::Full), ("append, NORMAL", Synchronous::Normal)]
+    {
+        let mut group = criterion.benchmark_group(name);
+        // Each writes to the disk, so few of them tell as much as many.
+        group.sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+        for batch in [1, 100, 10_000] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let mut log = EventLog::open(&LogOptions {
+                path: folder.path().join("activity.db"),
+                topic: support::TOPIC.into(),
+                synchronous,
+                cache_bytes: 64 << 20,
+                window_ms: 7 * 24 * 60 * 60 * 1000,
+                max_pages: None,
+            })
+            .expect("a new log");
+            let mut next_offset = 0;
+            group.throughput(Throughput::Elements(batch));
+            group.bench_function(format!("batch of {batch}"), |bencher| {
+                bencher.iter_batched(
+                    || {
+                        let first = next_offset;
+                        next_offset += batch.cast_signed();
+                        let offsets = first..next_offset;
+                        let verdicts = offsets
+                            .map(|offset| {
+                                decider.read(&support::usual(offset.cast_unsigned()).record(0, offset))
+                            })
+                            .collect();
+                        vec![Chunk { partition: 0, next_offset, verdicts }]
+                    },
+                    |chunks| log.append(chunks, &[]).expect("appended"),
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+    }
+}
+
+criterion_group!(benches, append);
+criterion_main!(benches);

@@ -1,0 +1,81 @@
+//! CPU time of processes and threads, as Linux counts it.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+/// Linux counts in `stat` a hundred ticks a second, on every architecture (USER_HZ).
+const TICK: Duration = Duration::from_millis(10);
+
+/// What a process has used so far.
+#[derive(Debug, Clone, Default)]
+pub struct Used {
+    pub total: Duration,
+    /// Of the threads that are there, by what they do.
+    pub stages: BTreeMap<&'static str, Duration>,
+}
+
+/// Threads that are gone or have no stage of their own.
+pub const OTHERS: &str = "others";
+pub const STAGES: [&str; 7] = ["intake", "decide", "append", "publish", "librdkafka", "read model", OTHERS];
+
+fn stage(thread: &str) -> &'static str {
+    match thread {
+        "processor" | "copy" => "intake",
+        "decide" => "decide",
+        "append" => "append",
+        "publish" => "publish",
+        "read-model" => "read model",
+        _ if thread.starts_with("rdk:") => "librdkafka",
+        _ => OTHERS,
+    }
+}
+
+impl Used {
+    /// Of the process with this id.
+    pub fn of(process: u32) -> Self {
+        let mut used = Self { total: total(process), ..Self::default() };
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let read = |name| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            // The first number is nanoseconds on a CPU.
+            let nanoseconds =
+                read("schedstat").split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+            *used.stages.entry(stage(read("comm").trim())).or_default() += Duration::from_nanos(nanoseconds);
+        }
+        let known: Duration =
+            used.stages.iter().filter(|(name, _)| **name != OTHERS).map(|(_, time)| *time).sum();
+        used.stages.insert(OTHERS, used.total.saturating_sub(known));
+        used
+    }
+}
+
+/// Of all threads of a process, also those that have ended.
+pub fn total(process: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // Behind the name, which is in parentheses and may hold anything, fields 14 and 15 are user and system time.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u32 = fields.skip(11).take(2).filter_map(|text| text.parse::<u32>().ok()).sum();
+    TICK * ticks
+}
+
+/// Of the thread that asks.
+pub fn of_this_thread() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(text.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// The most memory that a process has had, in MiB.
+pub fn peak_memory(process: u32) -> f64 {
+    memory(process, "VmHWM:")
+}
+
+/// The memory that a process has now, in MiB.
+pub fn resident_memory(process: u32) -> f64 {
+    memory(process, "VmRSS:")
+}
+
+fn memory(process: u32, field: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|text| text.trim().parse().ok());
+    kib.unwrap_or(0.0_f64) / 1024.0
+}

@@ -1,0 +1,172 @@
+//! From a command's delivery report to its notification in the hands of a `read_committed` consumer.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use activity_stream::activity::ActivityId;
+use rdkafka::{
+    ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    message::DeliveryResult,
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
+};
+
+use super::{
+    Profile,
+    kafka::{self, Backlog, Kafka},
+    report::{Report, Table},
+    say,
+    subject::{Running, Subject},
+    support,
+};
+
+const PARTITIONS: i32 = 3;
+/// Where the throughput was not measured.
+const ASSUMED_TOP: f64 = 40_000.0;
+/// As a producer of many commands has it. A latency begins when the command is acknowledged, so it is no part of it.
+const LINGER_MS: u32 = 5;
+/// After the last command was posted.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// When something happened to the command at a partition and an offset.
+type Times = HashMap<(i32, i64), Instant>;
+
+#[derive(Clone, Default)]
+struct Acknowledged(Arc<Mutex<Times>>);
+
+impl ClientContext for Acknowledged {}
+
+impl ProducerContext for Acknowledged {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let now = Instant::now();
+        let message = result.as_ref().expect("delivered");
+        self.0.lock().expect("never poisoned").insert((message.partition(), message.offset()), now);
+    }
+}
+
+pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: &mut Report) {
+    let mut table =
+        Table::new("Latency, in ms", &["commands/s", "notifications", "p50", "p99", "p99.9", "highest"]);
+    table.note(
+        "From the moment in which the producer knows that its command is in the topic to that in which a \
+         `read_committed` consumer has the notification; exactly-once with FULL. The last row is half of the top rate."
+            .to_owned(),
+    );
+    let half = (top_rate.unwrap_or(ASSUMED_TOP) / 2.0).round();
+    for rate in [10.0, 1_000.0, half] {
+        let latencies = at_rate(kafka, profile, rate);
+        let of = |share: f64| {
+            // So many have to lie above it, or it says nothing.
+            let known = latencies.len() as f64 * (1.0 - share) >= 1.0;
+            let index = (latencies.len() as f64 * share) as usize;
+            latencies.get(index).filter(|_| known).map(|latency| latency.as_secs_f64() * 1e3)
+        };
+        let shown = |value: Option<f64>| value.map_or("too few".to_owned(), |value| format!("{value:.1}"));
+        let highest = latencies.last().map(|latency| latency.as_secs_f64() * 1e3);
+        table.row([
+            format!("{rate:.0}"),
+            latencies.len().to_string(),
+            shown(of(0.5)),
+            shown(of(0.99)),
+            shown(of(0.999)),
+            shown(highest),
+        ]);
+        let percentiles = [("p50", of(0.5)), ("p99", of(0.99)), ("p99.9", of(0.999))];
+        let known = percentiles.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        report.plot.latency.push((format!("{rate:.0}/s"), known));
+    }
+    report.table(table);
+}
+
+/// All latencies, from the shortest to the longest.
+fn at_rate(kafka: &Kafka, profile: &Profile, rate: f64) -> Vec<Duration> {
+    let backlog = Backlog::post(kafka, "latency", PARTITIONS, 1, support::usual);
+    let names = backlog.names("latency");
+    let mut running = Running::start(Subject::ExactlyOnceFull, &kafka.servers, names, PARTITIONS);
+    running.await_committed(1);
+    let names = running.names().clone();
+    let ended = Arc::new(AtomicBool::new(false));
+    let reading = {
+        let (servers, topic, ended) =
+            (kafka.servers.clone(), names.notifications.clone(), Arc::clone(&ended));
+        thread::spawn(move || read(&servers, &topic, &ended))
+    };
+    let acknowledged = Acknowledged::default();
+    let producer: BaseProducer<Acknowledged> = kafka::producer(&kafka.servers, LINGER_MS)
+        .create_with_context(acknowledged.clone())
+        .expect("a producer");
+    let posted = post(&producer, &names.commands, rate, profile.latency_seconds);
+    producer.flush(Duration::from_secs(60)).expect("all is delivered");
+    // The first one was posted before.
+    running.await_committed(posted + 1);
+    thread::sleep(Duration::from_millis(500).min(PATIENCE));
+    ended.store(true, Ordering::SeqCst);
+    let readable = reading.join().expect("read");
+    running.stop();
+    let acknowledged = acknowledged.0.lock().expect("never poisoned");
+    // A notification can be there before its producer has the report.
+    let latency =
+        |(place, at): (&(i32, i64), &Instant)| Some(readable.get(place)?.saturating_duration_since(*at));
+    let mut latencies: Vec<_> = acknowledged.iter().filter_map(latency).collect();
+    latencies.sort_unstable();
+    say!("{rate:.0} commands/s: {} of {posted} notifications were timed", latencies.len());
+    latencies
+}
+
+fn post(producer: &BaseProducer<Acknowledged>, topic: &str, rate: f64, seconds: u64) -> u64 {
+    let (begun, commands) = (Instant::now(), (rate * seconds as f64) as u64);
+    let mut next = 0;
+    while next < commands {
+        let due = (begun.elapsed().as_secs_f64() * rate) as u64;
+        while next <= due && next < commands {
+            let command = support::usual(next + 1);
+            let record = BaseRecord::to(topic).key(&command.key).payload(&command.value);
+            // Where the queue is full the broker is slower than the rate, and the command is posted when it can be.
+            if producer.send(record).is_ok() {
+                next += 1;
+            } else {
+                producer.poll(Duration::from_millis(1));
+            }
+        }
+        producer.poll(Duration::ZERO);
+        thread::sleep(Duration::from_micros(200));
+    }
+    commands
+}
+
+/// When each notification was there, until told that all are.
+fn read(servers: &str, topic: &str, ended: &AtomicBool) -> Times {
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", servers)
+        .set("group.id", "latency-reader")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "10");
+    let consumer: BaseConsumer = client.create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+    }
+    consumer.assign(&list).expect("assigned");
+    let mut times = Times::new();
+    while !ended.load(Ordering::SeqCst) {
+        let Some(polled) = consumer.poll(Duration::from_millis(50)) else { continue };
+        let now = Instant::now();
+        let message = polled.expect("a notification");
+        let value = std::str::from_utf8(message.payload().expect("a value")).expect("UTF-8");
+        // {"id":"01a20ada-…/1", …: the id says which command it is of.
+        let id: ActivityId = value[7..43].parse().expect("an id");
+        times.entry((id.partition(), id.offset())).or_insert(now);
+    }
+    times
+}

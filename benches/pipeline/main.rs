@@ -1,0 +1,189 @@
+//! What the processor costs beside the broker: against a real Kafka, in one command.
+//!
+//! ```sh
+//! cargo bench --bench pipeline                    # about half an hour
+//! cargo bench --bench pipeline -- --quick         # about three minutes
+//! cargo bench --bench pipeline -- --only latency
+//! cargo bench --bench pipeline -- --readme        # puts the results into the README
+//! ```
+//!
+//! It starts a Kafka of its own, as the tests do, or uses the one that `KAFKA_BOOTSTRAP_SERVERS` names. Nothing here
+//! asserts a time: it measures, and writes a table and a plot.
+//!
+//! - `throughput`, `latency`, `memory`, `partitions`: the program beside the broker. `log`: growth and the read model;
+//!   `keys`: idempotency keys; both on a log that is filled here, without Kafka.
+//! - `copy_loop`: what the processor is compared with. `stages`: one thread without Kafka, for a profiler.
+//! - `kafka`, `subject`, `cpu`: the broker, the process that is measured, and what it used.
+//! - `report`, `plot`, `machine`: what is written.
+
+#![allow(missing_debug_implementations, reason = "clients of librdkafka have none")]
+
+mod copy_loop;
+mod cpu;
+mod filled;
+mod kafka;
+mod keys;
+mod latency;
+mod log;
+mod machine;
+mod memory;
+mod partitions;
+mod plot;
+mod report;
+mod stages;
+mod subject;
+mod throughput;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[allow(dead_code, reason = "the tests use more of it")]
+#[path = "../../tests/kafka/broker.rs"]
+mod broker;
+#[path = "../../tests/kafka/distribution.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod distribution;
+#[path = "../../tests/kafka/fetched.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod fetched;
+#[path = "../../tests/kafka/guard.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod guard;
+#[path = "../../tests/kafka/topics.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod topics;
+#[path = "../../tests/kafka/waiting.rs"]
+mod waiting;
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use kafka::Kafka;
+use report::Report;
+use waiting::{holds_within, say, wait_until};
+
+/// Measures the processor against a real Kafka, and writes a table and a plot
+#[derive(Debug, Parser)]
+#[command(name = "pipeline")]
+struct Args {
+    /// Fewer commands: about three minutes, and less to rely on
+    #[arg(long)]
+    quick: bool,
+    /// Only these parts, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Commands that one run of the throughput consumes [default: 1000000; quick: 100000]
+    #[arg(long)]
+    commands: Option<u64>,
+    /// Commands that wait when the peak of memory is measured [default: 5000000; quick: 200000]
+    #[arg(long)]
+    backlog: Option<u64>,
+    /// Where table and plot are written
+    #[arg(long, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/../performance"))]
+    into: PathBuf,
+    /// Put table and plot into README.md and docs/ as well
+    #[arg(long)]
+    readme: bool,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A part of the measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Throughput,
+    Latency,
+    Memory,
+    Partitions,
+    Log,
+    Keys,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Profile {
+    /// Commands that one run consumes.
+    commands: u64,
+    /// Rounds, each of which runs everything that is compared.
+    rounds: usize,
+    /// Seconds of each rate of the latency.
+    latency_seconds: u64,
+    backlog: u64,
+    /// Commands of each run with another number of partitions.
+    partition_commands: u64,
+    /// Events in the log at which an append is measured.
+    log_sizes: &'static [u64],
+    /// Keys alive.
+    keys: u64,
+}
+
+impl Profile {
+    fn of(args: &Args) -> Self {
+        let full = Self {
+            commands: 1_000_000,
+            rounds: 5,
+            latency_seconds: 100,
+            backlog: 5_000_000,
+            partition_commands: 500_000,
+            log_sizes: &[100_000, 1_000_000, 10_000_000],
+            keys: 10_000_000,
+        };
+        let quick = Self {
+            commands: 100_000,
+            rounds: 3,
+            latency_seconds: 10,
+            backlog: 200_000,
+            partition_commands: 50_000,
+            log_sizes: &[100_000, 300_000],
+            keys: 200_000,
+        };
+        let profile = if args.quick { quick } else { full };
+        Self {
+            commands: args.commands.unwrap_or(profile.commands),
+            backlog: args.backlog.unwrap_or(profile.backlog),
+            ..profile
+        }
+    }
+}
+
+fn main() {
+    let mut words = std::env::args().skip(1);
+    match words.next().as_deref() {
+        Some("copy-loop") => return copy_loop::run(words),
+        Some("stages") => return stages::run(words),
+        _ => {}
+    }
+    let args = Args::parse();
+    let profile = Profile::of(&args);
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let mut report = Report::new(args.quick);
+    if [Part::Throughput, Part::Latency, Part::Memory, Part::Partitions].into_iter().any(wanted) {
+        let kafka = Kafka::start();
+        report.kafka = kafka.version();
+        let mut top_rate = None;
+        if wanted(Part::Throughput) {
+            top_rate = Some(throughput::measure(&kafka, &profile, &mut report));
+        }
+        if wanted(Part::Latency) {
+            latency::measure(&kafka, &profile, top_rate, &mut report);
+        }
+        if wanted(Part::Memory) {
+            memory::measure(&kafka, &profile, &mut report);
+        }
+        if wanted(Part::Partitions) {
+            partitions::measure(&kafka, &profile, &mut report);
+        }
+    }
+    if wanted(Part::Log) {
+        log::measure(&profile, &mut report);
+    }
+    if wanted(Part::Keys) {
+        keys::measure(&profile, &mut report);
+    }
+    report.write(&args.into);
+    if args.readme {
+        report.write_into_readme();
+    }
+}

@@ -1,0 +1,175 @@
+//! A process that consumes commands: the processor, or the copy loop that it is compared with.
+
+use std::{
+    fs::{self, File},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::{
+    cpu::{self, Used},
+    guard::{self, Guarded},
+    kafka::{Backlog, Group},
+    topics::{self, Names},
+};
+
+/// Between two looks at how far it is.
+const LOOK: Duration = Duration::from_millis(10);
+/// A process that gets nowhere for so long has failed.
+const STUCK: Duration = Duration::from_secs(120);
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    CopyLoop,
+    ExactlyOnceFull,
+    ExactlyOnceNormal,
+    AtLeastOnce,
+}
+
+impl Subject {
+    pub const ALL: [Self; 4] =
+        [Self::CopyLoop, Self::ExactlyOnceFull, Self::ExactlyOnceNormal, Self::AtLeastOnce];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CopyLoop => "copy loop",
+            Self::ExactlyOnceFull => "exactly-once, FULL",
+            Self::ExactlyOnceNormal => "exactly-once, NORMAL",
+            Self::AtLeastOnce => "at-least-once, FULL",
+        }
+    }
+
+    fn command(self, servers: &str, names: &Names, folder: &TempDir) -> Command {
+        let Names { commands, notifications, rejections, group } = names;
+        if self == Self::CopyLoop {
+            let mut command = Command::new(std::env::current_exe().expect("this program"));
+            command.args(["copy-loop", servers, commands, notifications, rejections, group]);
+            return command;
+        }
+        let (guarantee, synchronous) = match self {
+            Self::ExactlyOnceNormal => ("exactly-once", "normal"),
+            Self::AtLeastOnce => ("at-least-once", "full"),
+            _ => ("exactly-once", "full"),
+        };
+        let text = format!(
+            "[kafka]\nbootstrap_servers = \"{servers}\"\ngroup = \"{group}\"\n\
+             [topics]\ncommands = \"{commands}\"\nnotifications = \"{notifications}\"\n\
+             rejections = \"{rejections}\"\n[processor]\nguarantee = \"{guarantee}\"\n\
+             [log]\nsynchronous = \"{synchronous}\"\n"
+        );
+        let config = folder.path().join("config.toml");
+        fs::write(&config, text).expect("the configuration");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_activity-stream"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ACTIVITY_STREAM_") || name == "RUST_LOG" {
+                command.env_remove(name);
+            }
+        }
+        command.arg("run").arg("--config").arg(config);
+        command.arg("--log-file").arg(folder.path().join("activity.db"));
+        command
+    }
+}
+
+/// It runs, until the value is dropped.
+pub struct Running {
+    // Before the folder, so that it ends before its files are removed.
+    process: Guarded,
+    folder: TempDir,
+    group: Group,
+    servers: String,
+    names: Names,
+}
+
+impl Running {
+    pub fn start(subject: Subject, servers: &str, names: Names, partitions: i32) -> Self {
+        let folder = guard::folder("bench");
+        let said = File::create(folder.path().join("said")).expect("a file for standard error");
+        let mut command = subject.command(servers, &names, &folder);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
+        let process = Guarded::start(&mut command, folder.path()).expect("it starts");
+        let group = Group::new(servers, &names, partitions);
+        Self { process, folder, group, servers: servers.to_owned(), names }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Waits until so many commands are committed, and says how many are.
+    pub fn await_committed(&mut self, wanted: u64) -> u64 {
+        let (mut last, mut moved) = (0, Instant::now());
+        loop {
+            let committed = self.group.committed();
+            if committed >= wanted {
+                return committed;
+            }
+            if committed > last {
+                (last, moved) = (committed, Instant::now());
+            }
+            let ended = self.process.ended();
+            if ended.is_some() || moved.elapsed() > STUCK {
+                let said = fs::read_to_string(self.folder.path().join("said")).unwrap_or_default();
+                panic!("it is at {committed} of {wanted} commands, and ended: {ended:?}. It said:\n{said}");
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Stops it, and removes its output.
+    pub fn stop(mut self) {
+        self.process.signal(Signal::SIGTERM);
+        if self.process.wait(Duration::from_secs(30)).is_none() {
+            self.process.kill();
+        }
+        topics::delete(&self.servers, &self.names.notifications);
+        topics::delete(&self.servers, &self.names.rejections);
+    }
+}
+
+/// One run through a backlog.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Commands a second.
+    pub rate: f64,
+    /// CPU microseconds a command.
+    pub stages: Vec<(&'static str, f64)>,
+    pub process: f64,
+    pub broker: Option<f64>,
+    /// MiB.
+    pub peak_memory: f64,
+}
+
+/// Runs through the backlog. The rate is measured from the first commit that is seen to the last, and what was used from
+/// the start: with the first commit, several batches are under way.
+pub fn run(subject: Subject, backlog: &Backlog<'_>) -> Run {
+    let kafka = backlog.kafka;
+    let names = backlog.names("run");
+    let broker = kafka.cpu();
+    let mut running = Running::start(subject, &kafka.servers, names, backlog.partitions);
+    let before = running.await_committed(1);
+    let begun = Instant::now();
+    let after = running.await_committed(backlog.commands);
+    let took = begun.elapsed();
+    let used = Used::of(running.id());
+    let broker = kafka.cpu().zip(broker).map(|(after, before)| after - before);
+    let peak_memory = cpu::peak_memory(running.id());
+    running.stop();
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / after as f64;
+    Run {
+        rate: (after - before) as f64 / took.as_secs_f64(),
+        stages: used.stages.iter().map(|(name, time)| (*name, each(*time))).collect(),
+        process: each(used.total),
+        broker: broker.map(each),
+        peak_memory,
+    }
+}

@@ -1,0 +1,87 @@
+//! Commands a second and CPU time a command, the processor beside the copy loop.
+
+use super::{
+    Profile,
+    cpu::STAGES,
+    kafka::{Backlog, Kafka},
+    report::{Bar, Report, Spread, Table, stacked},
+    say,
+    subject::{self, Run, Subject},
+    support,
+};
+
+const PARTITIONS: i32 = 3;
+
+/// Returns the rate of exactly-once with FULL.
+pub fn measure(kafka: &Kafka, profile: &Profile, report: &mut Report) -> f64 {
+    let backlog = Backlog::post(kafka, "throughput", PARTITIONS, profile.commands, support::varied);
+    // Not counted: the broker compiles itself while it works.
+    subject::run(Subject::CopyLoop, &backlog);
+    let mut runs: [Vec<Run>; 4] = Default::default();
+    for round in 1..=profile.rounds {
+        for (subject, runs) in Subject::ALL.into_iter().zip(&mut runs) {
+            let run = subject::run(subject, &backlog);
+            say!("round {round}, {}: {:.0} commands/s", subject.name(), run.rate);
+            runs.push(run);
+        }
+    }
+    let rates = rates(profile, &runs, report);
+    cpu(kafka, &runs, report);
+    let full = runs[1].iter().map(|run| run.peak_memory).fold(0.0, f64::max);
+    report.note(format!("The peak of memory in these runs was {full:.0} MiB, exactly-once with FULL."));
+    rates
+}
+
+fn rates(profile: &Profile, runs: &[Vec<Run>; 4], report: &mut Report) -> f64 {
+    let mut table = Table::new(
+        "Throughput",
+        &["", "commands/s, median", "lowest to highest", "beside the copy loop, median", "lowest to highest"],
+    );
+    table.note(format!(
+        "A backlog of {} commands in {PARTITIONS} partitions, measured from the first to the last committed offset; {} \
+         rounds, in each of which all four run one after the other and are compared.",
+        profile.commands, profile.rounds
+    ));
+    let rate = |runs: &[Run]| Spread::of(runs.iter().map(|run| run.rate));
+    for (subject, of_subject) in Subject::ALL.into_iter().zip(runs) {
+        let spread = rate(of_subject);
+        let ratio = Spread::of(of_subject.iter().zip(&runs[0]).map(|(run, copy)| run.rate / copy.rate));
+        table.row([
+            subject.name().to_owned(),
+            format!("{:.0}", spread.median),
+            format!("{:.0} to {:.0}", spread.lowest, spread.highest),
+            format!("{:.2}", ratio.median),
+            format!("{:.2} to {:.2}", ratio.lowest, ratio.highest),
+        ]);
+        report.plot.rates.push(Bar { name: subject.name().to_owned(), spread });
+    }
+    report.table(table);
+    rate(&runs[1]).median
+}
+
+fn cpu(kafka: &Kafka, runs: &[Vec<Run>; 4], report: &mut Report) {
+    let mut header = vec![""];
+    header.extend(STAGES);
+    header.extend(["together", "the broker"]);
+    let mut table = Table::new("CPU time a command, in µs", &header);
+    table.note(
+        "Medians, by the thread that used it; each command has one notification. librdkafka's are the threads that \
+         talk to the broker."
+            .to_owned(),
+    );
+    for (subject, runs) in Subject::ALL.into_iter().zip(runs) {
+        let median = |value: &dyn Fn(&Run) -> f64| Spread::of(runs.iter().map(value)).median;
+        let of_stage = |stage: &str| {
+            median(&|run| run.stages.iter().find(|(name, _)| *name == stage).map_or(0.0, |(_, time)| *time))
+        };
+        let mut row = vec![subject.name().to_owned()];
+        row.extend(STAGES.iter().map(|stage| format!("{:.2}", of_stage(stage))));
+        row.push(format!("{:.2}", median(&|run| run.process)));
+        let broker = median(&|run| run.broker.unwrap_or(0.0));
+        row.push(if kafka.cpu().is_some() { format!("{broker:.2}") } else { "not known".to_owned() });
+        table.row(row);
+        let parts = STAGES.iter().map(|stage| (*stage, of_stage(stage))).collect();
+        report.plot.cpu.push(stacked(subject.name(), parts));
+    }
+    report.table(table);
+}
