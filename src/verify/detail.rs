@@ -193,6 +193,9 @@ impl Judge<'_, '_, '_> {
         (seen, again): (&Seen, &Seen),
     ) -> Result<(), VerifyError> {
         if let Place::Topic { topic, .. } = self.context.place(self.collection, None) {
+            // Deleted commands end the check here (`decide::once_more`), and output does not: where retention is at work,
+            // the oldest output differs in every check, because some of it is gone, and so does the next check's. What is
+            // gone can't be told any more from what was wrong, in this check or in another.
             for (partition, offsets) in seen.deleted_since(again) {
                 self.findings.stretch(&topic, partition, offsets, None, Reason::DeletedMeanwhile);
             }

@@ -227,15 +227,22 @@ impl Posting {
         self.pace.limit.store(limit, Ordering::SeqCst);
     }
 
+    /// How many are on their way or there.
+    pub fn posted(&self) -> u32 {
+        self.pace.next.load(Ordering::SeqCst) - self.pace.start
+    }
+
     /// Posts no more until [`Posting::up_to`] lets it, and says how many there are.
     pub fn pause(&self) -> u32 {
         self.up_to(0);
         // One may be on its way past the limit.
         thread::sleep(Duration::from_millis(100));
-        self.pace.next.load(Ordering::SeqCst) - self.pace.start
+        self.posted()
     }
 
-    /// So many a second from the beginning on.
+    /// So many a second from the beginning on. What was not posted in a pause follows at once, as it does where the broker
+    /// was away: there the producer keeps it. Whoever posts in earnest does not stop wanting to, and a backlog is part of
+    /// what is to be outlasted; see [`super::members::Members::catch_up`].
     pub fn steadily(self, per_second: u32) -> Self {
         self.pace.per_second.store(per_second, Ordering::SeqCst);
         self

@@ -56,10 +56,16 @@ enum When {
     Done,
 }
 
+/// A kill meets it at work as a rule.
+const MOST_KILLS: u32 = 20;
+
 /// Kills it and takes its offsets away. Gives, for each partition, what the log has seen published, what is
 /// published, and what is logged.
 fn kill_and_forget(work: &mut Work, when: When) -> BTreeMap<i32, (i64, i64, i64)> {
+    let mut kills = 0;
     let (committed, cursors) = loop {
+        assert!(kills < MOST_KILLS, "in {kills} kills at work the log was never ahead of what is published");
+        kills += 1;
         work.post(3_000);
         let so_far = u64::from(work.posted() - 3_000);
         let mut instance = work.setup.start("only", &["--set", "processor.batch_records=100"]);

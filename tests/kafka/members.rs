@@ -68,6 +68,16 @@ impl<'a> Members<'a> {
         });
     }
 
+    /// Waits for the output of all that was posted by now, whatever has piled up, and of some that was posted later.
+    #[track_caller]
+    pub fn catch_up(&mut self) {
+        let goal = u64::from(self.posting.posted()) + 500;
+        let running = &mut self.running;
+        self.progress.await_published(goal, 2 * PATIENCE, || {
+            running.values_mut().for_each(Instance::assert_running);
+        });
+    }
+
     /// Posts no more, and waits until all that was posted is published; then no transaction is open.
     #[track_caller]
     pub fn rest(&mut self) {

@@ -301,6 +301,26 @@ fn output_that_is_deleted_between_two_readings_is_not_called_lost() {
     }
 }
 
+/// Where retention is at work the output differs at its beginning in any case: to start again would not help, as it
+/// does with commands.
+#[test]
+fn what_differed_in_output_that_is_deleted_between_two_readings_is_said_to_be_unchecked() {
+    for is_altered in [false, true] {
+        let mut world = World::new(COMMANDS);
+        delete(&mut world, Topic::Notifications, 2);
+        if is_altered {
+            world.topic(Topic::Notifications)[1].records[1].value = Some(b"{}".to_vec());
+            assert_eq!(found(&world.verify()), [(Kind::Altered, What::Notification)]);
+        }
+        world.deleted_later = Some((Topic::Notifications, 1, 5));
+        let told = world.try_verify(Sizes::default()).unwrap();
+        assert_eq!(found(&told), []);
+        let meanwhile = told.unchecked.iter().filter(|u| u.reason == Reason::DeletedMeanwhile);
+        let stretches: Vec<_> = meanwhile.map(|u| (u.partition, u.first_offset, u.next_offset)).collect();
+        assert_eq!(stretches, [(1, 2, 5), (2, 2, 5)], "{is_altered}");
+    }
+}
+
 #[test]
 fn commands_that_are_deleted_before_what_deviates_is_known_end_it_with_a_sentence() {
     // Once for the log's anchors, once for each partition.
