@@ -96,7 +96,7 @@ fn write_again(broker: &EmbeddedBroker, topic: &str, change: impl Fn(String) -> 
     reader.assign(&list).unwrap();
     let message = reader.poll(PATIENCE).expect("a record").unwrap();
     let value = change(String::from_utf8(message.payload().unwrap().to_vec()).unwrap());
-    let producer: BaseProducer = client::producer(&settings).create().unwrap();
+    let producer: BaseProducer = client::producer(&settings, client::BATCH_BYTES).create().unwrap();
     let record = BaseRecord::to(topic)
         .partition(message.partition())
         .key(message.key().unwrap())

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use activity_stream::{
     activity::{OutputRecord, Reading, Record, ReplyTopics},
     kafka::{
-        OutputTopic, Polled, Settings, Sink as _, Source as _, Topics, consumer::GroupConsumer,
-        transactional::Transactional,
+        OutputTopic, Polled, Settings, Sink as _, Source as _, Topics, client::BATCH_BYTES,
+        consumer::GroupConsumer, transactional::Transactional,
     },
 };
 use crossbeam_channel::{Receiver, bounded};
@@ -95,7 +95,7 @@ pub fn run(words: impl Iterator<Item = String>) {
 }
 
 fn publish(settings: &Settings, output: &[OutputRecord], batches: &Receiver<Batch>) {
-    let mut sink = Transactional::new(settings, format!("copy-loop-{}", settings.group));
+    let mut sink = Transactional::new(settings, format!("copy-loop-{}", settings.group), BATCH_BYTES);
     sink.reset().expect("a producer");
     let mut output = output.iter().cycle();
     for batch in batches {

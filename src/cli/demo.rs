@@ -29,7 +29,7 @@ use crate::{
     activity::{Decision, Header},
     config::{Config, Guarantee},
     event_log::EventLog,
-    kafka::{client::MESSAGE_MAX_BYTES, embedded::EmbeddedBroker, posted::Delivered},
+    kafka::{embedded::EmbeddedBroker, posted::Delivered},
     processor::{Observer, ProcessorError, batch::Outcome, supervise},
 };
 use order::InOrder;
@@ -131,7 +131,7 @@ fn spawn(
     sender: Sender<Decided>,
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<thread::JoinHandle<Result<(), ProcessorError>>> {
-    let options = settings::processor(config, Default::default(), MESSAGE_MAX_BYTES);
+    let options = settings::processor(config, Default::default(), None);
     let decider = settings::decider(config);
     let observer: Arc<dyn Observer> =
         Arc::new(Watch { source: options.source.clone(), sender: Mutex::new(sender) });

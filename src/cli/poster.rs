@@ -101,7 +101,7 @@ impl std::fmt::Debug for Poster {
 impl Poster {
     pub fn new(kafka: &Settings) -> anyhow::Result<Self> {
         let reports = Reports::default();
-        let producer = client::producer(kafka)
+        let producer = client::producer(kafka, client::POST_BATCH_BYTES)
             .create_with_context(reports.clone())
             .map_err(|error| anyhow!("the Kafka producer can't be made: {error}"))?;
         Ok(Self { producer, reports, topic: kafka.topics.commands.clone() })

@@ -24,10 +24,10 @@ use crate::{
     admin::{self, Health},
     config::{Config, Guarantee},
     kafka::{
-        client::{self, MESSAGE_MAX_BYTES},
+        client,
         embedded::EmbeddedBroker,
         replies::{ReplyCounts, Undeliverable},
-        topics::{self, DEFAULT_REJECTION_BYTES, Report, TopicsError},
+        topics::{self, Report, TopicsError},
     },
     metrics::{self, Metrics},
     processor::{AbortReason, Observer, ProcessorError, batch::Outcome, start::Accept, supervise},
@@ -156,17 +156,19 @@ fn process(
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     // The embedded broker has just made its topics, and knows no settings.
-    let mut rejection_bytes = MESSAGE_MAX_BYTES;
+    let mut report = None;
     if !embedded {
-        let Some(report) = await_topics(config, watch, stop)? else { return Ok(()) };
-        rejection_bytes = report.rejection_bytes.unwrap_or(DEFAULT_REJECTION_BYTES);
+        report = await_topics(config, watch, stop)?;
+        if report.is_none() {
+            return Ok(());
+        }
     }
     // Not before the topic is known to be there: a log belongs to one topic for ever.
     let log = settings::open_log(config)?;
     // Before the first append, as the read model asks for.
     let follower = config.log.read_model.then(|| Follower::open(log.reader()?, &config.log.path));
     let log = Arc::new(Mutex::new(log));
-    let options = settings::processor(config, accept, rejection_bytes);
+    let options = settings::processor(config, accept, report.as_ref());
     let observer: Arc<dyn Observer> = Arc::<Watch>::clone(watch);
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -8,7 +8,11 @@ use crate::{
     activity::Decider,
     config::{self, Config},
     event_log::{EventLog, LogOptions, Synchronous},
-    kafka::{Settings, Topics},
+    kafka::{
+        Settings, Topics,
+        client::{BATCH_BYTES, MESSAGE_MAX_BYTES},
+        topics::{DEFAULT_RECORD_BYTES, Report},
+    },
     processor::{
         intake::Caps,
         start::Accept,
@@ -39,9 +43,9 @@ pub fn kafka(config: &Config) -> Settings {
     }
 }
 
-/// The stages.
+/// The stages. `report` says what the topics take; none on the embedded broker, which takes everything.
 #[must_use]
-pub fn processor(config: &Config, accept: Accept, rejection_bytes: usize) -> ProcessorOptions {
+pub fn processor(config: &Config, accept: Accept, report: Option<&Report>) -> ProcessorOptions {
     let processor = &config.processor;
     ProcessorOptions {
         kafka: kafka(config),
@@ -52,7 +56,9 @@ pub fn processor(config: &Config, accept: Accept, rejection_bytes: usize) -> Pro
         transactional_id_prefix: processor.transactional_id_prefix.clone(),
         source: processor.source.clone(),
         caps: Caps { records: processor.batch_records, bytes: processor.batch_bytes },
-        rejection_bytes,
+        rejection_bytes: report
+            .map_or(MESSAGE_MAX_BYTES, |report| report.rejection_bytes.unwrap_or(DEFAULT_RECORD_BYTES)),
+        batch_bytes: report.and_then(|report| report.batch_bytes).unwrap_or(BATCH_BYTES),
         output_bytes: processor.batch_output_bytes,
         accept,
     }

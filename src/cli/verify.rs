@@ -20,7 +20,7 @@ use crate::{
     event_log::{LogError, LogReader},
     kafka::{
         scan::Scanner,
-        topics::{self, DEFAULT_REJECTION_BYTES, TopicsError},
+        topics::{self, DEFAULT_RECORD_BYTES, TopicsError},
     },
     verify::{
         self, Rules, Sizes, VerifyError,
@@ -45,7 +45,7 @@ pub fn verify(args: &args::Verify, config: &Config) -> anyhow::Result<ExitCode> 
         decider: settings::decider(config),
         window_ms: settings::window_ms(config),
         source: config.processor.source.clone(),
-        rejection_bytes: topics::rejection_bytes(&kafka)?.unwrap_or(DEFAULT_REJECTION_BYTES),
+        rejection_bytes: topics::rejection_bytes(&kafka)?.unwrap_or(DEFAULT_RECORD_BYTES),
         group: kafka.group.clone(),
         notifications_topic: kafka.topics.notifications.clone(),
         rejections_topic: kafka.topics.rejections.clone(),

@@ -128,6 +128,9 @@ impl ClientBuilder {
     }
 
     /// Passes a librdkafka property on: for SASL, TLS, `linger.ms`, `delivery.timeout.ms`, …
+    ///
+    /// `batch.size` is 128 KiB, unless it is set. What is sent together counts together for the `max.message.bytes` of the
+    /// commands topic, so no more than that.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.connection.set(name.into(), value.into());
@@ -143,7 +146,7 @@ impl ClientBuilder {
         let mut settings = self.connection.settings("activity-client", &self.topic, "")?;
         let timeout = settings.properties.entry("delivery.timeout.ms".to_owned());
         timeout.or_insert_with(|| DELIVERY_TIMEOUT_MS.to_owned());
-        let mut config = client::producer(&settings);
+        let mut config = client::producer(&settings, client::POST_BATCH_BYTES);
         // A misspelt topic is an error, and not a new topic.
         config.set("allow.auto.create.topics", "false");
         let producer = FutureProducer::from_config_and_context(&config, client::Logging)

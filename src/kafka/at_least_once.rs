@@ -23,6 +23,7 @@ const DELIVERY: Duration = Duration::from_secs(35);
 pub struct AtLeastOnce {
     settings: Settings,
     committer: Committer,
+    batch_bytes: usize,
     producer: Option<BaseProducer<Deliveries>>,
     deliveries: Deliveries,
     routes: Routes,
@@ -37,11 +38,13 @@ impl fmt::Debug for AtLeastOnce {
 }
 
 impl AtLeastOnce {
+    /// Each of the two output topics has to take `batch_bytes` at once.
     #[must_use]
-    pub fn new(settings: &Settings, committer: Committer) -> Self {
+    pub fn new(settings: &Settings, committer: Committer, batch_bytes: usize) -> Self {
         Self {
             settings: settings.clone(),
             committer,
+            batch_bytes,
             producer: None,
             deliveries: Deliveries::default(),
             routes: Routes::new(settings),
@@ -84,7 +87,7 @@ impl Sink for AtLeastOnce {
     fn reset(&mut self) -> Result<(), PublishError> {
         self.producer = None;
         self.deliveries = Deliveries::default();
-        let producer = client::producer(&self.settings)
+        let producer = client::producer(&self.settings, self.batch_bytes)
             .set("delivery.timeout.ms", "30000")
             .create_with_context(self.deliveries.clone())
             .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;

@@ -17,6 +17,11 @@ const FETCH_QUEUE_KIB: u32 = 8 * 1024;
 const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
 /// Above every limit of the contract. The broker's own limit decides, and its refusal names the topic.
 pub const MESSAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes that the publisher sends together, where its topics take as many; librdkafka's own default. With fewer it is
+/// slower: 10 % and more with 128 KiB.
+pub const BATCH_BYTES: usize = 1_000_000;
+/// The same for who posts, and does not ask what the topic takes.
+pub const POST_BATCH_BYTES: usize = 128 * 1024;
 /// Until a frozen instance's transaction is aborted, it holds back every `read_committed` reader.
 pub const TRANSACTION_TIMEOUT_MS: u32 = 10_000;
 
@@ -80,15 +85,18 @@ pub fn reader(settings: &Settings) -> ClientConfig {
     client
 }
 
-/// A producer that keeps order and writes nothing twice by itself.
+/// A producer that keeps order and writes nothing twice by itself. What it sends together has at most `batch_bytes`,
+/// unless it is one record: a topic's `max.message.bytes` counts for the whole, and librdkafka does not divide what was
+/// refused (Kafka's Java client does).
 #[must_use]
-pub fn producer(settings: &Settings) -> ClientConfig {
+pub fn producer(settings: &Settings, batch_bytes: usize) -> ClientConfig {
     let mut client = common(settings, "producer");
     client
         .set("linger.ms", "0")
         .set("queue.buffering.max.kbytes", PRODUCE_QUEUE_KIB.to_string())
         .set("queue.buffering.max.messages", "100000")
         .set("message.max.bytes", MESSAGE_MAX_BYTES.to_string())
+        .set("batch.size", batch_bytes.to_string())
         // As the Java client does, so that both put a key into the same partition.
         .set("partitioner", "murmur2_random");
     let mut client = with_operators(settings, client);
@@ -119,7 +127,8 @@ pub fn check_properties(settings: &Settings) -> Result<(), String> {
     };
     let consumer: Result<BaseConsumer, _> = consumer(&settings).create();
     consumer.map_err(refused)?;
-    let producer: Result<BaseProducer, _> = transactional(&mut producer(&settings), "check").create();
+    let producer: Result<BaseProducer, _> =
+        transactional(&mut producer(&settings, BATCH_BYTES), "check").create();
     producer.map(drop).map_err(refused)
 }
 

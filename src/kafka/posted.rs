@@ -35,7 +35,8 @@ impl Delivered {
 pub fn reason(error: &KafkaError, topic: &str, bytes: usize) -> String {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => format!(
-            "{bytes} bytes are more than the client (message.max.bytes) or the topic '{topic}' (max.message.bytes) takes"
+            "{bytes} bytes, or what was sent together with them (batch.size), are more than the client (message.max.bytes) \
+             or the topic '{topic}' (max.message.bytes) takes"
         ),
         Some(RDKafkaErrorCode::MessageTimedOut) => {
             "the broker did not answer in time (delivery.timeout.ms); it may have the command or not".into()

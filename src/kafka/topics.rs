@@ -18,7 +18,7 @@ use rdkafka::{
 use thiserror::Error;
 
 use super::Settings;
-use super::client;
+use super::client::{self, BATCH_BYTES};
 use crate::activity::ActivityId;
 
 /// For one question to the brokers.
@@ -36,8 +36,8 @@ const NOTIFICATION_OVERHEAD: i64 = 128 * 1024;
 /// Kafka's own default of `max.message.bytes`.
 const DEFAULT_MAX_MESSAGE_BYTES: i64 = 1_048_588;
 
-/// What a rejections topic with Kafka's defaults takes, where the broker does not tell.
-pub const DEFAULT_REJECTION_BYTES: usize = 1_048_588;
+/// What a topic with Kafka's defaults takes, where the broker does not tell.
+pub const DEFAULT_RECORD_BYTES: usize = 1_048_588;
 
 /// What keeps the topics from being used.
 #[derive(Debug, Error)]
@@ -102,6 +102,8 @@ pub struct Report {
     pub topics: Vec<TopicState>,
     /// Bytes of one record that the rejections topic takes; `None` where the broker does not tell.
     pub rejection_bytes: Option<usize>,
+    /// Bytes that may go to each of the output topics at once; `None` where the broker does not tell.
+    pub batch_bytes: Option<usize>,
     /// Sentences for the operator; nothing that keeps the program from working.
     pub warnings: Vec<String>,
 }
@@ -168,8 +170,7 @@ pub fn require(settings: &Settings, topic: &str) -> Result<usize, TopicsError> {
 /// Bytes of one record that the rejections topic takes; `None` where the broker does not tell.
 pub fn rejection_bytes(settings: &Settings) -> Result<Option<usize>, TopicsError> {
     let described = Brokers::connect(settings)?.settings(&[&settings.topics.rejections])?;
-    let limit = described.and_then(|described| number(&described[0], "max.message.bytes"));
-    Ok(limit.and_then(|bytes| usize::try_from(bytes).ok()))
+    Ok(described.and_then(|described| largest_record(&described[0])))
 }
 
 /// Checks the topics, and creates missing ones where `create` allows.
@@ -364,7 +365,9 @@ impl Brokers<'_> {
             });
         }
         let limits = (number(commands, "max.message.bytes"), number(rejections, "max.message.bytes"));
-        report.rejection_bytes = limits.1.and_then(|bytes| usize::try_from(bytes).ok());
+        report.rejection_bytes = largest_record(rejections);
+        let taken = largest_record(notifications).into_iter().chain(report.rejection_bytes).min();
+        report.batch_bytes = taken.map(|bytes| bytes.min(BATCH_BYTES));
         if let (Some(commands_limit), Some(found)) = limits {
             let wanted = commands_limit + REJECTION_OVERHEAD;
             if found < wanted {
@@ -389,6 +392,10 @@ fn essence(reason: &str) -> &str {
 
 fn text(settings: &ConfigResource, name: &str) -> Option<String> {
     settings.get(name)?.value.clone()
+}
+
+fn largest_record(settings: &ConfigResource) -> Option<usize> {
+    usize::try_from(number(settings, "max.message.bytes")?).ok()
 }
 
 fn number(settings: &ConfigResource, name: &str) -> Option<i64> {

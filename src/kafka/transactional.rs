@@ -34,6 +34,7 @@ const OFFSETS: Duration = Duration::from_millis(client::TRANSACTION_TIMEOUT_MS a
 pub struct Transactional {
     settings: Settings,
     transactional_id: String,
+    batch_bytes: usize,
     /// Shared with a thread that librdkafka does not let go, at most.
     producer: Option<Arc<BaseProducer<Deliveries>>>,
     deliveries: Deliveries,
@@ -51,12 +52,14 @@ impl fmt::Debug for Transactional {
 }
 
 impl Transactional {
-    /// `transactional_id` is this instance's alone: whoever uses it next fences this one.
+    /// `transactional_id` is this instance's alone: whoever uses it next fences this one. Each of the two output topics
+    /// has to take `batch_bytes` at once.
     #[must_use]
-    pub fn new(settings: &Settings, transactional_id: String) -> Self {
+    pub fn new(settings: &Settings, transactional_id: String, batch_bytes: usize) -> Self {
         Self {
             settings: settings.clone(),
             transactional_id,
+            batch_bytes,
             producer: None,
             deliveries: Deliveries::default(),
             routes: Routes::new(settings),
@@ -200,7 +203,7 @@ impl Sink for Transactional {
     fn reset(&mut self) -> Result<(), PublishError> {
         self.producer = None;
         self.deliveries = Deliveries::default();
-        let mut producer = client::producer(&self.settings);
+        let mut producer = client::producer(&self.settings, self.batch_bytes);
         let producer: BaseProducer<Deliveries> = client::transactional(&mut producer, &self.transactional_id)
             .create_with_context(self.deliveries.clone())
             .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
@@ -358,7 +361,7 @@ mod tests {
         let broker = EmbeddedBroker::start(&settings.topics).unwrap();
         settings.bootstrap_servers = broker.bootstrap_servers();
         let (_member, membership) = membership(&settings);
-        let mut sink = Transactional::new(&settings, "t".into());
+        let mut sink = Transactional::new(&settings, "t".into(), client::BATCH_BYTES);
         sink.reset().unwrap();
         sink.begin().unwrap();
         let fenced = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED; 3];
@@ -384,7 +387,7 @@ mod tests {
             cluster.partition_leader(topic, 0, Some(1)).unwrap();
         }
         let (_member, membership) = membership(&settings);
-        let mut sink = Transactional::new(&settings, "t".into());
+        let mut sink = Transactional::new(&settings, "t".into(), client::BATCH_BYTES);
         sink.offsets_within = Duration::from_secs(1);
         sink.reset().unwrap();
         sink.begin().unwrap();

@@ -48,6 +48,8 @@ pub struct ProcessorOptions {
     pub caps: Caps,
     /// Bytes of one record that the rejections topic takes.
     pub rejection_bytes: usize,
+    /// Bytes that each of the output topics takes of records that are sent together.
+    pub batch_bytes: usize,
     /// Bytes of output at which a transaction closes.
     pub output_bytes: usize,
     pub accept: Accept,
@@ -108,11 +110,11 @@ fn run_once(
         Guarantee::ExactlyOnce => {
             let instance = log.lock().expect("no holder panics").instance_id();
             let id = format!("{}-{}-{instance}", options.transactional_id_prefix, kafka.group);
-            let sink = Transactional::new(kafka, id);
+            let sink = Transactional::new(kafka, id, options.batch_bytes);
             session::run(source, sink, log, decider, &session, observer, stop)
         }
         Guarantee::AtLeastOnce => {
-            let sink = AtLeastOnce::new(kafka, source.committer());
+            let sink = AtLeastOnce::new(kafka, source.committer(), options.batch_bytes);
             session::run(source, sink, log, decider, &session, observer, stop)
         }
     }

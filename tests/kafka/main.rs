@@ -35,6 +35,7 @@ mod logs;
 mod lost_commands;
 mod lost_offsets;
 mod members;
+mod narrow;
 mod other_topic;
 mod outage;
 mod process;
