@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -19,28 +20,34 @@ const ASK: Duration = Duration::from_secs(5);
 pub struct Progress {
     topic: String,
     partitions: i32,
-    client: BaseConsumer,
+    config: ClientConfig,
+    client: Mutex<BaseConsumer>,
 }
 
 impl Progress {
     pub fn of(setup: &Setup) -> Self {
-        let client = ClientConfig::new()
+        let mut config = ClientConfig::new();
+        config
             .set("bootstrap.servers", &setup.servers)
             .set("group.id", &setup.names.group)
             // Else the broker makes it wait for transactions that are open.
             .set("isolation.level", "read_uncommitted")
             .set("reconnect.backoff.max.ms", "500")
-            .set("log_level", "0")
-            .create()
-            .expect("a consumer");
-        Self { topic: setup.names.commands.clone(), partitions: setup.partitions, client }
+            .set("log_level", "0");
+        let client = Mutex::new(config.create().expect("a consumer"));
+        Self { topic: setup.names.commands.clone(), partitions: setup.partitions, config, client }
     }
 
     /// The group's committed offsets, where there are any; `None` where the brokers do not answer just now.
     pub fn committed(&self) -> Option<BTreeMap<i32, i64>> {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topic, 0, self.partitions - 1);
-        let committed = self.client.committed_offsets(list, ASK).ok()?;
+        let mut client = self.client.lock().expect("never poisoned");
+        let Ok(committed) = client.committed_offsets(list, ASK) else {
+            // It may have lost its brokers for good (librdkafka's issue 5301).
+            *client = self.config.create().expect("a consumer");
+            return None;
+        };
         let offsets = committed.elements().into_iter().filter_map(|element| match element.offset() {
             Offset::Offset(offset) => Some((element.partition(), offset)),
             _ => None,
@@ -55,8 +62,9 @@ impl Progress {
 
     /// The first offset of each partition that is still retained.
     pub fn starts(&self) -> BTreeMap<i32, i64> {
+        let client = self.client.lock().expect("never poisoned");
         let start = |partition| {
-            let (start, _) = self.client.fetch_watermarks(&self.topic, partition, ASK).expect("an answer");
+            let (start, _) = client.fetch_watermarks(&self.topic, partition, ASK).expect("an answer");
             (partition, start)
         };
         (0..self.partitions).map(start).collect()
@@ -69,7 +77,8 @@ impl Progress {
             list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)).expect("an offset");
         }
         super::wait_until("the group to take offsets", || {
-            self.client.commit(&list, CommitMode::Sync).is_ok()
+            let client = self.client.lock().expect("never poisoned");
+            client.commit(&list, CommitMode::Sync).is_ok()
         });
     }
 
