@@ -181,7 +181,11 @@ impl Instance {
     /// SIGTERM, and waits for a clean end.
     #[track_caller]
     pub fn stop(mut self) -> String {
-        self.assert_running();
+        // Before its first line the system's own answer to the signal may still be in force: to end it at once.
+        super::wait_until("its first line", || {
+            self.assert_running();
+            !self.stderr().is_empty()
+        });
         self.process.signal(Signal::SIGTERM);
         let status = self.end();
         assert_eq!(status.code(), Some(0), "{}: {}", self.name, self.stderr());
