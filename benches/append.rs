@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use activity_stream::event_log::{Chunk, EventLog, LogOptions, Synchronous};
+use activity_stream::{config::Synchronous, event_log::Chunk};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 mod support;
@@ -16,15 +16,7 @@ fn append(criterion: &mut Criterion) {
         group.sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
         for batch in [1, 100, 10_000] {
             let folder = tempfile::tempdir().expect("a temporary folder");
-            let mut log = EventLog::open(&LogOptions {
-                path: folder.path().join("activity.db"),
-                topic: support::TOPIC.into(),
-                synchronous,
-                cache_bytes: 64 << 20,
-                window_ms: 7 * 24 * 60 * 60 * 1000,
-                max_pages: None,
-            })
-            .expect("a new log");
+            let mut log = support::log(folder.path(), synchronous);
             let mut next_offset = 0;
             group.throughput(Throughput::Elements(batch));
             group.bench_function(format!("batch of {batch}"), |bencher| {

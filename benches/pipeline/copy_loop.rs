@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 use activity_stream::{
     activity::{OutputRecord, Reading, Record, ReplyTopics},
+    config::Processor,
     kafka::{
         OutputTopic, Polled, Settings, Sink as _, Source as _, Topics, client::BATCH_BYTES,
         consumer::GroupConsumer, transactional::Transactional,
@@ -15,10 +16,6 @@ use activity_stream::{
 use crossbeam_channel::{Receiver, bounded};
 
 use super::support;
-
-/// The processor's own caps.
-const RECORDS: usize = 10_000;
-const BYTES: usize = 8 << 20;
 
 type Membership = activity_stream::kafka::consumer::Membership;
 
@@ -55,10 +52,12 @@ pub fn run(words: impl Iterator<Item = String>) {
     thread::Builder::new().name("publish".into()).spawn(publish).expect("a thread");
     let copy = move || {
         let mut source = GroupConsumer::join(&settings).expect("a consumer");
+        // The processor's own caps.
+        let Processor { batch_records, batch_bytes, .. } = Processor::default();
         let mut batch = Vec::new();
         let mut bytes = 0;
         loop {
-            let full = batch.len() >= RECORDS || bytes >= BYTES;
+            let full = batch.len() >= batch_records || bytes >= batch_bytes;
             let polled =
                 if full { Polled::Nothing } else { source.poll(Duration::from_millis(1)).expect("polled") };
             match polled {

@@ -7,7 +7,8 @@ use std::{
 
 use activity_stream::{
     activity::Decider,
-    event_log::{Chunk, EventLog, LogOptions, Synchronous},
+    config::Synchronous,
+    event_log::{Chunk, EventLog},
 };
 use tempfile::TempDir;
 
@@ -35,16 +36,9 @@ pub struct Cost {
 impl Filled {
     pub fn new() -> Self {
         let folder = guard::folder("bench-log");
-        let path = folder.path().join("activity.db");
-        let log = EventLog::open(&LogOptions {
-            path: path.clone(),
-            topic: support::TOPIC.into(),
-            synchronous: Synchronous::Full,
-            cache_bytes: 64 << 20,
-            window_ms: 7 * 24 * 60 * 60 * 1000,
-            max_pages: None,
-        });
-        Self { log: log.expect("a new log"), path, decider: support::decider(), next: 0, _folder: folder }
+        let log = support::log(folder.path(), Synchronous::Full);
+        let path = folder.path().join(support::LOG_FILE);
+        Self { log, path, decider: support::decider(), next: 0, _folder: folder }
     }
 
     pub fn len(&self) -> u64 {

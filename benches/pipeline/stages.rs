@@ -9,7 +9,8 @@ use std::{hint::black_box, time::Instant};
 
 use activity_stream::{
     activity::{Decision, Record},
-    event_log::{Chunk, EventLog, LogOptions, Synchronous},
+    config::Synchronous,
+    event_log::{Chunk, EventLog},
     kafka::native,
 };
 
@@ -22,15 +23,7 @@ const BATCH: usize = 2_000;
 pub fn run(mut words: impl Iterator<Item = String>) {
     let commands: u64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(20_000);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut log = EventLog::open(&LogOptions {
-        path: folder.path().join("activity.db"),
-        topic: support::TOPIC.into(),
-        synchronous: Synchronous::Normal,
-        cache_bytes: 64 << 20,
-        window_ms: 7 * 24 * 60 * 60 * 1000,
-        max_pages: None,
-    })
-    .expect("a new log");
+    let mut log = support::log(folder.path(), Synchronous::Normal);
     let records: Vec<Record> =
         (0..commands).map(|number| support::usual(number).record(0, number.cast_signed())).collect();
     let (begun, mut bytes) = (Instant::now(), 0);

@@ -2,14 +2,20 @@
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
-use activity_stream::activity::{Coordinates, Decider, Header, Limits, Record};
+use activity_stream::{
+    activity::{Coordinates, Decider, Header, Record},
+    cli::settings,
+    config::{Config, Synchronous},
+    event_log::EventLog,
+};
 use fastrand::Rng;
 
 /// 2026-11-24T00:00:00Z, the timestamp of the first command; each is a millisecond later than the one before it.
 const BEGIN: i64 = 1_795_478_400_000;
 pub const TOPIC: &str = "activity.commands";
+pub const LOG_FILE: &str = "activity.db";
 const SEED: u64 = 4;
 const WORDS: [&str; 16] = [
     "invoice",
@@ -154,5 +160,13 @@ fn text(random: &mut Rng, words: usize) -> String {
 
 /// With the default limits.
 pub fn decider() -> Decider {
-    Decider::new(TOPIC, Limits::default())
+    settings::decider(&Config::default())
+}
+
+/// A new log in this folder, as a configuration that says nothing else has it.
+pub fn log(folder: &Path, synchronous: Synchronous) -> EventLog {
+    let mut config = Config::default();
+    config.log.path = folder.join(LOG_FILE);
+    config.log.synchronous = synchronous;
+    settings::open_log(&config).expect("a new log")
 }
