@@ -1,10 +1,9 @@
-//! The broker, topics, commands on them, and how far a group is.
+//! The broker, topics, and commands on them.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
+    ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
@@ -120,34 +119,4 @@ fn fill(servers: &str, topic: &str, commands: u64, make: fn(u64) -> Command) {
         }
     }
     producer.flush(Duration::from_secs(600)).expect("all is delivered");
-}
-
-/// How far a group is, asked from outside.
-pub struct Group {
-    client: Arc<BaseConsumer>,
-    partitions: TopicPartitionList,
-}
-
-impl Group {
-    pub fn new(servers: &str, names: &Names, partitions: i32) -> Self {
-        let mut client = ClientConfig::new();
-        client
-            .set("bootstrap.servers", servers)
-            .set("group.id", &names.group)
-            // Else the answer would wait for the transaction that is open.
-            .set("isolation.level", "read_uncommitted");
-        let mut list = TopicPartitionList::new();
-        for partition in 0..partitions {
-            list.add_partition(&names.commands, partition);
-        }
-        Self { client: Arc::new(client.create().expect("a client")), partitions: list }
-    }
-
-    /// How many commands are behind it: each has one offset, since no transaction posted them.
-    pub fn committed(&self) -> u64 {
-        let answer = self.client.committed_offsets(self.partitions.clone(), Duration::from_secs(5));
-        let Ok(list) = answer else { return 0 };
-        let offset = |offset| if let Offset::Offset(number) = offset { number.unsigned_abs() } else { 0 };
-        list.elements().iter().map(|element| offset(element.offset())).sum()
-    }
 }

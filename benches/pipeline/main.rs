@@ -49,6 +49,9 @@ mod fetched;
 #[path = "../../tests/kafka/guard.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod guard;
+#[path = "../../tests/kafka/progress.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod progress;
 #[path = "../../tests/kafka/topics.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod topics;

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 use super::{
     cpu::{self, Used},
     guard::{self, Guarded},
-    kafka::{Backlog, Group},
+    kafka::Backlog,
+    progress::Progress,
     topics::{self, Names},
 };
 
@@ -81,7 +82,7 @@ pub struct Running {
     // Before the folder, so that it ends before its files are removed.
     process: Guarded,
     folder: TempDir,
-    group: Group,
+    progress: Progress,
     servers: String,
     names: Names,
 }
@@ -93,8 +94,8 @@ impl Running {
         let mut command = subject.command(servers, &names, &folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         let process = Guarded::start(&mut command, folder.path()).expect("it starts");
-        let group = Group::new(servers, &names, partitions);
-        Self { process, folder, group, servers: servers.to_owned(), names }
+        let progress = Progress::new(servers, &names, partitions);
+        Self { process, folder, progress, servers: servers.to_owned(), names }
     }
 
     pub fn id(&self) -> u32 {
@@ -109,7 +110,8 @@ impl Running {
     pub fn await_committed(&mut self, wanted: u64) -> u64 {
         let (mut last, mut moved) = (0, Instant::now());
         loop {
-            let committed = self.group.committed();
+            // Each command has one offset, since no transaction posted them.
+            let committed = self.progress.published().unwrap_or(last);
             if committed >= wanted {
                 return committed;
             }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 pub use super::waiting::PATIENCE;
 use super::{
     guard::{self, Guarded},
+    progress::Progress,
     topics::Names,
 };
 
@@ -140,6 +141,13 @@ rejections = "{rejections}"
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let process = Guarded::start(&mut command, self.folder()).expect("the program starts");
         Instance { name: instance.to_owned(), log: self.log(instance), process, said, begun }
+    }
+}
+
+impl Progress {
+    /// That of a test's group.
+    pub fn of(setup: &Setup) -> Self {
+        Self::new(&setup.servers, &setup.names, setup.partitions)
     }
 }
 

@@ -12,7 +12,7 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer as _},
 };
 
-use super::process::Setup;
+use super::topics::Names;
 
 const ASK: Duration = Duration::from_secs(5);
 
@@ -25,17 +25,17 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn of(setup: &Setup) -> Self {
+    pub fn new(servers: &str, names: &Names, partitions: i32) -> Self {
         let mut config = ClientConfig::new();
         config
-            .set("bootstrap.servers", &setup.servers)
-            .set("group.id", &setup.names.group)
+            .set("bootstrap.servers", servers)
+            .set("group.id", &names.group)
             // Else the broker makes it wait for transactions that are open.
             .set("isolation.level", "read_uncommitted")
             .set("reconnect.backoff.max.ms", "500")
             .set("log_level", "0");
         let client = Mutex::new(config.create().expect("a consumer"));
-        Self { topic: setup.names.commands.clone(), partitions: setup.partitions, config, client }
+        Self { topic: names.commands.clone(), partitions, config, client }
     }
 
     /// The group's committed offsets, where there are any; `None` where the brokers do not answer just now.
