@@ -1,9 +1,12 @@
 //! Waiting for others, and saying so.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+#[path = "../support/waiting.rs"]
+mod within;
+
+use std::time::Duration;
+
+pub use within::holds_within;
+use within::wait_within;
 
 /// After this a test has failed, on a slow machine too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,20 +21,8 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// Whether it comes true in time.
-pub fn holds_within(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
-    while !condition() {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    true
-}
-
 /// Waits for it to come true, and fails the test where it does not.
 #[track_caller]
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
-    assert!(holds_within(PATIENCE, condition), "waited in vain for {what}");
+    wait_within(PATIENCE, what, condition);
 }

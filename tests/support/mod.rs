@@ -2,13 +2,15 @@
 //! machine.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+mod waiting;
+
 use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     net::TcpListener,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use activity_stream::kafka::{Topics, embedded::EmbeddedBroker};
@@ -16,6 +18,8 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+pub use waiting::holds_within;
+use waiting::wait_within;
 
 /// After this a test has failed, on a slow machine too.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -166,22 +170,10 @@ fn gather(stream: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> JoinH
     })
 }
 
-/// Whether it comes true in time.
-pub fn holds_within(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
-    while !condition() {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    true
-}
-
 /// Waits for it to come true, and fails the test where it does not.
 #[track_caller]
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
-    assert!(holds_within(PATIENCE, condition), "waited in vain for {what}");
+    wait_within(PATIENCE, what, condition);
 }
 
 /// A folder that is removed with the value.
