@@ -9,6 +9,8 @@ pub mod consumer;
 mod deliveries;
 pub mod embedded;
 pub mod follow;
+#[cfg(test)]
+pub(crate) mod log_lines;
 pub mod native;
 pub mod posted;
 pub mod reach;

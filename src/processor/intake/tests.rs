@@ -1,11 +1,11 @@
 //! What is said, and done, while Kafka does not give what it should.
 
-use std::{collections::VecDeque, io};
+use std::collections::VecDeque;
 
 use super::*;
 use crate::{
     event_log::{LogOptions, Synchronous},
-    kafka::{Bounds, reach::Reach},
+    kafka::{Bounds, log_lines::said_by, reach::Reach},
     processor::Unobserved,
 };
 
@@ -113,27 +113,7 @@ impl World {
 
     /// What so many steps say, and how the last one ended.
     fn steps(&mut self, steps: u32) -> (String, Result<(), ProcessorError>) {
-        let written = Written::default();
-        let writer = written.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        let ended = tracing::subscriber::with_default(subscriber, || {
-            (0..steps).try_for_each(|_| self.intake.step(Duration::ZERO))
-        });
-        (String::from_utf8(written.0.lock().unwrap().clone()).unwrap(), ended)
-    }
-}
-
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        said_by(|| (0..steps).try_for_each(|_| self.intake.step(Duration::ZERO)))
     }
 }
 
