@@ -1,8 +1,8 @@
 //! What the processor costs beside the broker: against a real Kafka, in one command.
 //!
 //! ```sh
-//! cargo bench --bench pipeline                    # about half an hour
-//! cargo bench --bench pipeline -- --quick         # about three minutes
+//! cargo bench --bench pipeline                    # everything
+//! cargo bench --bench pipeline -- --quick         # some minutes, for a first look
 //! cargo bench --bench pipeline -- --only latency
 //! cargo bench --bench pipeline -- --readme        # puts the results into the README
 //! ```
@@ -70,7 +70,7 @@ use waiting::{holds_within, say, wait_until};
 #[derive(Debug, Parser)]
 #[command(name = "pipeline")]
 struct Args {
-    /// Fewer commands: about three minutes, and less to rely on
+    /// Fewer commands: done in minutes, and less to rely on
     #[arg(long)]
     quick: bool,
     /// Only these parts, separated by commas
