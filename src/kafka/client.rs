@@ -42,6 +42,9 @@ fn with_operators(settings: &Settings, mut client: ClientConfig) -> ClientConfig
     for (property, value) in &settings.properties {
         client.set(property, value);
     }
+    // Else a producer makes a topic by asking for it, on brokers that allow that: one for replies that was deleted came
+    // back with the brokers' defaults.
+    client.set("allow.auto.create.topics", "false");
     client
 }
 
@@ -156,10 +159,7 @@ fn consumer_time(settings: &Settings, milliseconds: &str) -> Duration {
 /// Metadata, topics and their settings.
 #[must_use]
 pub fn admin(settings: &Settings) -> ClientConfig {
-    let mut client = with_operators(settings, common(settings, "admin"));
-    // librdkafka lets a producer, which this is, create a topic by asking for it.
-    client.set("allow.auto.create.topics", "false");
-    client
+    with_operators(settings, common(settings, "admin"))
 }
 
 /// Sends librdkafka's log lines where this program's own go.
