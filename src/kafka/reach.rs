@@ -11,7 +11,8 @@ use std::{thread, time::Duration};
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use rdkafka::{
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    ClientContext,
+    client::Client,
     producer::{BaseProducer, Producer},
 };
 
@@ -33,7 +34,7 @@ pub enum Reach {
 
 /// A question under way, on a thread of its own: whoever polls can't wait for seconds.
 #[derive(Debug, Default)]
-pub(super) struct Asking(Option<Receiver<Reach>>);
+pub(crate) struct Asking(Option<Receiver<Reach>>);
 
 impl Asking {
     /// The answer to the question under way, where it is there; where none is under way, `ask` is from now on.
@@ -58,8 +59,8 @@ impl Asking {
 }
 
 /// Asks for the commands topic, through this client and where it does not answer through a new one.
-pub(super) fn reach<C: ConsumerContext>(consumer: &BaseConsumer<C>, settings: &Settings) -> Reach {
-    let reached = || consumer.fetch_metadata(Some(&settings.topics.commands), ASK).is_ok();
+pub(crate) fn reach<C: ClientContext>(client: &Client<C>, settings: &Settings) -> Reach {
+    let reached = || client.fetch_metadata(Some(&settings.topics.commands), ASK).is_ok();
     if reached() {
         return Reach::Reached;
     }

@@ -1,0 +1,39 @@
+//! Whether a Kafka client that hears nothing has only nothing to hear, or has lost the brokers for good.
+
+use std::time::{Duration, Instant};
+
+use crate::kafka::reach::{Asking, Reach};
+
+/// So long nothing has to be heard before the brokers are asked.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Since when nothing was heard.
+#[derive(Debug)]
+pub(super) struct Silence {
+    ask_at: Instant,
+    asking: Asking,
+}
+
+impl Silence {
+    pub fn begin() -> Self {
+        Self { ask_at: Instant::now() + SILENCE, asking: Asking::default() }
+    }
+
+    /// Something was heard. A question under way is about a time that is over.
+    pub fn broken(&mut self) {
+        *self = Self::begin();
+    }
+
+    /// Whether the client has lost the brokers, as `ask` finds out on a thread of its own. Waits for nobody.
+    pub fn is_final(&mut self, ask: impl FnOnce() -> Reach + Send + 'static) -> bool {
+        if Instant::now() < self.ask_at {
+            return false;
+        }
+        let Some(reach) = self.asking.answer(ask) else { return false };
+        self.broken();
+        if let Reach::Away(reason) = &reach {
+            tracing::debug!(reason, "the brokers do not answer");
+        }
+        reach == Reach::Lost
+    }
+}
