@@ -64,7 +64,7 @@ pub(super) struct Outbox {
 
 struct Shared {
     config: ClientConfig,
-    /// Those that [`reach`] asks with.
+    /// With which [`reach`] asks.
     settings: Settings,
     topic: String,
     /// Locked for writing while it is replaced.
@@ -237,8 +237,11 @@ impl Shared {
                 silence.broken();
                 continue;
             }
-            let (asked, settings) = (Arc::clone(&producer), self.settings.clone());
-            if silence.is_final(move || reach(asked.client(), &settings)) {
+            if !silence.is_due() {
+                continue;
+            }
+            let (asked, settings, topic) = (Arc::clone(&producer), self.settings.clone(), self.topic.clone());
+            if silence.is_final(move || reach(asked.client(), &settings, &topic)) {
                 tracing::warn!("the producer has lost the brokers; going on with another one");
                 self.replace(producer);
             }

@@ -218,8 +218,12 @@ impl Reader {
                 // librdkafka goes on trying; what is not seen meanwhile ends by its time-out.
                 Some(Err(error)) => tracing::warn!(%error, "replies can't be read just now"),
             }
+            if !silence.is_due() {
+                continue;
+            }
             let (asked, settings) = (Arc::clone(&self.consumer), self.settings.clone());
-            if silence.is_final(move || reach(asked.client(), &settings)) {
+            let topic = self.topic.clone();
+            if silence.is_final(move || reach(asked.client(), &settings, &topic)) {
                 tracing::warn!("the reader of replies has lost the brokers; going on with another one");
                 let renewed = Self::consumer(&self.settings)
                     .and_then(|consumer| self.assign(&consumer).map(|()| consumer));

@@ -130,7 +130,7 @@ pub enum StreamError {
 
 struct Shared {
     config: ClientConfig,
-    /// Those that [`reach`] asks with.
+    /// With which [`reach`] asks.
     settings: Settings,
     topic: String,
     ledger: Ledger,
@@ -166,8 +166,7 @@ impl StreamBuilder {
     ///
     /// [`SetupError`] where a property is one of those that can't be set, or librdkafka refuses it.
     pub fn open(self) -> Result<NotificationStream, SetupError> {
-        // The topic that `reach` asks for is the one of commands, of which a stream has none.
-        let mut settings = self.connection.settings(&self.group, &self.topic, &self.topic)?;
+        let mut settings = self.connection.settings(&self.group, "", &self.topic)?;
         let interval = settings.properties.entry("auto.commit.interval.ms".to_owned());
         interval.or_insert_with(|| COMMIT_INTERVAL_MS.to_owned());
         let mut config = client::consumer(&settings);
@@ -267,8 +266,12 @@ async fn next(shared: &Arc<Shared>, silence: &mut Silence) -> Result<Received, S
             Ok(Err(error)) => tracing::debug!(%error, "while reading notifications"),
             Err(_) => {}
         }
+        if !silence.is_due() {
+            continue;
+        }
         let (consumer, settings) = (Arc::clone(joined.consumer()), shared.settings.clone());
-        if silence.is_final(move || reach(consumer.client(), &settings)) {
+        let topic = shared.topic.clone();
+        if silence.is_final(move || reach(consumer.client(), &settings, &topic)) {
             tracing::warn!(
                 "the stream's Kafka client has lost the brokers; joining the group with another one"
             );
