@@ -106,6 +106,9 @@ fn compose_configures_the_service() {
     assert_eq!(config.origins.len(), environment.len(), "every variable sets a key");
     assert!(config.topics.create);
     assert_eq!(config.topics.replication_factor, 1);
+    // The README's topic, which the file's head makes.
+    assert!(config.topics.replies.names().eq(["my.answers"]));
+    assert!(read("docker-compose.yml").contains("--create --topic my.answers"));
 
     // The service reaches the broker where the broker says that containers do.
     let advertised = &compose.services["kafka"].environment["KAFKA_ADVERTISED_LISTENERS"];

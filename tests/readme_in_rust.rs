@@ -8,7 +8,8 @@ mod producing {
     use activity_stream::client::{ActivityClient, Entry, Identity, Reply, Target};
     use std::time::Duration;
 
-    async fn approve() -> Result<(), Box<dyn std::error::Error>> {
+    #[tokio::main]
+    async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let client = ActivityClient::builder("localhost:9092").reply_topic("my.answers").build()?;
         let entry = Entry::new("workitem", "w-9")
             .verb("complete")
@@ -27,14 +28,25 @@ mod producing {
 }
 
 mod consuming {
-    use activity_stream::client::NotificationStream;
+    use activity_stream::client::{NotificationStream, StreamError};
     use futures::StreamExt as _;
 
-    async fn follow() -> Result<(), Box<dyn std::error::Error>> {
+    #[tokio::main]
+    async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut notifications = NotificationStream::builder("localhost:9092", "mail").open()?;
-        while let Some(notification) = notifications.next().await.transpose()? {
-            println!("{}: {:?}", notification.key, notification.activity.content());
-            notification.acknowledge();
+        while let Some(received) = notifications.next().await {
+            match received {
+                Ok(notification) => {
+                    println!("{}: {:?}", notification.key, notification.activity.content());
+                    notification.acknowledge();
+                }
+                // Somebody else's record. It comes again, and nothing behind it counts as done, until it is acknowledged.
+                Err(StreamError::NotANotification { what, acknowledgement }) => {
+                    eprintln!("{what}");
+                    acknowledgement.acknowledge();
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

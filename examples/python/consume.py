@@ -6,7 +6,6 @@
 
 import json
 import sys
-from collections import deque
 
 from confluent_kafka import Consumer, KafkaException
 
@@ -25,7 +24,7 @@ consumer = Consumer({
 })
 consumer.subscribe([topic])
 # What was told already. Where telling twice does harm, keep the ids where the telling is kept.
-told = deque(maxlen=100_000)
+told = {}  # a dict finds an id at once, and keeps the order in which they came
 printed = 0
 try:
     while printed < wanted:
@@ -39,7 +38,9 @@ try:
             activity = notification["activity"]
             subject = f"{activity['objectType']}/{activity['objectId']}"
             print(notification["id"], message.key().decode(), subject, flush=True)
-            told.append(notification["id"])
+            told[notification["id"]] = None
+            if len(told) > 100_000:
+                del told[next(iter(told))]
             printed += 1
         # After the work, so that a crash repeats it rather than loses it.
         consumer.commit(message, asynchronous=False)

@@ -9,6 +9,7 @@ use super::{
     ActivityId, Header, OutputRecord, Problems, Record, key, object_key,
     rejection::{DEAD_LETTER, OMITTED},
     reply::{CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC},
+    topic_bits,
 };
 
 /// A record of the rejections topic.
@@ -21,11 +22,31 @@ pub struct DeadLetter<'r> {
     record: &'r Record,
 }
 
-/// Where a command lies in the commands topic. Written `PARTITION:OFFSET`; an activity id names a place too.
+/// Where a command lies in the commands topic. Written `PARTITION:OFFSET`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Place {
     pub partition: i32,
     pub offset: i64,
+}
+
+/// How a command is named: by its place, or by an activity id, which holds its place and some bits of its topic's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    At(Place),
+    Id(ActivityId),
+}
+
+/// An id that was made on another topic, whose place means nothing here.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{id} is not an id of the topic '{topic}': it was made for a topic of another name (of whose checksum it holds \
+     {found:03x}, not {wanted:03x}). Name that topic with --commands-topic, or the command by PARTITION:OFFSET"
+)]
+pub struct OtherTopic {
+    id: ActivityId,
+    topic: String,
+    found: u16,
+    wanted: u16,
 }
 
 /// Neither `PARTITION:OFFSET` nor an activity id.
@@ -51,14 +72,38 @@ impl FromStr for Place {
     type Err = NotAPlace;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(id) = text.parse::<ActivityId>() {
-            let at = id.coordinates();
-            return Ok(Self { partition: at.partition, offset: at.offset });
-        }
         let (partition, offset) = text.split_once(':').ok_or(NotAPlace)?;
         match (partition.parse(), offset.parse()) {
             (Ok(partition), Ok(offset)) if partition >= 0 && offset >= 0 => Ok(Self { partition, offset }),
             _ => Err(NotAPlace),
+        }
+    }
+}
+
+impl FromStr for Named {
+    type Err = NotAPlace;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self::Id).or_else(|_| text.parse().map(Self::At))
+    }
+}
+
+impl Named {
+    /// Its place on this commands topic.
+    ///
+    /// # Errors
+    ///
+    /// [`OtherTopic`] where it is an id that was made on a topic with another name.
+    pub fn on(self, topic: &str) -> Result<Place, OtherTopic> {
+        match self {
+            Self::At(place) => Ok(place),
+            Self::Id(id) => {
+                let (found, wanted) = (id.topic_bits(), topic_bits(topic));
+                if found != wanted {
+                    return Err(OtherTopic { id, topic: topic.to_owned(), found, wanted });
+                }
+                Ok(Place { partition: id.partition(), offset: id.offset() })
+            }
         }
     }
 }
@@ -173,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn an_id_names_a_place_on_its_own_topic_only() {
+        let place = Place { partition: 3, offset: 12_345 };
+        let id = "01a20ada-2c7b-89d1-8003-000000003039".parse::<Named>().unwrap();
+        assert_eq!(id.on("activity.commands"), Ok(place));
+        let error = id.on("Aktivität").unwrap_err();
+        assert_eq!((error.found, error.wanted), (0x9d1, 0x8a9));
+        assert_eq!("3:12345".parse::<Named>().unwrap().on("Aktivität"), Ok(place));
+    }
+
+    #[test]
     fn its_own_key_stays() {
         let own = replayed(&command(None, ENTRY, &[("idempotency-key", "mine")]));
         assert_eq!(names(&own), ["idempotency-key"]);
@@ -277,14 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn places_are_written_in_two_ways() {
-        assert_eq!("3:12345".parse(), Ok(Place { partition: 3, offset: 12_345 }));
-        assert_eq!(
-            "01a20ada-2c7b-89d1-8003-000000003039".parse(),
-            Ok(Place { partition: 3, offset: 12_345 })
-        );
+    fn commands_are_named_in_two_ways() {
+        let place = Place { partition: 3, offset: 12_345 };
+        assert_eq!("3:12345".parse(), Ok(Named::At(place)));
+        let id = "01a20ada-2c7b-89d1-8003-000000003039";
+        assert_eq!(id.parse(), Ok(Named::Id(id.parse().unwrap())));
         for wrong in ["", "3", "3:", ":1", "-1:1", "1:-1", "a:b", "1:2:3"] {
-            assert_eq!(wrong.parse::<Place>(), Err(NotAPlace), "{wrong}");
+            assert_eq!(wrong.parse::<Named>(), Err(NotAPlace), "{wrong}");
         }
     }
 }

@@ -45,7 +45,7 @@ mod target;
 mod text;
 
 pub use code::Code;
-pub use dead_letter::{DeadLetter, NotAPlace, Omitted, Place};
+pub use dead_letter::{DeadLetter, Named, NotAPlace, Omitted, OtherTopic, Place};
 pub use decider::Decider;
 pub use decision::{Decision, Reading, Verdict};
 pub use event::{Event, EventTarget, NotNormalForm};

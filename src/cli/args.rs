@@ -6,7 +6,7 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum, builder::PossibleValuesParse
 
 use super::when::When;
 use crate::{
-    activity::{ActivityId, Code, Place},
+    activity::{ActivityId, Code, Named},
     config::{Override, Sources},
 };
 
@@ -241,7 +241,7 @@ pub struct Selection {
     pub codes: Vec<String>,
     /// Only that of the command there (repeatable)
     #[arg(long, value_name = "PARTITION:OFFSET|ID")]
-    pub at: Vec<Place>,
+    pub at: Vec<Named>,
 }
 
 /// Counts rejections by the code of their first problem; lists those that are chosen one by one
@@ -263,7 +263,7 @@ pub struct RejectionsList {
 pub struct RejectionsShow {
     /// Where the command lies
     #[arg(value_name = "PARTITION:OFFSET|ID")]
-    pub at: Place,
+    pub at: Named,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -6,14 +6,20 @@ mod show;
 
 use std::{ops::ControlFlow, process::ExitCode};
 
+use anyhow::bail;
+
 use super::{
     args::{self, RejectionsCommand, Selection},
     settings,
 };
 use crate::{
-    activity::{DeadLetter, Record},
+    activity::{DeadLetter, OtherTopic, Place, Record},
     config::Config,
-    kafka::{Settings, SourceError, scan::Scanner, topics},
+    kafka::{
+        Settings, SourceError,
+        scan::{Scanner, Unread},
+        topics,
+    },
 };
 
 /// Lists, shows or replays.
@@ -27,12 +33,36 @@ pub fn rejections(args: &args::Rejections, config: &Config) -> anyhow::Result<Ex
 }
 
 /// What lies on the rejections topic beside the wanted rejections.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 struct Passed {
     /// Records that are no rejections of this commands topic.
     foreign: u64,
-    /// An open transaction held some back.
-    unread: bool,
+    /// What an open transaction held back.
+    unread: Vec<Unread>,
+}
+
+impl Passed {
+    /// An error where not all rejections were read, so that nobody takes a part for the whole.
+    ///
+    /// # Errors
+    ///
+    /// The sentence that names what was not read, and then says what to do.
+    fn whole(&self, kafka: &Settings, then: &str) -> anyhow::Result<()> {
+        if self.unread.is_empty() {
+            return Ok(());
+        }
+        let held_back = |unread: &Unread| {
+            let Unread { partition, offsets } = unread;
+            format!("partition {partition} from offset {} to {}", offsets.start, offsets.end - 1)
+        };
+        let held_back: Vec<_> = self.unread.iter().map(held_back).collect();
+        bail!(
+            "not all of '{}' was read: an open transaction holds back {}. The brokers end it when its time-out is over; \
+             {then}",
+            kafka.topics.rejections,
+            held_back.join(", ")
+        )
+    }
 }
 
 /// What `each` or the reading ended with.
@@ -66,21 +96,31 @@ fn read(
         }
     });
     passed.unread = match unread {
-        Ok(unread) => !unread.is_empty(),
+        Ok(unread) => unread,
         // As it was: what it is says whether it is one, as where nobody reads the output on.
         Err(Ended::Other(error)) => return Err(error),
         Err(Ended::Source(error)) => return Err(error.into()),
     };
-    if passed.unread {
-        tracing::warn!("an open transaction holds back the newest rejections; try again in a few seconds");
-    }
     Ok(passed)
 }
 
-impl Selection {
-    /// Whether the rejection was chosen; with no choice at all, each is.
+/// Which rejections were asked for.
+#[derive(Debug)]
+struct Chosen<'a> {
+    codes: &'a [String],
+    places: Vec<Place>,
+}
+
+impl<'a> Chosen<'a> {
+    fn of(selection: &'a Selection, kafka: &Settings) -> Result<Self, OtherTopic> {
+        let places = selection.at.iter().map(|named| named.on(&kafka.topics.commands));
+        Ok(Self { codes: &selection.codes, places: places.collect::<Result<_, _>>()? })
+    }
+
+    /// With no choice at all, each is.
     fn takes(&self, letter: &DeadLetter<'_>) -> bool {
         let by_code = || letter.problems.0.iter().any(|problem| self.codes.contains(&problem.code));
-        (self.codes.is_empty() || by_code()) && (self.at.is_empty() || self.at.contains(&letter.place))
+        (self.codes.is_empty() || by_code())
+            && (self.places.is_empty() || self.places.contains(&letter.place))
     }
 }

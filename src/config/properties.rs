@@ -49,6 +49,10 @@ const PROTECTED: &[(&str, &str)] = &[
         "every record's delivery report is awaited before its offset counts as done",
     ),
     ("queuing.strategy", "notifications of one audience stay in order"),
+    (
+        "allow.auto.create.topics",
+        "a topic that the brokers make by themselves may not be fit; set `topics.create` for the three that may be made",
+    ),
     ("transaction.timeout.ms", PUBLISHER),
     ("delivery.timeout.ms", PUBLISHER),
 ];

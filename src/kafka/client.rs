@@ -40,6 +40,9 @@ fn with_operators(settings: &Settings, mut client: ClientConfig) -> ClientConfig
     for (property, value) in &settings.properties {
         client.set(property, value);
     }
+    // Else a producer makes a topic by asking for it, on brokers that allow that: one for replies that was deleted came
+    // back with the brokers' defaults.
+    client.set("allow.auto.create.topics", "false");
     client
 }
 
@@ -135,10 +138,7 @@ pub fn check_properties(settings: &Settings) -> Result<(), String> {
 /// Metadata, topics and their settings.
 #[must_use]
 pub fn admin(settings: &Settings) -> ClientConfig {
-    let mut client = with_operators(settings, common(settings, "admin"));
-    // librdkafka lets a producer, which this is, create a topic by asking for it.
-    client.set("allow.auto.create.topics", "false");
-    client
+    with_operators(settings, common(settings, "admin"))
 }
 
 /// Sends librdkafka's log lines where this program's own go.

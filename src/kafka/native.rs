@@ -15,7 +15,7 @@ use rdkafka::{
 
 use crate::activity::Header;
 
-/// The headers of a message, names as bytes.
+/// The headers of a message, names as bytes. A name that holds a NUL ends there: librdkafka does not tell how long it is.
 #[must_use]
 pub fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
     let mut native = ptr::null_mut();

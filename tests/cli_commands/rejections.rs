@@ -50,6 +50,12 @@ fn lists_and_shows_what_was_refused_and_why() {
     assert_output!("rejections-show-json", rejections(&["show", "0:5", "--json"]));
     assert_output!("rejections-show-none", rejections(&["show", "0:1"]));
     assert_output!("rejections-show-bad-place", rejections(&["show", "3"]));
+    // Ids of 0:3 on this topic, and on one of another name.
+    let by_id = rejections(&["show", "01a20ada-2c7b-89d1-8000-000000000003"]);
+    assert_eq!(by_id, rejections(&["show", "0:3"]));
+    let other = "01a20ada-2c7b-88a9-8000-000000000003";
+    assert_output!("rejections-show-other-topic", rejections(&["show", other]));
+    assert_output!("rejections-list-other-topic", rejections(&["list", "--at", "0:3", "--at", other]));
 }
 
 #[test]
@@ -68,6 +74,8 @@ fn a_replay_posts_once_however_often_it_is_done() {
     // There are a rejection of another reason, and none at all.
     let places = ["--dry-run", "--at", "0:5", "--at", "0:1", "--at", "0:3"];
     assert_output!("rejections-replay-not-there", replay(&[&places[..], &["--code", "wrong_type"]].concat()));
+    let other = ["--at", "0:5", "--at", "01a20ada-2c7b-88a9-8000-000000000003"];
+    assert_output!("rejections-replay-other-topic", replay(&other));
     // Partition 7 is not there.
     assert_output!("rejections-replay-all", replay(&["--all"]));
     replay(&["--all"]);

@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::{Arc, LazyLock, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
@@ -32,6 +32,8 @@ const START: Duration = Duration::from_secs(120);
 /// After SIGTERM a node hands over what it leads.
 const STOP: Duration = Duration::from_secs(60);
 const HEAP_MIB: u32 = 512;
+/// A node that is not heard of for so long is dead to the controller.
+const SESSION_TIMEOUT_MS: u64 = 3_000;
 
 /// The address of a broker that all tests of this run share. Each test has topics and a group of its own.
 pub fn shared() -> String {
@@ -136,9 +138,18 @@ impl Cluster {
         self.nodes[index].process.as_mut().expect("a running node").signal(Signal::SIGSTOP);
     }
 
-    /// SIGCONT.
+    /// SIGCONT, and waits until the nodes have found themselves again: one that is alone may be dead to its own controller
+    /// a moment after it went on, until it is heard of, which is several times within this.
     pub fn thaw(&mut self, index: usize) {
+        const SETTLED: Duration = Duration::from_millis(SESSION_TIMEOUT_MS + 1_000);
         self.nodes[index].process.as_mut().expect("a running node").signal(Signal::SIGCONT);
+        let mut since = Instant::now();
+        super::wait_until("the node to stay", || {
+            if !self.missing().is_empty() {
+                since = Instant::now();
+            }
+            since.elapsed() > SETTLED
+        });
     }
 
     /// Starts a node again, on its old ports and files, and waits until it and all others are in sync.
@@ -289,7 +300,7 @@ fn properties(
     set("group.initial.rebalance.delay.ms", "0");
     set("group.min.session.timeout.ms", "1000");
     set("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000");
-    set("broker.session.timeout.ms", "3000");
+    set("broker.session.timeout.ms", &SESSION_TIMEOUT_MS.to_string());
     set("broker.heartbeat.interval.ms", "500");
     set("controller.quorum.election.timeout.ms", "500");
     set("controller.quorum.fetch.timeout.ms", "1000");

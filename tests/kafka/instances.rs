@@ -1,6 +1,6 @@
 //! Two and three instances share the work while they are started, stopped, killed and frozen under load.
 
-use std::{fmt, thread, time::Duration};
+use std::{fmt, iter, thread, time::Duration};
 
 use fastrand::Rng;
 
@@ -18,19 +18,49 @@ const FENCED: &str = "making a new producer error=fenced";
 /// About one freeze in five is in the middle of a transaction (4 of 19).
 const MOST_FREEZES: usize = 40;
 
-/// What was done to the instances, for the last line.
-#[derive(Debug, Default)]
-struct Done {
-    starts: u32,
-    stops: u32,
-    kills: u32,
-    freezes: u32,
+/// How one of several instances is disturbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Stop,
+    Kill,
+    Freeze,
+    LongFreeze,
 }
 
-impl fmt::Display for Done {
+/// So many of each kind. Their order is chance; that each is there is not.
+#[derive(Debug, Clone, Copy)]
+struct Faults {
+    stops: usize,
+    kills: usize,
+    freezes: usize,
+    long_freezes: usize,
+}
+
+impl Faults {
+    fn shuffled(self, random: &mut Rng) -> Vec<Fault> {
+        let Self { stops, kills, freezes, long_freezes } = self;
+        let counts = [
+            (Fault::Stop, stops),
+            (Fault::Kill, kills),
+            (Fault::Freeze, freezes),
+            (Fault::LongFreeze, long_freezes),
+        ];
+        assert!(counts.iter().all(|(_, count)| *count > 0), "{self:?}: a kind is missing");
+        let mut all: Vec<Fault> =
+            counts.into_iter().flat_map(|(fault, count)| iter::repeat_n(fault, count)).collect();
+        random.shuffle(&mut all);
+        all
+    }
+}
+
+impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { starts, stops, kills, freezes } = self;
-        write!(f, "{starts} starts, {stops} stops, {kills} kills, {freezes} freezes")
+        let Self { stops, kills, freezes, long_freezes } = self;
+        let all = freezes + long_freezes;
+        write!(
+            f,
+            "{stops} stops, {kills} kills, {all} freezes, {long_freezes} longer than a transaction may last"
+        )
     }
 }
 
@@ -42,55 +72,48 @@ fn freeze(members: &mut Members<'_>, index: usize, duration: Duration) {
     frozen.thaw();
 }
 
-/// One of them is started, or one of several is stopped, killed or frozen.
-fn step(members: &mut Members<'_>, random: &mut Rng, done: &mut Done) {
-    let may_end = members.running.len() > 1;
-    if !members.stopped.is_empty() && (!may_end || random.u8(0..10) < 6) {
-        members.start(random.usize(..members.stopped.len()));
-        done.starts += 1;
-        return;
-    }
-    let index = random.usize(..members.running.len());
-    match random.u8(0..10) {
-        0..2 => {
-            members.take(index).stop();
-            done.stops += 1;
-        }
-        2..6 => {
-            members.take(index).kill();
-            done.kills += 1;
-        }
-        kind => {
-            freeze(members, index, if kind == 9 { LONG_ZOMBIE } else { ZOMBIE });
-            done.freezes += 1;
-        }
+fn disturb(members: &mut Members<'_>, index: usize, fault: Fault) {
+    match fault {
+        Fault::Stop => drop(members.take(index).stop()),
+        Fault::Kill => members.take(index).kill(),
+        Fault::Freeze => freeze(members, index, ZOMBIE),
+        Fault::LongFreeze => freeze(members, index, LONG_ZOMBIE),
     }
 }
 
-fn come_and_go(test: &str, names: &[&'static str], steps: u32) {
+/// One instance after the other is disturbed, never the last one that runs; in between, those that ended are started.
+fn come_and_go(test: &str, names: &[&'static str], faults: Faults) {
     let seed = seed(test);
     let mut random = Rng::with_seed(seed);
     let setup = Setup::new(test, &broker::shared(), 6);
     let mut members = Members::start_all(&setup, names, seed, PER_SECOND);
-    let mut done = Done { starts: names.len().try_into().expect("a few"), ..Done::default() };
-    for _ in 0..steps {
+    let mut starts = names.len();
+    for fault in faults.shuffled(&mut random) {
         members.advance(random.u64(1..1_000));
-        step(&mut members, &mut random, &mut done);
+        while !members.stopped.is_empty() && (members.running.len() == 1 || random.u8(0..10) < 6) {
+            members.start(random.usize(..members.stopped.len()));
+            starts += 1;
+            members.advance(random.u64(1..1_000));
+        }
+        let index = random.usize(..members.running.len());
+        disturb(&mut members, index, fault);
     }
-    done.starts += u32::try_from(members.stopped.len()).expect("a few");
-    members.finish(test, &done.to_string());
+    starts += members.stopped.len();
+    members.finish(test, &format!("{starts} starts, {faults}"));
 }
 
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn two_instances_come_and_go() {
-    come_and_go("two", &["anna", "bo"], 16);
+    let faults = Faults { stops: 3, kills: 4, freezes: 2, long_freezes: 1 };
+    come_and_go("two", &["anna", "bo"], faults);
 }
 
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn three_instances_come_and_go() {
-    come_and_go("three", &["anna", "bo", "carl"], 20);
+    let faults = Faults { stops: 3, kills: 4, freezes: 3, long_freezes: 1 };
+    come_and_go("three", &["anna", "bo", "carl"], faults);
 }
 
 /// Whether it has read the history of its partitions, so that what is published of them is its own work.

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use rdkafka::{
@@ -242,11 +241,11 @@ fn what_is_just_small_enough_is_taken_and_one_byte_more_rejected() {
     instance.stop();
 
     let mut found = BTreeMap::new();
-    reading::read(&setup.servers, &setup.names.rejections, reading::IDLE, None, |read| {
+    for read in reading::read_all(&setup.servers, &setup.names.rejections, rejected.len()) {
         let offset: i64 =
             read.header("__connect.errors.offset").expect("an offset").parse().expect("a number");
         assert!(found.insert(offset, read).is_none(), "the rejection of {offset} is there twice");
-    });
+    }
     assert_eq!(found.len(), rejected.len(), "{:?}", found.keys());
     for (posted, code, omitted) in &rejected {
         assert_rejected(&found[&posted.offset], code, posted, *omitted);
@@ -255,7 +254,7 @@ fn what_is_just_small_enough_is_taken_and_one_byte_more_rejected() {
     places.insert(largest.offset, vec![false]);
     places.insert(output_offset, vec![false; Large::TARGETS]);
     let content = "c".repeat(VALUE - command("", &[one]).len());
-    reading::read(&setup.servers, &setup.names.notifications, Duration::from_secs(10), None, |read| {
+    for read in reading::read_all(&setup.servers, &setup.names.notifications, Large::TARGETS + 1) {
         let id = read.header("ce_id").expect("an id");
         let (id, place) = id.split_once('/').expect("an id with a place");
         let offset = i64::from_str_radix(&id[id.len() - 12..], 16).expect("an offset");
@@ -268,7 +267,7 @@ fn what_is_just_small_enough_is_taken_and_one_byte_more_rejected() {
         assert!(read.value == Some(value.into_bytes()), "{id}/{place}: another value");
         let seen = places.get_mut(&offset).and_then(|seen| seen.get_mut(place)).expect("a notified target");
         assert!(!std::mem::replace(seen, true), "{id}/{place} is there twice");
-    });
+    }
     assert!(places.values().flatten().all(|seen| *seen), "notifications are missing");
     verifying::verify(&setup, &["only"], &[]).assert_clean();
     say!(

@@ -149,37 +149,41 @@ impl Load {
 
     /// Posts these commands in their order, in the background; see [`Posting`].
     pub fn post(self, servers: &str, topic: &str, numbers: Range<u32>) -> Posting {
-        let producer: BaseProducer<Reports> = ClientConfig::new()
-            .set("bootstrap.servers", servers)
-            .set("enable.idempotence", "true")
-            .set("partitioner", "murmur2_random")
-            .set("linger.ms", "2")
-            .set("message.timeout.ms", "600000")
-            .set("reconnect.backoff.max.ms", "1000")
-            .create_with_context(Reports::default())
-            .expect("a producer");
-        let (pace, topic) = (Arc::new(Pace::new(numbers.start)), topic.to_owned());
-        let thread = {
-            let pace = Arc::clone(&pace);
-            thread::spawn(move || {
-                let mut next = numbers.start;
-                while next < numbers.end && !pace.ended.load(Ordering::SeqCst) {
-                    if next < pace.limit() {
-                        send(&producer, &topic, &self.command(next));
-                        next += 1;
-                        pace.next.store(next, Ordering::SeqCst);
-                    } else {
-                        producer.poll(Duration::from_millis(2));
-                    }
-                }
-                producer.flush(Duration::from_secs(300)).expect("all is delivered");
-                let failed = producer.context().failed.load(Ordering::SeqCst);
-                assert_eq!(failed, 0, "commands were not delivered");
-                next
-            })
-        };
-        Posting { pace, thread: Some(thread) }
+        let pace = Arc::new(Pace::new(numbers.start));
+        let (servers, topic) = (servers.to_owned(), topic.to_owned());
+        let mut posting = Posting { load: self, servers, topic, end: numbers.end, pace, thread: None };
+        posting.go_on();
+        posting
     }
+}
+
+fn producer(servers: &str) -> BaseProducer<Reports> {
+    ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "2")
+        .set("message.timeout.ms", "600000")
+        .set("reconnect.backoff.max.ms", "1000")
+        .create_with_context(Reports::default())
+        .expect("a producer")
+}
+
+/// Posts from the next command on, as the pace lets it, until that is ended; then waits until the topic has all.
+fn post(load: Load, producer: &BaseProducer<Reports>, topic: &str, end: u32, pace: &Pace) {
+    let mut next = pace.next.load(Ordering::SeqCst);
+    while next < end && !pace.ended.load(Ordering::SeqCst) {
+        if next < pace.limit() {
+            send(producer, topic, &load.command(next));
+            next += 1;
+            pace.next.store(next, Ordering::SeqCst);
+        } else {
+            producer.poll(Duration::from_millis(2));
+        }
+    }
+    producer.flush(Duration::from_secs(300)).expect("all is delivered");
+    let failed = producer.context().failed.load(Ordering::SeqCst);
+    assert_eq!(failed, 0, "commands were not delivered");
 }
 
 /// How far commands may go.
@@ -217,8 +221,12 @@ impl Pace {
 /// Commands on their way into the topic, as fast as it takes them unless told otherwise.
 #[derive(Debug)]
 pub struct Posting {
+    load: Load,
+    servers: String,
+    topic: String,
+    end: u32,
     pace: Arc<Pace>,
-    thread: Option<JoinHandle<u32>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Posting {
@@ -232,38 +240,49 @@ impl Posting {
         self.pace.next.load(Ordering::SeqCst) - self.pace.start
     }
 
-    /// Posts no more until [`Posting::up_to`] lets it, and says how many there are.
-    pub fn pause(&self) -> u32 {
-        self.up_to(0);
-        // One may be on its way past the limit.
-        thread::sleep(Duration::from_millis(100));
+    /// Posts no more until [`Posting::go_on`], waits until those that were posted are in the topic, and says how many they
+    /// are. No client is left that a broker which goes away could mislead: told of a cluster without brokers, a producer
+    /// can lose sight of them for good (librdkafka's issue 5301).
+    pub fn pause(&mut self) -> u32 {
+        self.pace.ended.store(true, Ordering::SeqCst);
+        self.join();
         self.posted()
     }
 
-    /// So many a second from the beginning on. What was not posted in a pause follows at once, as it does where the broker
-    /// was away: there the producer keeps it. Whoever posts in earnest does not stop wanting to, and a backlog is part of
-    /// what is to be outlasted; see [`super::members::Members::catch_up`].
+    /// Goes on, with a new producer.
+    pub fn go_on(&mut self) {
+        assert!(self.thread.is_none(), "it goes on already");
+        self.pace.ended.store(false, Ordering::SeqCst);
+        let (load, producer) = (self.load, producer(&self.servers));
+        let (topic, end, pace) = (self.topic.clone(), self.end, Arc::clone(&self.pace));
+        self.thread = Some(thread::spawn(move || post(load, &producer, &topic, end, &pace)));
+    }
+
+    /// So many a second from the beginning on. What was not posted in a pause follows at once: whoever posts in earnest
+    /// does not stop wanting to while a broker is away, and a backlog is part of what is to be outlasted; see
+    /// [`super::members::Members::catch_up`].
     pub fn steadily(self, per_second: u32) -> Self {
         self.pace.per_second.store(per_second, Ordering::SeqCst);
         self
     }
 
     /// Lets all through and waits until each is in the topic.
-    pub fn finish(self) {
+    pub fn finish(mut self) {
         self.up_to(u32::MAX);
         self.pace.per_second.store(u32::MAX, Ordering::SeqCst);
         self.join();
     }
 
     /// Posts no more, waits until those that were posted are in the topic, and says which would have been the next.
-    pub fn end(self) -> u32 {
-        self.pace.ended.store(true, Ordering::SeqCst);
-        self.join()
+    pub fn end(mut self) -> u32 {
+        self.pause();
+        self.pace.next.load(Ordering::SeqCst)
     }
 
-    fn join(mut self) -> u32 {
-        let thread = self.thread.take().expect("joined once");
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl<'a> Members<'a> {
         });
     }
 
-    /// Posts no more, and waits until all that was posted is published; then no transaction is open.
+    /// Posts no more, and waits until all that was posted is published.
     #[track_caller]
     pub fn rest(&mut self) {
         let posted = self.posting.pause();
@@ -89,8 +89,8 @@ impl<'a> Members<'a> {
     }
 
     /// Goes on posting after [`Members::rest`].
-    pub fn go_on(&self) {
-        self.posting.up_to(u32::MAX);
+    pub fn go_on(&mut self) {
+        self.posting.go_on();
     }
 
     /// Whether every instance that runs has partitions, and every partition has one that runs.

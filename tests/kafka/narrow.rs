@@ -6,8 +6,7 @@ use super::{
     broker,
     process::{PATIENCE, Setup},
     progress::Progress,
-    reading::{self, LONG_IDLE},
-    say, topics,
+    reading, say, topics,
 };
 
 /// `limits.value_bytes`, and what the commands topic takes. The others take the least that `run` accepts of them.
@@ -54,9 +53,7 @@ fn a_burst_goes_through_topics_that_take_small_records() {
     let said = instance.stop();
     assert!(!said.contains("aborted"), "{said}");
     let count = |topic: &str, wanted: usize| {
-        let mut count = 0;
-        reading::read(&setup.servers, topic, LONG_IDLE, Some(wanted as u32), |_| count += 1);
-        assert_eq!(count, wanted, "{topic}");
+        assert_eq!(reading::read_all(&setup.servers, topic, wanted).len(), wanted, "{topic}");
     };
     count(&names.notifications, COMMANDS / 10 * 9);
     count(&names.rejections, COMMANDS / 10);

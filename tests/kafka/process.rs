@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
+    time::Instant,
 };
 
 use nix::sys::signal::Signal;
@@ -26,6 +27,7 @@ pub struct Setup {
     pub names: Names,
     pub partitions: i32,
     folder: TempDir,
+    begun: Instant,
 }
 
 impl Setup {
@@ -39,7 +41,8 @@ impl Setup {
     /// For a test that makes its topics itself.
     pub fn without_topics(test: &str, servers: &str, partitions: i32) -> Self {
         let names = Names::of(test);
-        let setup = Self { servers: servers.into(), names, partitions, folder: guard::folder(test) };
+        let (folder, begun) = (guard::folder(test), Instant::now());
+        let setup = Self { servers: servers.into(), names, partitions, folder, begun };
         setup.configure("");
         setup
     }
@@ -141,6 +144,12 @@ rejections = "{rejections}"
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let process = Guarded::start(&mut command, self.folder()).expect("the program starts");
         Instance { name: instance.to_owned(), log: self.log(instance), process, said, begun }
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        super::say!("{}: {} s", self.names.group, self.begun.elapsed().as_secs());
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
+    ops::ControlFlow,
     process::Stdio,
     time::Duration,
 };
@@ -50,6 +51,34 @@ impl Read {
 ///
 /// The consumer does not say that it came to the end, so who misses something reads again and waits for longer.
 pub fn read(servers: &str, topic: &str, idle: Duration, most: Option<u32>, mut each: impl FnMut(Read)) {
+    read_until(servers, topic, idle, most, |read| {
+        each(read);
+        ControlFlow::Continue(())
+    });
+}
+
+/// All of a topic that holds so many records or more: again, and with more patience, where the first reader came to
+/// fewer.
+pub fn read_all(servers: &str, topic: &str, wanted: usize) -> Vec<Read> {
+    let mut records = Vec::new();
+    for idle in [IDLE, LONG_IDLE] {
+        records.clear();
+        read(servers, topic, idle, None, |read| records.push(read));
+        if records.len() >= wanted {
+            break;
+        }
+    }
+    records
+}
+
+/// [`read`] until `each` breaks off; whether it did.
+pub fn read_until(
+    servers: &str,
+    topic: &str,
+    idle: Duration,
+    most: Option<u32>,
+    mut each: impl FnMut(Read) -> ControlFlow<()>,
+) -> bool {
     let folder = guard::folder("reading");
     let stderr = folder.path().join("stderr");
     let mut java = distribution::java(512);
@@ -76,13 +105,18 @@ pub fn read(servers: &str, topic: &str, idle: Duration, most: Option<u32>, mut e
     let mut line = Vec::new();
     while stdout.read_until(RECORD, &mut line).expect("readable") > 0 {
         assert_eq!(line.pop(), Some(RECORD), "the console consumer ended in the middle of a record");
-        each(parse(&line).unwrap_or_else(|| panic!("not a record: {}", String::from_utf8_lossy(&line))));
+        let read = parse(&line).unwrap_or_else(|| panic!("not a record: {}", String::from_utf8_lossy(&line)));
+        if each(read).is_break() {
+            process.kill();
+            return true;
+        }
         line.clear();
     }
     let status = process.wait(PATIENCE).expect("it ends after its output");
     let said = std::fs::read_to_string(&stderr).unwrap_or_default();
     // Its time-out, with which it always ends, is an error to it as well; this line it writes in any case.
     assert!(said.contains("Processed a total of"), "the console consumer failed ({status}):\n{said}");
+    false
 }
 
 /// `CreateTime:1␟Partition:0␟Offset:5␟name:value␝name:value␟key␟value`.

@@ -1,6 +1,6 @@
 //! Rejected commands put back after a limit was raised, by `rejections replay`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, process::Stdio};
 
 use futures::executor::block_on;
 use rdkafka::{
@@ -15,8 +15,7 @@ use super::{
     broker,
     process::{PATIENCE, Setup},
     progress::Progress,
-    reading::{self, Read},
-    say, topics,
+    reading, say, topics,
 };
 
 const VALUE: &str = r#"{"objectType":"case","objectId":"7","targets":[{"targetId":"anna","notify":true}]}"#;
@@ -69,13 +68,6 @@ fn await_published(setup: &Setup, instance: &mut super::process::Instance, total
     Progress::of(setup).await_published(total, 2 * PATIENCE, || instance.assert_running());
 }
 
-fn read(setup: &Setup, topic: &str, count: u32) -> Vec<Read> {
-    let mut records = Vec::new();
-    // One more than there should be, so that it is seen.
-    reading::read(&setup.servers, topic, reading::IDLE, Some(count + 1), |record| records.push(record));
-    records
-}
-
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn replaying_twice_posts_once() {
@@ -113,9 +105,10 @@ fn replaying_twice_posts_once() {
     assert_eq!(counted("duplicates"), BTreeMap::from([(0, 3)]));
     assert_eq!(counted("rejections"), BTreeMap::from([(0, 12)]));
     instance.stop();
-    assert_eq!(read(&setup, &names.notifications, 6).len(), 6);
-    let replayed = read(&setup, &names.commands, 21).split_off(12);
-    for command in replayed {
+    assert_eq!(reading::read_all(&setup.servers, &names.notifications, 6).len(), 6);
+    let commands = reading::read_all(&setup.servers, &names.commands, 21);
+    assert_eq!(commands.len(), 21);
+    for command in &commands[12..] {
         let headers: Vec<_> = command.headers.iter().map(|(name, _)| String::from_utf8_lossy(name)).collect();
         // An event's id and source are its key, and ask for no record key.
         let event = headers.iter().any(|name| name == "ce_id" || name == "content-type");
@@ -127,4 +120,46 @@ fn replaying_twice_posts_once() {
         );
     }
     say!("replay: 6 commands became 6 activities, replayed 15 times");
+}
+
+/// An open transaction on the rejections topic hides what lies behind its beginning.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn what_an_open_transaction_holds_back_is_told() {
+    let setup = Setup::new("replay-open", &broker::shared(), 1);
+    post(&setup);
+    let mut instance = setup.start("only", &["--set", "limits.value_bytes=10"]);
+    await_published(&setup, &mut instance, 6);
+    instance.stop();
+    let open: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &setup.servers)
+        .set("transactional.id", format!("{}-open", setup.names.group))
+        .set("transaction.timeout.ms", "600000")
+        .create()
+        .expect("a producer");
+    open.init_transactions(PATIENCE).expect("an answer");
+    open.begin_transaction().expect("none is open");
+    let record = BaseRecord::<[u8], str>::to(&setup.names.rejections).partition(0).payload("held back");
+    open.send(record).map_err(|(error, _)| error).expect("room");
+    open.flush(PATIENCE).expect("posted");
+
+    let commands =
+        [&["list"][..], &["show", "0:99"], &["replay", "--all", "--dry-run"], &["replay", "--all"]];
+    let running = commands.map(|command| {
+        let mut command = setup.program(&[&["rejections"], command].concat());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
+    });
+    let outputs = running.map(|child| child.wait_with_output().expect("it ends"));
+    for (command, output) in commands.iter().zip(&outputs) {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {errors}");
+        let told = "an open transaction holds back partition 0 from offset ";
+        assert!(errors.contains(told) && errors.contains("again then"), "{command:?}: {errors}");
+    }
+    let said = outputs.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let last = said.each_ref().map(|said| said.lines().last().unwrap_or_default());
+    assert_eq!(last, ["6 rejections", "", "6 rejections: 6 would be posted", "6 rejections: 6 posted"]);
+
+    open.abort_transaction(PATIENCE).expect("an answer");
+    replay(&setup, &["--all"], "6 rejections: 6 posted");
 }

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    ops::ControlFlow,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -18,11 +20,13 @@ use super::{
     guard::Guarded,
     process::{Instance, PATIENCE, Setup},
     progress::Progress,
-    reading::{self, IDLE, LONG_IDLE, Read},
-    say, topics, wait_until,
+    reading::{self, LONG_IDLE, Read},
+    say, topics, wait_until, wait_within,
 };
 
 const GOOD: &str = r#"{"objectType":"case","objectId":"7","targets":[{"targetId":"anna","notify":true}]}"#;
+/// In the header of a record that is no reply.
+const END: &str = "end";
 const BAD: &str = r#"{"objectType":"case","objectId":""}"#;
 
 /// One test's topics of replies beside its others.
@@ -85,29 +89,35 @@ impl Asking {
         begun.elapsed()
     }
 
-    /// The replies on a topic by their correlation ids, each of which may be there once.
-    fn replies(&self, topic: &str, wanted: usize) -> BTreeMap<String, Read> {
-        let read = |idle| {
-            let mut replies: BTreeMap<String, Read> = BTreeMap::new();
-            reading::read(&self.setup.servers, topic, idle, None, |read| {
-                let id = read.header("kafka_correlationId").expect("a correlation id").to_owned();
-                assert_eq!(
-                    (read.key.as_ref(), read.header("content-type")),
-                    (None, Some("application/json"))
-                );
-                assert!(replies.insert(id.clone(), read).is_none(), "{topic}: two replies to {id}");
-            });
-            replies
-        };
-        let replies = read(IDLE);
-        if replies.len() < wanted { read(LONG_IDLE) } else { replies }
+    /// The replies on a topic by their correlation ids, each of which may be there once. Everything up to a last record
+    /// that is written here to each of its partitions, so however slow the reader is, it has seen what is there.
+    fn replies(&self, topic: &str, partitions: i32) -> BTreeMap<String, Read> {
+        let end = format!("{:x}", fastrand::u32(..));
+        for partition in 0..partitions {
+            let headers = OwnedHeaders::new().insert(Header { key: END, value: Some(&end) });
+            let record = BaseRecord::<str, [u8]>::to(topic).partition(partition).key("end").headers(headers);
+            self.producer.send(record).map_err(|(error, _)| error).expect("the producer takes it");
+        }
+        self.producer.flush(PATIENCE).expect("posted");
+        let mut replies: BTreeMap<String, Read> = BTreeMap::new();
+        let mut left = partitions;
+        let whole = reading::read_until(&self.setup.servers, topic, LONG_IDLE, None, |read| {
+            if let Some(found) = read.header(END) {
+                left -= i32::from(found == end);
+                return if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            }
+            let id = read.header("kafka_correlationId").expect("a correlation id").to_owned();
+            assert_eq!((read.key.as_ref(), read.header("content-type")), (None, Some("application/json")));
+            assert!(replies.insert(id.clone(), read).is_none(), "{topic}: two replies to {id}");
+            ControlFlow::Continue(())
+        });
+        assert!(whole, "{topic}: {left} partitions could not be read to their end");
+        replies
     }
 
     /// Notifications, of which each accepted command has one.
-    fn notified(&self) -> usize {
-        let mut count = 0;
-        reading::read(&self.setup.servers, &self.setup.names.notifications, IDLE, None, |_| count += 1);
-        count
+    fn notified(&self, wanted: usize) -> usize {
+        reading::read_all(&self.setup.servers, &self.setup.names.notifications, wanted).len()
     }
 }
 
@@ -147,7 +157,7 @@ fn outcomes_are_told_and_what_cannot_be_delivered_holds_up_nothing() {
     let log = instance.log.clone();
     instance.stop();
 
-    let replies = asking.replies(&answers, 4);
+    let replies = asking.replies(&answers, 2);
     assert_eq!(replies.keys().collect::<Vec<_>>(), ["again", "bad", "first", "last"]);
     let id = value(&replies, "first")["id"].as_str().expect("an id").to_owned();
     assert_eq!(value(&replies, "first"), serde_json::json!({"status": "accepted", "id": id}));
@@ -155,9 +165,10 @@ fn outcomes_are_told_and_what_cannot_be_delivered_holds_up_nothing() {
     assert_eq!(value(&replies, "bad")["status"], "rejected");
     assert_eq!(value(&replies, "bad")["problems"][0]["code"], "empty");
     assert_eq!((replies["again"].partition, replies["bad"].partition), (1, 0));
-    assert_eq!(asking.replies(&small, 0).len() + asking.replies(&compacted, 0).len(), 0);
+    assert!(asking.replies(&small, 1).is_empty());
+    assert!(asking.replies(&compacted, 1).is_empty());
     // Every outcome is out all the same.
-    assert_eq!(asking.notified(), 6);
+    assert_eq!(asking.notified(6), 6);
     let log = rusqlite::Connection::open(log).expect("the log");
     let count = |table: &str| -> i64 {
         log.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("a count")
@@ -168,7 +179,9 @@ fn outcomes_are_told_and_what_cannot_be_delivered_holds_up_nothing() {
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn a_topic_of_replies_may_go_and_come_back() {
-    let mut asking = Asking::new("replies-gone", &broker::shared());
+    // It comes back when somebody makes it, and not because the processor asks for it.
+    let cluster = Cluster::with_settings(1, &[("auto.create.topics.enable", "true")]);
+    let mut asking = Asking::new("replies-gone", &cluster.servers());
     let answers = asking.create("answers", 1, &[]);
     let fleeting = asking.create("fleeting", 1, &[]);
     let mut instance = asking.start(&["answers", "fleeting"]);
@@ -182,18 +195,18 @@ fn a_topic_of_replies_may_go_and_come_back() {
     }
     let took = asking.settle(&mut instance);
     say!("replies-gone: {took:?} with a topic that had just gone");
+    // Fails where it is there.
     let fleeting = asking.create("fleeting", 1, &[]);
     let mut number = 0;
-    wait_until("replies on the topic that came back", || {
+    // What was refused is remembered for half a minute.
+    wait_within(3 * PATIENCE, "replies on the topic that came back", || {
         asking.post(GOOD, &fleeting, None, &format!("back {number}"), None);
         number += 1;
         asking.settle(&mut instance);
-        let mut came = 0;
-        reading::read(&asking.setup.servers, &fleeting, IDLE, None, |_| came += 1);
-        came > 0
+        !asking.replies(&fleeting, 1).is_empty()
     });
     instance.stop();
-    assert_eq!(asking.replies(&answers, 20).len(), 20);
+    assert_eq!(asking.replies(&answers, 1).len(), 20);
     let back = asking.replies(&fleeting, 1);
     assert!(back.keys().all(|id| id.starts_with("back")), "{:?}", back.keys());
 }
@@ -226,8 +239,8 @@ fn a_topic_that_may_not_be_written_to_holds_up_nothing() {
     say!("replies-denied: {took:?} with a topic that may not be written to");
     assert!(said(&instance, "forbidden"), "{}", instance.stderr());
     instance.stop();
-    assert_eq!(asking.replies(&answers, 20).len(), 20);
-    assert_eq!(asking.notified(), 40);
+    assert_eq!(asking.replies(&answers, 1).len(), 20);
+    assert_eq!(asking.notified(40), 40);
 }
 
 #[test]
@@ -258,13 +271,27 @@ fn killed_again_and_again_it_replies_once() {
         });
         instance.kill();
     }
-    let replies = asking.replies(&answers, COMMANDS as usize);
-    assert_eq!(replies.len() as u64, COMMANDS);
+    let replies = asking.replies(&answers, 3);
+    let missing = COMMANDS - replies.len() as u64;
+    // A kill loses none. A broker that takes seconds to answer can, and it is told.
+    let said =
+        fs::read_to_string(asking.setup.folder().join("only.stderr")).expect("what all instances said");
+    let left_out: Vec<_> = said.lines().filter(|line| line.contains("can't be delivered")).collect();
+    if left_out.is_empty() {
+        assert_eq!(missing, 0, "replies are lost");
+    }
+    let slow = |line: &&str| ["unavailable", "refused"].iter().any(|reason| line.contains(reason));
+    assert!(left_out.iter().all(slow) && missing < COMMANDS / 10, "{missing} are missing: {left_out:#?}");
     let status = |status: &str| replies.keys().filter(|id| value(&replies, id)["status"] == status).count();
     say!(
-        "replies-killed: {KILLS} kills, {} duplicates, {} rejections",
+        "replies-killed: {KILLS} kills, {} duplicates, {} rejections, {missing} left out because the broker was slow",
         status("duplicate"),
         status("rejected")
     );
-    assert_eq!(status("accepted"), asking.notified());
+    let accepted = status("accepted");
+    let notified = asking.notified(accepted);
+    assert!(
+        (accepted..=accepted + missing as usize).contains(&notified),
+        "{notified} for {accepted} accepted"
+    );
 }

@@ -68,9 +68,11 @@ pub fn await_known(servers: &str, topic: &str, partitions: i32) {
     }
 }
 
-/// An admin client, for what else a test wants of the topics.
+/// An admin client, for what else a test wants of the topics. It makes none by looking for it.
 pub fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
-    ClientConfig::new().set("bootstrap.servers", servers).create().expect("an admin client")
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", servers).set("allow.auto.create.topics", "false");
+    config.create().expect("an admin client")
 }
 
 pub fn options() -> AdminOptions {

@@ -5,8 +5,7 @@ mod within;
 
 use std::time::Duration;
 
-pub use within::holds_within;
-use within::wait_within;
+pub use within::{holds_within, wait_within};
 
 /// After this a test has failed, on a slow machine too.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -46,11 +46,12 @@ struct GroupLine<'a> {
 /// Prints how many there are of each code; with a choice, each that was chosen.
 pub(super) fn list(args: &args::RejectionsList, kafka: &Settings) -> anyhow::Result<ExitCode> {
     let mut out = output::stdout();
-    let one_by_one = !args.selection.codes.is_empty() || !args.selection.at.is_empty();
+    let chosen = super::Chosen::of(&args.selection, kafka)?;
+    let one_by_one = !chosen.codes.is_empty() || !chosen.places.is_empty();
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     let mut found = 0;
     let passed = super::read(kafka, |record, letter| {
-        if args.selection.takes(letter) {
+        if chosen.takes(letter) {
             found += 1;
             if one_by_one {
                 print(record, letter, args.json, &mut out)?;
@@ -71,6 +72,7 @@ pub(super) fn list(args: &args::RejectionsList, kafka: &Settings) -> anyhow::Res
         writeln!(out)?;
     }
     out.flush()?;
+    passed.whole(kafka, "list again then")?;
     Ok(ExitCode::SUCCESS)
 }
 

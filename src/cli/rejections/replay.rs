@@ -52,13 +52,14 @@ enum Outcome<'a> {
 }
 
 /// Posts the commands of the chosen rejections again, each to the partition that it came from. Exit code 1 where
-/// one could not be posted, or a place was chosen of which there is no rejection.
+/// one could not be posted, a place was chosen of which there is no rejection, or not all rejections could be read.
 pub(super) fn replay(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow::Result<ExitCode> {
     let replayed = post_again(args, kafka);
     if args.dry_run { replayed } else { replayed.map_err(still_posted) }
 }
 
 fn post_again(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow::Result<ExitCode> {
+    let chosen = super::Chosen::of(&args.selection, kafka)?;
     let partitions = topics::require(kafka, &kafka.topics.commands)?;
     let mut replay = Replay {
         poster: if args.dry_run { None } else { Some(Poster::new(kafka)?) },
@@ -73,10 +74,10 @@ fn post_again(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow::Result
         failed: 0,
         under_way: 0,
     };
-    let mut not_found: BTreeSet<Place> = args.selection.at.iter().copied().collect();
+    let mut not_found: BTreeSet<Place> = chosen.places.iter().copied().collect();
     let read = super::read(kafka, |_, letter| {
         not_found.remove(&letter.place);
-        if args.selection.takes(letter) {
+        if chosen.takes(letter) {
             replay.take_up(letter)?;
             replay.collect(WINDOW)?;
         }
@@ -84,10 +85,19 @@ fn post_again(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow::Result
     });
     // What was posted before the reading failed is told too.
     replay.collect(0)?;
-    read?;
-    let nothing = format!("no rejection of the command there is on '{}'", kafka.topics.rejections);
+    let passed = read?;
+    let nothing = match passed.unread.is_empty() {
+        true => format!("no rejection of the command there is on '{}'", kafka.topics.rejections),
+        false => format!("no rejection of the command there was read of '{}'", kafka.topics.rejections),
+    };
     not_found.into_iter().try_for_each(|place| replay.say(place, Outcome::NotPosted { reason: &nothing }))?;
-    replay.summary(args.dry_run)
+    let summary = replay.summary(args.dry_run)?;
+    let again = match args.dry_run {
+        true => "run this command again then",
+        false => "run this command again then; a command that is posted twice becomes one activity",
+    };
+    passed.whole(kafka, again)?;
+    Ok(summary)
 }
 
 struct Replay {

@@ -14,9 +14,10 @@ use super::list::print;
 /// Prints problems, headers and value of the rejection of one command.
 pub(super) fn show(args: &args::RejectionsShow, kafka: &Settings) -> anyhow::Result<ExitCode> {
     let mut out = output::stdout();
+    let at = args.at.on(&kafka.topics.commands)?;
     let mut found = false;
-    super::read(kafka, |record, letter| {
-        if letter.place != args.at {
+    let passed = super::read(kafka, |record, letter| {
+        if letter.place != at {
             return Ok(ControlFlow::Continue(()));
         }
         found = true;
@@ -41,10 +42,11 @@ pub(super) fn show(args: &args::RejectionsShow, kafka: &Settings) -> anyhow::Res
         Ok(ControlFlow::Break(()))
     })?;
     if !found {
+        passed.whole(kafka, &format!("look for the command at {at} again then"))?;
         bail!(
             "no rejection of the command at {} is on '{}': it was not rejected, or the rejection is no longer \
              retained. 'activity-stream log show' says what became of a command",
-            args.at,
+            at,
             kafka.topics.rejections
         );
     }
