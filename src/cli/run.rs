@@ -286,13 +286,12 @@ impl Observer for Watch {
         self.health.set_unready(error.to_string());
     }
 
-    fn polled(&self, partitions: usize, settled: bool) {
+    fn polled(&self, partitions: usize, waits_for: Option<&str>) {
         self.health.beat();
         self.metrics.partitions_held.set(i64::try_from(partitions).unwrap_or(i64::MAX));
-        if settled {
-            self.health.set_ready();
-        } else {
-            self.health.set_unready("taking up partitions");
+        match waits_for {
+            None => self.health.set_ready(),
+            Some(reason) => self.health.set_unready(reason),
         }
     }
 

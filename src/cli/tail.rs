@@ -35,7 +35,7 @@ pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
         From::Beginning => Start::Beginning,
         From::End => Start::End,
     };
-    let follower = Follower::start(&kafka, topic, partitions, start)?;
+    let mut follower = Follower::start(&kafka, topic, partitions, start)?;
     if !args.json {
         let place = match start {
             Start::Beginning => "beginning",

@@ -1,5 +1,7 @@
 //! From the configuration to librdkafka's properties.
 
+use std::time::Duration;
+
 use rdkafka::{
     ClientContext,
     config::{ClientConfig, RDKafkaLogLevel},
@@ -135,6 +137,25 @@ pub fn check_properties(settings: &Settings) -> Result<(), String> {
     producer.map(drop).map_err(refused)
 }
 
+/// How long an answer may wait behind that to a fetch, where both are on one connection.
+#[must_use]
+pub fn fetch_wait(settings: &Settings) -> Duration {
+    consumer_time(settings, "fetch.wait.max.ms")
+}
+
+/// How much time a member of the group may let pass between two polls.
+#[must_use]
+pub fn poll_interval(settings: &Settings) -> Duration {
+    consumer_time(settings, "max.poll.interval.ms")
+}
+
+/// What the consumer has for this property: the operator's value, the program's, or librdkafka's default.
+fn consumer_time(settings: &Settings, milliseconds: &str) -> Duration {
+    let value = consumer(settings).create_native_config().and_then(|config| config.get(milliseconds));
+    // What librdkafka does not take has been refused before: see `check_properties`.
+    value.ok().and_then(|value| value.parse().ok()).map_or(Duration::ZERO, Duration::from_millis)
+}
+
 /// Metadata, topics and their settings.
 #[must_use]
 pub fn admin(settings: &Settings) -> ClientConfig {
@@ -199,35 +220,29 @@ pub fn client_error(error: &KafkaError, reason: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        activity::ReplyTopics,
-        kafka::{Topics, log_lines::said_by},
-    };
+    use crate::kafka::log_lines::said_by;
 
     fn said(code: RDKafkaErrorCode) -> String {
         said_by(|| client_error(&KafkaError::Global(code), "why")).0
     }
 
     #[test]
+    fn times_are_the_operators_or_the_defaults() {
+        let times = |properties: &[(&str, &str)]| {
+            let settings = Settings::for_test("nobody.invalid:9092", properties);
+            [fetch_wait(&settings), poll_interval(&settings)].map(|time| time.as_millis())
+        };
+        assert_eq!(times(&[]), [100, 300_000]);
+        assert_eq!(
+            times(&[("fetch.wait.max.ms", "5000"), ("max.poll.interval.ms", "600000")]),
+            [5000, 600_000]
+        );
+    }
+
+    #[test]
     fn properties_that_do_not_fit_together_are_refused_before_any_broker_is_asked() {
         let checked = |properties: &[(&str, &str)]| {
-            check_properties(&Settings {
-                bootstrap_servers: "nobody.invalid:9092".into(),
-                group: "g".into(),
-                properties: properties
-                    .iter()
-                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                    .collect(),
-                topics: Topics {
-                    commands: "c".into(),
-                    notifications: "n".into(),
-                    rejections: "r".into(),
-                    replies: ReplyTopics::default(),
-                    partitions: 1,
-                    replication_factor: 1,
-                    largest_command: 1024,
-                },
-            })
+            check_properties(&Settings::for_test("nobody.invalid:9092", properties))
         };
         assert_eq!(checked(&[]), Ok(()));
         assert_eq!(checked(&[("session.timeout.ms", "1"), ("compression.type", "gzip")]), Ok(()));

@@ -259,9 +259,9 @@ impl Source for GroupConsumer {
         unchanged.then_some(Membership { metadata, generation, member_id })
     }
 
-    fn reach(&mut self) -> Option<Reach> {
+    fn reach(&mut self, since: Instant) -> Option<Reach> {
         let (consumer, settings) = (Arc::clone(self.consumer()), self.settings.clone());
-        self.asking.answer(move || reach(&consumer, &settings))
+        self.asking.answer(since, move || reach(&consumer, &settings, &settings.topics.commands))
     }
 }
 

@@ -1,9 +1,13 @@
 //! Following a topic outside any group, as `tail` does.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -13,11 +17,17 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use super::{Settings, SourceError, client, consumer::record_of};
+use super::{
+    Settings, SourceError, client,
+    consumer::record_of,
+    reach::{Asking, Reach, reach},
+};
 use crate::activity::Record;
 
 /// For the ends of all partitions.
 const ASK: Duration = Duration::from_secs(10);
+/// After so long without a record the brokers are asked for a sign, and again and again.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Where to start in each partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +64,15 @@ impl ConsumerContext for Watching {}
 
 /// Reads all partitions of a topic, only what is committed, and leaves no trace on the brokers.
 pub struct Follower {
-    consumer: BaseConsumer<Watching>,
+    consumer: Arc<BaseConsumer<Watching>>,
+    settings: Settings,
     topic: String,
+    /// Of each partition, where a client that takes this one's place goes on.
+    places: BTreeMap<i32, Offset>,
+    /// The last sign of brokers.
+    since: Instant,
+    ask_at: Instant,
+    asking: Asking,
 }
 
 impl fmt::Debug for Follower {
@@ -72,33 +89,43 @@ impl Follower {
         partitions: usize,
         start: Start,
     ) -> Result<Self, SourceError> {
-        let consumer: BaseConsumer<Watching> = client::reader(settings)
-            .create_with_context(Watching::default())
-            .map_err(|error| SourceError::Fatal(format!("the Kafka reader can't be made: {error}")))?;
+        let consumer = reader(settings)?;
         let failed = |error: KafkaError| failure(topic, &error);
-        let mut list = TopicPartitionList::new();
         let offset = match start {
             Start::Beginning => Offset::Beginning,
             Start::End => Offset::End,
         };
-        for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-            list.add_partition_offset(topic, partition, offset).map_err(failed)?;
-        }
+        let places = (0..i32::try_from(partitions).unwrap_or(i32::MAX)).map(|partition| (partition, offset));
+        let mut list = list(topic, places).map_err(failed)?;
         if start == Start::End {
             // Numbers instead of "the end", which would be where it is when the first fetch comes to it.
             list = consumer.offsets_for_times(list, ASK).map_err(failed)?;
         }
         consumer.assign(&list).map_err(failed)?;
-        Ok(Self { consumer, topic: topic.to_owned() })
+        let now = Instant::now();
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            settings: settings.clone(),
+            topic: topic.to_owned(),
+            places: list.elements().iter().map(|place| (place.partition(), place.offset())).collect(),
+            since: now,
+            ask_at: now + SILENCE,
+            asking: Asking::default(),
+        })
     }
 
     /// The next record, if one arrives in time.
-    pub fn next(&self, timeout: Duration) -> Result<Option<Record>, SourceError> {
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Record>, SourceError> {
         match self.consumer.poll(timeout) {
-            None => Ok(None),
+            None => self.listen().map(|()| None),
             Some(Ok(message)) => {
                 self.consumer.context().said.store(false, Ordering::Relaxed);
-                Ok(Some(record_of(&message)))
+                let record = record_of(&message);
+                let at = record.coordinates;
+                self.places.insert(at.partition, Offset::Offset(at.offset + 1));
+                self.since = Instant::now();
+                self.ask_at = self.since + SILENCE;
+                Ok(Some(record))
             }
             Some(Err(error)) if is_lasting(&error) => Err(failure(&self.topic, &error)),
             Some(Err(error)) => {
@@ -107,6 +134,46 @@ impl Follower {
             }
         }
     }
+}
+
+impl Follower {
+    /// Asks for a sign of the brokers where there was none for long; where a new client would get one, one goes on.
+    fn listen(&mut self) -> Result<(), SourceError> {
+        if Instant::now() < self.ask_at {
+            return Ok(());
+        }
+        let (consumer, settings) = (Arc::clone(&self.consumer), self.settings.clone());
+        let topic = self.topic.clone();
+        let asked = self.asking.answer(self.since, move || reach(&consumer, &settings, &topic));
+        let Some(reach) = asked else { return Ok(()) };
+        tracing::debug!(?reach, "asked the brokers for a sign");
+        self.ask_at = Instant::now() + SILENCE;
+        if reach == Reach::Lost {
+            tracing::warn!("the Kafka client lost the brokers; a new one goes on where it was");
+            let consumer = reader(&self.settings)?;
+            let places = self.places.iter().map(|(&partition, &offset)| (partition, offset));
+            let assigned = list(&self.topic, places).and_then(|list| consumer.assign(&list));
+            assigned.map_err(|error| failure(&self.topic, &error))?;
+            self.consumer = Arc::new(consumer);
+        }
+        Ok(())
+    }
+}
+
+fn reader(settings: &Settings) -> Result<BaseConsumer<Watching>, SourceError> {
+    let reader = client::reader(settings).create_with_context(Watching::default());
+    reader.map_err(|error| SourceError::Fatal(format!("the Kafka reader can't be made: {error}")))
+}
+
+fn list(
+    topic: &str,
+    places: impl IntoIterator<Item = (i32, Offset)>,
+) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in places {
+        list.add_partition_offset(topic, partition, offset)?;
+    }
+    Ok(list)
 }
 
 /// What librdkafka does not mend by trying again.

@@ -19,7 +19,11 @@ pub mod scan;
 pub mod topics;
 pub mod transactional;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
 
@@ -52,6 +56,29 @@ pub struct Topics {
     pub replication_factor: i32,
     /// Bytes of the largest command that may be accepted: the notifications topic has to take what follows of it.
     pub largest_command: usize,
+}
+
+#[cfg(test)]
+impl Settings {
+    /// Of a group that reads the topic `c`.
+    pub(crate) fn for_test(bootstrap_servers: &str, properties: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let topics = Topics {
+            commands: "c".into(),
+            notifications: "n".into(),
+            rejections: "r".into(),
+            replies: ReplyTopics::default(),
+            partitions: 1,
+            replication_factor: 1,
+            largest_command: 1024,
+        };
+        Self {
+            bootstrap_servers: bootstrap_servers.into(),
+            group: "g".into(),
+            properties: properties.iter().map(owned).collect(),
+            topics,
+        }
+    }
 }
 
 /// What a poll brought.
@@ -104,8 +131,8 @@ pub trait Source {
     /// `None` while this is not a member: with a generation below 0 or an empty member id the broker would check nothing.
     fn membership(&mut self) -> Option<Self::Membership>;
     /// Whether the brokers still answer. Waits for nobody: `None` while they are being asked, and the answer once, at a
-    /// later call.
-    fn reach(&mut self) -> Option<Reach>;
+    /// later call. They are asked again where they were asked before `since`: that answer may be of another time.
+    fn reach(&mut self, since: Instant) -> Option<Reach>;
 }
 
 /// What goes wrong while reading.

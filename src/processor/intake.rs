@@ -59,8 +59,9 @@ fn is_among(revoking: &Option<Revoking>, partition: i32) -> bool {
 }
 
 /// Partitions that can't be taken up yet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct HeldUp {
+    reason: String,
     since: Instant,
     said_at: Instant,
     retry_at: Instant,
@@ -142,6 +143,22 @@ impl<S: Source> Intake<S> {
     /// Whether every assigned partition is being read.
     pub fn is_settled(&self) -> bool {
         self.partitions.values().all(|partition| partition.running.is_some())
+    }
+
+    /// Why no commands are being processed, where that is so. A member that the group gave no partitions waits for
+    /// nothing: it stands by.
+    pub fn waits_for(&mut self) -> Option<String> {
+        if let Some(reason) = self.silence.reason() {
+            return Some(reason.to_owned());
+        }
+        if !self.is_settled() {
+            let why = self.held_up.as_ref().map_or(String::new(), |held_up| format!(": {}", held_up.reason));
+            return Some(format!("taking up partitions{why}"));
+        }
+        if self.partitions.is_empty() && self.source.membership().is_none() {
+            return Some("the group has not taken this instance in yet".to_owned());
+        }
+        self.ownership.publisher_waits_for()
     }
 
     /// Serves what the other stages asked for, then polls once.

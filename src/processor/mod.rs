@@ -18,6 +18,8 @@ pub mod intake;
 pub mod ownership;
 pub mod publish;
 mod running;
+#[cfg(test)]
+mod scripted;
 pub mod session;
 #[cfg(test)]
 mod simulation;
@@ -37,7 +39,7 @@ use crate::{
 use batch::Outcome;
 use start::Refusal;
 
-/// Watches the processor work. Called on the publisher's thread, so it must be quick.
+/// Watches the processor work. Called on the threads of its stages, so it must be quick.
 pub trait Observer: Send + Sync {
     /// These commands of a partition have been through the whole pipeline, in order of offset.
     fn decided(&self, partition: i32, outcomes: &[Outcome]) {
@@ -69,9 +71,10 @@ pub trait Observer: Send + Sync {
         let _ = error;
     }
 
-    /// The polling thread is alive and holds these partitions; `settled` where all of them are being read.
-    fn polled(&self, partitions: usize, settled: bool) {
-        let _ = (partitions, settled);
+    /// The polling thread is alive and holds so many partitions. Where no commands are being processed, `waits_for` says
+    /// why.
+    fn polled(&self, partitions: usize, waits_for: Option<&str>) {
+        let _ = (partitions, waits_for);
     }
 
     /// Where reading is, and where the partition ends as far as is known. About once a second.

@@ -36,6 +36,7 @@ struct State<M> {
     membership_wanted: bool,
     restart_wanted: bool,
     abandoned: bool,
+    publisher_waits_for: Option<String>,
     #[cfg(test)]
     mutation: Option<Mutation>,
 }
@@ -65,6 +66,7 @@ impl<M> Default for Ownership<M> {
             membership_wanted: false,
             restart_wanted: false,
             abandoned: false,
+            publisher_waits_for: None,
             #[cfg(test)]
             mutation: None,
         };
@@ -121,6 +123,16 @@ impl<M: Clone + PartialEq> Ownership<M> {
     /// Whether the publisher asked for a newer membership.
     pub fn membership_wanted(&self) -> bool {
         self.lock().membership_wanted
+    }
+
+    /// Why nothing can be published now, or `None` where it can. The publisher's.
+    pub fn set_publisher_waits_for(&self, reason: Option<String>) {
+        self.lock().publisher_waits_for = reason;
+    }
+
+    /// Why nothing can be published now, where that is so.
+    pub fn publisher_waits_for(&self) -> Option<String> {
+        self.lock().publisher_waits_for.clone()
     }
 
     pub fn is_held(&self, partition: i32, epoch: Epoch) -> bool {

@@ -210,14 +210,16 @@ where
         });
         // A transaction that took too long was ended by the broker, which fences its producer as well: this process
         // was frozen, or the broker away. That says nothing of anybody else.
-        if let PublishError::Fenced(reason) = error
+        if let PublishError::Fenced(reason) = &error
             && took < self.timing.transaction
         {
             let now = Instant::now();
             if self.fenced.replace(now).is_some_and(|before| now - before < self.timing.fenced_twice) {
-                return Err(ProcessorError::FencedTwice(reason));
+                return Err(ProcessorError::FencedTwice(reason.clone()));
             }
         }
+        // Making one can take as long as the brokers are away.
+        self.ownership.set_publisher_waits_for(Some(format!("making a new producer: {error}")));
         self.producer = Producer::Void;
         self.attempts = 0;
         self.reset(from)
@@ -226,6 +228,7 @@ where
     fn reset(&mut self, from: Place) -> Result<Progress, ProcessorError> {
         match self.sink.reset() {
             Ok(()) => {
+                self.ownership.set_publisher_waits_for(None);
                 let before = std::mem::replace(&mut self.producer, Producer::Usable);
                 if before == Producer::None {
                     return Ok(Progress::UpTo(from));
@@ -236,6 +239,7 @@ where
             Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
             Err(error) => {
                 tracing::warn!(%error, "no producer yet; trying again");
+                self.ownership.set_publisher_waits_for(Some(format!("no producer yet: {error}")));
                 Ok(Progress::Wait(Wait::For(self.timing.reset)))
             }
         }
@@ -375,67 +379,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        activity::{OutputRecord, ReplyRecord},
-        processor::Unobserved,
-    };
-
-    /// A sink whose producer can always be made anew.
-    #[derive(Default)]
-    struct Made;
-
-    impl Sink for Made {
-        type Membership = u32;
-
-        fn reset(&mut self) -> Result<(), PublishError> {
-            Ok(())
-        }
-
-        fn begin(&mut self) -> Result<(), PublishError> {
-            Ok(())
-        }
-
-        fn send(&mut self, _: OutputTopic, _: &OutputRecord) -> Result<(), PublishError> {
-            Ok(())
-        }
-
-        fn reply(&mut self, _: &ReplyRecord) -> Result<(), PublishError> {
-            Ok(())
-        }
-
-        fn commit(&mut self, _: &[(i32, i64)], _: &u32) -> Result<ReplyCounts, PublishError> {
-            Ok(ReplyCounts::default())
-        }
-
-        fn abort(&mut self) -> Result<(), PublishError> {
-            Ok(())
-        }
-    }
-
-    fn fenced_after(took: [Duration; 2]) -> [Result<Progress, ProcessorError>; 2] {
-        let options = PublishOptions {
-            topic: "c".into(),
-            source: "s".into(),
-            rejection_bytes: 1 << 20,
-            replies: ReplyTopics::default(),
-            output_bytes: 1 << 20,
-        };
-        let observer = Arc::new(Unobserved);
-        let mut publish =
-            Publish::new(Made, Arc::new(Ownership::default()), options, observer, Timing::default());
-        took.map(|took| publish.recover(PublishError::Fenced("newer".into()), took, Place::default()))
-    }
-
-    #[test]
-    fn two_fencings_are_somebody_else_and_time_outs_are_not() {
-        let (soon, late) = (Duration::from_millis(5), Timing::default().transaction);
-        let [first, second] = fenced_after([soon, soon]);
-        assert!(first.is_ok());
-        assert!(matches!(second, Err(ProcessorError::FencedTwice(_))), "{second:?}");
-        for took in [[late, late], [late, soon], [soon, late]] {
-            assert!(fenced_after(took).iter().all(Result::is_ok), "{took:?}");
-        }
-    }
-}
+mod tests;

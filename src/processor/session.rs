@@ -44,6 +44,7 @@ pub struct SessionOptions {
     pub accept: Accept,
     pub caps: Caps,
     pub publish: PublishOptions,
+    pub timing: Timing,
 }
 
 /// The first error of any stage, and the wish to stop.
@@ -84,7 +85,7 @@ where
     S: Source,
     K: Sink<Membership = S::Membership> + Send,
 {
-    let timing = Timing::default();
+    let timing = options.timing;
     let ownership = Arc::new(Ownership::default());
     let ending = Ending::default();
     let under_way = AtomicUsize::new(0);
@@ -160,17 +161,17 @@ fn take_in<S: Source>(
             // Nothing more is taken in, but rebalances are served all the same.
             intake.serve()?;
             thread::sleep(BUSY);
-            continue;
-        }
-        intake.step(if intake.is_empty() && !busy {
-            IDLE
-        } else if busy || !intake.is_worth_a_batch(before) {
-            BUSY
         } else {
-            Duration::ZERO
-        })?;
-        intake.gather_arrived()?;
-        observer.polled(intake.held(), intake.is_settled());
+            intake.step(if intake.is_empty() && !busy {
+                IDLE
+            } else if busy || !intake.is_worth_a_batch(before) {
+                BUSY
+            } else {
+                Duration::ZERO
+            })?;
+            intake.gather_arrived()?;
+        }
+        observer.polled(intake.held(), intake.waits_for().as_deref());
         if !busy && intake.is_ready(under_way.load(Ordering::SeqCst)) {
             let batch = intake.take_batch()?;
             if !batch.is_empty() {
@@ -242,4 +243,68 @@ fn append_all<M: Clone + PartialEq>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::{
+        activity::{Coordinates, Record},
+        event_log::{LogOptions, Synchronous},
+        kafka::Polled,
+        processor::{Unobserved, scripted::Scripted},
+    };
+
+    /// Ends the session when it was told often enough that the polling thread is alive.
+    struct Counting<'a>(AtomicUsize, &'a Ending);
+
+    impl Observer for Counting<'_> {
+        fn polled(&self, _: usize, _: Option<&str>) {
+            if self.0.fetch_add(1, Ordering::SeqCst) == 100 {
+                self.1.failed.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
+    #[test]
+    fn the_polling_thread_is_seen_alive_while_there_is_no_room() {
+        let records = (0..10).map(|offset| {
+            let coordinates = Coordinates { partition: 0, offset, timestamp: 1 };
+            Polled::Record(Record { coordinates, key: None, value: None, headers: Vec::new() })
+        });
+        let mut polled = VecDeque::from([Polled::Assigned(vec![0]), Polled::Nothing]);
+        polled.extend(records);
+        let source = Scripted { member: true, polled, ..Scripted::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let log = EventLog::open(&LogOptions {
+            path: folder.path().join("activity.db"),
+            topic: "c".into(),
+            synchronous: Synchronous::Normal,
+            cache_bytes: 1 << 20,
+            window_ms: 1,
+            max_pages: None,
+        });
+        let log = Arc::new(Mutex::new(log.unwrap()));
+        let ownership = Arc::new(Ownership::default());
+        let (caps, accept) = (Caps { records: 2, bytes: 1 << 20 }, Accept::default());
+        let timing = Timing::default();
+        let intake =
+            Intake::new(source, Arc::clone(&ownership), log, Arc::new(Unobserved), accept, caps, timing);
+        // Nobody takes the batches.
+        let (to_decide, batches) = bounded(1);
+        let (stop, under_way, ending) = (AtomicBool::new(false), AtomicUsize::new(0), Ending::default());
+        thread::scope(|scope| {
+            let watchdog = scope.spawn(|| {
+                thread::park_timeout(Duration::from_secs(120));
+                stop.store(true, Ordering::SeqCst);
+            });
+            let observer = Counting(AtomicUsize::new(0), &ending);
+            take_in(intake, to_decide, &under_way, &ownership, &ending, &observer, &stop).unwrap();
+            watchdog.thread().unpark();
+        });
+        assert_eq!(batches.len(), 1, "there was no room for more");
+        assert!(ending.failed.into_inner(), "it was not seen often enough");
+    }
 }

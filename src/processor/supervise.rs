@@ -14,11 +14,14 @@ use super::{
     publish::PublishOptions,
     session::{self, SessionOptions},
     start::Accept,
+    timing::Timing,
 };
 use crate::{
     activity::Decider,
     event_log::EventLog,
-    kafka::{Settings, at_least_once::AtLeastOnce, consumer::GroupConsumer, transactional::Transactional},
+    kafka::{
+        Settings, at_least_once::AtLeastOnce, client, consumer::GroupConsumer, transactional::Transactional,
+    },
 };
 
 /// Between two sessions, at first; doubled up to [`LONGEST`].
@@ -105,6 +108,7 @@ fn run_once(
             replies: decider.reply_topics().clone(),
             output_bytes: options.output_bytes,
         },
+        timing: timing(kafka),
     };
     match options.guarantee {
         Guarantee::ExactlyOnce => {
@@ -118,6 +122,10 @@ fn run_once(
             session::run(source, sink, log, decider, &session, observer, stop)
         }
     }
+}
+
+fn timing(kafka: &Settings) -> Timing {
+    Timing::of_group(client::poll_interval(kafka))
 }
 
 /// While the disk is full the group is left to others: rejoining only to fail would disturb them.
@@ -141,5 +149,20 @@ fn wait(duration: Duration, stop: &AtomicBool) {
     let until = Instant::now() + duration;
     while Instant::now() < until && !stop.load(Ordering::SeqCst) {
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_has_the_time_that_its_members_may_take_to_join() {
+        let unjoined =
+            |properties: &[(&str, &str)]| timing(&Settings::for_test("", properties)).unjoined.as_secs();
+        assert_eq!(unjoined(&[]), 330);
+        assert_eq!(unjoined(&[("max.poll.interval.ms", "600000")]), 630);
+        // Others of the group may have the default.
+        assert_eq!(unjoined(&[("max.poll.interval.ms", "60000")]), 330);
     }
 }

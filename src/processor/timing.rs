@@ -33,6 +33,21 @@ pub struct Timing {
     pub transaction: Duration,
 }
 
+/// In which the members of a group have to join it again, unless an operator set another time: librdkafka's default of
+/// `max.poll.interval.ms`, and that of Kafka's Java client.
+const POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// What a group may need beyond that to take its members in.
+const JOINING: Duration = Duration::from_secs(30);
+
+impl Timing {
+    /// In a group whose members may let so much time pass between two polls (`max.poll.interval.ms`). It waits for its
+    /// slowest member, which need not have the same configuration as this one.
+    #[must_use]
+    pub fn of_group(poll_interval: Duration) -> Self {
+        Self { unjoined: POLL_INTERVAL.max(poll_interval) + JOINING, ..Self::default() }
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {
@@ -40,8 +55,7 @@ impl Default for Timing {
             retry: Duration::from_millis(500),
             say: Duration::from_secs(30),
             silence: Duration::from_secs(10),
-            // A group waits for its slowest member, at most for 300 s (`max.poll.interval.ms`).
-            unjoined: Duration::from_secs(330),
+            unjoined: POLL_INTERVAL + JOINING,
             serve: Duration::from_millis(200),
             positions: Duration::from_secs(1),
             generation: Duration::from_millis(500),

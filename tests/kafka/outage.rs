@@ -22,6 +22,12 @@ const BACK: std::ops::Range<u64> = 0..1_500;
 const FROZEN: std::ops::Range<u64> = 4_000..13_000;
 const ROUNDS: u32 = 6;
 
+/// How often a client lost sight of all brokers and was replaced, which is chance: see `src/kafka/reach.rs`.
+fn lost(members: &Members<'_>) -> String {
+    let said = members.running.values().map(|instance| instance.stderr().matches("which lost them").count());
+    format!("{} clients lost the brokers", said.sum::<usize>())
+}
+
 /// No transaction is open from now on.
 fn at_rest(members: &mut Members<'_>) {
     members.rest();
@@ -49,7 +55,8 @@ fn a_broker_that_was_away_for_long_is_outlasted() {
         members.go_on();
         members.catch_up();
     }
-    members.finish("outage", "stopped, killed and frozen once, each for 12 s");
+    let lost = lost(&members);
+    members.finish("outage", &format!("stopped, killed and frozen once, each for 12 s, {lost}"));
 }
 
 /// Clients that find their way back are stopped short in the middle of it, and told of no brokers.
@@ -76,5 +83,6 @@ fn a_broker_that_freezes_as_soon_as_it_is_back_is_outlasted() {
         members.go_on();
         members.catch_up();
     }
-    members.finish("frozen", &format!("killed and frozen {ROUNDS} times"));
+    let lost = lost(&members);
+    members.finish("frozen", &format!("killed and frozen {ROUNDS} times, {lost}"));
 }

@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
 };
 
@@ -20,6 +23,8 @@ const OTHER_TOPICS: u32 = 50_000;
 struct State {
     broker: SocketAddr,
     address: SocketAddr,
+    /// The port that clients are told instead of the broker's own.
+    named: AtomicU16,
     partitions: i32,
     /// By its `client.id`, who is told of no brokers, and whether that has happened.
     misled: Mutex<Option<(String, bool)>>,
@@ -33,9 +38,11 @@ impl Relay {
     /// Begins to take connections to `broker`, whose topics have so many partitions.
     pub fn start(broker: &str, partitions: i32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
         let state = Arc::new(State {
             broker: broker.parse().expect("an address"),
-            address: listener.local_addr().expect("bound"),
+            address,
+            named: AtomicU16::new(address.port()),
             partitions,
             misled: Mutex::default(),
         });
@@ -50,6 +57,11 @@ impl Relay {
 
     pub fn bootstrap_servers(&self) -> String {
         self.0.address.to_string()
+    }
+
+    /// Names this address to clients from now on, or its own one again.
+    pub fn name(&self, address: Option<SocketAddr>) {
+        self.0.named.store(address.unwrap_or(self.0.address).port(), Ordering::SeqCst);
     }
 
     /// Tells the client with this `client.id` of no brokers, until [`Relay::mislead_nobody`].
@@ -111,7 +123,7 @@ fn serve(client: TcpStream, state: &Arc<State>) -> io::Result<()> {
                 Some((version, client)) if state.misleads(&client) => {
                     answer = no_brokers(id, version, state.partitions);
                 }
-                _ => replace(&mut answer, state.broker.port(), state.address.port()),
+                _ => replace(&mut answer, state.broker, state.named.load(Ordering::SeqCst)),
             }
             if write(&mut to, &answer).is_err() {
                 break;
@@ -143,13 +155,14 @@ fn long(bytes: &[u8], at: usize) -> i32 {
     i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four"))
 }
 
-/// The broker's port is in more answers than one would think, as four bytes. What else these few answers hold is not
-/// likely to be the same.
-fn replace(answer: &mut [u8], port: u16, by: u16) {
-    let (port, by) = (u32::from(port).to_be_bytes(), u32::from(by).to_be_bytes());
-    for at in 0..answer.len().saturating_sub(3) {
-        if answer[at..at + 4] == port {
-            answer[at..at + 4].copy_from_slice(&by);
+/// The broker's address is in more answers than one would think: to Metadata, of who coordinates, and beside an error of
+/// Produce or Fetch. It is a name and behind it a port, of four bytes; nothing else looks like both.
+fn replace(answer: &mut [u8], broker: SocketAddr, port: u16) {
+    let name = broker.ip().to_string();
+    let address = [name.as_bytes(), &u32::from(broker.port()).to_be_bytes()].concat();
+    for at in 0..answer.len().saturating_sub(address.len() - 1) {
+        if answer[at..].starts_with(&address) {
+            answer[at + name.len()..][..4].copy_from_slice(&u32::from(port).to_be_bytes());
         }
     }
 }

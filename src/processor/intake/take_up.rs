@@ -24,7 +24,7 @@ impl<S: Source> Intake<S> {
             self.held_up = None;
             return Ok(());
         }
-        if self.held_up.is_some_and(|held_up| Instant::now() < held_up.retry_at) {
+        if self.held_up.as_ref().is_some_and(|held_up| Instant::now() < held_up.retry_at) {
             return Ok(());
         }
         match self.take_up(&waiting) {
@@ -52,10 +52,11 @@ impl<S: Source> Intake<S> {
         let retry_at = now + self.timing.retry;
         let Some(held_up) = &mut self.held_up else {
             tracing::warn!(?partitions, reason, "can't take up partitions yet; trying again");
-            self.held_up = Some(HeldUp { since: now, said_at: now, retry_at });
+            self.held_up = Some(HeldUp { reason: reason.to_owned(), since: now, said_at: now, retry_at });
             return;
         };
         held_up.retry_at = retry_at;
+        reason.clone_into(&mut held_up.reason);
         if now - held_up.said_at >= self.timing.say {
             held_up.said_at = now;
             tracing::warn!(

@@ -5,78 +5,11 @@ use std::collections::VecDeque;
 use super::*;
 use crate::{
     event_log::{LogOptions, Synchronous},
-    kafka::{Bounds, log_lines::said_by, reach::Reach},
-    processor::Unobserved,
+    kafka::{log_lines::said_by, reach::Reach},
+    processor::{Unobserved, scripted::Scripted},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Answers as it is told to.
-#[derive(Default)]
-struct Scripted {
-    polled: VecDeque<Polled>,
-    /// Why the group's offsets can't be had; where there is no reason, they can.
-    held_up: Option<String>,
-    member: bool,
-    reach: Option<Reach>,
-    asked: u32,
-}
-
-impl Source for Scripted {
-    type Membership = u32;
-
-    fn poll(&mut self, _: Duration) -> Result<Polled, SourceError> {
-        Ok(self.polled.pop_front().unwrap_or(Polled::Nothing))
-    }
-
-    fn start(&mut self, _: &[(i32, i64)]) -> Result<(), SourceError> {
-        Ok(())
-    }
-
-    fn halt(&mut self, _: &[i32]) -> Result<(), SourceError> {
-        Ok(())
-    }
-
-    fn release(&mut self, _: &[i32]) -> Result<(), SourceError> {
-        Ok(())
-    }
-
-    fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError> {
-        Ok(Vec::new())
-    }
-
-    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError> {
-        match &self.held_up {
-            Some(reason) => Err(SourceError::Retriable(reason.clone())),
-            None => Ok(partitions.iter().map(|&partition| (partition, Some(0))).collect()),
-        }
-    }
-
-    fn commit_first(&mut self, _: &[(i32, i64)]) -> Result<(), SourceError> {
-        Ok(())
-    }
-
-    fn bounds(&mut self, _: i32) -> Result<Bounds, SourceError> {
-        Ok(Bounds { start: 0, end: 0 })
-    }
-
-    fn known_end(&self, _: i32) -> Option<i64> {
-        None
-    }
-
-    fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError> {
-        Ok(vec![None; wanted.len()])
-    }
-
-    fn membership(&mut self) -> Option<u32> {
-        self.member.then_some(1)
-    }
-
-    fn reach(&mut self) -> Option<Reach> {
-        self.asked += 1;
-        self.reach.clone()
-    }
-}
 
 /// Asks and tries again at once, and says nothing twice, unless a test wants it.
 fn timing() -> Timing {
@@ -109,6 +42,11 @@ impl World {
             timing,
         );
         Self { intake, _folder: folder }
+    }
+
+    /// Why it processes no commands, where it does not.
+    fn waits_for(&mut self) -> String {
+        self.intake.waits_for().unwrap_or_default()
     }
 
     /// What so many steps say, and how the last one ended.
@@ -144,12 +82,14 @@ fn partitions_that_cannot_be_taken_up_are_told_of_at_intervals_and_when_that_is_
     for part in ["WARN", "partitions=[3]", "reason=\"the offsets hang\"", "seconds=0", "in the README"] {
         assert!(last.contains(part), "{part}: {last}");
     }
+    assert_eq!(world.waits_for(), "taking up partitions: the offsets hang");
     world.intake.source.held_up = None;
     let (said, ended) = world.steps(3);
     ended.unwrap();
     assert_eq!(times(&said, "can't take up partitions"), 0, "{said}");
     assert_eq!(times(&said, "kafka.partition=3"), 1, "{said}");
     assert!(world.intake.is_settled());
+    assert_eq!(world.waits_for(), "");
 }
 
 #[test]
@@ -175,8 +115,11 @@ fn a_client_that_lost_the_brokers_makes_room_for_another() {
 fn a_group_that_takes_nobody_in_is_told_of_and_tried_with_another_client_at_last() {
     let source = || Scripted { reach: Some(Reach::Reached), ..Scripted::default() };
     let say = Duration::ZERO;
-    let (said, ended) = World::new(source(), Timing { say, ..timing() }).steps(3);
+    let mut world = World::new(source(), Timing { say, ..timing() });
+    assert_eq!(world.waits_for(), "the group has not taken this instance in yet");
+    let (said, ended) = world.steps(3);
     ended.unwrap();
+    assert_eq!(world.waits_for(), "the brokers answer, and the group has not taken this instance in");
     assert_eq!(times(&said, "still waiting for Kafka"), 3, "{said}");
     assert_eq!(times(&said, "the group has not taken this instance in"), 3, "{said}");
     let (_, ended) = World::new(source(), Timing { unjoined: Duration::ZERO, ..timing() }).steps(1);
@@ -191,6 +134,59 @@ fn brokers_that_are_away_are_told_of_and_waited_for() {
     let (said, ended) = World::new(source, impatient).steps(5);
     ended.unwrap();
     assert_eq!(times(&said, "reason=\"nobody is at home\""), 5, "{said}");
+}
+
+/// Not yet silent, nor to be asked: what is known now stays.
+fn patient(world: &mut World) {
+    world.intake.timing.silence = HOUR;
+    world.intake.silence.broken();
+    world.steps(1).1.unwrap();
+}
+
+#[test]
+fn it_is_ready_again_with_a_sign_and_says_so() {
+    let away = || Scripted { member: true, reach: Some(Reach::Away("nobody".into())), ..Scripted::default() };
+    let sign = |world: &mut World| world.intake.source.polled.push_back(Polled::Revoked(Vec::new()));
+    let answer = |world: &mut World| world.intake.source.reach = Some(Reach::Reached);
+    for end in [&sign as &dyn Fn(&mut World), &answer] {
+        let mut world = World::new(away(), Timing { say: Duration::ZERO, ..timing() });
+        assert_eq!(world.waits_for(), "", "a member without partitions stands by");
+        world.steps(2).1.unwrap();
+        assert_eq!(world.waits_for(), "nobody");
+        end(&mut world);
+        // The first step brings the sign, the second acts on it; an answer is acted on at once.
+        let (_, ended) = world.steps(1);
+        ended.unwrap();
+        assert_eq!(world.waits_for(), "");
+        patient(&mut world);
+        let (said, ended) = world.steps(1);
+        ended.unwrap();
+        assert_eq!(said, "");
+    }
+}
+
+#[test]
+fn the_end_of_a_wait_is_told_of_where_the_wait_was() {
+    for (say, told) in [(Duration::ZERO, 1), (HOUR, 0)] {
+        let reach = Some(Reach::Away("nobody".into()));
+        let mut world =
+            World::new(Scripted { member: true, reach, ..Scripted::default() }, Timing { say, ..timing() });
+        world.steps(2).1.unwrap();
+        world.intake.source.reach = Some(Reach::Reached);
+        let (said, ended) = world.steps(5);
+        ended.unwrap();
+        assert_eq!(times(&said, "INFO"), told, "{said}");
+        assert_eq!(times(&said, "the wait for Kafka is over seconds=0"), told, "{said}");
+    }
+}
+
+#[test]
+fn a_publisher_without_a_producer_is_waited_for() {
+    let mut world = World::new(Scripted { member: true, ..Scripted::default() }, timing());
+    world.intake.ownership.set_publisher_waits_for(Some("no producer".into()));
+    assert_eq!(world.waits_for(), "no producer");
+    world.intake.ownership.set_publisher_waits_for(None);
+    assert_eq!(world.waits_for(), "");
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! The simulated Kafka as the processor sees it: [`Source`] and [`Sink`].
 
-use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::{
-    Mutation,
+    LOSS, Mutation,
     cluster::{Ended, Shared},
     group::Membership,
     replies::Replies,
@@ -39,7 +43,7 @@ impl SimulatedSource {
         let mut cluster = self.cluster.borrow_mut();
         cluster.passes();
         let lost = cluster.faults.lost_answer;
-        if cluster.refusing || cluster.chance(lost) {
+        if cluster.refusing || cluster.lost.contains(&self.number) || cluster.chance(lost) {
             return Err(SourceError::Retriable("no answer".into()));
         }
         let answer = ask(&mut cluster).ok_or_else(|| SourceError::Retriable("not now".into()));
@@ -53,7 +57,7 @@ impl Source for SimulatedSource {
     fn poll(&mut self, _: Duration) -> Result<Polled, SourceError> {
         let mut cluster = self.cluster.borrow_mut();
         cluster.passes();
-        if cluster.refusing {
+        if cluster.refusing || cluster.lost.contains(&self.number) {
             return Ok(Polled::Nothing);
         }
         if cluster.topics_before != self.topic {
@@ -145,8 +149,16 @@ impl Source for SimulatedSource {
         self.cluster.borrow().group.membership(self.number)
     }
 
-    fn reach(&mut self) -> Option<Reach> {
-        Some(if self.cluster.borrow().refusing { Reach::Away("no answer".into()) } else { Reach::Reached })
+    fn reach(&mut self, _: Instant) -> Option<Reach> {
+        let mut cluster = self.cluster.borrow_mut();
+        Some(if cluster.refusing {
+            Reach::Away("no answer".into())
+        } else if cluster.lost.contains(&self.number) && self.mutation != Some(Mutation::LostForEver) {
+            cluster.count(LOSS);
+            Reach::Lost
+        } else {
+            Reach::Reached
+        })
     }
 }
 

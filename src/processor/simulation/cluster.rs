@@ -1,6 +1,10 @@
 //! A simulated Kafka: the commands topic, transactional producers, the visible outputs.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use uuid::Uuid;
 
@@ -63,6 +67,8 @@ pub struct Cluster {
     pub faults: Faults,
     /// No request is answered.
     pub refusing: bool,
+    /// Clients of the group that lost sight of the brokers for good: they hear nothing and get no answer.
+    pub lost: BTreeSet<u32>,
     /// What must never happen at the broker and did.
     pub violation: Option<String>,
     /// Topics of the same name that were there before; a client of one of them reads nothing any more.
@@ -103,6 +109,7 @@ impl Cluster {
             marks: fastrand::Rng::with_seed(seed.rotate_left(32)),
             faults: Faults::default(),
             refusing: false,
+            lost: BTreeSet::new(),
             violation: None,
             topics_before: 0,
             happened: BTreeMap::new(),

@@ -1,0 +1,78 @@
+//! A source for tests of one stage: it gives what the test put in.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    activity::Record,
+    kafka::{Bounds, Polled, Source, SourceError, reach::Reach},
+};
+
+/// Answers as it is told to.
+#[derive(Debug, Default)]
+pub(super) struct Scripted {
+    pub polled: VecDeque<Polled>,
+    /// Why the group's offsets can't be had; where there is no reason, they can.
+    pub held_up: Option<String>,
+    pub member: bool,
+    pub reach: Option<Reach>,
+    pub asked: u32,
+}
+
+impl Source for Scripted {
+    type Membership = u32;
+
+    fn poll(&mut self, _: Duration) -> Result<Polled, SourceError> {
+        Ok(self.polled.pop_front().unwrap_or(Polled::Nothing))
+    }
+
+    fn start(&mut self, _: &[(i32, i64)]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn halt(&mut self, _: &[i32]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn release(&mut self, _: &[i32]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError> {
+        match &self.held_up {
+            Some(reason) => Err(SourceError::Retriable(reason.clone())),
+            None => Ok(partitions.iter().map(|&partition| (partition, Some(0))).collect()),
+        }
+    }
+
+    fn commit_first(&mut self, _: &[(i32, i64)]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn bounds(&mut self, _: i32) -> Result<Bounds, SourceError> {
+        Ok(Bounds { start: 0, end: 0 })
+    }
+
+    fn known_end(&self, _: i32) -> Option<i64> {
+        None
+    }
+
+    fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError> {
+        Ok(vec![None; wanted.len()])
+    }
+
+    fn membership(&mut self) -> Option<u32> {
+        self.member.then_some(1)
+    }
+
+    fn reach(&mut self, _: Instant) -> Option<Reach> {
+        self.asked += 1;
+        self.reach.clone()
+    }
+}
