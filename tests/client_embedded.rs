@@ -1,77 +1,22 @@
 //! The Rust client beside an embedded broker, and a processor where one is needed.
 
 mod support;
+#[path = "support/world.rs"]
+mod world;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use activity_stream::{
-    activity::{Decision, Header, OutputRecord},
-    cli::poster::Poster,
+    activity::{Decision, REPLY_TOPIC},
     client::{
-        ActivityClient, Entry, NotificationStream, PostError, Posted, Received, Reply, SetupError,
-        StreamBuilder, StreamError, Target, WaitError,
+        ActivityClient, Entry, NotificationStream, PostError, Posted, Reply, SetupError, StreamError,
+        WaitError,
     },
     event_log::LogReader,
-    kafka::{Settings, Topics, embedded::EmbeddedBroker, scan::Scanner},
 };
-use futures::{StreamExt as _, future::try_join_all};
-use support::{PATIENCE, Running, folder, program, topics, wait_until};
-
-const PARTITIONS: i32 = 3;
-
-fn names() -> Topics {
-    Topics { replies: ["answers".to_owned()].into_iter().collect(), ..topics(PARTITIONS) }
-}
-
-fn broker() -> EmbeddedBroker {
-    EmbeddedBroker::start(&names()).expect("the embedded broker starts")
-}
-
-fn settings(broker: &EmbeddedBroker) -> Settings {
-    Settings {
-        bootstrap_servers: broker.bootstrap_servers(),
-        group: "activity-stream".into(),
-        properties: BTreeMap::from([("fetch.wait.max.ms".into(), "10".into())]),
-        topics: names(),
-    }
-}
-
-fn processor(broker: &EmbeddedBroker, log: &Path) -> Running {
-    let mut command = program(&["run", "--guarantee", "at-least-once", "-b", &broker.bootstrap_servers()]);
-    command.args(["--set", "topics.replies=answers", "-X", "fetch.wait.max.ms=10", "--log-file"]).arg(log);
-    Running::start(command)
-}
-
-fn client(broker: &EmbeddedBroker) -> ActivityClient {
-    let builder = ActivityClient::builder(broker.bootstrap_servers()).reply_topic("answers");
-    builder.property("fetch.wait.max.ms", "10").build().expect("a client")
-}
-
-fn stream(broker: &EmbeddedBroker) -> StreamBuilder {
-    let builder = NotificationStream::builder(broker.bootstrap_servers(), "readers");
-    builder.property("fetch.wait.max.ms", "10")
-}
-
-fn notified(number: u32) -> Entry {
-    let entry = Entry::new("case", (number % 17).to_string()).content(format!("number {number}"));
-    entry.target(Target::identity(format!("anna-{}", number % 5)).notify())
-}
-
-async fn next(stream: &mut NotificationStream) -> Result<Received, StreamError> {
-    let next = tokio::time::timeout(PATIENCE, stream.next()).await;
-    next.expect("waited in vain for a notification").expect("a stream does not end")
-}
-
-/// Records of the commands topic.
-fn commands(broker: &EmbeddedBroker) -> i64 {
-    let scanner = Scanner::new(&settings(broker)).unwrap();
-    let bounds = scanner.bounds(&names().commands, PARTITIONS as usize).unwrap();
-    bounds.iter().map(|bounds| bounds.end).sum()
-}
+use futures::future::try_join_all;
+use support::{PATIENCE, folder, wait_until};
+use world::{PARTITIONS, broker, client, commands, next, notified, number, processor, publish, stream};
 
 /// Ids of the events in the log.
 fn logged(log: &Path) -> BTreeSet<String> {
@@ -157,14 +102,23 @@ async fn whoever_waits_gets_the_verdict_on_its_own_entry() {
 async fn a_wait_without_an_answer_says_what_was_sent() {
     let broker = broker();
     let entry = Entry::new("case", "7");
-    let after = Duration::from_secs(3);
-    // Nobody decides.
-    let waited = client(&broker).post_and_wait(&entry, after).await;
-    let Err(WaitError::TimedOut { posted: Some(Posted::As(id)), .. }) = waited else { panic!("{waited:?}") };
-    assert_eq!((id.offset(), commands(&broker)), (0, 1));
+    let waiting = client(&broker);
+    // Nobody decides. Too short a time is not enough to have it sent and confirmed.
+    let (mut after, mut sent) = (Duration::from_secs(1), 0);
+    let id = loop {
+        assert!(after < PATIENCE, "it was never confirmed");
+        match waiting.post_and_wait(&entry, after).await {
+            Err(WaitError::TimedOut { posted: Some(Posted::As(id)), .. }) => break id,
+            Err(WaitError::TimedOut { posted: None, .. }) => sent += 1,
+            Err(WaitError::NotReady { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        after *= 2;
+    };
+    assert_eq!((id.offset(), commands(&broker)), (sent, sent + 1));
 
     let without = ActivityClient::builder(broker.bootstrap_servers()).build().unwrap();
-    assert_eq!(without.post_and_wait(&entry, after).await, Err(WaitError::NoReplyTopic));
+    assert_eq!(without.post_and_wait(&entry, PATIENCE).await, Err(WaitError::NoReplyTopic));
     let beyond = ActivityClient::builder(broker.bootstrap_servers()).reply_partition("answers", PARTITIONS);
     let beyond = beyond.build().unwrap().post_and_wait(&entry, PATIENCE).await;
     let Err(WaitError::Replies(reason)) = beyond else { panic!("{beyond:?}") };
@@ -176,7 +130,37 @@ async fn a_wait_without_an_answer_says_what_was_sent() {
         reason.ends_with("does not exist. Create it, and name it in the processor's topics.replies"),
         "{reason}"
     );
+    assert_eq!(commands(&broker), sent + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_may_be_without_an_end() {
+    let (broker, folder) = (broker(), folder());
+    let _running = processor(&broker, &folder.path().join("activity.db"));
+    let client = client(&broker);
+    let entry = Entry::new("case", "7");
+    let waited = tokio::time::timeout(PATIENCE, client.post_and_wait(&entry, Duration::MAX)).await;
+    let reply = waited.expect("waited in vain for a reply");
+    assert!(matches!(reply, Ok(Reply::Accepted { .. })), "{reply:?}");
+    let flushed = tokio::time::timeout(PATIENCE, client.flush(Duration::MAX)).await;
+    assert_eq!(flushed.expect("waited in vain for nothing"), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_has_its_reply_sent_elsewhere_can_be_posted_and_not_waited_for() {
+    let broker = broker();
+    let client = client(&broker);
+    let entry = Entry::new("case", "7").header(REPLY_TOPIC, "somebody.else");
+    let waited = client.post_and_wait(&entry, PATIENCE).await;
+    let Err(error @ WaitError::OwnReply { header: REPLY_TOPIC }) = waited else { panic!("{waited:?}") };
+    assert!(error.to_string().contains("post the entry with `post`"), "{error}");
+    assert_eq!(commands(&broker), 0);
+    client.post(&entry).await.unwrap();
     assert_eq!(commands(&broker), 1);
+    // What no processor could follow is a problem all the same.
+    let bad = Entry::new("case", "7").header(REPLY_TOPIC, "");
+    let Err(PostError::Invalid(problems)) = client.post(&bad).await else { panic!("it was posted") };
+    assert_eq!(problems.first_code(), "bad_reply_header");
 }
 
 #[tokio::test]
@@ -188,40 +172,6 @@ async fn properties_that_keep_the_promises_are_refused() {
     assert!(matches!(&refused, SetupError::Property { name, .. } if name == "group.id"), "{refused}");
     let unknown = ActivityClient::builder("localhost:1").property("no.such", "1").build().unwrap_err();
     assert!(unknown.to_string().contains("no.such"), "{unknown}");
-}
-
-/// Writes notifications as the processor would, one an entry, and what else is given, to partition 0.
-fn publish(broker: &EmbeddedBroker, entries: std::ops::Range<u32>, before: &[&str]) {
-    use activity_stream::activity::{Coordinates, Decider, Limits, Reading, Record};
-    let mut names = names();
-    names.commands = names.notifications.clone();
-    let poster = Poster::new(&Settings { topics: names, ..settings(broker) }).unwrap();
-    let mut records: Vec<OutputRecord> = before
-        .iter()
-        .map(|value| OutputRecord { key: None, value: Some(value.as_bytes().to_vec()), headers: Vec::new() })
-        .collect();
-    let decider = Decider::new("activity.commands", Limits::default());
-    for number in entries {
-        let command = Record {
-            coordinates: Coordinates { partition: 0, offset: number.into(), timestamp: 1 },
-            key: None,
-            value: Some(notified(number).to_json().into_bytes()),
-            headers: vec![Header::new("traceparent", "00-1")],
-        };
-        let Reading::Valid { event, .. } = decider.read(&command).reading else { panic!("rejected") };
-        records.extend(event.notifications("activity-stream", &command.headers).map(|it| it.record));
-    }
-    for (index, record) in records.iter().enumerate() {
-        poster.post_record(index, Some(0), record).unwrap();
-    }
-    wait_until("deliveries", || {
-        poster.deliveries(Duration::from_millis(10));
-        poster.in_flight() == 0
-    });
-}
-
-fn number(received: &Received) -> i64 {
-    received.activity_id.offset()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,7 +49,11 @@ pub struct ReplyRecord {
 
 /// The topics that replies may go to. The same for all instances, as the limits are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ReplyTopics(Vec<String>);
+pub struct ReplyTopics {
+    names: Vec<String>,
+    /// Whatever the names.
+    any: bool,
+}
 
 /// Where a command wants its reply, and with what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,24 +95,30 @@ impl FromIterator<String> for ReplyTopics {
         let mut names: Vec<String> = names.into_iter().collect();
         names.sort();
         names.dedup();
-        Self(names)
+        Self { names, any: false }
     }
 }
 
 impl ReplyTopics {
+    /// For who checks a command and does not know which topics the processor allows.
+    #[must_use]
+    pub fn any() -> Self {
+        Self { names: Vec::new(), any: true }
+    }
+
     #[must_use]
     pub fn allows(&self, topic: &str) -> bool {
-        self.0.binary_search_by(|name| name.as_str().cmp(topic)).is_ok()
+        self.any || self.names.binary_search_by(|name| name.as_str().cmp(topic)).is_ok()
     }
 
     /// In order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.names.iter().map(String::as_str)
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
 
     /// The reply that the command asked for; `None` where it asked for none, or not in a way that can be followed. The
@@ -147,7 +157,7 @@ impl ReplyTopics {
     /// The names that are allowed, as a sentence wants them.
     fn wanted(&self) -> String {
         let named: Vec<String> = self.names().take(NAMED).map(|name| format!("\"{name}\"")).collect();
-        match self.0.len() {
+        match self.names.len() {
             0 => "none, since this processor allows no topic for replies (topics.replies),".to_owned(),
             1 => format!("the topic {}, the only one for replies,", named[0]),
             all if all <= NAMED => format!("one of the topics for replies, {},", named.join(", ")),

@@ -46,12 +46,28 @@ pub enum WaitError {
     /// Nothing was sent within the time, since the topic of replies could not be read.
     #[error("nothing was sent: replies could not be read within {after:?}")]
     NotReady { after: Duration },
+    /// Nothing was sent within the time, since the client's queue was full of what the brokers have not answered.
+    #[error("nothing was sent: the queue of commands was full for {after:?}")]
+    QueueFull { after: Duration },
     /// The client has no topic for replies.
     #[error("nothing was sent: the client has no topic for replies; give it one with `reply_topic`")]
     NoReplyTopic,
+    /// The entry says itself where its reply goes, so it can't come to who waits.
+    #[error(
+        "nothing was sent: the entry has a header of its own for its reply, {header}. Leave it out, or post the entry \
+         with `post` and read the reply where the header sends it"
+    )]
+    OwnReply { header: &'static str },
     /// The topic of replies can't be read. Nothing was sent.
     #[error("nothing was sent: replies can't be read: {0}")]
     Replies(String),
+    /// The topic of replies can't be read any more. The next wait tries it anew.
+    #[error("replies can't be read any more: {reason}; the command {}", sent(.posted))]
+    RepliesLost {
+        /// `None`: the broker has not said yet that it has the command.
+        posted: Option<Posted>,
+        reason: String,
+    },
     /// A reply that is none came. The command was sent.
     #[error("the command was sent, and its reply can't be understood: {0}")]
     BadReply(String),

@@ -27,12 +27,16 @@ mod attachment;
 mod connection;
 mod entry;
 mod error;
+mod member;
 mod notification;
+mod outbox;
 mod posting;
 mod replies;
 mod seen;
+mod silence;
 mod stream;
 mod target;
+mod thread;
 
 pub use crate::activity::{ActivityId, Problem, Problems, Reply};
 pub use attachment::{Attachment, AttachmentKind};

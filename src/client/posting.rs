@@ -1,27 +1,37 @@
 //! Posting entries.
 
-use std::{fmt, sync::Arc, time::Duration};
-
-use jiff::Timestamp;
-use rdkafka::{
-    config::FromClientConfigAndContext,
-    producer::{FutureProducer, FutureRecord, Producer},
-    util::Timeout,
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
+
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use jiff::Timestamp;
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::{
-    sync::OnceCell,
-    task::spawn_blocking,
+    sync::oneshot::{Receiver, error::RecvError},
     time::{Instant, timeout_at},
 };
 
 use super::{
-    ActivityId, Entry, PostError, Reply, SetupError, WaitError, connection::Connection, replies::Replies,
+    ActivityId, Entry, PostError, Reply, SetupError, WaitError,
+    connection::Connection,
+    outbox::{Answer, Failed, Outbox},
+    replies::Replies,
+    thread::on_its_own,
 };
 use crate::{
-    activity::{Decider, Header, Limits, Reading, Record, topic_bits},
+    activity::{
+        CORRELATION_ID, Decider, Header, Limits, REPLY_PARTITION, REPLY_TOPIC, Reading, Record, ReplyTopics,
+        topic_bits,
+    },
     kafka::{
-        Settings, client, native,
-        posted::{Delivered, reason, surely_not_taken},
+        Settings, client,
+        posted::{Delivered, reason},
     },
 };
 
@@ -31,11 +41,18 @@ const DELIVERY_TIMEOUT_MS: &str = "120000";
 /// Posts activities.
 ///
 /// Cheap to clone and made to be shared: all clones use one connection, batch what they post, and wait while
-/// librdkafka's queue is full. Commands of one record key that one task posts after one another stay in that order.
+/// librdkafka's queue is full. Commands of one record key that one task posts, one after another or many at once, stay in
+/// that order.
 ///
-/// Once an entry is under way it is sent, also where the future is dropped. One that the broker does not answer within
-/// two minutes (`delivery.timeout.ms`) is given up. When the last clone is dropped, what the
-/// broker has not confirmed may be lost: [`flush`](Self::flush) first.
+/// Once an entry is in the queue it is sent, also where the future is dropped; where that is dropped while the queue is
+/// full, nothing is sent. One that the broker does not answer within two minutes (`delivery.timeout.ms`) is given up.
+/// When the last clone is dropped, what the broker has not confirmed may be lost: [`flush`](Self::flush) first. Dropping
+/// waits for nobody.
+///
+/// Brokers that are away are waited for. Where the Kafka client can't find back to brokers that are there again, as
+/// librdkafka's may ([5301](https://github.com/confluentinc/librdkafka/issues/5301)), and where it failed for good,
+/// another one takes its place. It sends what was not sent, for which the two minutes begin again; what may have been
+/// sent is [`Unconfirmed`](PostError::Unconfirmed), and may come behind what is posted after it.
 ///
 /// It has to be used within a Tokio runtime.
 #[derive(Clone)]
@@ -44,13 +61,16 @@ pub struct ActivityClient {
 }
 
 struct Inner {
-    producer: FutureProducer<client::Logging>,
+    outbox: Outbox,
     settings: Settings,
     decider: Decider,
     topic_bits: u16,
     reply_to: Option<ReplyTo>,
-    replies: OnceCell<Replies>,
+    replies: Mutex<Option<Starting>>,
 }
+
+/// Goes on where nobody waits for it, so that a short time-out does not have it begin again and again.
+type Starting = Shared<BoxFuture<'static, Result<Arc<Replies>, String>>>;
 
 /// Where replies are wanted.
 #[derive(Debug, Clone)]
@@ -149,18 +169,17 @@ impl ClientBuilder {
         let mut config = client::producer(&settings, client::POST_BATCH_BYTES);
         // A misspelt topic is an error, and not a new topic.
         config.set("allow.auto.create.topics", "false");
-        let producer = FutureProducer::from_config_and_context(&config, client::Logging)
-            .map_err(|error| SetupError::Kafka(error.to_string()))?;
-        let replies = self.reply_to.iter().map(|to| to.topic.clone()).collect();
+        let outbox = Outbox::open(config, settings.clone(), &self.topic).map_err(SetupError::Kafka)?;
         let topic_bits = topic_bits(&self.topic);
-        let decider = Decider::new(self.topic, self.limits).with_reply_topics(replies);
+        // Which topics the processor allows, it alone knows.
+        let decider = Decider::new(self.topic, self.limits).with_reply_topics(ReplyTopics::any());
         let inner = Inner {
-            producer,
+            outbox,
             settings,
             decider,
             topic_bits,
             reply_to: self.reply_to,
-            replies: OnceCell::new(),
+            replies: Mutex::default(),
         };
         Ok(ActivityClient { inner: Arc::new(inner) })
     }
@@ -188,11 +207,12 @@ impl ActivityClient {
     /// whether the broker surely does not have the command.
     pub async fn post(&self, entry: &Entry) -> Result<Posted, PostError> {
         let record = self.record(entry, Vec::new())?;
-        self.send(&record).await
+        let answer = self.take(&record).await?;
+        self.posted(&record, answer.await)
     }
 
     /// Posts an entry, and waits for what the processor says of it: accepted, a duplicate or rejected. `timeout` is for
-    /// all of it.
+    /// all of it. Where the future is dropped, the command may have been sent or not.
     ///
     /// # Errors
     ///
@@ -200,25 +220,33 @@ impl ActivityClient {
     /// the error has its id where the broker told it. Without [`ClientBuilder::reply_topic`], nothing is sent.
     pub async fn post_and_wait(&self, entry: &Entry, timeout: Duration) -> Result<Reply, WaitError> {
         // What is wrong with the entry is said before any broker is asked.
-        self.record(entry, Vec::new())?;
-        let deadline = Instant::now() + timeout;
-        let Ok(replies) = timeout_at(deadline, self.replies()).await else {
-            return Err(WaitError::NotReady { after: timeout });
-        };
-        let mut awaited = replies?.expect();
+        let asked = self.record(entry, Vec::new())?.headers;
+        for header in [REPLY_TOPIC, REPLY_PARTITION, CORRELATION_ID] {
+            if asked.iter().any(|given| given.name == header.as_bytes()) {
+                return Err(WaitError::OwnReply { header });
+            }
+        }
+        let after = timeout;
+        let deadline = Deadline::after(timeout);
+        let replies = deadline.of(self.replies()).await.ok_or(WaitError::NotReady { after })??;
+        let mut awaited = replies.expect();
         let record = self.record(entry, awaited.headers())?;
+        let answer = deadline.of(self.take(&record)).await.ok_or(WaitError::QueueFull { after })??;
         let mut posted = None;
         let reply = async {
             // The reply can be quicker than the delivery report.
             tokio::select! {
-                sent = self.send(&record) => posted = Some(sent?),
-                reply = awaited.reply() => return reply,
+                answer = answer => posted = Some(self.posted(&record, answer)?),
+                reply = awaited.reply() => return Ok(reply),
             }
-            awaited.reply().await
+            Ok::<_, PostError>(awaited.reply().await)
         };
-        match timeout_at(deadline, reply).await {
-            Ok(reply) => reply,
-            Err(_) => Err(WaitError::TimedOut { posted, after: timeout }),
+        match deadline.of(reply).await {
+            None => Err(WaitError::TimedOut { posted, after }),
+            Some(reply) => match reply? {
+                Ok(reply) => reply.map_err(WaitError::BadReply),
+                Err(reason) => Err(WaitError::RepliesLost { posted, reason }),
+            },
         }
     }
 
@@ -228,10 +256,8 @@ impl ActivityClient {
     ///
     /// [`PostError::Unconfirmed`] where something is not answered within `timeout`.
     pub async fn flush(&self, timeout: Duration) -> Result<(), PostError> {
-        let producer = self.inner.producer.clone();
-        let flushed = spawn_blocking(move || producer.flush(timeout)).await;
-        let unconfirmed = |error: &dyn fmt::Display| PostError::Unconfirmed(error.to_string());
-        flushed.map_err(|error| unconfirmed(&error))?.map_err(|error| unconfirmed(&error))
+        let settled = Deadline::after(timeout).of(self.inner.outbox.settled()).await;
+        settled.ok_or_else(|| PostError::Unconfirmed(format!("not all was answered within {timeout:?}")))
     }
 
     /// The entry as a record, if it is valid.
@@ -243,48 +269,74 @@ impl ActivityClient {
         }
     }
 
-    async fn send(&self, record: &Record) -> Result<Posted, PostError> {
-        let topic = self.inner.decider.topic();
-        let own = record.coordinates.timestamp;
-        let value = record.value.as_deref().unwrap_or_default();
-        let mut sent = FutureRecord::<[u8], [u8]>::to(topic).payload(value).timestamp(own);
-        sent.key = record.key.as_deref();
-        if !record.headers.is_empty() {
-            sent = sent.headers(native::to_native(&record.headers));
-        }
-        let delivery = self.inner.producer.send(sent, Timeout::Never).await;
-        let delivery = delivery.map_err(|(error, _)| {
-            let reason = reason(&error, topic, value.len());
-            if surely_not_taken(&error) {
-                PostError::NotPosted(reason)
-            } else {
-                PostError::Unconfirmed(reason)
-            }
-        })?;
-        let timestamp = delivery.timestamp.to_millis();
-        Ok(self.posted(Delivered::read(delivery.partition, delivery.offset, timestamp, own)))
+    async fn take(&self, record: &Record) -> Result<Receiver<Answer>, PostError> {
+        self.inner.outbox.take(record).await.map_err(|failed| self.failed(record, &failed))
     }
 
-    fn posted(&self, delivered: Delivered) -> Posted {
-        match delivered {
+    fn posted(&self, record: &Record, answer: Result<Answer, RecvError>) -> Result<Posted, PostError> {
+        let ended = |_| PostError::Unconfirmed("the Kafka client has ended".to_owned());
+        let delivered = answer.map_err(ended)?.map_err(|failed| self.failed(record, &failed))?;
+        Ok(match delivered {
             Delivered::At(at) if at.fits_id().is_ok() => {
                 Posted::As(ActivityId::new(self.inner.topic_bits, at))
             }
             Delivered::At(at) => Posted::SomewhereIn { partition: at.partition },
             Delivered::SomewhereIn { partition } => Posted::SomewhereIn { partition },
-        }
+        })
     }
 
-    /// The replies, which are read from the first wait on.
-    async fn replies(&self) -> Result<&Replies, WaitError> {
-        let inner = &self.inner;
-        let reply_to = inner.reply_to.as_ref().ok_or(WaitError::NoReplyTopic)?;
-        let start = || async {
-            let (settings, reply_to) = (inner.settings.clone(), reply_to.clone());
-            let started = spawn_blocking(move || Replies::start(&settings, &reply_to)).await;
-            started.map_err(|error| error.to_string())?
-        };
-        inner.replies.get_or_try_init(start).await.map_err(WaitError::Replies)
+    fn failed(&self, record: &Record, failed: &Failed) -> PostError {
+        let bytes = record.value.as_ref().map_or(0, Vec::len);
+        let reason = reason(&failed.error, self.inner.decider.topic(), bytes);
+        if failed.is_unsure {
+            return PostError::Unconfirmed(reason);
+        }
+        PostError::NotPosted(match failed.error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageTimedOut) => {
+                "it could not be sent to a broker in time (delivery.timeout.ms)".to_owned()
+            }
+            _ => reason,
+        })
+    }
+
+    /// The replies, which are read from the first wait on, and anew where the reading has ended.
+    async fn replies(&self) -> Result<Arc<Replies>, WaitError> {
+        let reply_to = self.inner.reply_to.as_ref().ok_or(WaitError::NoReplyTopic)?;
+        self.starting(reply_to).await.map_err(WaitError::Replies)
+    }
+
+    fn starting(&self, reply_to: &ReplyTo) -> Starting {
+        let mut kept = self.inner.replies.lock().expect("never poisoned");
+        let of_use = kept.as_ref().filter(|starting| match starting.peek() {
+            None => true,
+            Some(started) => started.as_ref().is_ok_and(|replies| !replies.have_ended()),
+        });
+        if let Some(starting) = of_use {
+            return starting.clone();
+        }
+        let (settings, reply_to) = (self.inner.settings.clone(), reply_to.clone());
+        let start = on_its_own("replies-start", move || Replies::start(&settings, &reply_to));
+        let starting = async move { start.await?.map(Arc::new) }.boxed().shared();
+        *kept = Some(starting.clone());
+        starting
+    }
+}
+
+/// The end of a wait. There may be none: a time-out can be longer than the clock goes.
+#[derive(Debug, Clone, Copy)]
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn after(timeout: Duration) -> Self {
+        Self(Instant::now().checked_add(timeout))
+    }
+
+    /// `None` where it is not ready in time.
+    async fn of<F: Future>(self, future: F) -> Option<F::Output> {
+        match self.0 {
+            Some(deadline) => timeout_at(deadline, future).await.ok(),
+            None => Some(future.await),
+        }
     }
 }
 

@@ -18,12 +18,15 @@ use rdkafka::{
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{Reply, WaitError, posting::ReplyTo};
+use super::{Reply, posting::ReplyTo, silence::Silence};
 use crate::{
     activity::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record},
     kafka::{
         Settings, client,
         consumer::record_of,
+        follow::{failure, is_lasting},
+        member::Member,
+        reach::reach,
         topics::{self, TopicsError},
     },
 };
@@ -33,6 +36,7 @@ const ASK: Duration = Duration::from_secs(10);
 /// How soon the reader notices that nobody needs it any more.
 const SLICE: Duration = Duration::from_millis(100);
 
+/// A reply, or why it is none.
 type Answer = Result<Reply, String>;
 
 /// Reads one partition of the topic of replies, on a thread of its own, until it is dropped.
@@ -44,31 +48,49 @@ pub(super) struct Replies {
 
 /// Those who wait, by their correlation ids.
 #[derive(Debug, Default)]
-struct Waiting(Mutex<HashMap<Uuid, oneshot::Sender<Answer>>>);
+struct Waiting(Mutex<Senders>);
+
+#[derive(Debug, Default)]
+struct Senders {
+    by_id: HashMap<Uuid, oneshot::Sender<Answer>>,
+    /// Why nothing is read any more.
+    ended: Option<String>,
+}
 
 /// One reply that is waited for.
 #[derive(Debug)]
-pub(super) struct Awaited<'r> {
-    replies: &'r Replies,
+pub(super) struct Awaited {
+    replies: Arc<Replies>,
     id: Uuid,
     answer: oneshot::Receiver<Answer>,
+}
+
+/// The partition, and how far it is read.
+struct Reader {
+    settings: Settings,
+    topic: String,
+    partition: i32,
+    next_offset: i64,
+    consumer: Member<client::Logging>,
 }
 
 impl Replies {
     /// Begins at the partition's end as it is now, so whatever is asked for from now on is seen. Blocks.
     pub fn start(settings: &Settings, to: &ReplyTo) -> Result<Self, String> {
         let partition = partition(settings, to)?;
-        let reader: BaseConsumer<client::Logging> = client::reader(settings)
-            // Who waited for what is gone learns of it by the time-out; those to come must not wait in vain.
-            .set("auto.offset.reset", "latest")
-            .create_with_context(client::Logging)
-            .map_err(|error| format!("the Kafka reader can't be made: {error}"))?;
-        let failed = |error| format!("reading the topic '{}' failed: {error}", to.topic);
+        let consumer = Reader::consumer(settings)?;
         // A number instead of "the end", which would be where it is when the first fetch comes to it.
-        let (_, end) = reader.fetch_watermarks(&to.topic, partition, ASK).map_err(failed)?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&to.topic, partition, Offset::Offset(end)).map_err(failed)?;
-        reader.assign(&list).map_err(failed)?;
+        let (_, end) = consumer
+            .fetch_watermarks(&to.topic, partition, ASK)
+            .map_err(|error| format!("reading the topic '{}' failed: {error}", to.topic))?;
+        let reader = Reader {
+            settings: settings.clone(),
+            topic: to.topic.clone(),
+            partition,
+            next_offset: end,
+            consumer,
+        };
+        reader.assign(&reader.consumer)?;
         let replies = Self {
             to: vec![
                 Header::new(REPLY_TOPIC, to.topic.as_str()),
@@ -80,17 +102,26 @@ impl Replies {
         let (waiting, stop) = (Arc::clone(&replies.waiting), Arc::clone(&replies.stop));
         thread::Builder::new()
             .name("replies".into())
-            .spawn(move || read(&reader, &waiting, &stop))
-            .map_err(|error| format!("can't start a thread: {error}"))?;
+            .spawn(move || reader.read(&waiting, &stop))
+            .map_err(|error| format!("a thread could not be started: {error}"))?;
         Ok(replies)
     }
 
     /// To be called before the command is sent, which needs the headers of what is returned.
-    pub fn expect(&self) -> Awaited<'_> {
+    pub fn expect(self: &Arc<Self>) -> Awaited {
         let (sender, answer) = oneshot::channel();
         let id = Uuid::new_v4();
-        self.waiting.lock().insert(id, sender);
-        Awaited { replies: self, id, answer }
+        let mut senders = self.waiting.lock();
+        if senders.ended.is_none() {
+            senders.by_id.insert(id, sender);
+        }
+        drop(senders);
+        Awaited { replies: Arc::clone(self), id, answer }
+    }
+
+    /// Whether nothing is read any more.
+    pub fn have_ended(&self) -> bool {
+        self.waiting.lock().ended.is_some()
     }
 }
 
@@ -106,7 +137,7 @@ impl fmt::Debug for Replies {
     }
 }
 
-impl Awaited<'_> {
+impl Awaited {
     /// With which a command asks for this reply.
     pub fn headers(&self) -> Vec<Header> {
         let mut headers = self.replies.to.clone();
@@ -114,22 +145,23 @@ impl Awaited<'_> {
         headers
     }
 
-    pub async fn reply(&mut self) -> Result<Reply, WaitError> {
-        match (&mut self.answer).await {
-            Ok(answer) => answer.map_err(WaitError::BadReply),
-            Err(_) => Err(WaitError::BadReply("the reader of replies has ended".to_owned())),
-        }
+    /// What came for it, or why nothing will.
+    pub async fn reply(&mut self) -> Result<Answer, String> {
+        (&mut self.answer).await.map_err(|_| {
+            let ended = self.replies.waiting.lock().ended.clone();
+            ended.unwrap_or_else(|| "the thread that reads them failed".to_owned())
+        })
     }
 }
 
-impl Drop for Awaited<'_> {
+impl Drop for Awaited {
     fn drop(&mut self) {
-        self.replies.waiting.lock().remove(&self.id);
+        self.replies.waiting.lock().by_id.remove(&self.id);
     }
 }
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, oneshot::Sender<Answer>>> {
+    fn lock(&self) -> MutexGuard<'_, Senders> {
         self.0.lock().expect("never poisoned")
     }
 
@@ -137,10 +169,70 @@ impl Waiting {
     fn answer(&self, record: &Record) {
         let id = record.headers.iter().rev().find(|header| header.name == CORRELATION_ID.as_bytes());
         let id = id.and_then(|header| Uuid::from_slice(header.value.as_deref()?).ok());
-        let Some(sender) = id.and_then(|id| self.lock().remove(&id)) else { return };
+        let Some(sender) = id.and_then(|id| self.lock().by_id.remove(&id)) else { return };
         let answer = serde_json::from_slice(record.value.as_deref().unwrap_or_default());
         // Who waited may have given up just now.
         let _ = sender.send(answer.map_err(|error| error.to_string()));
+    }
+
+    /// Nothing is read any more: those who wait learn of it now.
+    fn end(&self, reason: String) {
+        let mut senders = self.lock();
+        senders.ended = Some(reason);
+        senders.by_id.clear();
+    }
+}
+
+impl Reader {
+    fn consumer(settings: &Settings) -> Result<Member<client::Logging>, String> {
+        let consumer: BaseConsumer<client::Logging> = client::reader(settings)
+            // Who waited for what is gone learns of it by the time-out; those to come must not wait in vain.
+            .set("auto.offset.reset", "latest")
+            .create_with_context(client::Logging)
+            .map_err(|error| format!("the Kafka reader can't be made: {error}"))?;
+        Ok(Member::new(consumer))
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<client::Logging>) -> Result<(), String> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, self.partition, Offset::Offset(self.next_offset))
+            .and_then(|()| consumer.assign(&list))
+            .map_err(|error| format!("reading the topic '{}' failed: {error}", self.topic))
+    }
+
+    fn read(mut self, waiting: &Waiting, stop: &AtomicBool) {
+        let mut silence = Silence::begin();
+        while !stop.load(Ordering::Relaxed) {
+            let read = self.consumer.poll(SLICE).map(|polled| polled.map(|message| record_of(&message)));
+            match read {
+                None => {}
+                Some(Ok(record)) => {
+                    silence.broken();
+                    self.next_offset = record.coordinates.offset + 1;
+                    waiting.answer(&record);
+                }
+                Some(Err(error)) if is_lasting(&error) => {
+                    waiting.end(failure(&self.topic, &error).to_string());
+                    return;
+                }
+                // librdkafka goes on trying; what is not seen meanwhile ends by its time-out.
+                Some(Err(error)) => tracing::warn!(%error, "replies can't be read just now"),
+            }
+            if !silence.is_due() {
+                continue;
+            }
+            let (asked, settings) = (Arc::clone(&self.consumer), self.settings.clone());
+            let topic = self.topic.clone();
+            if silence.is_final(move || reach(asked.client(), &settings, &topic)) {
+                tracing::warn!("the reader of replies has lost the brokers; going on with another one");
+                let renewed = Self::consumer(&self.settings)
+                    .and_then(|consumer| self.assign(&consumer).map(|()| consumer));
+                match renewed {
+                    Ok(consumer) => self.consumer = consumer,
+                    Err(reason) => tracing::warn!(reason, "trying again later"),
+                }
+            }
+        }
     }
 }
 
@@ -168,17 +260,6 @@ fn partition(settings: &Settings, to: &ReplyTo) -> Result<i32, String> {
     }
 }
 
-fn read(reader: &BaseConsumer<client::Logging>, waiting: &Waiting, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        match reader.poll(SLICE) {
-            None => {}
-            Some(Ok(message)) => waiting.answer(&record_of(&message)),
-            // librdkafka goes on trying; what is not seen meanwhile ends by its time-out.
-            Some(Err(error)) => tracing::warn!(%error, "replies can't be read just now"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,9 +274,9 @@ mod tests {
         }
     }
 
-    fn replies() -> Replies {
+    fn replies() -> Arc<Replies> {
         let to = vec![Header::new(REPLY_TOPIC, "t"), Header::new(REPLY_PARTITION, 258_i32.to_be_bytes())];
-        Replies { to, waiting: Arc::default(), stop: Arc::default() }
+        Arc::new(Replies { to, waiting: Arc::default(), stop: Arc::default() })
     }
 
     #[tokio::test]
@@ -213,9 +294,9 @@ mod tests {
             .waiting
             .answer(&reply(ids[1].as_bytes(), &format!(r#"{{"status":"duplicate","id":"{id}"}}"#)));
         replies.waiting.answer(&reply(ids[0].as_bytes(), &format!(r#"{{"status":"accepted","id":"{id}"}}"#)));
-        assert_eq!(awaited[0].reply().await, Ok(Reply::Accepted { id: id.parse().unwrap() }));
-        assert_eq!(awaited[1].reply().await, Ok(Reply::Duplicate { id: id.parse().unwrap() }));
-        assert!(matches!(awaited[2].reply().await, Err(WaitError::BadReply(_))));
+        assert_eq!(awaited[0].reply().await, Ok(Ok(Reply::Accepted { id: id.parse().unwrap() })));
+        assert_eq!(awaited[1].reply().await, Ok(Ok(Reply::Duplicate { id: id.parse().unwrap() })));
+        assert!(matches!(awaited[2].reply().await, Ok(Err(_))));
     }
 
     #[test]
@@ -224,7 +305,20 @@ mod tests {
         let awaited = replies.expect();
         let id = awaited.id;
         drop(awaited);
-        assert!(replies.waiting.lock().is_empty());
+        assert!(replies.waiting.lock().by_id.is_empty());
         replies.waiting.answer(&reply(id.as_bytes(), "{}"));
+    }
+
+    #[tokio::test]
+    async fn who_waits_learns_that_nothing_is_read_any_more() {
+        let replies = replies();
+        let mut before = replies.expect();
+        assert!(!replies.have_ended());
+        replies.waiting.end("it is gone".to_owned());
+        assert!(replies.have_ended());
+        let mut after = replies.expect();
+        for awaited in [&mut before, &mut after] {
+            assert_eq!(awaited.reply().await, Err("it is gone".to_owned()));
+        }
     }
 }

@@ -1,40 +1,48 @@
 //! Being told, and saying that one was.
 
 use std::{
-    fmt,
+    fmt, mem,
     ops::Deref,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{Arc, Mutex, Weak},
     task::{Context, Poll},
+    thread,
+    time::Duration,
 };
 
 use futures::{Stream, stream};
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer},
-    error::{KafkaError, RDKafkaErrorCode},
-    message::BorrowedMessage,
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer},
+    error::RDKafkaErrorCode,
 };
 use thiserror::Error;
-use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::{
     NotANotification, Notification, NotificationId, SetupError,
     acks::{Acks, Ticket},
     connection::Connection,
+    member::{Joined, Ledger},
     seen::Seen,
+    silence::Silence,
+    thread::on_its_own,
 };
-use crate::kafka::{
-    client,
-    consumer::record_of,
-    follow::{failure, is_lasting},
+use crate::{
+    activity::Record,
+    kafka::{
+        Settings, client,
+        follow::{failure, is_lasting},
+        reach::reach,
+    },
 };
 
 /// Ids that are remembered, unless another number is set.
 const WINDOW: usize = 100_000;
 /// How long an acknowledgement may wait for its commit. librdkafka's own default is 5 s.
 const COMMIT_INTERVAL_MS: &str = "1000";
+/// So often the consumer is polled where nothing arrives: `max.poll.interval.ms` may be short.
+const TICK: Duration = Duration::from_millis(500);
 
 /// The notifications of a topic, shared among the members of a consumer group.
 ///
@@ -47,10 +55,16 @@ const COMMIT_INTERVAL_MS: &str = "1000";
 /// more than [`window`](StreamBuilder::window) others came between; what has to happen once across restarts needs an
 /// [id](Notification::id) that is stored with it.
 ///
-/// A stream never ends by itself: after an error it can be asked for the next notification. To be polled is what keeps
-/// it in its group, so work that takes minutes (`max.poll.interval.ms`) belongs to another task. It has to be used
-/// within a Tokio runtime. Dropping it leaves the group, which blocks for a moment and commits what is acknowledged;
-/// what is acknowledged later is ignored.
+/// A stream never ends by itself: after an error it can be asked for the next notification. Nothing is lost where the
+/// future of a next one is dropped. To be polled is what keeps it in its group, so work that takes minutes
+/// (`max.poll.interval.ms`) belongs to another task. It has to be polled within a Tokio runtime.
+///
+/// Brokers that are away are waited for. Where the Kafka client can't find back to brokers that are there again, as
+/// librdkafka's may ([5301](https://github.com/confluentinc/librdkafka/issues/5301)), and where it failed for good,
+/// another one joins the group in its place, and what was not acknowledged comes again.
+///
+/// Dropping it commits what is acknowledged and leaves the group, which blocks for a moment, and for 3 s where no broker
+/// answers; [`close`](Self::close) does it without blocking. What is acknowledged later is ignored.
 ///
 /// ```no_run
 /// use activity_stream::client::{NotificationStream, StreamError};
@@ -115,46 +129,13 @@ pub enum StreamError {
 }
 
 struct Shared {
-    consumer: StreamConsumer<Watching>,
-    ledger: Ledger,
+    config: ClientConfig,
+    /// With which [`reach`] asks.
+    settings: Settings,
     topic: String,
-}
-
-/// What is under way, known to the consumer's callbacks too.
-#[derive(Clone)]
-struct Ledger(Arc<Mutex<(Acks, Seen)>>);
-
-/// Notes which partitions the group takes away.
-struct Watching {
     ledger: Ledger,
-}
-
-impl Ledger {
-    fn lock(&self) -> MutexGuard<'_, (Acks, Seen)> {
-        self.0.lock().expect("never poisoned")
-    }
-}
-
-impl ClientContext for Watching {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::client_error(&error, reason);
-    }
-}
-
-impl ConsumerContext for Watching {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let acks = &mut self.ledger.lock().0;
-        match rebalance {
-            // What was stored before is committed with the revocation; nothing can be stored after.
-            Rebalance::Revoke(list) => acks.lose(list.elements().iter().map(|element| element.partition())),
-            Rebalance::Error(_) => acks.lose_all(),
-            Rebalance::Assign(_) => {}
-        }
-    }
+    /// Locked after the ledger, where both are.
+    joined: Mutex<Arc<Joined>>,
 }
 
 impl StreamBuilder {
@@ -184,10 +165,6 @@ impl StreamBuilder {
     /// # Errors
     ///
     /// [`SetupError`] where a property is one of those that can't be set, or librdkafka refuses it.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a Tokio runtime.
     pub fn open(self) -> Result<NotificationStream, SetupError> {
         let mut settings = self.connection.settings(&self.group, "", &self.topic)?;
         let interval = settings.properties.entry("auto.commit.interval.ms".to_owned());
@@ -195,17 +172,16 @@ impl StreamBuilder {
         let mut config = client::consumer(&settings);
         // librdkafka commits what is stored, and stored is only what is acknowledged.
         config.set("enable.auto.commit", "true").set("auto.offset.reset", "earliest");
-        let ledger = Ledger(Arc::new(Mutex::new((Acks::default(), Seen::new(self.window)))));
-        let failed = |error: KafkaError| SetupError::Kafka(error.to_string());
-        let watching = Watching { ledger: ledger.clone() };
-        let consumer: StreamConsumer<Watching> =
-            StreamConsumer::from_config_and_context(&config, watching).map_err(failed)?;
-        consumer.subscribe(&[&self.topic]).map_err(failed)?;
-        let shared = Arc::new(Shared { consumer, ledger, topic: self.topic });
-        let received = stream::unfold(Arc::clone(&shared), |shared| async {
-            let received = next(&shared).await;
-            Some((received, shared))
-        });
+        let ledger = Ledger::new(Seen::new(self.window));
+        let joined = Joined::join(&config, &self.topic, &ledger)
+            .map_err(|error| SetupError::Kafka(error.to_string()))?;
+        let joined = Mutex::new(Arc::new(joined));
+        let shared = Arc::new(Shared { config, settings, topic: self.topic, ledger, joined });
+        let received =
+            stream::unfold((Arc::clone(&shared), Silence::begin()), |(shared, mut silence)| async {
+                let received = next(&shared, &mut silence).await;
+                Some((received, (shared, silence)))
+            });
         Ok(NotificationStream { received: Box::pin(received), shared })
     }
 }
@@ -229,24 +205,28 @@ impl NotificationStream {
     ///
     /// [`StreamError::Kafka`] where the broker does not take it. What is acknowledged is then committed later, or it
     /// comes again.
-    pub async fn commit(&self) -> Result<(), StreamError> {
+    pub fn commit(&self) -> impl Future<Output = Result<(), StreamError>> + Send + use<> {
         let shared = Arc::clone(&self.shared);
-        let committed = spawn_blocking(move || shared.consumer.commit_consumer_state(CommitMode::Sync)).await;
-        match committed.map_err(|error| StreamError::Kafka(error.to_string()))? {
-            Err(error) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset) => {
-                let topic = &self.shared.topic;
-                Err(StreamError::Kafka(format!(
-                    "the place in the topic '{topic}' was not committed: {error}"
-                )))
-            }
-            _ => Ok(()),
+        async move {
+            let consumer = Arc::clone(shared.joined().consumer());
+            let committed =
+                on_its_own("commit", move || consumer.commit_consumer_state(CommitMode::Sync)).await;
+            let failed = match committed {
+                Ok(Err(error)) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset) => {
+                    error.to_string()
+                }
+                Ok(_) => return Ok(()),
+                Err(failed) => failed,
+            };
+            let topic = &shared.topic;
+            Err(StreamError::Kafka(format!("the place in the topic '{topic}' was not committed: {failed}")))
         }
     }
 
-    /// Commits what is acknowledged, and leaves the group, without blocking the runtime.
+    /// Commits what is acknowledged, and leaves the group: what dropping does, without blocking the runtime.
     pub async fn close(self) {
-        // A panic of the closing is librdkafka's to explain, and there is nothing left to close.
-        let _ = spawn_blocking(move || drop(self)).await;
+        // Without a thread it was dropped here.
+        let _ = on_its_own("close", move || drop(self)).await;
     }
 }
 
@@ -264,25 +244,44 @@ impl fmt::Debug for NotificationStream {
     }
 }
 
-async fn next(shared: &Arc<Shared>) -> Result<Received, StreamError> {
+async fn next(shared: &Arc<Shared>, silence: &mut Silence) -> Result<Received, StreamError> {
     loop {
-        match shared.consumer.recv().await {
-            Ok(message) => {
-                if let Some(received) = take(shared, &message) {
+        let joined = shared.joined();
+        match timeout(TICK, joined.record()).await {
+            Ok(Ok(record)) => {
+                silence.broken();
+                if let Some(received) = take(shared, record) {
                     return received;
                 }
             }
-            Err(error) if is_lasting(&error) => {
+            Ok(Err(error)) if is_lasting(&error) => {
+                if joined.consumer().client().fatal_error().is_some() {
+                    shared.join_anew();
+                }
                 return Err(StreamError::Kafka(failure(&shared.topic, &error).to_string()));
             }
-            Err(error) => tracing::debug!(%error, "while reading notifications"),
+            Ok(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PollExceeded) => {
+                tracing::warn!(%error, "the stream was not polled for too long, and joins the group again");
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "while reading notifications"),
+            Err(_) => {}
+        }
+        if !silence.is_due() {
+            continue;
+        }
+        let (consumer, settings) = (Arc::clone(joined.consumer()), shared.settings.clone());
+        let topic = shared.topic.clone();
+        if silence.is_final(move || reach(consumer.client(), &settings, &topic)) {
+            tracing::warn!(
+                "the stream's Kafka client has lost the brokers; joining the group with another one"
+            );
+            shared.join_anew();
         }
     }
 }
 
 /// What is handed out of a record; `None` where it came before.
-fn take(shared: &Arc<Shared>, message: &BorrowedMessage<'_>) -> Option<Result<Received, StreamError>> {
-    let record = record_of(message);
+fn take(shared: &Arc<Shared>, record: Record) -> Option<Result<Received, StreamError>> {
     let at = record.coordinates;
     let read = Notification::read(&record);
     let mut ledger = shared.ledger.lock();
@@ -306,12 +305,34 @@ fn take(shared: &Arc<Shared>, message: &BorrowedMessage<'_>) -> Option<Result<Re
 }
 
 impl Shared {
+    fn joined(&self) -> Arc<Joined> {
+        Arc::clone(&self.joined.lock().expect("never poisoned"))
+    }
+
+    /// Another consumer takes the place of one that is of no use any more. What was handed out and not acknowledged
+    /// comes again.
+    fn join_anew(&self) {
+        let joined = match Joined::join(&self.config, &self.topic, &self.ledger) {
+            Ok(joined) => Arc::new(joined),
+            Err(error) => {
+                tracing::warn!(%error, "no other Kafka client could be made; trying again later");
+                return;
+            }
+        };
+        let mut ledger = self.ledger.lock();
+        let old = mem::replace(&mut *self.joined.lock().expect("never poisoned"), joined);
+        old.replaced(&mut ledger.0);
+        drop(ledger);
+        // Leaving the group waits for the brokers a little; where there is no thread for that, it is waited for here.
+        let _ = thread::Builder::new().name("replaced".into()).spawn(move || drop(old));
+    }
+
     /// Called with the ledger locked, so that nothing is stored of a partition that was lost meanwhile.
     fn done(&self, acks: &mut Acks, ticket: Ticket) {
         let Some(next_offset) = acks.acknowledge(ticket) else { return };
         let mut list = TopicPartitionList::new();
         let added = list.add_partition_offset(&self.topic, ticket.partition, Offset::Offset(next_offset));
-        if let Err(error) = added.and_then(|()| self.consumer.store_offsets(&list)) {
+        if let Err(error) = added.and_then(|()| self.joined().consumer().store_offsets(&list)) {
             // Then it comes again, to whoever has the partition now.
             tracing::debug!(%error, kafka.partition = ticket.partition, "an acknowledgement came too late");
         }
@@ -356,5 +377,25 @@ impl fmt::Debug for Acknowledgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ticket { partition, offset, .. } = self.ticket;
         f.debug_struct("Acknowledgement").field("partition", &partition).field("offset", &offset).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_and_what_it_gives_can_go_to_other_tasks_and_errors_anywhere() {
+        fn sent<T: Send>(value: T) -> T {
+            value
+        }
+        fn error<T: std::error::Error + Send + Sync + 'static>() {}
+        fn shared<T: Send + Sync + 'static>() {}
+        error::<StreamError>();
+        shared::<Received>();
+        shared::<Acknowledgement>();
+        let stream = sent(NotificationStream::builder("localhost:1", "g").open().unwrap());
+        drop(sent(stream.commit()));
+        drop(sent(stream.close()));
     }
 }

@@ -12,7 +12,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -26,20 +25,19 @@ use rdkafka::{
 };
 
 use super::{
-    Bounds, Polled, Settings, Source, SourceError, client, native,
+    Bounds, Polled, Settings, Source, SourceError, client,
+    member::{Leaving, Member},
+    native,
     reach::{Asking, Reach, reach},
 };
 use crate::activity::{Coordinates, Record};
 
 /// How long one question to the brokers may hold up the polling thread.
 const ASK: Duration = Duration::from_secs(2);
-/// How long closing may wait for the broker; leaving the group is a courtesy that the session time-out replaces.
-const CLOSE: Duration = Duration::from_millis(1500);
 
 /// A member of the consumer group.
 pub struct GroupConsumer {
-    /// `None` only while it is dropped.
-    consumer: Option<Arc<BaseConsumer<Rebalances>>>,
+    consumer: Member<Rebalances>,
     settings: Settings,
     topic: String,
     noted: VecDeque<Polled>,
@@ -123,6 +121,13 @@ impl ConsumerContext for Rebalances {
     }
 }
 
+impl Leaving for Rebalances {
+    fn leaving(&self, consumer: &BaseConsumer<Self>) {
+        // Of a revocation that was noted but not yet acted on.
+        let _ = consumer.unassign();
+    }
+}
+
 impl GroupConsumer {
     /// Joins the group.
     pub fn join(settings: &Settings) -> Result<Self, SourceError> {
@@ -133,7 +138,7 @@ impl GroupConsumer {
             SourceError::Fatal(format!("can't subscribe to '{}': {error}", settings.topics.commands))
         })?;
         Ok(Self {
-            consumer: Some(Arc::new(consumer)),
+            consumer: Member::new(consumer),
             settings: settings.clone(),
             topic: settings.topics.commands.clone(),
             noted: VecDeque::new(),
@@ -142,14 +147,10 @@ impl GroupConsumer {
         })
     }
 
-    fn consumer(&self) -> &Arc<BaseConsumer<Rebalances>> {
-        self.consumer.as_ref().expect("there until it is dropped")
-    }
-
     /// For offset commits of the at-least-once publisher, which go through the member itself.
     #[must_use]
     pub fn committer(&self) -> Committer {
-        Committer { consumer: Arc::clone(self.consumer()), topic: self.topic.clone() }
+        Committer { consumer: Arc::clone(&self.consumer), topic: self.topic.clone() }
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
@@ -165,7 +166,7 @@ impl GroupConsumer {
         // librdkafka refuses a list in which one partition was never started; an empty list is welcome.
         let started: Vec<_> = partitions.iter().filter(|partition| self.started.remove(partition)).collect();
         let list = self.list(started.into_iter().map(|&partition| (partition, Offset::Invalid)));
-        self.consumer().incremental_unassign(&list).map_err(|error| retriable("unassign", &error))
+        self.consumer.incremental_unassign(&list).map_err(|error| retriable("unassign", &error))
     }
 }
 
@@ -176,7 +177,7 @@ impl Source for GroupConsumer {
         if let Some(noted) = self.noted.pop_front() {
             return Ok(noted);
         }
-        let consumer = Arc::clone(self.consumer());
+        let consumer = Arc::clone(&self.consumer);
         let polled = consumer.poll(timeout);
         // Before the record: it may be of a partition that is lost.
         self.noted.append(&mut consumer.context().noted.lock().expect("never poisoned"));
@@ -191,7 +192,7 @@ impl Source for GroupConsumer {
 
     fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
         let list = self.list(starts.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
-        self.consumer().incremental_assign(&list).map_err(|error| retriable("assign", &error))?;
+        self.consumer.incremental_assign(&list).map_err(|error| retriable("assign", &error))?;
         self.started.extend(starts.iter().map(|&(partition, _)| partition));
         Ok(())
     }
@@ -205,14 +206,14 @@ impl Source for GroupConsumer {
     }
 
     fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError> {
-        let list = self.consumer().position().map_err(|error| retriable("position", &error))?;
+        let list = self.consumer.position().map_err(|error| retriable("position", &error))?;
         Ok(offsets(&list).into_iter().filter_map(|(partition, offset)| Some((partition, offset?))).collect())
     }
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError> {
         let list = self.list(partitions.iter().map(|&partition| (partition, Offset::Invalid)));
         let list = self
-            .consumer()
+            .consumer
             .committed_offsets(list, ASK)
             .map_err(|error| retriable("the group's committed offsets", &error))?;
         if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {
@@ -227,14 +228,14 @@ impl Source for GroupConsumer {
 
     fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError> {
         let (start, end) = self
-            .consumer()
+            .consumer
             .fetch_watermarks(&self.topic, partition, ASK)
             .map_err(|error| retriable("the topic's first and last offsets", &error))?;
         Ok(Bounds { start, end })
     }
 
     fn known_end(&self, partition: i32) -> Option<i64> {
-        native::known_end(self.consumer().client(), &self.topic, partition)
+        native::known_end(self.consumer.client(), &self.topic, partition)
     }
 
     fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError> {
@@ -251,7 +252,7 @@ impl Source for GroupConsumer {
     }
 
     fn membership(&mut self) -> Option<Membership> {
-        let consumer = self.consumer();
+        let consumer = &self.consumer;
         let (generation, member_id) = native::generation(consumer.client())?;
         let metadata = Arc::new(consumer.group_metadata()?);
         // Two calls: only metadata whose generation was the same before and after may be used.
@@ -260,46 +261,16 @@ impl Source for GroupConsumer {
     }
 
     fn reach(&mut self, since: Instant) -> Option<Reach> {
-        let (consumer, settings) = (Arc::clone(self.consumer()), self.settings.clone());
-        self.asking.answer(since, move || reach(&consumer, &settings, &settings.topics.commands))
+        let (consumer, settings) = (Arc::clone(&self.consumer), self.settings.clone());
+        self.asking.answer(since, move || reach(consumer.client(), &settings, &settings.topics.commands))
     }
 }
 
 impl Drop for GroupConsumer {
-    /// Leaves the group, but waits for nobody longer than `CLOSE`.
+    /// Leaves the group, and waits no longer than 3 s for it.
     fn drop(&mut self) {
-        let Some(consumer) = self.consumer.take() else { return };
-        let (done, left) = crossbeam_channel::bounded(1);
-        // On a thread of its own, which stays behind if need be: a revocation that is answered in the moment in which
-        // the close ends is never acknowledged, and librdkafka waits for that without an end.
-        let closing = thread::Builder::new().name("leave".into()).spawn(move || {
-            let closed = close(&consumer);
-            if closed {
-                drop(consumer);
-            } else {
-                // The binding's own drop would wait for the broker without an end.
-                std::mem::forget(consumer);
-            }
-            let _ = done.send(closed);
-        });
-        if closing.is_err() || left.recv_timeout(2 * CLOSE) != Ok(true) {
-            tracing::warn!("the broker does not answer; the group will notice by the session time-out");
-        }
+        self.consumer.context().closing.store(true, Ordering::SeqCst);
     }
-}
-
-/// Whether the consumer has left the group.
-fn close(consumer: &BaseConsumer<Rebalances>) -> bool {
-    consumer.context().closing.store(true, Ordering::SeqCst);
-    if consumer.close_queue().is_ok() {
-        // Of a revocation that was noted but not yet acted on.
-        let _ = consumer.unassign();
-        let deadline = Instant::now() + CLOSE;
-        while !consumer.closed() && Instant::now() < deadline {
-            consumer.poll(Duration::from_millis(20));
-        }
-    }
-    consumer.closed()
 }
 
 /// Commits offsets as the group member, from another thread than the one that polls.

@@ -144,7 +144,7 @@ impl Follower {
         }
         let (consumer, settings) = (Arc::clone(&self.consumer), self.settings.clone());
         let topic = self.topic.clone();
-        let asked = self.asking.answer(self.since, move || reach(&consumer, &settings, &topic));
+        let asked = self.asking.answer(self.since, move || reach(consumer.client(), &settings, &topic));
         let Some(reach) = asked else { return Ok(()) };
         tracing::debug!(?reach, "asked the brokers for a sign");
         self.ask_at = Instant::now() + SILENCE;

@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod follow;
 #[cfg(test)]
 pub(crate) mod log_lines;
+pub(crate) mod member;
 pub mod native;
 pub mod posted;
 pub mod reach;

@@ -1,5 +1,5 @@
 //! The few calls that the Rust binding does not offer: header names that are not UTF-8 (the binding
-//! panics on them), a group membership's generation, and the embedded broker's group settings.
+//! panics on them), a group membership's generation, what waits to be polled, and whether a message was sent.
 #![allow(unsafe_code)]
 
 use std::{
@@ -108,6 +108,30 @@ pub fn generation<C: ClientContext>(client: &Client<C>) -> Option<(i32, String)>
         sys::rd_kafka_consumer_group_metadata_destroy(metadata);
         (generation >= 0 && !member.is_empty()).then_some((generation, member))
     }
+}
+
+/// How many messages and events wait to be polled by this consumer. The binding's poll tells an event that it took as
+/// nothing, and so does not say whether that was all.
+#[must_use]
+pub fn waiting<C: ClientContext>(client: &Client<C>) -> usize {
+    // SAFETY: the client is alive; the reference to its queue is given back here.
+    unsafe {
+        let queue = sys::rd_kafka_queue_get_consumer(client.native_ptr());
+        if queue.is_null() {
+            return 0;
+        }
+        let length = sys::rd_kafka_queue_length(queue);
+        sys::rd_kafka_queue_destroy(queue);
+        length
+    }
+}
+
+/// Whether the broker may have a message that was not delivered, by what librdkafka noted of it when it sent it.
+#[must_use]
+pub fn was_sent(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: the message is alive; a field of it is read.
+    let status = unsafe { sys::rd_kafka_message_status(message.ptr()) };
+    status != sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
 /// The end of a partition as the last fetch told it.

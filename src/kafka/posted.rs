@@ -55,24 +55,27 @@ pub fn reason(error: &KafkaError, topic: &str, bytes: usize) -> String {
 }
 
 /// Whether the broker surely has nothing of a command that failed so. Where it is not sure, sending it again could
-/// post it twice.
+/// post it twice. `is_sent` is what the Kafka client noted of it: it may have come to a broker.
 #[must_use]
-pub fn surely_not_taken(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
+pub fn surely_not_taken(error: &KafkaError, is_sent: bool) -> bool {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
         Some(
-            RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::InvalidMessageSize
-                | RDKafkaErrorCode::InvalidRecord
-                | RDKafkaErrorCode::InvalidTimestamp
-                | RDKafkaErrorCode::QueueFull
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-        )
-    )
+            Code::MessageSizeTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::QueueFull
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::UnknownPartition
+            | Code::UnknownTopic
+            | Code::UnknownTopicOrPartition,
+        ) => true,
+        // The client's own: no broker said anything.
+        Some(Code::MessageTimedOut | Code::PurgeQueue | Code::Fatal) => !is_sent,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -90,10 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn a_command_without_an_answer_may_have_been_taken() {
-        let failed = |code| surely_not_taken(&KafkaError::MessageProduction(code));
-        assert!(failed(RDKafkaErrorCode::MessageSizeTooLarge));
-        assert!(!failed(RDKafkaErrorCode::MessageTimedOut));
-        assert!(!failed(RDKafkaErrorCode::NotEnoughReplicasAfterAppend));
+    fn a_command_without_an_answer_may_have_been_taken_once_it_was_sent() {
+        let failed = |code, is_sent| surely_not_taken(&KafkaError::MessageProduction(code), is_sent);
+        assert!(failed(RDKafkaErrorCode::MessageSizeTooLarge, true));
+        assert!(!failed(RDKafkaErrorCode::MessageTimedOut, true));
+        assert!(failed(RDKafkaErrorCode::MessageTimedOut, false));
+        for is_sent in [true, false] {
+            assert!(!failed(RDKafkaErrorCode::NotEnoughReplicasAfterAppend, is_sent));
+        }
     }
 }

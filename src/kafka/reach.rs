@@ -22,7 +22,6 @@ use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use rdkafka::{
     ClientContext,
     client::Client,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
     metadata::Metadata,
     producer::{BaseProducer, Producer},
@@ -48,7 +47,7 @@ pub enum Reach {
 
 /// A question under way, and since when, on a thread of its own: whoever polls can't wait for seconds.
 #[derive(Debug, Default)]
-pub(super) struct Asking(Option<(Instant, Receiver<Reach>)>);
+pub(crate) struct Asking(Option<(Instant, Receiver<Reach>)>);
 
 impl Asking {
     /// The answer to the question under way, where it is there; where none is under way that was begun since then, `ask`
@@ -77,14 +76,10 @@ impl Asking {
 }
 
 /// Asks for a topic, through this client and where it does not answer through a new one.
-pub(super) fn reach<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    settings: &Settings,
-    topic: &str,
-) -> Reach {
+pub(crate) fn reach<C: ClientContext>(client: &Client<C>, settings: &Settings, topic: &str) -> Reach {
     // On the same connection the answer may wait behind that to a fetch.
     let patience = ASK + client::fetch_wait(settings);
-    let reached = || consumer.fetch_metadata(Some(topic), patience).is_ok();
+    let reached = || client.fetch_metadata(Some(topic), patience).is_ok();
     if reached() {
         return Reach::Reached;
     }

@@ -4,6 +4,8 @@
 //! run them. Each prints its seed; `KAFKA_TEST_SEED` repeats a run as far as its plan goes (the moments at which
 //! processes act are theirs).
 //!
+//! They are begun in the order of their names, so the longest, `away`, is not the one that all others end before.
+//!
 //! `guard`, `distribution` and `broker` give a Kafka, to `benches/pipeline` too; `topics`, `process` and `progress` run the program beside it;
 //! `load` and `content` make commands, `expected` says what must become of them, `reading`, `logs` and `check`
 //! compare. None of the comparing uses the program's own code.
@@ -11,6 +13,7 @@
 #![allow(dead_code, reason = "the harness offers more than each scenario uses")]
 #![allow(missing_debug_implementations, reason = "clients of librdkafka have none")]
 
+mod away;
 mod broker;
 mod brokers;
 mod check;
@@ -37,7 +40,7 @@ mod lost_offsets;
 mod members;
 mod narrow;
 mod other_topic;
-mod outage;
+
 mod process;
 mod progress;
 mod reading;

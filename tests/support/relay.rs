@@ -1,5 +1,6 @@
 //! An address in front of an embedded broker, which can tell of a cluster without brokers, as a Kafka node that
 //! is alone does while its own controller takes it for dead.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::{
     collections::HashMap,

@@ -17,9 +17,9 @@ use super::{broker::Cluster, members::Members, process::Setup, seed, work::PARTI
 const AWAY: Duration = Duration::from_secs(12);
 /// Milliseconds for which it is away, works again, and is frozen. Frozen for longer than 3 s it is dead to its own
 /// controller, and tells of a cluster without brokers once it goes on.
-const GONE: std::ops::Range<u64> = 1_500..12_000;
+const GONE: std::ops::Range<u64> = 1_500..5_000;
 const BACK: std::ops::Range<u64> = 0..1_500;
-const FROZEN: std::ops::Range<u64> = 4_000..13_000;
+const FROZEN: std::ops::Range<u64> = 4_000..9_000;
 const ROUNDS: u32 = 6;
 
 /// How often a client lost sight of all brokers and was replaced, which is chance: see `src/kafka/reach.rs`.
