@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::{cpu, guard, support};
 
 /// The processor's largest batch.
-const BATCH: u64 = 10_000;
+const BATCH: u64 = 5_000;
 
 /// A log with events 0, 1, 2, … in one partition.
 pub struct Filled {

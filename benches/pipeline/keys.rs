@@ -47,7 +47,7 @@ pub fn measure(profile: &Profile, report: &mut Report) {
         &["commands with a key", "append, µs of CPU a command", "µs that passed"],
     );
     table.note(format!(
-        "{MEASURED} new commands in batches of 10,000 with FULL, without Kafka, in one partition that has {} keys alive; \
+        "{MEASURED} new commands in batches of 5,000 with FULL, without Kafka, in one partition that has {} keys alive; \
          to remember them took about {memory:.0} MiB of memory.",
         profile.keys
     ));

@@ -20,7 +20,7 @@ pub fn measure(profile: &Profile, report: &mut Report) {
     let mut filled = Filled::new();
     let mut table =
         Table::new("Growth", &["events in the log", "append, µs of CPU a command", "µs that passed"]);
-    table.note(format!("{MEASURED} commands in batches of 10,000 with FULL, without Kafka."));
+    table.note(format!("{MEASURED} commands in batches of 5,000 with FULL, without Kafka."));
     for &size in profile.log_sizes {
         filled.append(size.saturating_sub(filled.len()), 0);
         let events = filled.len();
