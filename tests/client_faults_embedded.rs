@@ -148,6 +148,30 @@ async fn a_producer_that_failed_for_good_is_replaced_and_only_what_it_sent_is_un
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_write_is_told_so_and_can_post_once_it_may() {
+    let broker = broker();
+    let refused = Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    broker.cluster().request_errors(Api::InitProducerId, &[refused; 50]);
+    let client = ActivityClient::builder(broker.bootstrap_servers()).build().unwrap();
+    for _ in 0..2 {
+        let posted = in_time("an answer", client.post(&entry())).await;
+        let Err(PostError::NotPosted(reason)) = posted else { panic!("{posted:?}") };
+        assert!(reason.contains("the right Write on the topic 'activity.commands'"), "{reason}");
+    }
+    in_time("nothing", client.flush(PATIENCE)).await.unwrap();
+    assert_eq!(commands(&broker), 0);
+    broker.cluster().clear_request_errors(Api::InitProducerId);
+    let granted = async {
+        // A producer that was refused may still be there.
+        while let Err(error) = client.post(&entry()).await {
+            assert!(matches!(error, PostError::NotPosted(_)), "{error:?}");
+        }
+    };
+    in_time("the entry to be posted", granted).await;
+    assert_eq!(commands(&broker), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_never_sent_is_told_as_not_posted() {
     let client = ActivityClient::builder(support::deaf_address()).property("delivery.timeout.ms", "1000");
     let posted = in_time("an answer", client.build().unwrap().post(&entry())).await;

@@ -1,12 +1,13 @@
 //! What the processor is compared with: the same client, batches and transactions, but nothing is parsed or stored.
 //!
 //! It produces for each command one notification as the processor would, of the same size on average: they are made
-//! of a thousand commands before it begins.
+//! of a thousand commands before it begins. Where latencies are measured, each gets its command's id, so that it is known
+//! which command it is of.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use activity_stream::{
-    activity::{OutputRecord, Reading, Record, ReplyTopics},
+    activity::{ActivityId, OutputRecord, Reading, Record, ReplyTopics},
     config::Processor,
     kafka::{
         OutputTopic, Polled, Settings, Sink as _, Source as _, Topics, client::BATCH_BYTES,
@@ -25,7 +26,10 @@ struct Batch {
     membership: Membership,
 }
 
-fn settings(mut words: impl Iterator<Item = String>) -> Settings {
+/// After the group: each notification gets its command's id.
+pub const NAMED: &str = "named";
+
+fn settings(words: &mut impl Iterator<Item = String>) -> Settings {
     let mut next = || words.next().expect("servers, three topics and a group");
     Settings {
         bootstrap_servers: next(),
@@ -44,11 +48,12 @@ fn settings(mut words: impl Iterator<Item = String>) -> Settings {
 }
 
 /// Copies until the process is ended.
-pub fn run(words: impl Iterator<Item = String>) {
-    let settings = settings(words);
+pub fn run(mut words: impl Iterator<Item = String>) {
+    let settings = settings(&mut words);
+    let named = words.next().as_deref() == Some(NAMED);
     let (to_publish, batches) = bounded(1);
     let (of_publisher, output) = (settings.clone(), sample());
-    let publish = move || publish(&of_publisher, &output, &batches);
+    let publish = move || publish(&of_publisher, &output, named, &batches);
     thread::Builder::new().name("publish".into()).spawn(publish).expect("a thread");
     let copy = move || {
         let mut source = GroupConsumer::join(&settings).expect("a consumer");
@@ -93,18 +98,29 @@ pub fn run(words: impl Iterator<Item = String>) {
     thread::Builder::new().name("copy".into()).spawn(copy).expect("a thread").join().expect("it is ended");
 }
 
-fn publish(settings: &Settings, output: &[OutputRecord], batches: &Receiver<Batch>) {
+fn publish(settings: &Settings, output: &[OutputRecord], named: bool, batches: &Receiver<Batch>) {
     let mut sink = Transactional::new(settings, format!("copy-loop-{}", settings.group), BATCH_BYTES);
     sink.reset().expect("a producer");
     let mut output = output.iter().cycle();
     for batch in batches {
         sink.begin().expect("begun");
-        for (_, record) in batch.records.iter().zip(&mut output) {
-            sink.send(OutputTopic::Notifications, record).expect("sent");
+        for (command, record) in batch.records.iter().zip(&mut output) {
+            if named {
+                sink.send(OutputTopic::Notifications, &name(record, command)).expect("sent");
+            } else {
+                sink.send(OutputTopic::Notifications, record).expect("sent");
+            }
         }
         let offsets: Vec<_> = batch.offsets.into_iter().collect();
         sink.commit(&offsets, &batch.membership).expect("committed");
     }
+}
+
+fn name(record: &OutputRecord, command: &Record) -> OutputRecord {
+    let id = ActivityId::new(0, command.coordinates).to_string();
+    let mut record = record.clone();
+    record.value.as_mut().expect("a value")[super::latency::ID].copy_from_slice(id.as_bytes());
+    record
 }
 
 fn sample() -> Vec<OutputRecord> {

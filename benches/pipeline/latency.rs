@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -35,6 +36,9 @@ const LINGER_MS: u32 = 5;
 /// After the last command was posted.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where a notification says which command it is of: {"id":"01a20ada-…/1", ….
+pub const ID: Range<usize> = 7..43;
+
 /// When something happened to the command at a partition and an offset.
 type Times = HashMap<(i32, i64), Instant>;
 
@@ -54,16 +58,20 @@ impl ProducerContext for Acknowledged {
 }
 
 pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: &mut Report) {
-    let mut table =
-        Table::new("Latency, in ms", &["commands/s", "notifications", "p50", "p99", "p99.9", "highest"]);
+    let header = ["commands/s", "", "notifications", "p50", "p99", "p99.9", "highest"];
+    let mut table = Table::new("Latency, in ms", &header);
     table.note(
         "From the moment in which the producer knows that its command is in the topic to that in which a \
-         `read_committed` consumer has the notification; exactly-once with FULL. The last row is half of the top rate."
+         `read_committed` consumer has the notification. The copy loop shows how much of it is the broker's and the \
+         client's. The last rate is half of the top rate."
             .to_owned(),
     );
     let half = (top_rate.unwrap_or(ASSUMED_TOP) / 2.0).round();
-    for rate in [10.0, 1_000.0, half] {
-        let latencies = at_rate(kafka, profile, rate);
+    let rates = [10.0, 1_000.0, half];
+    for (rate, subject) in
+        rates.into_iter().flat_map(|rate| [(rate, Subject::NamedCopyLoop), (rate, Subject::ExactlyOnceFull)])
+    {
+        let latencies = at_rate(kafka, profile, subject, rate);
         let of = |share: f64| {
             // So many have to lie above it, or it says nothing.
             let known = latencies.len() as f64 * (1.0 - share) >= 1.0;
@@ -74,6 +82,7 @@ pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: 
         let highest = latencies.last().map(|latency| latency.as_secs_f64() * 1e3);
         table.row([
             format!("{rate:.0}"),
+            subject.name().to_owned(),
             latencies.len().to_string(),
             shown(of(0.5)),
             shown(of(0.99)),
@@ -82,16 +91,18 @@ pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: 
         ]);
         let percentiles = [("p50", of(0.5)), ("p99", of(0.99)), ("p99.9", of(0.999))];
         let known = percentiles.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        report.plot.latency.push((format!("{rate:.0}/s"), known));
+        if subject == Subject::ExactlyOnceFull {
+            report.plot.latency.push((format!("{rate:.0}/s"), known));
+        }
     }
     report.table(table);
 }
 
 /// All latencies, from the shortest to the longest.
-fn at_rate(kafka: &Kafka, profile: &Profile, rate: f64) -> Vec<Duration> {
+fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> Vec<Duration> {
     let backlog = Backlog::post(kafka, "latency", PARTITIONS, 1, support::usual);
     let names = backlog.names("latency");
-    let mut running = Running::start(Subject::ExactlyOnceFull, &kafka.servers, names, PARTITIONS);
+    let mut running = Running::start(subject, &kafka.servers, names, PARTITIONS);
     running.await_committed(1);
     let names = running.names().clone();
     let ended = Arc::new(AtomicBool::new(false));
@@ -118,7 +129,11 @@ fn at_rate(kafka: &Kafka, profile: &Profile, rate: f64) -> Vec<Duration> {
         |(place, at): (&(i32, i64), &Instant)| Some(readable.get(place)?.saturating_duration_since(*at));
     let mut latencies: Vec<_> = acknowledged.iter().filter_map(latency).collect();
     latencies.sort_unstable();
-    say!("{rate:.0} commands/s: {} of {posted} notifications were timed", latencies.len());
+    say!(
+        "{rate:.0} commands/s, {}: {} of {posted} notifications were timed",
+        subject.name(),
+        latencies.len()
+    );
     latencies
 }
 
@@ -164,8 +179,7 @@ fn read(servers: &str, topic: &str, ended: &AtomicBool) -> Times {
         let now = Instant::now();
         let message = polled.expect("a notification");
         let value = std::str::from_utf8(message.payload().expect("a value")).expect("UTF-8");
-        // {"id":"01a20ada-…/1", …: the id says which command it is of.
-        let id: ActivityId = value[7..43].parse().expect("an id");
+        let id: ActivityId = value[ID].parse().expect("an id");
         times.entry((id.partition(), id.offset())).or_insert(now);
     }
     times

@@ -156,6 +156,7 @@ fn main() {
     match words.next().as_deref() {
         Some("copy-loop") => return copy_loop::run(words),
         Some("stages") => return stages::run(words),
+        Some("keys") => return keys::run(words),
         _ => {}
     }
     let args = Args::parse();

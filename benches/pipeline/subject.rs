@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::{
+    copy_loop,
     cpu::{self, Used},
     guard::{self, Guarded},
     kafka::Backlog,
@@ -27,6 +28,8 @@ const STUCK: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     CopyLoop,
+    /// The same, where it has to be known which command a notification is of.
+    NamedCopyLoop,
     ExactlyOnceFull,
     ExactlyOnceNormal,
     AtLeastOnce,
@@ -38,7 +41,7 @@ impl Subject {
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::CopyLoop => "copy loop",
+            Self::CopyLoop | Self::NamedCopyLoop => "copy loop",
             Self::ExactlyOnceFull => "exactly-once, FULL",
             Self::ExactlyOnceNormal => "exactly-once, NORMAL",
             Self::AtLeastOnce => "at-least-once, FULL",
@@ -47,9 +50,12 @@ impl Subject {
 
     fn command(self, servers: &str, names: &Names, folder: &TempDir) -> Command {
         let Names { commands, notifications, rejections, group } = names;
-        if self == Self::CopyLoop {
+        if matches!(self, Self::CopyLoop | Self::NamedCopyLoop) {
             let mut command = Command::new(std::env::current_exe().expect("this program"));
             command.args(["copy-loop", servers, commands, notifications, rejections, group]);
+            if self == Self::NamedCopyLoop {
+                command.arg(copy_loop::NAMED);
+            }
             return command;
         }
         let (guarantee, synchronous) = match self {

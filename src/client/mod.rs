@@ -32,6 +32,7 @@ mod notification;
 mod outbox;
 mod posting;
 mod replies;
+mod reports;
 mod seen;
 mod silence;
 mod stream;

@@ -2,37 +2,34 @@
 //!
 //! A producer can be of no use any more: a fatal error of an idempotent one ends it, and librdkafka can lose all brokers
 //! for good (see [`reach`]). Another one takes its place then. What the old one surely never sent is sent by the new one,
-//! in its order; what may have been sent is not, since nobody else could tell it from what was posted twice.
+//! in its order; what may have been sent is not, since nobody else could tell it from what was posted twice. A producer
+//! that fails before anything is sent will as a rule fail so again, as where the user lacks a right: then what it did not
+//! send is given up.
 
 use std::{
     fmt, mem,
     sync::{
-        Arc, Mutex, MutexGuard, RwLock, TryLockError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, RwLock, TryLockError,
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext,
-    config::RDKafkaLogLevel,
+    ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, DeliveryResult, Message},
-    producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig},
+    producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
 };
 use tokio::{sync::oneshot, time::sleep};
 
-use super::silence::Silence;
+use super::{
+    reports::{Answer, Failed, Reports, Waiting},
+    silence::Silence,
+};
 use crate::{
     activity::Record,
-    kafka::{
-        Settings, client,
-        consumer::record_of,
-        native,
-        posted::{Delivered, surely_not_taken},
-        reach::reach,
-    },
+    kafka::{Settings, native, reach::reach},
 };
 
 /// How soon the thread notices that nobody needs it any more, or that its producer failed.
@@ -43,17 +40,6 @@ const FULL: Duration = Duration::from_millis(10);
 const SETTLE: Duration = Duration::from_secs(5);
 /// For another producer to take the place of one that failed.
 const ANEW: Duration = Duration::from_secs(30);
-
-/// The broker has it, or not, or nobody knows.
-pub(super) type Answer = Result<Delivered, Failed>;
-
-/// Why a command was not delivered.
-#[derive(Debug, Clone)]
-pub(super) struct Failed {
-    pub error: KafkaError,
-    /// The broker may have it all the same.
-    pub is_unsure: bool,
-}
 
 /// Keeps the order in which commands are posted, also where they wait for room and where the producer is replaced.
 pub(super) struct Outbox {
@@ -67,74 +53,13 @@ struct Shared {
     /// With which [`reach`] asks.
     settings: Settings,
     topic: String,
+    /// How long a command may be under way (`delivery.timeout.ms`).
+    lifetime: Duration,
     /// Locked for writing while it is replaced.
     producer: RwLock<Arc<BaseProducer<Reports>>>,
+    /// A command could not be taken in because the producer failed.
+    is_wanted: AtomicBool,
     stop: AtomicBool,
-}
-
-/// Brings each delivery report to the one that waits for it.
-#[derive(Default)]
-struct Reports {
-    /// How many commands were taken in.
-    places: AtomicU64,
-    /// How many reports there were.
-    count: AtomicU64,
-    /// What a producer of no use any more has surely not sent.
-    unsent: Mutex<Vec<(Record, Waiting)>>,
-}
-
-impl Reports {
-    fn unsent(&self) -> MutexGuard<'_, Vec<(Record, Waiting)>> {
-        self.unsent.lock().expect("never poisoned")
-    }
-}
-
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::client_error(&error, reason);
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<Waiting>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, waiting: Box<Waiting>) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        let answer = match result {
-            Ok(message) => Ok(waiting.delivered(message)),
-            Err((error, message)) => {
-                let is_sent = native::was_sent(message);
-                // Only a fatal error and the replacement below purge the queue.
-                if !is_sent && error.rdkafka_error_code() == Some(RDKafkaErrorCode::PurgeQueue) {
-                    self.unsent().push((record_of(message), *waiting));
-                    return;
-                }
-                Err(Failed { error: error.clone(), is_unsure: !surely_not_taken(error, is_sent) })
-            }
-        };
-        // Who wanted to know may be gone.
-        let _ = waiting.answer.send(answer);
-    }
-}
-
-/// Who waits for a delivery report.
-struct Waiting {
-    answer: oneshot::Sender<Answer>,
-    /// In the order in which commands were taken in.
-    place: u64,
-    /// The record's own timestamp, which holds where the broker does not set another.
-    timestamp: i64,
-}
-
-impl Waiting {
-    fn delivered(&self, message: &BorrowedMessage<'_>) -> Delivered {
-        let timestamp = message.timestamp().to_millis();
-        Delivered::read(message.partition(), message.offset(), timestamp, self.timestamp)
-    }
 }
 
 /// Why a command was not taken into the queue.
@@ -158,12 +83,15 @@ impl From<Refused> for KafkaError {
 impl Outbox {
     /// A producer of commands, and its thread, which ends with this.
     pub fn open(config: ClientConfig, settings: Settings, topic: &str) -> Result<Self, String> {
+        let lifetime = lifetime(&config).map_err(|error| error.to_string())?;
         let producer = new_producer(&config).map_err(|error| error.to_string())?;
         let shared = Arc::new(Shared {
             config,
             settings,
             topic: topic.to_owned(),
+            lifetime,
             producer: RwLock::new(Arc::new(producer)),
+            is_wanted: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let serving = Arc::clone(&shared);
@@ -184,10 +112,10 @@ impl Outbox {
             match self.shared.try_send(record, answer).map_err(|(refused, _)| refused) {
                 Ok(()) => return Ok(receiver),
                 Err(Refused::Full) => {}
-                Err(Refused::Broken(_)) if begun.elapsed() < ANEW => {}
-                Err(Refused::Broken(error) | Refused::For(error)) => {
-                    return Err(Failed { error, is_unsure: false });
+                Err(Refused::Broken(_)) if begun.elapsed() < ANEW => {
+                    self.shared.is_wanted.store(true, Ordering::Relaxed);
                 }
+                Err(Refused::Broken(error) | Refused::For(error)) => return Err(Failed::unsent(error)),
             }
             sleep(FULL).await;
         }
@@ -196,7 +124,7 @@ impl Outbox {
     /// Waits until all that was taken in is answered.
     pub async fn settled(&self) {
         let is_settled = || match self.shared.producer.try_read() {
-            // What lingers is sent now.
+            // What waits for others of its batch goes once `linger.ms` is over.
             Ok(producer) => producer.flush(Duration::ZERO).is_ok() && producer.context().unsent().is_empty(),
             Err(_) => false,
         };
@@ -227,8 +155,13 @@ impl Shared {
             let producer = Arc::clone(&self.producer.read().expect("never poisoned"));
             producer.poll(SLICE);
             if let Some((code, reason)) = producer.client().fatal_error() {
-                tracing::warn!(%code, reason, "the producer failed for good; going on with another one");
-                self.replace(producer);
+                // Where it fails again and again, not more often than somebody posts.
+                if self.is_needed(&producer) {
+                    tracing::warn!(%code, reason, "the producer failed for good; going on with another one");
+                    self.replace(producer, Some((code, reason)));
+                } else {
+                    thread::sleep(FULL);
+                }
                 silence.broken();
                 continue;
             }
@@ -243,18 +176,26 @@ impl Shared {
             let (asked, settings, topic) = (Arc::clone(&producer), self.settings.clone(), self.topic.clone());
             if silence.is_final(move || reach(asked.client(), &settings, &topic)) {
                 tracing::warn!("the producer has lost the brokers; going on with another one");
-                self.replace(producer);
+                self.replace(producer, None);
             }
         }
     }
 
-    /// Sends what the old producer has not sent by a new one. Meanwhile nothing is taken in.
-    fn replace(&self, old: Arc<BaseProducer<Reports>>) {
+    /// Whether there is something for the producer to send.
+    fn is_needed(&self, producer: &BaseProducer<Reports>) -> bool {
+        self.is_wanted.swap(false, Ordering::Relaxed)
+            || producer.in_flight_count() > 0
+            || !producer.context().unsent().is_empty()
+    }
+
+    /// Sends what the old producer has not sent by a new one, unless it failed (`fatal`) as the new one would. Meanwhile
+    /// nothing is taken in.
+    fn replace(&self, old: Arc<BaseProducer<Reports>>, fatal: Option<(RDKafkaErrorCode, String)>) {
         let mut current = self.producer.write().expect("never poisoned");
         old.purge(PurgeConfig::default().queue());
         settle(&old, SETTLE);
         old.purge(PurgeConfig::default().queue().inflight());
-        settle(&old, SLICE);
+        settle(&old, SETTLE);
         let mut unsent = mem::take(&mut *old.context().unsent());
         // What was to be tried again was purged later than what stood behind it.
         unsent.sort_by_key(|(_, waiting)| waiting.place);
@@ -263,17 +204,25 @@ impl Shared {
             Err(error) => {
                 tracing::warn!(%error, "no other producer could be made; trying again");
                 for (_, waiting) in unsent {
-                    let _ = waiting.answer.send(Err(Failed { error: error.clone(), is_unsure: false }));
+                    let _ = waiting.answer.send(Err(Failed::unsent(error.clone())));
                 }
                 drop(current);
                 thread::sleep(SLICE);
                 return;
             }
         }
+        let fatal = fatal.filter(|_| !old.context().has_sent.load(Ordering::Relaxed));
         for (record, waiting) in unsent {
-            // There is room: the old one had no more of it.
-            if let Err((refused, answer)) = send(&current, &self.topic, &record, waiting.answer) {
-                let _ = answer.send(Err(Failed { error: refused.into(), is_unsure: false }));
+            let Waiting { answer, since, .. } = waiting;
+            if let Some((code, reason)) = &fatal {
+                let failed = Failed::unsent(KafkaError::MessageProduction(*code));
+                let _ = answer.send(Err(Failed { detail: Some(reason.clone()), ..failed }));
+            } else if since.elapsed() >= self.lifetime {
+                let late = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
+                let _ = answer.send(Err(Failed::unsent(late)));
+            } else if let Err((refused, answer)) = send(&current, &self.topic, &record, answer, since) {
+                // There was room: the old one had no more of it.
+                let _ = answer.send(Err(Failed::unsent(refused.into())));
             }
         }
         drop(current);
@@ -287,7 +236,7 @@ impl Shared {
         answer: oneshot::Sender<Answer>,
     ) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
         match self.producer.try_read() {
-            Ok(producer) => send(&producer, &self.topic, record, answer),
+            Ok(producer) => send(&producer, &self.topic, record, answer, Instant::now()),
             Err(TryLockError::WouldBlock) => Err((Refused::Full, answer)),
             Err(TryLockError::Poisoned(_)) => unreachable!("no holder panics"),
         }
@@ -296,6 +245,13 @@ impl Shared {
 
 fn new_producer(config: &ClientConfig) -> Result<BaseProducer<Reports>, KafkaError> {
     config.create_with_context(Reports::default())
+}
+
+/// How long librdkafka tries to send a command.
+fn lifetime(config: &ClientConfig) -> Result<Duration, KafkaError> {
+    let millis = config.create_native_config()?.get("delivery.timeout.ms")?;
+    // 0 is without an end.
+    Ok(millis.parse().ok().filter(|&millis| millis > 0).map_or(Duration::MAX, Duration::from_millis))
 }
 
 /// Waits until all is answered, and no longer than that.
@@ -313,10 +269,11 @@ fn send(
     topic: &str,
     record: &Record,
     answer: oneshot::Sender<Answer>,
+    since: Instant,
 ) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
     let timestamp = record.coordinates.timestamp;
     let place = producer.context().places.fetch_add(1, Ordering::Relaxed);
-    let waiting = Box::new(Waiting { answer, place, timestamp });
+    let waiting = Box::new(Waiting { answer, since, place, timestamp });
     let mut sent = BaseRecord::<[u8], [u8], Box<Waiting>>::with_opaque_to(topic, waiting);
     sent.timestamp = Some(timestamp);
     sent.payload = record.value.as_deref();
@@ -327,8 +284,8 @@ fn send(
     producer.send(sent).map_err(|(error, sent)| {
         let refused = if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
             Refused::Full
-        } else if producer.client().fatal_error().is_some() {
-            Refused::Broken(error)
+        } else if let Some((code, _)) = producer.client().fatal_error() {
+            Refused::Broken(KafkaError::MessageProduction(code))
         } else {
             Refused::For(error)
         };
@@ -344,7 +301,7 @@ mod tests {
     use crate::{
         activity::{Coordinates, ReplyTopics},
         client::connection::Connection,
-        kafka::{Topics, embedded::EmbeddedBroker},
+        kafka::{Topics, client, embedded::EmbeddedBroker, posted::Delivered},
     };
 
     const TOPIC: &str = "activity.commands";
@@ -380,20 +337,37 @@ mod tests {
         })
         .unwrap();
         let settings = Connection::new(broker.bootstrap_servers()).settings("g", TOPIC, "").unwrap();
-        let config = client::producer(&settings, client::POST_BATCH_BYTES);
+        let mut config = client::producer(&settings, client::POST_BATCH_BYTES);
+        config.set("delivery.timeout.ms", "200000");
         let outbox = Outbox::open(config, settings, TOPIC).unwrap();
         assert_eq!(offset(outbox.take(&record()).await.unwrap()).await, 0);
 
         broker.cluster().broker_down(1).unwrap();
+        // What is taken in before the connection ends could be sent.
+        let producer = Arc::clone(&outbox.shared.producer.read().unwrap());
+        let begun = Instant::now();
+        while block_in_place(|| producer.client().fetch_metadata(Some(TOPIC), Duration::from_secs(5))).is_ok()
+        {
+            assert!(begun.elapsed() < PATIENCE, "the broker is still there");
+        }
         let mut answers = Vec::new();
         for _ in 1..20 {
             answers.push(outbox.take(&record()).await.unwrap());
         }
         // Nobody waits for this one, which is sent all the same.
         drop(outbox.take(&record()).await.unwrap());
+        // This one's time is over.
+        let (late, given_up) = oneshot::channel();
+        let begun =
+            Instant::now().checked_sub(Duration::from_secs(200)).expect("a clock that went on so long");
+        assert!(send(&producer, TOPIC, &record(), late, begun).is_ok());
+        drop(producer);
         let old = Arc::clone(&outbox.shared.producer.read().unwrap());
-        block_in_place(|| outbox.shared.replace(Arc::clone(&old)));
+        block_in_place(|| outbox.shared.replace(Arc::clone(&old), None));
         assert!(!Arc::ptr_eq(&old, &outbox.shared.producer.read().unwrap()));
+        let given_up = timeout(PATIENCE, given_up).await.expect("an answer").expect("a thread");
+        let Err(Failed { error, is_unsure: false, .. }) = given_up else { panic!("{given_up:?}") };
+        assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::MessageTimedOut));
         answers.push(outbox.take(&record()).await.unwrap());
         broker.cluster().broker_up(1).unwrap();
         let mut offsets = Vec::new();

@@ -20,8 +20,9 @@ use tokio::{
 use super::{
     ActivityId, Entry, PostError, Reply, SetupError, WaitError,
     connection::Connection,
-    outbox::{Answer, Failed, Outbox},
+    outbox::Outbox,
     replies::Replies,
+    reports::{Answer, Failed},
     thread::on_its_own,
 };
 use crate::{
@@ -51,8 +52,10 @@ const DELIVERY_TIMEOUT_MS: &str = "120000";
 ///
 /// Brokers that are away are waited for. Where the Kafka client can't find back to brokers that are there again, as
 /// librdkafka's may ([5301](https://github.com/confluentinc/librdkafka/issues/5301)), and where it failed for good,
-/// another one takes its place. It sends what was not sent, for which the two minutes begin again; what may have been
-/// sent is [`Unconfirmed`](PostError::Unconfirmed), and may come behind what is posted after it.
+/// another one takes its place. It sends what was not sent, for which the two minutes begin again, unless they are over;
+/// what may have been sent is [`Unconfirmed`](PostError::Unconfirmed), and may come behind what is posted after it. Where
+/// it failed before anything was sent, as without the right to write, what was posted is
+/// [`NotPosted`](PostError::NotPosted).
 ///
 /// It has to be used within a Tokio runtime.
 #[derive(Clone)]
@@ -250,7 +253,8 @@ impl ActivityClient {
         }
     }
 
-    /// Waits until the broker has answered all that was posted.
+    /// Waits until the broker has answered all that was posted. What lingers for others of its batch (`linger.ms`, 5 ms
+    /// unless it is set) is not sent sooner.
     ///
     /// # Errors
     ///
@@ -287,7 +291,10 @@ impl ActivityClient {
 
     fn failed(&self, record: &Record, failed: &Failed) -> PostError {
         let bytes = record.value.as_ref().map_or(0, Vec::len);
-        let reason = reason(&failed.error, self.inner.decider.topic(), bytes);
+        let mut reason = reason(&failed.error, self.inner.decider.topic(), bytes);
+        if let Some(detail) = &failed.detail {
+            reason = format!("{reason} ({detail})");
+        }
         if failed.is_unsure {
             return PostError::Unconfirmed(reason);
         }

@@ -204,7 +204,7 @@ pub(crate) fn failure(topic: &str, error: &KafkaError) -> SourceError {
             RDKafkaErrorCode::UnknownTopicOrPartition
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownPartition,
-        ) => format!("the topic '{topic}' is no longer there"),
+        ) => format!("the topic '{topic}' is not there"),
         Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
             format!("the broker does not let this user read the topic '{topic}': {error}")
         }

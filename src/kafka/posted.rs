@@ -44,11 +44,15 @@ pub fn reason(error: &KafkaError, topic: &str, bytes: usize) -> String {
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
             format!("the broker does not let this user write to the topic '{topic}'")
         }
+        Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => format!(
+            "the broker does not let this user write: give it the right Write on the topic '{topic}', and before \
+             Kafka 2.8 IdempotentWrite on the cluster too"
+        ),
         Some(RDKafkaErrorCode::UnknownPartition) => {
-            format!("the topic '{topic}' has no such partition any more")
+            format!("the topic '{topic}' has no such partition")
         }
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            format!("the topic '{topic}' is no longer there")
+            format!("the topic '{topic}' is not there")
         }
         _ => error.to_string(),
     }
@@ -65,15 +69,20 @@ pub fn surely_not_taken(error: &KafkaError, is_sent: bool) -> bool {
             | Code::InvalidMessageSize
             | Code::InvalidRecord
             | Code::InvalidTimestamp
-            | Code::QueueFull
+            | Code::QueueFull,
+        ) => true,
+        // The client's own, of which no broker said anything, or what is said of a later attempt without a look at the
+        // command: an earlier one, whose answer was lost, may have brought it there.
+        Some(
+            Code::MessageTimedOut
+            | Code::PurgeQueue
+            | Code::Fatal
             | Code::TopicAuthorizationFailed
             | Code::ClusterAuthorizationFailed
             | Code::UnknownPartition
             | Code::UnknownTopic
             | Code::UnknownTopicOrPartition,
-        ) => true,
-        // The client's own: no broker said anything.
-        Some(Code::MessageTimedOut | Code::PurgeQueue | Code::Fatal) => !is_sent,
+        ) => !is_sent,
         _ => false,
     }
 }
@@ -96,8 +105,17 @@ mod tests {
     fn a_command_without_an_answer_may_have_been_taken_once_it_was_sent() {
         let failed = |code, is_sent| surely_not_taken(&KafkaError::MessageProduction(code), is_sent);
         assert!(failed(RDKafkaErrorCode::MessageSizeTooLarge, true));
-        assert!(!failed(RDKafkaErrorCode::MessageTimedOut, true));
-        assert!(failed(RDKafkaErrorCode::MessageTimedOut, false));
+        for code in [
+            RDKafkaErrorCode::MessageTimedOut,
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+            RDKafkaErrorCode::ClusterAuthorizationFailed,
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+            RDKafkaErrorCode::UnknownTopic,
+            RDKafkaErrorCode::UnknownPartition,
+        ] {
+            assert!(!failed(code, true), "{code}");
+            assert!(failed(code, false), "{code}");
+        }
         for is_sent in [true, false] {
             assert!(!failed(RDKafkaErrorCode::NotEnoughReplicasAfterAppend, is_sent));
         }

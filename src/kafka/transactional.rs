@@ -7,9 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crossbeam_channel::Receiver;
 use rdkafka::{
     TopicPartitionList,
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     producer::{BaseProducer, Producer},
 };
 
@@ -30,19 +31,34 @@ const PURGE: Duration = Duration::from_secs(1);
 /// For the offsets: librdkafka does not go on for longer than the transaction may last, unless it forgets to stop.
 const OFFSETS: Duration = Duration::from_millis(client::TRANSACTION_TIMEOUT_MS as u64 + 1_000);
 
-/// The transactional publisher.
+/// The transactional publisher: two producers that take turns.
+///
+/// A commit is acknowledged once it is decided. The coordinator then marks it in each partition, and refuses the next
+/// transaction of the same id until that is done (`CONCURRENT_TRANSACTIONS`), which librdkafka answers by asking again 20
+/// ms later. Another id need not wait. Order stays: a transaction begins when the one before it is decided, so its records
+/// and offsets lie behind those, and a `read_committed` reader waits for whichever is marked last. One transaction is open
+/// at a time, so the end of one alone can be unknown.
 pub struct Transactional {
     settings: Settings,
     transactional_id: String,
     batch_bytes: usize,
-    /// Shared with a thread that librdkafka does not let go, at most.
-    producer: Option<Arc<BaseProducer<Deliveries>>>,
-    deliveries: Deliveries,
+    /// None, or as many as there are ids.
+    producers: Vec<Transacting>,
+    /// Of the transaction under way, or of the last one.
+    turn: usize,
     routes: Routes,
     /// Of the transaction under way.
     replies: ReplyCounts,
     /// How long the group's coordinator may take.
     offsets_within: Duration,
+}
+
+/// One producer and what became of its records.
+#[derive(Clone)]
+struct Transacting {
+    /// Shared with a thread that librdkafka does not let go, at most.
+    client: Arc<BaseProducer<Deliveries>>,
+    deliveries: Deliveries,
 }
 
 impl fmt::Debug for Transactional {
@@ -52,24 +68,36 @@ impl fmt::Debug for Transactional {
 }
 
 impl Transactional {
-    /// `transactional_id` is this instance's alone: whoever uses it next fences this one. Each of the two output topics
-    /// has to take `batch_bytes` at once.
+    /// `transactional_id` and what begins with it is this instance's alone: whoever uses it next fences this one. Each of
+    /// the two output topics has to take `batch_bytes` at once.
     #[must_use]
     pub fn new(settings: &Settings, transactional_id: String, batch_bytes: usize) -> Self {
         Self {
             settings: settings.clone(),
             transactional_id,
             batch_bytes,
-            producer: None,
-            deliveries: Deliveries::default(),
+            producers: Vec::new(),
+            turn: 0,
             routes: Routes::new(settings),
             replies: ReplyCounts::default(),
             offsets_within: OFFSETS,
         }
     }
 
-    fn producer(&self) -> Result<&Arc<BaseProducer<Deliveries>>, PublishError> {
-        self.producer.as_ref().ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
+    /// Of the transaction under way.
+    fn producer(&self) -> Result<&Transacting, PublishError> {
+        self.producers.get(self.turn).ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
+    }
+
+    /// Fences whoever had the id, and waits until what it left open is settled.
+    fn make(&self, transactional_id: &str) -> Result<Transacting, PublishError> {
+        let deliveries = Deliveries::default();
+        let mut properties = client::producer(&self.settings, self.batch_bytes);
+        let client: BaseProducer<Deliveries> = client::transactional(&mut properties, transactional_id)
+            .create_with_context(deliveries.clone())
+            .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
+        client.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))?;
+        Ok(Transacting { client: Arc::new(client), deliveries })
     }
 
     fn topic(&self, topic: OutputTopic) -> &str {
@@ -79,12 +107,16 @@ impl Transactional {
         }
     }
 
-    /// Adds the offsets to the transaction, on a thread of its own: where the group's coordinator has gone, librdkafka
-    /// forgets the time-out that it was given, and may never return (its issues 5456 and 5511). Then thread and producer
-    /// are left behind; the next producer with the same transactional id fences that one, and the thread ends
+    /// Begins to add the offsets to the transaction, on a thread of its own: where the group's coordinator has gone,
+    /// librdkafka forgets the time-out that it was given, and may never return (its issues 5456 and 5511). Then thread and
+    /// producer are left behind; the next producer with the same transactional id fences that one, and the thread ends
     /// if its call ever does.
-    fn send_offsets(&self, offsets: TopicPartitionList, membership: &Membership) -> Result<(), PublishError> {
-        let (producer, metadata) = (Arc::clone(self.producer()?), Arc::clone(&membership.metadata));
+    fn send_offsets(
+        &self,
+        offsets: TopicPartitionList,
+        membership: &Membership,
+    ) -> Result<Receiver<KafkaResult<()>>, PublishError> {
+        let (producer, metadata) = (Arc::clone(&self.producer()?.client), Arc::clone(&membership.metadata));
         let (done, sent) = crossbeam_channel::bounded(1);
         thread::Builder::new()
             .name("offsets".into())
@@ -96,11 +128,27 @@ impl Transactional {
                 let _ = done.send(result);
             })
             .map_err(|error| PublishError::Unknown(format!("a thread could not be started: {error}")))?;
-        match sent.recv_timeout(self.offsets_within) {
-            Ok(result) => result.map_err(|error| classify("send_offsets_to_transaction", &error)),
-            Err(_) => {
-                Err(PublishError::Unknown("the group's coordinator did not take the offsets in time".into()))
-            }
+        Ok(sent)
+    }
+
+    /// Waits for records and offsets, which are on their way at the same time. The offsets are waited for in any case:
+    /// librdkafka takes one call about a transaction at a time, an abort too.
+    fn deliver(&mut self, offsets: TopicPartitionList, membership: &Membership) -> Result<(), PublishError> {
+        let until = Instant::now() + self.offsets_within;
+        let offsets = self.send_offsets(offsets, membership)?;
+        // Commits take 0.3 to 4 ms once nothing is in flight, and 100 ms otherwise.
+        let drained = self.drain();
+        let Ok(sent) = offsets.recv_deadline(until) else {
+            let text = "the group's coordinator did not take the offsets in time";
+            return Err(PublishError::Unknown(text.into()));
+        };
+        match sent.map_err(|error| classify("send_offsets_to_transaction", &error)) {
+            Ok(()) => drained,
+            // With a transaction that can only be aborted its records are purged; that says less.
+            Err(
+                error @ (PublishError::StaleMembership(_) | PublishError::Fenced(_) | PublishError::Fatal(_)),
+            ) => Err(error),
+            Err(error) => drained.and(Err(error)),
         }
     }
 
@@ -109,7 +157,7 @@ impl Transactional {
     fn named(&self, error: PublishError) -> PublishError {
         use RDKafkaErrorCode as Code;
         let PublishError::Unknown(text) = error else { return error };
-        match self.producer.as_ref().and_then(|producer| producer.client().fatal_error()) {
+        match self.producer().ok().and_then(|producer| producer.client.client().fatal_error()) {
             Some((Code::ProducerFenced | Code::InvalidProducerEpoch | Code::Fenced, reason)) => {
                 PublishError::Fenced(format!("{text}: {reason}"))
             }
@@ -119,18 +167,18 @@ impl Transactional {
 
     /// Waits until all is delivered. A reply that takes too long is given up, and the transaction with it.
     fn drain(&mut self) -> Result<(), PublishError> {
-        let producer = Arc::clone(self.producer()?);
+        let Transacting { client, deliveries } = self.producer()?.clone();
         let until = Instant::now() + REQUEST;
-        while !self.deliveries.wait(&producer, until.min(Instant::now() + REPLIES)) {
+        while !deliveries.wait(&client, until.min(Instant::now() + REPLIES)) {
             if Instant::now() >= until {
                 return Err(PublishError::Unknown("the broker did not confirm the records in time".into()));
             }
             self.give_late_replies_up()?;
         }
-        match self.deliveries.failure() {
+        match deliveries.failure() {
             Some((code, text)) => Err(delivery_error(code, text)),
             // librdkafka would not commit a transaction that lost a record.
-            None if self.deliveries.any_refused() => Err(PublishError::Aborted("a reply was refused".into())),
+            None if deliveries.any_refused() => Err(PublishError::Aborted("a reply was refused".into())),
             None => Ok(()),
         }
     }
@@ -138,14 +186,15 @@ impl Transactional {
     /// Gives up replies that keep the transaction waiting: where nothing else is missing, or where the brokers say by
     /// now that they can't be delivered.
     fn give_late_replies_up(&mut self) -> Result<(), PublishError> {
-        let mut late: Vec<_> = self.deliveries.pending_replies().into_iter().map(|(to, _)| to).collect();
-        if self.deliveries.own_pending() > 0 {
+        let deliveries = self.producer()?.deliveries.clone();
+        let mut late: Vec<_> = deliveries.pending_replies().into_iter().map(|(to, _)| to).collect();
+        if deliveries.own_pending() > 0 {
             late = self.routes.look_again(late);
         }
         if late.is_empty() {
             return Ok(());
         }
-        self.deliveries.take_replies();
+        deliveries.take_replies();
         self.routes.refuse(&Refused::all(late, RDKafkaErrorCode::MessageTimedOut));
         Err(PublishError::Aborted("a reply was not taken in time".into()))
     }
@@ -155,12 +204,13 @@ impl Transactional {
         let is_consequence = |code: RDKafkaErrorCode| {
             matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
         };
-        if let (PublishError::Unknown(_), Some(producer)) = (&error, &self.producer) {
+        let Ok(Transacting { client, deliveries }) = self.producer().cloned() else { return error };
+        if matches!(error, PublishError::Unknown(_)) {
             // A transaction that can only be aborted has its records purged, which is told record by record.
-            self.deliveries.wait(producer, Instant::now() + PURGE);
+            deliveries.wait(&client, Instant::now() + PURGE);
         }
-        let own = self.deliveries.take_failure();
-        let (sent, refused) = self.deliveries.take_replies();
+        let own = deliveries.take_failure();
+        let (sent, refused) = deliveries.take_replies();
         let is_own = own.is_some_and(|(code, _)| !is_consequence(code));
         if refused.is_empty()
             || is_own
@@ -201,19 +251,16 @@ impl Sink for Transactional {
     type Membership = Membership;
 
     fn reset(&mut self) -> Result<(), PublishError> {
-        self.producer = None;
-        self.deliveries = Deliveries::default();
-        let mut producer = client::producer(&self.settings, self.batch_bytes);
-        let producer: BaseProducer<Deliveries> = client::transactional(&mut producer, &self.transactional_id)
-            .create_with_context(self.deliveries.clone())
-            .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
-        producer.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))?;
-        self.producer = Some(Arc::new(producer));
+        self.producers.clear();
+        // All of them or none: whichever the one before used last may have left a transaction open.
+        let ids = [self.transactional_id.clone(), format!("{}-2", self.transactional_id)];
+        self.producers = ids.iter().map(|id| self.make(id)).collect::<Result<_, _>>()?;
         Ok(())
     }
 
     fn begin(&mut self) -> Result<(), PublishError> {
-        let begun = self.producer()?.begin_transaction();
+        self.turn = (self.turn + 1) % self.producers.len().max(1);
+        let begun = self.producer()?.client.begin_transaction();
         begun.map_err(|error| self.named(classify("begin_transaction", &error)))?;
         self.replies = ReplyCounts::default();
         self.routes.begin();
@@ -221,7 +268,8 @@ impl Sink for Transactional {
     }
 
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
-        let sent = self.deliveries.send(self.producer()?, self.topic(topic), record);
+        let Transacting { client, deliveries } = self.producer()?;
+        let sent = deliveries.send(client, self.topic(topic), record);
         sent.map_err(|error| self.aborted(error))
     }
 
@@ -229,7 +277,8 @@ impl Sink for Transactional {
         match self.routes.find(reply) {
             Ok(partition) => {
                 let to = (reply.topic.clone(), partition);
-                let sent = self.deliveries.send_reply(self.producer()?, to, &reply.record);
+                let Transacting { client, deliveries } = self.producer()?;
+                let sent = deliveries.send_reply(client, to, &reply.record);
                 match sent.map_err(|error| self.aborted(error))? {
                     None => self.replies.published += 1,
                     Some(code) => self.replies.not_taken(code),
@@ -247,15 +296,13 @@ impl Sink for Transactional {
     ) -> Result<ReplyCounts, PublishError> {
         let offsets = offset_list(&self.settings.topics.commands, offsets);
         let committed = (|| {
-            // Commits take 0.3 to 4 ms once nothing is in flight, and 100 ms otherwise.
-            self.drain()?;
-            self.send_offsets(offsets, membership)?;
-            let committed = self.producer()?.commit_transaction(REQUEST);
+            self.deliver(offsets, membership)?;
+            let committed = self.producer()?.client.commit_transaction(REQUEST);
             committed.map_err(|error| classify("commit_transaction", &error))
         })();
         match committed {
             Ok(()) => {
-                self.deliveries.take_replies();
+                self.producer()?.deliveries.take_replies();
                 Ok(std::mem::take(&mut self.replies))
             }
             Err(error) => Err(self.aborted(error)),
@@ -264,11 +311,11 @@ impl Sink for Transactional {
 
     fn abort(&mut self) -> Result<(), PublishError> {
         let deadline = Instant::now() + REQUEST;
-        let producer = self.producer()?;
+        let Transacting { client, deliveries } = self.producer()?;
         loop {
             // An abort waits for delivery reports that only a poll serves.
-            producer.poll(Duration::ZERO);
-            match producer.abort_transaction(Duration::from_millis(200)) {
+            client.poll(Duration::ZERO);
+            match client.abort_transaction(Duration::from_millis(200)) {
                 Ok(()) => break,
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
                 // A transaction that holds nothing has nothing to abort.
@@ -276,9 +323,9 @@ impl Sink for Transactional {
                 Err(error) => return Err(classify("abort_transaction", &error)),
             }
         }
-        self.deliveries.wait(producer, deadline);
-        self.deliveries.take_failure();
-        self.deliveries.take_replies();
+        deliveries.wait(client, deadline);
+        deliveries.take_failure();
+        deliveries.take_replies();
         Ok(())
     }
 }
@@ -382,7 +429,9 @@ mod tests {
         settings.bootstrap_servers = broker.bootstrap_servers();
         let cluster = broker.cluster();
         cluster.coordinator(MockCoordinator::Group("g".into()), 2).unwrap();
-        cluster.coordinator(MockCoordinator::Transaction("t".into()), 1).unwrap();
+        for id in ["t", "t-2"] {
+            cluster.coordinator(MockCoordinator::Transaction(id.into()), 1).unwrap();
+        }
         for topic in ["c", "n", "r"] {
             cluster.partition_leader(topic, 0, Some(1)).unwrap();
         }

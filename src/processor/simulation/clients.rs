@@ -162,12 +162,13 @@ impl Source for SimulatedSource {
     }
 }
 
-/// A transactional producer.
+/// Two transactional producers that take turns.
 #[derive(Debug)]
 pub struct SimulatedSink {
     cluster: Shared,
-    id: String,
-    epoch: Option<u64>,
+    ids: [String; 2],
+    epochs: Option<[u64; 2]>,
+    turn: usize,
     mutation: Option<Mutation>,
     replies: Replies,
     /// The offsets that were asked to be committed last.
@@ -177,11 +178,17 @@ pub struct SimulatedSink {
 impl SimulatedSink {
     pub fn new(cluster: &Shared, id: String, mutation: Option<Mutation>) -> Self {
         let (replies, asked) = (Replies::default(), RefCell::default());
-        Self { cluster: cluster.clone(), id, epoch: None, mutation, replies, asked }
+        let ids = [id.clone(), format!("{id}-2")];
+        Self { cluster: cluster.clone(), ids, epochs: None, turn: 0, mutation, replies, asked }
     }
 
     fn epoch(&self) -> Result<u64, PublishError> {
-        self.epoch.ok_or_else(|| PublishError::Unknown("there is no producer".into()))
+        let epochs = self.epochs.ok_or_else(|| PublishError::Unknown("there is no producer".into()))?;
+        Ok(epochs[self.turn])
+    }
+
+    fn id(&self) -> &str {
+        &self.ids[self.turn]
     }
 
     /// The steps of a commit, each of which can go wrong in its own way.
@@ -193,7 +200,7 @@ impl SimulatedSink {
         if cluster.refusing || cluster.chance(lost) {
             return Ok(Ended::Unknown);
         }
-        match cluster.add_offsets(&self.id, epoch, offsets, membership) {
+        match cluster.add_offsets(self.id(), epoch, offsets, membership) {
             Ended::Done => {}
             other => return Ok(other),
         }
@@ -209,11 +216,11 @@ impl SimulatedSink {
         }
         cluster.passes();
         if cluster.chance(lost) {
-            cluster.commit_later(&self.id, epoch);
+            cluster.commit_later(self.id(), epoch);
             cluster.count("a commit of unknown end had not taken effect");
             return Ok(Ended::Unknown);
         }
-        let ended = cluster.commit(&self.id, epoch);
+        let ended = cluster.commit(self.id(), epoch);
         if cluster.chance(lost) {
             cluster.count("a commit of unknown end had taken effect");
             return Ok(Ended::Unknown);
@@ -236,37 +243,46 @@ impl Sink for SimulatedSink {
     type Membership = Membership;
 
     fn reset(&mut self) -> Result<(), PublishError> {
-        self.epoch = None;
+        let before = self.epochs.take();
         let mut cluster = self.cluster.borrow_mut();
         cluster.passes();
         let lost = cluster.faults.lost_answer;
         if cluster.refusing || cluster.chance(lost) {
             return outcome(&Ended::Unknown);
         }
-        let epoch = cluster.init_transactions(&self.id);
+        let [first, second] = &self.ids;
+        let first = cluster.init_transactions(first);
+        if cluster.marks.u32(0..1000) < lost {
+            return outcome(&Ended::Unknown);
+        }
+        let second = match before {
+            Some([_, second]) if self.mutation == Some(Mutation::HalfReset) => second,
+            _ => cluster.init_transactions(second),
+        };
         if cluster.chance(lost) {
             return outcome(&Ended::Unknown);
         }
-        self.epoch = Some(epoch);
+        self.epochs = Some([first, second]);
         Ok(())
     }
 
     fn begin(&mut self) -> Result<(), PublishError> {
         self.replies.begin();
+        self.turn = (self.turn + 1) % self.ids.len();
         self.epoch().map(drop)
     }
 
     fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError> {
         let epoch = self.epoch()?;
         let mut cluster = self.cluster.borrow_mut();
-        outcome(&self.replies.send(&mut cluster, &self.id, epoch, reply))
+        outcome(&self.replies.send(&mut cluster, &self.ids[self.turn], epoch, reply))
     }
 
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
         let epoch = self.epoch()?;
         let mut cluster = self.cluster.borrow_mut();
         let lost = cluster.faults.lost_answer;
-        let ended = cluster.add_records(&self.id, epoch, vec![(topic, record.clone())]);
+        let ended = cluster.add_records(self.id(), epoch, vec![(topic, record.clone())]);
         if cluster.chance(lost / 4) { outcome(&Ended::Unknown) } else { outcome(&ended) }
     }
 
@@ -280,7 +296,7 @@ impl Sink for SimulatedSink {
         if matches!(ended, Ended::Stale | Ended::Aborted) && self.abort().is_err() {
             ended = Ended::Unknown;
         }
-        let id = &self.id;
+        let id = self.id();
         self.cluster.borrow_mut().note(|| format!("  {id} commits {offsets:?} as {membership:?}: {ended:?}"));
         let retries = self.mutation == Some(Mutation::RetryUnknown) && matches!(ended, Ended::Unknown);
         if retries && (0..9).any(|_| self.reset().is_ok()) {
@@ -296,6 +312,6 @@ impl Sink for SimulatedSink {
         if cluster.refusing || cluster.chance(refused) {
             return outcome(&Ended::Unknown);
         }
-        outcome(&cluster.abort(&self.id, epoch))
+        outcome(&cluster.abort(self.id(), epoch))
     }
 }

@@ -59,6 +59,11 @@ pub struct Cluster {
     pub visible: Vec<(OutputTopic, OutputRecord)>,
     pub replies: ReplyBoard,
     producers: BTreeMap<String, Producer>,
+    /// Transactions that are decided, and not yet marked in their partitions: by whom, and whose offsets. Nobody is told
+    /// an offset that such a mark may move, and their producer's next transaction has to wait.
+    unmarked: Vec<(String, Vec<i32>)>,
+    /// Draws for the marks apart from all else, so that what a seed found before is what it finds still.
+    pub marks: fastrand::Rng,
     pub faults: Faults,
     /// No request is answered.
     pub refusing: bool,
@@ -100,6 +105,8 @@ impl Cluster {
             visible: Vec::new(),
             replies: ReplyBoard::new(seed),
             producers: BTreeMap::new(),
+            unmarked: Vec::new(),
+            marks: fastrand::Rng::with_seed(seed.rotate_left(32)),
             faults: Faults::default(),
             refusing: false,
             lost: BTreeSet::new(),
@@ -204,15 +211,26 @@ impl Cluster {
         }
     }
 
-    /// Whether an open transaction holds offsets of the partition.
-    pub fn is_pending(&self, partition: i32) -> bool {
-        self.producers
-            .values()
-            .any(|producer| producer.open.as_ref().is_some_and(|open| open.offsets.contains_key(&partition)))
+    /// Whether a transaction that is open or not yet marked holds offsets of the partition.
+    pub fn is_pending(&mut self, partition: i32) -> bool {
+        let unmarked = self.unmarked.iter().any(|(_, partitions)| partitions.contains(&partition));
+        if unmarked {
+            self.count("an offset was asked for before the transaction that moves it was marked");
+            // Not for ever.
+            self.unmarked.remove(0);
+        }
+        let holds = |open: &Open| open.offsets.contains_key(&partition);
+        unmarked || self.producers.values().any(|producer| producer.open.as_ref().is_some_and(holds))
+    }
+
+    /// The producer waits until its last transaction is marked.
+    fn await_marks(&mut self, id: &str) {
+        self.unmarked.retain(|(producer, _)| producer != id);
     }
 
     /// A new epoch: whatever the one before left open is aborted, and it can do nothing any more.
     pub fn init_transactions(&mut self, id: &str) -> u64 {
+        self.await_marks(id);
         let producer = self.producers.entry(id.to_owned()).or_default();
         producer.open = None;
         producer.epoch += 1;
@@ -224,6 +242,7 @@ impl Cluster {
     }
 
     pub fn add_records(&mut self, id: &str, epoch: u64, records: Vec<(OutputTopic, OutputRecord)>) -> Ended {
+        self.await_marks(id);
         let Some(producer) = self.producer(id, epoch) else { return Ended::Fenced };
         producer.open.get_or_insert_default().records.extend(records);
         Ended::Done
@@ -243,6 +262,7 @@ impl Cluster {
         offsets: &[(i32, i64)],
         member: &Membership,
     ) -> Ended {
+        self.await_marks(id);
         if self.producer(id, epoch).is_none() {
             return Ended::Fenced;
         }
@@ -280,6 +300,10 @@ impl Cluster {
         self.note(|| format!("  visible: {outputs} outputs, offsets {:?}", open.offsets));
         self.visible.extend(open.records);
         self.replies.visible.extend(open.replies);
+        // Whoever reads sees them in the order in which they were decided, since the later ones lie behind the earlier.
+        if self.marks.bool() {
+            self.unmarked.push((id.to_owned(), open.offsets.keys().copied().collect()));
+        }
         for (partition, offset) in open.offsets {
             self.set_committed(partition, offset);
         }

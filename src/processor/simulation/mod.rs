@@ -71,6 +71,8 @@ pub(super) enum Mutation {
     SkipLost,
     /// However often it is fenced, it goes on.
     NeverFencedTwice,
+    /// Of the two producers only one is made anew where the end of a transaction is unknown.
+    HalfReset,
     /// A client that lost the brokers is taken for one that they answer.
     LostForEver,
     /// A batch is cut of a partition that is being taken away.
@@ -151,7 +153,7 @@ fn schedules_of_faults_lose_nothing_and_double_nothing() {
 const LOSS: &str = "a client that lost the brokers was replaced";
 
 /// What a usual run must have seen.
-const HAPPENS: [&str; 23] = [
+const HAPPENS: [&str; 24] = [
     "a commit of unknown end had not taken effect",
     "a commit of unknown end had taken effect",
     LOSS,
@@ -166,6 +168,7 @@ const HAPPENS: [&str; 23] = [
     "accepted: skip-unpublished",
     "an instance was killed",
     "an instance with batches in flight was replaced",
+    "an offset was asked for before the transaction that moves it was marked",
     "offsets were forgotten after a clean stop",
     "offsets were forgotten after a kill",
     "retention deleted what was published",
@@ -291,4 +294,9 @@ fn two_processes_that_fence_each_other_for_ever_are_noticed() {
 #[test]
 fn a_client_that_lost_the_brokers_and_stays_is_noticed() {
     notices(Mutation::LostForEver, &["it never comes to rest"]);
+}
+
+#[test]
+fn a_producer_that_is_not_made_anew_is_noticed() {
+    notices(Mutation::HalfReset, &["\": 2}, wanted"]);
 }
