@@ -77,7 +77,8 @@ pub(super) enum Mutation {
     LostForEver,
     /// A batch is cut of a partition that is being taken away.
     CutRevoked,
-    /// A partition that is lost while it drains is taken for revoked all the same.
+    /// A partition that is lost while it drains is taken for revoked all the same. Seeds hardly ever lead there (none of
+    /// the first 5,600 did), so it has a test beside the intake.
     RevokedWhenLost,
     /// What is skipped as unpublished ends where the log does, also where that has seen more published than it holds.
     SkipToLogged,
@@ -182,15 +183,13 @@ const HAPPENS: [&str; 24] = [
 
 /// Seeds that found something, each with what brings its fault back, and a part of what is then said. A change of the
 /// schedules changes what a seed does: where it does not lead to its fault any more, another is to be looked for.
-const FOUND: [(u64, Mutation, &str); 3] = [
+const FOUND: [(u64, Mutation, &str); 2] = [
     // A batch was cut of a partition that was being taken away and whose gathered records were dropped: it
     // passed over them, and the log lost them.
     (4, Mutation::CutRevoked, "published {}, wanted [\"rejection"),
-    // A partition was lost while it drained, and given back as soon as the group assigned it again.
-    (1290, Mutation::RevokedWhenLost, "the committed offset went back"),
     // '--accept skip-unpublished' went on at the end of a log that had lost its tail, and told again what that
     // log had seen published.
-    (5527, Mutation::SkipToLogged, "the committed offset went back"),
+    (5527, Mutation::SkipToLogged, "\": 2}, wanted"),
 ];
 
 #[test]
