@@ -36,10 +36,10 @@ pub enum PostError {
 pub enum WaitError {
     #[error(transparent)]
     Post(#[from] PostError),
-    /// The command was sent, and no reply came. It may still become an activity, or be rejected.
+    /// No reply came in time. The command was sent, or may still be: it may become an activity, or be rejected.
     #[error("no reply within {after:?}; the command {}", sent(.posted))]
     TimedOut {
-        /// `None`: the broker has not said yet that it has the command.
+        /// `None`: the broker has not said yet that it has the command, which the Kafka client may still send.
         posted: Option<Posted>,
         after: Duration,
     },
@@ -64,7 +64,7 @@ pub enum WaitError {
     /// The topic of replies can't be read any more. The next wait tries it anew.
     #[error("replies can't be read any more: {reason}; the command {}", sent(.posted))]
     RepliesLost {
-        /// `None`: the broker has not said yet that it has the command.
+        /// `None`: the broker has not said yet that it has the command, which the Kafka client may still send.
         posted: Option<Posted>,
         reason: String,
     },
@@ -76,6 +76,6 @@ pub enum WaitError {
 fn sent(posted: &Option<Posted>) -> String {
     match posted {
         Some(posted) => format!("was sent: {posted}"),
-        None => "was sent, and the broker has not confirmed it".to_owned(),
+        None => "was handed to the Kafka client, which may still send it".to_owned(),
     }
 }

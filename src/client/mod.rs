@@ -38,6 +38,7 @@ mod silence;
 mod stream;
 mod target;
 mod thread;
+mod verdict;
 
 pub use crate::activity::{ActivityId, Problem, Problems, Reply};
 pub use attachment::{Attachment, AttachmentKind};

@@ -12,10 +12,7 @@ use futures::{
 };
 use jiff::Timestamp;
 use rdkafka::error::RDKafkaErrorCode;
-use tokio::{
-    sync::oneshot::{Receiver, error::RecvError},
-    time::{Instant, timeout_at},
-};
+use tokio::sync::oneshot::{Receiver, error::RecvError};
 
 use super::{
     ActivityId, Entry, PostError, Reply, SetupError, WaitError,
@@ -24,6 +21,7 @@ use super::{
     replies::Replies,
     reports::{Answer, Failed},
     thread::on_its_own,
+    verdict::Deadline,
 };
 use crate::{
     activity::{
@@ -215,12 +213,34 @@ impl ActivityClient {
     }
 
     /// Posts an entry, and waits for what the processor says of it: accepted, a duplicate or rejected. `timeout` is for
-    /// all of it. Where the future is dropped, the command may have been sent or not.
+    /// all of it. Where the future is dropped, the command may have been sent or not. It needs
+    /// [`ClientBuilder::reply_topic`].
+    ///
+    /// ```no_run
+    /// use activity_stream::client::{ActivityClient, Entry, Reply, WaitError};
+    /// use std::time::Duration;
+    ///
+    /// # async fn approve() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = ActivityClient::builder("localhost:9092").reply_topic("my.answers").build()?;
+    /// let entry = Entry::new("workitem", "w-9").verb("complete").idempotency_key("approve-w-9");
+    /// match client.post_and_wait(&entry, Duration::from_secs(10)).await {
+    ///     Ok(Reply::Accepted { id } | Reply::Duplicate { id }) => println!("{id}"),
+    ///     Ok(Reply::Rejected { problems }) => println!("{problems}"),
+    ///     Err(WaitError::TimedOut { posted: Some(posted), .. }) => println!("no verdict yet: {posted}"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`] where no reply came in time: replies come at most once. The command was sent then, and
-    /// the error has its id where the broker told it. Without [`ClientBuilder::reply_topic`], nothing is sent.
+    /// Nothing was sent with [`NoReplyTopic`](WaitError::NoReplyTopic), [`OwnReply`](WaitError::OwnReply),
+    /// [`Replies`](WaitError::Replies), [`NotReady`](WaitError::NotReady), [`QueueFull`](WaitError::QueueFull),
+    /// [`PostError::Invalid`] and [`PostError::NotPosted`]. There may be an activity, or come one, with
+    /// [`TimedOut`](WaitError::TimedOut), since replies come at most once, and [`RepliesLost`](WaitError::RepliesLost),
+    /// which tell the command's id where the broker told it, with [`PostError::Unconfirmed`], which comes when the time is
+    /// over, since the reply may come all the same, and with [`BadReply`](WaitError::BadReply).
     pub async fn post_and_wait(&self, entry: &Entry, timeout: Duration) -> Result<Reply, WaitError> {
         // What is wrong with the entry is said before any broker is asked.
         let asked = self.record(entry, Vec::new())?.headers;
@@ -229,28 +249,13 @@ impl ActivityClient {
                 return Err(WaitError::OwnReply { header });
             }
         }
-        let after = timeout;
         let deadline = Deadline::after(timeout);
+        let after = timeout;
         let replies = deadline.of(self.replies()).await.ok_or(WaitError::NotReady { after })??;
         let mut awaited = replies.expect();
         let record = self.record(entry, awaited.headers())?;
         let answer = deadline.of(self.take(&record)).await.ok_or(WaitError::QueueFull { after })??;
-        let mut posted = None;
-        let reply = async {
-            // The reply can be quicker than the delivery report.
-            tokio::select! {
-                answer = answer => posted = Some(self.posted(&record, answer)?),
-                reply = awaited.reply() => return Ok(reply),
-            }
-            Ok::<_, PostError>(awaited.reply().await)
-        };
-        match deadline.of(reply).await {
-            None => Err(WaitError::TimedOut { posted, after }),
-            Some(reply) => match reply? {
-                Ok(reply) => reply.map_err(WaitError::BadReply),
-                Err(reason) => Err(WaitError::RepliesLost { posted, reason }),
-            },
-        }
+        deadline.verdict(async { self.posted(&record, answer.await) }, awaited.reply()).await
     }
 
     /// Waits until the broker has answered all that was posted. What lingers for others of its batch (`linger.ms`, 5 ms
@@ -309,42 +314,31 @@ impl ActivityClient {
     /// The replies, which are read from the first wait on, and anew where the reading has ended.
     async fn replies(&self) -> Result<Arc<Replies>, WaitError> {
         let reply_to = self.inner.reply_to.as_ref().ok_or(WaitError::NoReplyTopic)?;
-        self.starting(reply_to).await.map_err(WaitError::Replies)
+        let (starting, is_new) = self.starting(reply_to);
+        match starting.await {
+            // It may have failed before this wait began, for a reason that has passed.
+            started if !is_new && !is_of_use(&started) => self.starting(reply_to).0.await,
+            started => started,
+        }
+        .map_err(WaitError::Replies)
     }
 
-    fn starting(&self, reply_to: &ReplyTo) -> Starting {
+    /// The start that is under way or has succeeded, or a new one, and whether it is new.
+    fn starting(&self, reply_to: &ReplyTo) -> (Starting, bool) {
         let mut kept = self.inner.replies.lock().expect("never poisoned");
-        let of_use = kept.as_ref().filter(|starting| match starting.peek() {
-            None => true,
-            Some(started) => started.as_ref().is_ok_and(|replies| !replies.have_ended()),
-        });
-        if let Some(starting) = of_use {
-            return starting.clone();
+        if let Some(starting) = kept.as_ref().filter(|starting| starting.peek().is_none_or(is_of_use)) {
+            return (starting.clone(), false);
         }
         let (settings, reply_to) = (self.inner.settings.clone(), reply_to.clone());
         let start = on_its_own("replies-start", move || Replies::start(&settings, &reply_to));
         let starting = async move { start.await?.map(Arc::new) }.boxed().shared();
         *kept = Some(starting.clone());
-        starting
+        (starting, true)
     }
 }
 
-/// The end of a wait. There may be none: a time-out can be longer than the clock goes.
-#[derive(Debug, Clone, Copy)]
-struct Deadline(Option<Instant>);
-
-impl Deadline {
-    fn after(timeout: Duration) -> Self {
-        Self(Instant::now().checked_add(timeout))
-    }
-
-    /// `None` where it is not ready in time.
-    async fn of<F: Future>(self, future: F) -> Option<F::Output> {
-        match self.0 {
-            Some(deadline) => timeout_at(deadline, future).await.ok(),
-            None => Some(future.await),
-        }
-    }
+fn is_of_use(started: &Result<Arc<Replies>, String>) -> bool {
+    started.as_ref().is_ok_and(|replies| !replies.have_ended())
 }
 
 impl fmt::Debug for ActivityClient {
@@ -359,6 +353,31 @@ impl fmt::Debug for ActivityClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::{Topics, embedded::EmbeddedBroker};
+
+    #[tokio::test]
+    async fn a_start_of_the_replies_that_failed_before_is_tried_again_once() {
+        let broker = EmbeddedBroker::start(&Topics {
+            commands: "activity.commands".into(),
+            notifications: "n".into(),
+            rejections: "r".into(),
+            replies: ReplyTopics::default(),
+            partitions: 1,
+            replication_factor: 1,
+            largest_command: 1024,
+        })
+        .unwrap();
+        let client = ActivityClient::builder(broker.bootstrap_servers()).reply_topic("n").build().unwrap();
+        // Nobody has asked for its outcome yet.
+        let failed: Starting = async { Err("the brokers were away".to_owned()) }.boxed().shared();
+        *client.inner.replies.lock().unwrap() = Some(failed);
+        let replies = client.replies().await.expect("replies");
+        assert!(Arc::ptr_eq(&replies, &client.replies().await.expect("the same ones")));
+
+        let client = ActivityClient::builder(broker.bootstrap_servers()).reply_topic("none").build().unwrap();
+        let failed = client.replies().await.expect_err("there is no such topic");
+        assert!(failed.to_string().contains("the topic 'none' does not exist"), "{failed}");
+    }
 
     #[test]
     fn a_client_is_shared_between_tasks() {
@@ -381,7 +400,7 @@ mod tests {
         );
         assert_eq!(
             said(None),
-            "no reply within 5s; the command was sent, and the broker has not confirmed it"
+            "no reply within 5s; the command was handed to the Kafka client, which may still send it"
         );
     }
 }

@@ -370,6 +370,11 @@ impl Acknowledgement {
             seen.acknowledged(id);
         }
         shared.done(acks, self.ticket);
+        drop(ledger);
+        // The stream may be gone since: then this would leave the group, which waits for the brokers a little.
+        if let Some(last) = Arc::into_inner(shared) {
+            let _ = thread::Builder::new().name("leave".into()).spawn(move || drop(last));
+        }
     }
 }
 

@@ -13,13 +13,14 @@ use std::{
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    consumer::{Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::{
     Settings, SourceError, client,
     consumer::record_of,
+    member::{Leaving, Member},
     reach::{Asking, Reach, reach},
 };
 use crate::activity::Record;
@@ -62,9 +63,11 @@ impl ClientContext for Watching {
 
 impl ConsumerContext for Watching {}
 
+impl Leaving for Watching {}
+
 /// Reads all partitions of a topic, only what is committed, and leaves no trace on the brokers.
 pub struct Follower {
-    consumer: Arc<BaseConsumer<Watching>>,
+    consumer: Member<Watching>,
     settings: Settings,
     topic: String,
     /// Of each partition, where a client that takes this one's place goes on.
@@ -104,7 +107,7 @@ impl Follower {
         consumer.assign(&list).map_err(failed)?;
         let now = Instant::now();
         Ok(Self {
-            consumer: Arc::new(consumer),
+            consumer,
             settings: settings.clone(),
             topic: topic.to_owned(),
             places: list.elements().iter().map(|place| (place.partition(), place.offset())).collect(),
@@ -154,15 +157,17 @@ impl Follower {
             let places = self.places.iter().map(|(&partition, &offset)| (partition, offset));
             let assigned = list(&self.topic, places).and_then(|list| consumer.assign(&list));
             assigned.map_err(|error| failure(&self.topic, &error))?;
-            self.consumer = Arc::new(consumer);
+            self.consumer = consumer;
         }
         Ok(())
     }
 }
 
-fn reader(settings: &Settings) -> Result<BaseConsumer<Watching>, SourceError> {
+fn reader(settings: &Settings) -> Result<Member<Watching>, SourceError> {
     let reader = client::reader(settings).create_with_context(Watching::default());
-    reader.map_err(|error| SourceError::Fatal(format!("the Kafka reader can't be made: {error}")))
+    reader
+        .map(Member::new)
+        .map_err(|error| SourceError::Fatal(format!("the Kafka reader can't be made: {error}")))
 }
 
 fn list(

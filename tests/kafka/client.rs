@@ -1,9 +1,6 @@
 //! The Rust client against a real Kafka: ids, verdicts, and a stream that loses nothing of what it did not acknowledge.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use activity_stream::client::{
     ActivityClient, Entry, NotificationStream, PostError, Received, Reply, Target,
@@ -234,13 +231,13 @@ async fn a_partition_that_is_taken_away_comes_to_the_other_from_the_last_acknowl
 async fn a_client_makes_no_topic() {
     let setup = Setup::without_topics("client-none", &broker::shared(), 1);
     let builder = ActivityClient::builder(&setup.servers).commands_topic(&setup.names.commands);
-    let builder = builder.property("delivery.timeout.ms", "5000");
+    // Enough for the brokers to say that they know no such topic.
+    let builder = builder.property("delivery.timeout.ms", "60000");
     let client = builder.property("topic.metadata.propagation.max.ms", "1000").build().expect("a client");
-    let posted =
-        tokio::time::timeout(Duration::from_secs(60), client.post(&entry(0))).await.expect("an answer");
+    let posted = tokio::time::timeout(PATIENCE, client.post(&entry(0))).await.expect("an answer");
     let Err(PostError::NotPosted(reason)) = posted else { panic!("{posted:?}") };
     assert!(reason.contains(&setup.names.commands), "{reason}");
     let metadata = topics::admin(&setup.servers);
-    let metadata = metadata.inner().fetch_metadata(None, Duration::from_secs(10)).expect("the topics");
+    let metadata = metadata.inner().fetch_metadata(None, PATIENCE).expect("the topics");
     assert!(metadata.topics().iter().all(|topic| topic.name() != setup.names.commands));
 }

@@ -22,8 +22,6 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 const PARTITIONS: i32 = 6;
 
 const KCAT: &str = "kcat";
-/// What examples/javascript/package.json wants.
-const NODE: u32 = 20;
 
 /// One language's two programs.
 struct Language {
@@ -213,15 +211,23 @@ fn python() -> Option<Language> {
     Some(Language { name, program: Box::new(program), printed: Printed::Id })
 }
 
+/// Of a version, as they are compared.
+fn numbers(version: &str) -> Option<Vec<u32>> {
+    version.split('.').map(|number| number.parse().ok()).collect()
+}
+
 fn javascript() -> Option<Language> {
     let name = "javascript";
     let version = runs(name, "node", &["--version"])?;
     runs(name, "npm", &["--version"])?;
-    let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
-    if major.is_none_or(|major| major < NODE) {
-        return skipped(name, &format!("node is {version}, and examples/javascript needs {NODE} or newer"));
-    }
     let examples = Path::new(EXAMPLES).join(name);
+    let package = fs::read(examples.join("package.json")).expect("package.json");
+    let package: serde_json::Value = serde_json::from_slice(&package).expect("package.json");
+    let engine = package.pointer("/engines/node").and_then(serde_json::Value::as_str).expect("a version");
+    let needed = numbers(engine.strip_prefix(">=").expect("a lowest version")).expect("three numbers");
+    if numbers(version.trim().trim_start_matches('v')).is_none_or(|found| found < needed) {
+        return skipped(name, &format!("node is {version}, and examples/javascript needs {engine}"));
+    }
     let lock = fs::read(examples.join("package-lock.json")).expect("package-lock.json");
     // A module is looked for beside the program that wants it, so the programs are put beside the modules.
     let copy = |file: &str, folder: &Path| fs::copy(examples.join(file), folder.join(file)).expect("a copy");
