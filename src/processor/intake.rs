@@ -18,6 +18,8 @@ use std::{
 
 use silence::Silence;
 
+#[cfg(test)]
+use super::simulation::Mutation;
 use super::{
     Observer, ProcessorError,
     batch::{Chunk, Fetched},
@@ -263,7 +265,10 @@ impl<S: Source> Intake<S> {
         for (&number, partition) in &mut self.partitions {
             let Some(running) = &mut partition.running else { continue };
             // Nothing was gathered of what is taken away, so its position says nothing.
-            if is_among(&self.revoking, number) {
+            let is_taken_away = is_among(&self.revoking, number);
+            #[cfg(test)]
+            let is_taken_away = is_taken_away && !self.ownership.is_broken_by(Mutation::CutRevoked);
+            if is_taken_away {
                 continue;
             }
             let records = pending.remove(&number).unwrap_or_default();

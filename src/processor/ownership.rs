@@ -85,6 +85,11 @@ impl<M: Clone + PartialEq> Ownership<M> {
         self.lock().mutation = mutation;
     }
 
+    #[cfg(test)]
+    pub(super) fn is_broken_by(&self, mutation: Mutation) -> bool {
+        self.lock().mutation == Some(mutation)
+    }
+
     /// A partition is held from now on. The polling thread's.
     pub fn take_up(&self, partition: i32, published: i64, done: i64) -> Epoch {
         let mut state = self.lock();

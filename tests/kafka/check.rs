@@ -108,6 +108,15 @@ impl Findings {
         }
     }
 
+    /// Ends the test where its commands did not become everything that commands can become: it would prove nothing of
+    /// what is not there.
+    #[track_caller]
+    pub fn assert_all_kinds(&self) {
+        let Expected { events, duplicates, rejections, notifications, .. } = &self.expected;
+        let kinds = [*events, *duplicates, *rejections, *notifications];
+        assert!(kinds.iter().all(|&count| count > 0), "{self}: a kind is missing");
+    }
+
     /// Ends the test where there is any deviation.
     #[track_caller]
     pub fn assert_none(&self) {

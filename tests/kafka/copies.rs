@@ -30,6 +30,7 @@ fn a_second_process_on_the_same_log_is_refused() {
     first.stop();
     let mut findings = work.findings();
     findings.log(&log, &ALL);
+    findings.verify(&work.setup, &[&log]);
     say!("second: refused, {findings}");
     findings.assert_none();
 }

@@ -1,8 +1,13 @@
 //! Without any fault: the measure of the others.
 
-use std::time::Duration;
-
-use super::{broker, check::Findings, load::Load, process::Setup, progress::Progress, say, seed};
+use super::{
+    broker,
+    check::Findings,
+    load::Load,
+    process::{PATIENCE, Setup},
+    progress::Progress,
+    say, seed,
+};
 
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
@@ -12,12 +17,13 @@ fn commands_become_what_the_contract_says() {
     let mut instance = setup.start("only", &[]);
     load.post(&setup.servers, &setup.names.commands, 0..load.commands).finish();
     let progress = Progress::of(&setup);
-    progress.await_published(load.commands.into(), Duration::from_secs(120), || instance.assert_running());
+    progress.await_published(load.commands.into(), 2 * PATIENCE, || instance.assert_running());
     let log = instance.log.clone();
     instance.stop();
     let mut findings = Findings::of_topics(&setup, load);
     findings.log(&log, &[0, 1, 2, 3, 4, 5]);
     findings.verify(&setup, &[&log]);
     say!("first: {findings}");
+    findings.assert_all_kinds();
     findings.assert_none();
 }

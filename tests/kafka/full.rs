@@ -16,11 +16,19 @@ use super::{
 const SMALL: u64 = 1 << 20;
 const PART: u32 = 6_000;
 
+const FULL: &str = "the disk is full";
+
+/// How often it has said so.
+fn times_full(instance: &Instance) -> usize {
+    instance.stderr().matches(FULL).count()
+}
+
+/// Waits until it says so once more than it had `before`.
 #[track_caller]
-fn await_said(instance: &mut Instance, what: &str, times: usize) {
-    wait_until(what, || {
+fn await_full(instance: &mut Instance, before: usize) {
+    wait_until(FULL, || {
         instance.assert_running();
-        instance.stderr().matches(what).count() >= times
+        times_full(instance) > before
     });
 }
 
@@ -44,28 +52,24 @@ fn a_full_disk_is_left_to_others_and_outlasted() {
     work.post(100);
     work.await_published(&mut small);
     work.post(PART);
-    await_said(&mut small, "the disk is full", 1);
+    await_full(&mut small, 0);
 
     // It takes in nothing, and says why.
     wait_until("it to leave the group", || group::is_empty(&work.setup));
-    let before = (work.progress.committed(), logs::decided(&small.log));
+    let before = (work.progress.committed_now(), logs::decided(&small.log));
     thread::sleep(Duration::from_secs(1));
-    assert_eq!((work.progress.committed(), logs::decided(&small.log)), before);
+    assert_eq!((work.progress.committed_now(), logs::decided(&small.log)), before);
     assert!(before.1 < u64::from(work.posted()), "there was room for all of it");
     let address = format!("admin.listen={}", admin(&small));
     let check = work.setup.program(&["check", "--ready", "--set", &address]).output().expect("it runs");
     let said = [check.stdout, check.stderr].concat();
-    assert!(
-        String::from_utf8_lossy(&said).contains("the disk is full"),
-        "{}",
-        String::from_utf8_lossy(&said)
-    );
+    assert!(String::from_utf8_lossy(&said).contains(FULL), "{}", String::from_utf8_lossy(&said));
     assert_eq!(check.status.code(), Some(1));
 
     // One that has room does the work meanwhile.
     let mut roomy = work.setup.start("roomy", &[]);
     work.await_published(&mut roomy);
-    assert_eq!(held_by(&work), ["roomy"]);
+    wait_until("nobody else to share", || held_by(&work) == ["roomy"]);
 
     // With room it goes on by itself, and again takes its share.
     small.confine(None);
@@ -80,12 +84,13 @@ fn a_full_disk_is_left_to_others_and_outlasted() {
     work.await_published(&mut small);
 
     // Full once more, it is stopped in order, and started without room, which ends nothing either.
+    let before = times_full(&small);
     small.confine(Some(SMALL));
     work.post(PART);
-    await_said(&mut small, "the disk is full", 2);
+    await_full(&mut small, before);
     small.stop();
     let mut small = work.setup.start_confined("small", SMALL, &[]);
-    await_said(&mut small, "the disk is full", 1);
+    await_full(&mut small, 0);
     small.kill();
     let mut small = work.setup.start("small", &[]);
     work.await_published(&mut small);
@@ -96,6 +101,8 @@ fn a_full_disk_is_left_to_others_and_outlasted() {
     let mut findings = work.findings();
     findings.log(&log, &ALL);
     findings.log(&work.setup.log("roomy"), &[]);
+    findings.verify(&work.setup, &[&log, &work.setup.log("roomy")]);
     say!("full: 3 times full, {findings}");
+    findings.assert_all_kinds();
     findings.assert_none();
 }

@@ -54,6 +54,8 @@ fn a_log_put_back_or_removed_heals_from_the_topic() {
     for copy in copies {
         findings.log(&copy, &[]);
     }
+    findings.verify(&work.setup, &[&log]);
     say!("heal: put back twice, removed twice, {findings}");
+    findings.assert_all_kinds();
     findings.assert_none();
 }

@@ -3,20 +3,33 @@
 use std::{fmt, iter, thread, time::Duration};
 
 use fastrand::Rng;
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer as _},
+};
 
-use super::{broker, group, logs, members::Members, process::Setup, seed, wait_until};
+use super::{
+    broker, group, logs,
+    members::Members,
+    process::{PATIENCE, SESSION_MS, Setup},
+    seed, wait_until,
+};
 
-/// Beyond the session time-out of 1 s: others take over, once the transaction that was open is undone by its time-out.
-const ZOMBIE: Duration = Duration::from_millis(2_500);
+/// Beyond the session: others take over, once the transaction that was open is undone by its time-out.
+const ZOMBIE: Duration = Duration::from_millis(SESSION_MS + 2_000);
 /// Beyond the transaction time-out of 10 s too: the broker has undone the transaction itself.
 const LONG_ZOMBIE: Duration = Duration::from_millis(13_000);
 const PER_SECOND: u32 = 500;
 const LOST: &str = "partitions lost";
 const ASSIGNED: &str = "partitions assigned";
-/// What the publisher says where the broker has ended its transaction: only what was in the middle of one hears that.
+/// What the publisher says where it was refused something.
+const REFUSED: &str = "making a new producer error=";
+/// And where that is because the broker has ended its transaction: only what was in the middle of one hears that.
 const FENCED: &str = "making a new producer error=fenced";
-/// About one freeze in five is in the middle of a transaction (4 of 19).
-const MOST_FREEZES: usize = 40;
+/// A transaction of a process that runs has ended long before.
+const LOOK: Duration = Duration::from_millis(200);
+/// As a rule the first or the second freeze is in the middle of a transaction.
+const MOST_FREEZES: usize = 100;
 
 /// How one of several instances is disturbed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +77,16 @@ impl fmt::Display for Faults {
     }
 }
 
+/// One that holds nothing yet can't lose it.
+#[track_caller]
+fn await_partitions(members: &mut Members<'_>, index: usize) {
+    let name = *members.running.keys().nth(index).expect("a running instance");
+    wait_until("an instance to have partitions, before it is frozen", || {
+        members.assert_running();
+        group::assignments(members.setup).get(name).is_some_and(|held| !held.is_empty())
+    });
+}
+
 /// While one is frozen, others take its partitions over; then it finds itself replaced.
 fn freeze(members: &mut Members<'_>, index: usize, duration: Duration) {
     let frozen = members.running.values_mut().nth(index).expect("a running instance");
@@ -76,8 +99,14 @@ fn disturb(members: &mut Members<'_>, index: usize, fault: Fault) {
     match fault {
         Fault::Stop => drop(members.take(index).stop()),
         Fault::Kill => members.take(index).kill(),
-        Fault::Freeze => freeze(members, index, ZOMBIE),
-        Fault::LongFreeze => freeze(members, index, LONG_ZOMBIE),
+        Fault::Freeze => {
+            await_partitions(members, index);
+            freeze(members, index, ZOMBIE);
+        }
+        Fault::LongFreeze => {
+            await_partitions(members, index);
+            freeze(members, index, LONG_ZOMBIE);
+        }
     }
 }
 
@@ -130,11 +159,42 @@ fn publishes(members: &Members<'_>, name: &str) -> bool {
     !held.is_empty() && held.iter().all(is_ahead)
 }
 
-/// Whether it was refused what it went on publishing before it took part again; `None` while it does not.
-fn was_refused(said: &str) -> Option<bool> {
-    let (_, since) = said.split_once(LOST)?;
-    let rejoined = said.len() - since.len() + since.find(ASSIGNED)?;
-    Some(said[..rejoined].contains(FENCED))
+/// The ends of the notifications topic: of all records, and of those before the first open transaction.
+struct Ends {
+    all: BaseConsumer,
+    committed: BaseConsumer,
+    topic: String,
+    partitions: i32,
+}
+
+impl Ends {
+    fn of(setup: &Setup) -> Self {
+        let client = |isolation| -> BaseConsumer {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", &setup.servers).set("isolation.level", isolation);
+            config.create().expect("a client")
+        };
+        let (all, committed) = (client("read_uncommitted"), client("read_committed"));
+        Self { all, committed, topic: setup.names.notifications.clone(), partitions: setup.partitions }
+    }
+
+    fn ask(&self, client: &BaseConsumer) -> Vec<i64> {
+        let end = |partition| client.fetch_watermarks(&self.topic, partition, PATIENCE).expect("an answer").1;
+        (0..self.partitions).map(end).collect()
+    }
+
+    /// Whether a transaction has records there and does not end, as that of a frozen process.
+    fn are_held_back(&self) -> bool {
+        let committed = self.ask(&self.committed);
+        thread::sleep(LOOK);
+        let (all, later) = (self.ask(&self.all), self.ask(&self.committed));
+        (0..committed.len()).any(|index| committed[index] == later[index] && later[index] < all[index])
+    }
+}
+
+/// Whether it takes part again after it found out that its partitions were lost.
+fn rejoined(said: &str) -> bool {
+    said.split_once(LOST).is_some_and(|(_, since)| since.contains(ASSIGNED))
 }
 
 /// Frozen until the session, the transaction and all that was in flight timed out, it wakes up in the middle of what
@@ -143,24 +203,40 @@ fn was_refused(said: &str) -> Option<bool> {
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn a_zombie_is_replaced_and_recovers() {
     let setup = Setup::new("zombie", &broker::shared(), 6);
+    let ends = Ends::of(&setup);
     let mut members = Members::start_all(&setup, &["anna", "bo"], seed("zombie"), PER_SECOND);
-    let (mut freezes, mut fenced) = (0, 0);
-    // A freeze between two transactions leaves nothing that could be refused.
-    while fenced < 2 {
-        assert!(freezes < MOST_FREEZES, "in {freezes} freezes only {fenced} were in the middle of something");
+    let (mut freezes, mut long_freezes, mut refused, mut fenced) = (0, 0, 0, 0);
+    while refused < 2 || fenced < 1 {
+        assert!(
+            freezes < MOST_FREEZES,
+            "of {freezes} freezes {long_freezes} were in the middle of a transaction, {refused} were refused what \
+             they went on publishing, {fenced} by a fencing"
+        );
         wait_until("both to have partitions, and the zombie to be at work", || {
             members.share_all() && publishes(&members, "anna")
         });
+        // A freeze between two transactions leaves nothing that could be refused, and is broken off.
         let before = members.running["anna"].stderr().len();
-        freeze(&mut members, 0, LONG_ZOMBIE);
-        let mut refused = None;
-        wait_until("the zombie to find itself replaced, and to take part again", || {
-            refused = members.running["anna"].stderr().get(before..).and_then(was_refused);
-            refused.is_some()
-        });
+        let frozen = members.running.get_mut("anna").expect("a running instance");
+        frozen.freeze();
+        let is_amid = ends.are_held_back();
+        if is_amid {
+            thread::sleep(LONG_ZOMBIE);
+        }
+        frozen.thaw();
         freezes += 1;
-        fenced += usize::from(refused == Some(true));
+        if !is_amid {
+            continue;
+        }
+        long_freezes += 1;
+        let said = || members.running["anna"].stderr()[before..].to_owned();
+        wait_until("the zombie to find itself replaced, and to take part again", || rejoined(&said()));
+        refused += usize::from(said().contains(REFUSED));
+        fenced += usize::from(said().contains(FENCED));
     }
-    members
-        .finish("zombie", &format!("{freezes} freezes, {fenced} times refused what it went on publishing"));
+    let done = format!(
+        "{freezes} freezes, {long_freezes} of them in the middle of publishing, {refused} times refused what it went \
+         on publishing, {fenced} times by a fencing"
+    );
+    members.finish("zombie", &done);
 }

@@ -5,7 +5,13 @@ use std::{thread, time::Duration};
 use fastrand::Rng;
 
 use super::{
-    broker, check::Findings, load::Load, logs, process::Setup, progress::Progress, say, seed, wait_until,
+    broker,
+    check::Findings,
+    load::Load,
+    logs,
+    process::{PATIENCE, Setup},
+    progress::Progress,
+    say, seed, wait_until,
 };
 
 const COMMANDS: u32 = 200_000;
@@ -45,11 +51,12 @@ fn killed_at_random_moments() {
     let mut instance = setup.start("only", &[]);
     posting.finish();
     let progress = Progress::of(&setup);
-    progress.await_published(load.commands.into(), Duration::from_secs(120), || instance.assert_running());
+    progress.await_published(load.commands.into(), 2 * PATIENCE, || instance.assert_running());
     instance.stop();
     let mut findings = Findings::of_topics(&setup, load);
     findings.log(&log, &[0, 1, 2, 3, 4, 5]);
     findings.verify(&setup, &[&log]);
     say!("kills: {KILLS} kills, {findings}");
+    findings.assert_all_kinds();
     findings.assert_none();
 }

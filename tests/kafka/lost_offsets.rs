@@ -22,10 +22,10 @@ fn offsets_lost_after_a_clean_stop_are_known_from_the_log() {
         let mut instance = work.setup.start("only", &[]);
         work.await_published(&mut instance);
         instance.stop();
-        let committed = work.progress.committed().expect("offsets");
+        let committed = work.progress.committed_now();
         if forgotten {
             topics::forget(&work.setup.servers, &work.setup.names.group);
-            assert_eq!(work.progress.committed(), Some(BTreeMap::new()));
+            assert_eq!(work.progress.committed_now(), BTreeMap::new());
         } else {
             work.progress.commit(&halves(&committed));
         }
@@ -43,6 +43,7 @@ fn offsets_lost_after_a_clean_stop_are_known_from_the_log() {
     }
     let mut findings = work.findings();
     findings.log(&work.setup.log("only"), &ALL);
+    findings.verify(&work.setup, &[&work.setup.log("only")]);
     say!("known: offsets deleted, then put back, {findings}");
     findings.assert_none();
 }
@@ -80,7 +81,7 @@ fn kill_and_forget(work: &mut Work, when: When) -> BTreeMap<i32, (i64, i64, i64)
         instance.kill();
         // A commit that was under way has come to its end by then.
         wait_until("the member to be missed", || super::group::is_empty(&work.setup));
-        let committed = work.progress.committed().expect("offsets");
+        let committed = work.progress.committed_now();
         let cursors = logs::cursors(&work.setup.log("only"));
         let is_behind =
             |(partition, (_, logged)): (&i32, &(i64, i64))| committed.get(partition) < Some(logged);
@@ -119,7 +120,7 @@ fn accepted(test: &str, when: When, flag: &str, copies: impl Fn((i64, i64, i64),
                 "{wanted}: {refusal}"
             );
         }
-        assert_eq!(work.progress.committed(), Some(BTreeMap::new()), "nothing was changed");
+        assert_eq!(work.progress.committed_now(), BTreeMap::new(), "nothing was changed");
     }
     let mut instance = work.setup.start("only", &["--accept", flag]);
     work.await_published(&mut instance);

@@ -136,6 +136,7 @@ impl<'a> Members<'a> {
         }
         findings.verify(setup, &logs.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         say!("{test}: {done}, {findings}");
+        findings.assert_all_kinds();
         findings.assert_none();
         assert!(complete, "the partitions were not shared by all instances: {owners:?}");
     }

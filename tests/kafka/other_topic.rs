@@ -60,7 +60,7 @@ fn a_topic_made_again_stops_it() {
         make_again(&work, commands);
         assert_refused(&work.setup, wanted);
         // The offsets went with the topic, and none was committed since.
-        assert_eq!(work.progress.committed(), Some(BTreeMap::new()));
+        assert_eq!(work.progress.committed_now(), BTreeMap::new());
     }
     let mut findings = Findings::of_output(&work.setup, expected);
     findings.log(&work.setup.log("only"), &ALL);
@@ -126,6 +126,7 @@ fn a_log_from_another_cluster_is_refused() {
     instance.stop();
     let mut findings = work.findings();
     findings.log(&work.setup.log("only"), &ALL);
+    findings.verify(&work.setup, &[&work.setup.log("only")]);
     say!("elsewhere: refused when empty and longer, {findings}");
     findings.assert_none();
 }

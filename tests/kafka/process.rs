@@ -17,6 +17,8 @@ use super::{
     topics::Names,
 };
 
+/// Who says nothing for this long is no member any more.
+pub const SESSION_MS: u64 = 3_000;
 /// Of standard error, where a test fails.
 const LINES: usize = 40;
 
@@ -49,7 +51,7 @@ impl Setup {
 
     /// Writes the configuration file that all processes of the test read; `more` is TOML with sections of its own.
     ///
-    /// A session is short, so that a killed member is soon missed.
+    /// A session is short, so that a killed member is soon missed, and outlasts a machine that is busy for a moment.
     pub fn configure(&self, more: &str) {
         let Names { commands, notifications, rejections, group } = &self.names;
         let servers = &self.servers;
@@ -60,8 +62,8 @@ bootstrap_servers = "{servers}"
 group = "{group}"
 
 [kafka.properties]
-"session.timeout.ms" = "1000"
-"heartbeat.interval.ms" = "250"
+"session.timeout.ms" = "{SESSION_MS}"
+"heartbeat.interval.ms" = "500"
 
 [topics]
 commands = "{commands}"

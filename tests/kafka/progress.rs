@@ -12,7 +12,7 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer as _},
 };
 
-use super::topics::Names;
+use super::{topics::Names, waiting::PATIENCE};
 
 const ASK: Duration = Duration::from_secs(5);
 
@@ -55,6 +55,17 @@ impl Progress {
         Some(offsets.collect())
     }
 
+    /// The same, asked until the brokers answer.
+    #[track_caller]
+    pub fn committed_now(&self) -> BTreeMap<i32, i64> {
+        let mut committed = None;
+        super::wait_until("the group's offsets", || {
+            committed = self.committed();
+            committed.is_some()
+        });
+        committed.expect("they answered")
+    }
+
     /// Commands whose output is out; `None` where the brokers do not answer just now.
     pub fn published(&self) -> Option<u64> {
         self.committed().map(|offsets| offsets.values().sum::<i64>().try_into().expect("a count"))
@@ -64,7 +75,7 @@ impl Progress {
     pub fn starts(&self) -> BTreeMap<i32, i64> {
         let client = self.client.lock().expect("never poisoned");
         let start = |partition| {
-            let (start, _) = client.fetch_watermarks(&self.topic, partition, ASK).expect("an answer");
+            let (start, _) = client.fetch_watermarks(&self.topic, partition, PATIENCE).expect("an answer");
             (partition, start)
         };
         (0..self.partitions).map(start).collect()

@@ -79,7 +79,7 @@ fn processed(test: &str, commands: u32) -> Setup {
     let mut instance = setup.start("only", &[]);
     load.post(&setup.servers, &setup.names.commands, 0..load.commands).finish();
     let progress = Progress::of(&setup);
-    progress.await_published(load.commands.into(), Duration::from_secs(120), || instance.assert_running());
+    progress.await_published(load.commands.into(), 2 * PATIENCE, || instance.assert_running());
     let log = instance.log.clone();
     instance.stop();
     let mut findings = Findings::of_topics(&setup, load);

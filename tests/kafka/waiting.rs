@@ -8,7 +8,7 @@ use std::time::Duration;
 pub use within::{holds_within, wait_within};
 
 /// After this a test has failed, on a slow machine too.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A line for whoever watches; the test runner does not hide it.
 macro_rules! say {

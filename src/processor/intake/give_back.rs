@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+#[cfg(test)]
+use super::Mutation;
 use super::{Intake, source_error};
 use crate::{kafka::Source, processor::ProcessorError};
 
@@ -41,8 +43,12 @@ impl<S: Source> Intake<S> {
         published.retain(|(partition, _)| partitions.contains(partition));
         self.ownership.give_up(partitions);
         // Lost while it drained: were it still taken for revoked, its next assignment would be given back.
+        let is_over = |partition: &i32| partitions.contains(partition);
+        #[cfg(test)]
+        let is_over =
+            |partition: &i32| is_over(partition) && !self.ownership.is_broken_by(Mutation::RevokedWhenLost);
         if let Some((revoked, _)) = &mut self.revoking {
-            revoked.retain(|partition| !partitions.contains(partition));
+            revoked.retain(|partition| !is_over(partition));
         }
         self.revoking.take_if(|(revoked, _)| revoked.is_empty());
         for &partition in partitions {

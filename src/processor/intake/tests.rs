@@ -100,6 +100,32 @@ fn within_the_interval_it_is_said_once() {
     assert_eq!(times(&said, ": still can't"), 0, "{said}");
 }
 
+/// How many partitions are held in the end where two are revoked, and one of them is lost and assigned again while the
+/// other drains.
+fn held_after_a_loss_while_draining(mutation: Option<Mutation>) -> usize {
+    let source = Scripted { polled: [Polled::Assigned(vec![3, 4])].into(), ..Scripted::default() };
+    let mut world = World::new(source, timing());
+    world.intake.ownership.mutate(mutation);
+    world.steps(2).1.unwrap();
+    let running = world.intake.partitions.get_mut(&4).unwrap().running.as_mut().unwrap();
+    // Something is under way.
+    running.sent = 1;
+    let epoch = running.epoch;
+    world.intake.source.polled =
+        [Polled::Revoked(vec![3, 4]), Polled::Lost(vec![3]), Polled::Assigned(vec![3])].into();
+    world.steps(4).1.unwrap();
+    assert_eq!(world.intake.held(), 2, "one drains");
+    world.intake.ownership.set_done(4, epoch, 1);
+    world.steps(2).1.unwrap();
+    world.intake.held()
+}
+
+#[test]
+fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
+    assert_eq!(held_after_a_loss_while_draining(None), 1);
+    assert_eq!(held_after_a_loss_while_draining(Some(Mutation::RevokedWhenLost)), 0);
+}
+
 #[test]
 fn a_client_that_lost_the_brokers_makes_room_for_another() {
     for member in [true, false] {
