@@ -23,7 +23,8 @@ pub enum PostError {
     /// It was not sent, because the processor would reject it for these problems.
     #[error("the entry would be rejected, so it was not posted:\n{0}")]
     Invalid(Problems),
-    /// The broker does not have it.
+    /// The broker does not have it, as far as the Kafka client knows: where the partition's leader changed in that moment,
+    /// it may. An idempotency key lets it be posted again without doubt.
     #[error("the entry was not posted: {0}")]
     NotPosted(String),
     /// The broker may have it or not. Sent again, it could be posted twice, unless it has an idempotency key.

@@ -145,9 +145,9 @@ impl Transactional {
         match sent.map_err(|error| classify("send_offsets_to_transaction", &error)) {
             Ok(()) => drained,
             // With a transaction that can only be aborted its records are purged; that says less.
-            Err(
-                error @ (PublishError::StaleMembership(_) | PublishError::Fenced(_) | PublishError::Fatal(_)),
-            ) => Err(error),
+            Err(error @ (PublishError::StaleMembership(_) | PublishError::Fenced(_))) => Err(error),
+            // What is not allowed may have been a reply, which the records tell. The next attempt is without it.
+            Err(error @ PublishError::Fatal(_)) if !self.producer()?.deliveries.any_refused() => Err(error),
             Err(error) => drained.and(Err(error)),
         }
     }
@@ -320,7 +320,13 @@ impl Sink for Transactional {
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
                 // A transaction that holds nothing has nothing to abort.
                 Err(KafkaError::Transaction(error)) if error.code() == RDKafkaErrorCode::State => break,
-                Err(error) => return Err(classify("abort_transaction", &error)),
+                // Tried again, the batch would be the other producer's, beside a transaction that is still open.
+                Err(error) => {
+                    return Err(match classify("abort_transaction", &error) {
+                        error @ (PublishError::Fenced(_) | PublishError::Fatal(_)) => error,
+                        error => PublishError::Unknown(error.to_string()),
+                    });
+                }
             }
         }
         deliveries.wait(client, deadline);
@@ -419,6 +425,32 @@ mod tests {
         // Made anew, it is the newer one.
         broker.cluster().clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
         sink.reset().unwrap();
+    }
+
+    /// librdkafka may know that a reply is not allowed before it is given the offsets, and answers those with that.
+    #[test]
+    fn a_reply_that_is_not_allowed_is_left_out() {
+        let mut settings = settings();
+        settings.topics.replies = ["answers".to_owned()].into_iter().collect();
+        let broker = EmbeddedBroker::start(&settings.topics).unwrap();
+        settings.bootstrap_servers = broker.bootstrap_servers();
+        let (_member, membership) = membership(&settings);
+        let mut sink = Transactional::new(&settings, "t".into(), client::BATCH_BYTES);
+        sink.reset().unwrap();
+        let reply = ReplyRecord { topic: "answers".into(), partition: None, record: record() };
+        sink.begin().unwrap();
+        let denied = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3];
+        broker.cluster().request_errors(RDKafkaApiKey::AddPartitionsToTxn, &denied);
+        sink.reply(&reply).unwrap();
+        // Long enough for the answer to be there first, usually; the outcome is the same in either case.
+        thread::sleep(Duration::from_millis(300));
+        let error = sink.commit(&[(0, 1)], &membership).unwrap_err();
+        assert!(matches!(error, PublishError::Aborted(_)), "{error:?}");
+        broker.cluster().clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
+        sink.begin().unwrap();
+        sink.reply(&reply).unwrap();
+        let counts = sink.commit(&[(0, 1)], &membership).unwrap();
+        assert_eq!((counts.published, counts.undeliverable.values().sum::<u64>()), (0, 1));
     }
 
     /// A commit never waits without an end, which librdkafka does (its issue 5456).
