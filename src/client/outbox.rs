@@ -299,7 +299,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        activity::{Coordinates, ReplyTopics},
+        activity::Coordinates,
         client::connection::Connection,
         kafka::{Topics, client, embedded::EmbeddedBroker, posted::Delivered},
     };
@@ -326,16 +326,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_a_producer_of_no_use_did_not_send_is_sent_once_and_in_its_order_by_another_one() {
-        let broker = EmbeddedBroker::start(&Topics {
-            commands: TOPIC.into(),
-            notifications: "n".into(),
-            rejections: "r".into(),
-            replies: ReplyTopics::default(),
-            partitions: 1,
-            replication_factor: 1,
-            largest_command: 1024,
-        })
-        .unwrap();
+        let broker = EmbeddedBroker::start(&Topics::for_test(TOPIC)).unwrap();
         let settings = Connection::new(broker.bootstrap_servers()).settings("g", TOPIC, "").unwrap();
         let mut config = client::producer(&settings, client::POST_BATCH_BYTES);
         config.set("delivery.timeout.ms", "200000");

@@ -167,9 +167,8 @@ impl ClientBuilder {
         let mut settings = self.connection.settings("activity-client", &self.topic, "")?;
         let timeout = settings.properties.entry("delivery.timeout.ms".to_owned());
         timeout.or_insert_with(|| DELIVERY_TIMEOUT_MS.to_owned());
-        let mut config = client::producer(&settings, client::POST_BATCH_BYTES);
         // A misspelt topic is an error, and not a new topic.
-        config.set("allow.auto.create.topics", "false");
+        let config = client::producer(&settings, client::POST_BATCH_BYTES);
         let outbox = Outbox::open(config, settings.clone(), &self.topic).map_err(SetupError::Kafka)?;
         let topic_bits = topic_bits(&self.topic);
         // Which topics the processor allows, it alone knows.
@@ -357,16 +356,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_start_of_the_replies_that_failed_before_is_tried_again_once() {
-        let broker = EmbeddedBroker::start(&Topics {
-            commands: "activity.commands".into(),
-            notifications: "n".into(),
-            rejections: "r".into(),
-            replies: ReplyTopics::default(),
-            partitions: 1,
-            replication_factor: 1,
-            largest_command: 1024,
-        })
-        .unwrap();
+        let broker = EmbeddedBroker::start(&Topics::for_test("activity.commands")).unwrap();
         let client = ActivityClient::builder(broker.bootstrap_servers()).reply_topic("n").build().unwrap();
         // Nobody has asked for its outcome yet.
         let failed: Starting = async { Err("the brokers were away".to_owned()) }.boxed().shared();

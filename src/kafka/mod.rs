@@ -64,20 +64,27 @@ impl Settings {
     /// Of a group that reads the topic `c`.
     pub(crate) fn for_test(bootstrap_servers: &str, properties: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let topics = Topics {
-            commands: "c".into(),
+        Self {
+            bootstrap_servers: bootstrap_servers.into(),
+            group: "g".into(),
+            properties: properties.iter().map(owned).collect(),
+            topics: Topics::for_test("c"),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Topics {
+    /// This one for commands, `n` and `r`, each with one partition.
+    pub(crate) fn for_test(commands: &str) -> Self {
+        Self {
+            commands: commands.into(),
             notifications: "n".into(),
             rejections: "r".into(),
             replies: ReplyTopics::default(),
             partitions: 1,
             replication_factor: 1,
             largest_command: 1024,
-        };
-        Self {
-            bootstrap_servers: bootstrap_servers.into(),
-            group: "g".into(),
-            properties: properties.iter().map(owned).collect(),
-            topics,
         }
     }
 }

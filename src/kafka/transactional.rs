@@ -53,13 +53,9 @@ pub struct Transactional {
     offsets_within: Duration,
 }
 
-/// One producer and what became of its records.
-#[derive(Clone)]
-struct Transacting {
-    /// Shared with a thread that librdkafka does not let go, at most.
-    client: Arc<BaseProducer<Deliveries>>,
-    deliveries: Deliveries,
-}
+/// One producer, whose context knows what became of its records. Shared with a thread that librdkafka does not let go, at
+/// most.
+type Transacting = Arc<BaseProducer<Deliveries>>;
 
 impl fmt::Debug for Transactional {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,13 +87,12 @@ impl Transactional {
 
     /// Fences whoever had the id, and waits until what it left open is settled.
     fn make(&self, transactional_id: &str) -> Result<Transacting, PublishError> {
-        let deliveries = Deliveries::default();
         let mut properties = client::producer(&self.settings, self.batch_bytes);
-        let client: BaseProducer<Deliveries> = client::transactional(&mut properties, transactional_id)
-            .create_with_context(deliveries.clone())
+        let producer: BaseProducer<Deliveries> = client::transactional(&mut properties, transactional_id)
+            .create_with_context(Deliveries::default())
             .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
-        client.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))?;
-        Ok(Transacting { client: Arc::new(client), deliveries })
+        producer.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))?;
+        Ok(Arc::new(producer))
     }
 
     fn topic(&self, topic: OutputTopic) -> &str {
@@ -116,7 +111,7 @@ impl Transactional {
         offsets: TopicPartitionList,
         membership: &Membership,
     ) -> Result<Receiver<KafkaResult<()>>, PublishError> {
-        let (producer, metadata) = (Arc::clone(&self.producer()?.client), Arc::clone(&membership.metadata));
+        let (producer, metadata) = (Arc::clone(self.producer()?), Arc::clone(&membership.metadata));
         let (done, sent) = crossbeam_channel::bounded(1);
         thread::Builder::new()
             .name("offsets".into())
@@ -147,7 +142,7 @@ impl Transactional {
             // With a transaction that can only be aborted its records are purged; that says less.
             Err(error @ (PublishError::StaleMembership(_) | PublishError::Fenced(_))) => Err(error),
             // What is not allowed may have been a reply, which the records tell. The next attempt is without it.
-            Err(error @ PublishError::Fatal(_)) if !self.producer()?.deliveries.any_refused() => Err(error),
+            Err(error @ PublishError::Fatal(_)) if !self.producer()?.context().any_refused() => Err(error),
             Err(error) => drained.and(Err(error)),
         }
     }
@@ -157,7 +152,7 @@ impl Transactional {
     fn named(&self, error: PublishError) -> PublishError {
         use RDKafkaErrorCode as Code;
         let PublishError::Unknown(text) = error else { return error };
-        match self.producer().ok().and_then(|producer| producer.client.client().fatal_error()) {
+        match self.producer().ok().and_then(|producer| producer.client().fatal_error()) {
             Some((Code::ProducerFenced | Code::InvalidProducerEpoch | Code::Fenced, reason)) => {
                 PublishError::Fenced(format!("{text}: {reason}"))
             }
@@ -167,9 +162,10 @@ impl Transactional {
 
     /// Waits until all is delivered. A reply that takes too long is given up, and the transaction with it.
     fn drain(&mut self) -> Result<(), PublishError> {
-        let Transacting { client, deliveries } = self.producer()?.clone();
+        let producer = Arc::clone(self.producer()?);
+        let deliveries = producer.context();
         let until = Instant::now() + REQUEST;
-        while !deliveries.wait(&client, until.min(Instant::now() + REPLIES)) {
+        while !deliveries.wait(&producer, until.min(Instant::now() + REPLIES)) {
             if Instant::now() >= until {
                 return Err(PublishError::Unknown("the broker did not confirm the records in time".into()));
             }
@@ -186,7 +182,7 @@ impl Transactional {
     /// Gives up replies that keep the transaction waiting: where nothing else is missing, or where the brokers say by
     /// now that they can't be delivered.
     fn give_late_replies_up(&mut self) -> Result<(), PublishError> {
-        let deliveries = self.producer()?.deliveries.clone();
+        let deliveries = Arc::clone(self.producer()?.context());
         let mut late: Vec<_> = deliveries.pending_replies().into_iter().map(|(to, _)| to).collect();
         if deliveries.own_pending() > 0 {
             late = self.routes.look_again(late);
@@ -204,10 +200,11 @@ impl Transactional {
         let is_consequence = |code: RDKafkaErrorCode| {
             matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
         };
-        let Ok(Transacting { client, deliveries }) = self.producer().cloned() else { return error };
+        let Ok(producer) = self.producer().cloned() else { return error };
+        let deliveries = producer.context();
         if matches!(error, PublishError::Unknown(_)) {
             // A transaction that can only be aborted has its records purged, which is told record by record.
-            deliveries.wait(&client, Instant::now() + PURGE);
+            deliveries.wait(&producer, Instant::now() + PURGE);
         }
         let own = deliveries.take_failure();
         let (sent, refused) = deliveries.take_replies();
@@ -260,7 +257,7 @@ impl Sink for Transactional {
 
     fn begin(&mut self) -> Result<(), PublishError> {
         self.turn = (self.turn + 1) % self.producers.len().max(1);
-        let begun = self.producer()?.client.begin_transaction();
+        let begun = self.producer()?.begin_transaction();
         begun.map_err(|error| self.named(classify("begin_transaction", &error)))?;
         self.replies = ReplyCounts::default();
         self.routes.begin();
@@ -268,8 +265,8 @@ impl Sink for Transactional {
     }
 
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
-        let Transacting { client, deliveries } = self.producer()?;
-        let sent = deliveries.send(client, self.topic(topic), record);
+        let producer = self.producer()?;
+        let sent = producer.context().send(producer, self.topic(topic), record);
         sent.map_err(|error| self.aborted(error))
     }
 
@@ -277,8 +274,8 @@ impl Sink for Transactional {
         match self.routes.find(reply) {
             Ok(partition) => {
                 let to = (reply.topic.clone(), partition);
-                let Transacting { client, deliveries } = self.producer()?;
-                let sent = deliveries.send_reply(client, to, &reply.record);
+                let producer = self.producer()?;
+                let sent = producer.context().send_reply(producer, to, &reply.record);
                 match sent.map_err(|error| self.aborted(error))? {
                     None => self.replies.published += 1,
                     Some(code) => self.replies.not_taken(code),
@@ -297,12 +294,12 @@ impl Sink for Transactional {
         let offsets = offset_list(&self.settings.topics.commands, offsets);
         let committed = (|| {
             self.deliver(offsets, membership)?;
-            let committed = self.producer()?.client.commit_transaction(REQUEST);
+            let committed = self.producer()?.commit_transaction(REQUEST);
             committed.map_err(|error| classify("commit_transaction", &error))
         })();
         match committed {
             Ok(()) => {
-                self.producer()?.deliveries.take_replies();
+                self.producer()?.context().take_replies();
                 Ok(std::mem::take(&mut self.replies))
             }
             Err(error) => Err(self.aborted(error)),
@@ -311,11 +308,12 @@ impl Sink for Transactional {
 
     fn abort(&mut self) -> Result<(), PublishError> {
         let deadline = Instant::now() + REQUEST;
-        let Transacting { client, deliveries } = self.producer()?;
+        let producer = self.producer()?;
+        let deliveries = producer.context();
         loop {
             // An abort waits for delivery reports that only a poll serves.
-            client.poll(Duration::ZERO);
-            match client.abort_transaction(Duration::from_millis(200)) {
+            producer.poll(Duration::ZERO);
+            match producer.abort_transaction(Duration::from_millis(200)) {
                 Ok(()) => break,
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
                 // A transaction that holds nothing has nothing to abort.
@@ -329,7 +327,7 @@ impl Sink for Transactional {
                 }
             }
         }
-        deliveries.wait(client, deadline);
+        deliveries.wait(producer, deadline);
         deliveries.take_failure();
         deliveries.take_replies();
         Ok(())
@@ -367,27 +365,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        activity::ReplyTopics,
-        kafka::{Source, Topics, consumer::GroupConsumer, embedded::EmbeddedBroker},
-    };
+    use crate::kafka::{Source, consumer::GroupConsumer, embedded::EmbeddedBroker};
 
     fn settings() -> Settings {
-        let topics = Topics {
-            commands: "c".into(),
-            notifications: "n".into(),
-            rejections: "r".into(),
-            replies: ReplyTopics::default(),
-            partitions: 1,
-            replication_factor: 1,
-            largest_command: 1024,
-        };
-        Settings {
-            bootstrap_servers: String::new(),
-            group: "g".into(),
-            properties: [("fetch.wait.max.ms".to_owned(), "10".to_owned())].into(),
-            topics,
-        }
+        Settings::for_test("", &[("fetch.wait.max.ms", "10")])
     }
 
     fn membership(settings: &Settings) -> (GroupConsumer, Membership) {

@@ -1,12 +1,15 @@
-//! A source for tests of one stage: it gives what the test put in.
+//! For tests of one stage: a source that gives what the test put in, and a log.
 
 use std::{
     collections::VecDeque,
+    path::Path,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use crate::{
     activity::Record,
+    event_log::{EventLog, LogOptions, Synchronous},
     kafka::{Bounds, Polled, Source, SourceError, reach::Reach},
 };
 
@@ -19,6 +22,19 @@ pub(super) struct Scripted {
     pub member: bool,
     pub reach: Option<Reach>,
     pub asked: u32,
+}
+
+/// A new log of the topic `c`.
+pub(super) fn log(folder: &Path) -> Arc<Mutex<EventLog>> {
+    let log = EventLog::open(&LogOptions {
+        path: folder.join("activity.db"),
+        topic: "c".into(),
+        synchronous: Synchronous::Normal,
+        cache_bytes: 1 << 20,
+        window_ms: 1,
+        max_pages: None,
+    });
+    Arc::new(Mutex::new(log.unwrap()))
 }
 
 impl Source for Scripted {

@@ -252,9 +252,11 @@ mod tests {
     use super::*;
     use crate::{
         activity::{Coordinates, Record},
-        event_log::{LogOptions, Synchronous},
         kafka::Polled,
-        processor::{Unobserved, scripted::Scripted},
+        processor::{
+            Unobserved,
+            scripted::{self, Scripted},
+        },
     };
 
     /// Ends the session when it was told often enough that the polling thread is alive.
@@ -278,15 +280,7 @@ mod tests {
         polled.extend(records);
         let source = Scripted { member: true, polled, ..Scripted::default() };
         let folder = tempfile::tempdir().unwrap();
-        let log = EventLog::open(&LogOptions {
-            path: folder.path().join("activity.db"),
-            topic: "c".into(),
-            synchronous: Synchronous::Normal,
-            cache_bytes: 1 << 20,
-            window_ms: 1,
-            max_pages: None,
-        });
-        let log = Arc::new(Mutex::new(log.unwrap()));
+        let log = scripted::log(folder.path());
         let ownership = Arc::new(Ownership::default());
         let (caps, accept) = (Caps { records: 2, bytes: 1 << 20 }, Accept::default());
         let timing = Timing::default();

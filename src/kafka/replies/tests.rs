@@ -7,16 +7,9 @@ use crate::{
 };
 
 fn settings(replies: &[&str]) -> Settings {
-    let topics = Topics {
-        commands: "c".into(),
-        notifications: "n".into(),
-        rejections: "r".into(),
-        replies: replies.iter().map(|name| (*name).to_owned()).collect::<ReplyTopics>(),
-        partitions: 3,
-        replication_factor: 1,
-        largest_command: 1024,
-    };
-    Settings { bootstrap_servers: String::new(), group: "g".into(), properties: BTreeMap::new(), topics }
+    let replies = replies.iter().map(|name| (*name).to_owned()).collect::<ReplyTopics>();
+    let topics = Topics { replies, partitions: 3, ..Topics::for_test("c") };
+    Settings { topics, ..Settings::for_test("", &[]) }
 }
 
 fn reply(topic: &str, partition: Option<i32>, bytes: usize) -> ReplyRecord {

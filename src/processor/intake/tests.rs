@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::{
-    event_log::{LogOptions, Synchronous},
     kafka::{log_lines::said_by, reach::Reach},
-    processor::{Unobserved, scripted::Scripted},
+    processor::{
+        Unobserved,
+        scripted::{self, Scripted},
+    },
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -24,18 +26,10 @@ struct World {
 impl World {
     fn new(source: Scripted, timing: Timing) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let log = EventLog::open(&LogOptions {
-            path: folder.path().join("activity.db"),
-            topic: "c".into(),
-            synchronous: Synchronous::Normal,
-            cache_bytes: 1 << 20,
-            window_ms: 1,
-            max_pages: None,
-        });
         let intake = Intake::new(
             source,
             Arc::new(Ownership::default()),
-            Arc::new(Mutex::new(log.unwrap())),
+            scripted::log(folder.path()),
             Arc::new(Unobserved),
             Accept::default(),
             Caps { records: 10, bytes: 1 << 20 },
