@@ -5,8 +5,8 @@ mod activity_support;
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use activity_stream::activity::{
-    Channels, Code, Coordinates, Decider, Event, Header, Limits, Reading, Record, ReplyTopics, Schema,
-    asyncapi, beyond, rejection_record,
+    Channels, Code, Coordinates, Decider, Event, Header, Limits, Notification, Reading, Record, ReplyTopics,
+    Schema, asyncapi, beyond, rejection_record,
 };
 use activity_support::*;
 use jsonschema::Validator;
@@ -459,6 +459,24 @@ proptest! {
             let from_log: Vec<_> = again.notifications("s", &record.headers).collect();
             let decided: Vec<_> = event.notifications("s", &record.headers).collect();
             prop_assert_eq!(from_log, decided);
+        }
+    }
+
+    /// What is left of another in the memory that is used again does not show, whatever that one was.
+    #[test]
+    fn a_notification_made_of_another_is_as_if_made_anew(
+        commands in vec(command(), 1..6),
+        records in vec(any_record(), 6)
+    ) {
+        let mut reused = Notification::default();
+        for (command, record) in commands.into_iter().zip(records) {
+            let event = event(command);
+            let mut again = event.notifications("s", &record.headers);
+            for made_anew in event.notifications("s", &record.headers) {
+                prop_assert!(again.next_into(&mut reused));
+                prop_assert_eq!(&reused, &made_anew);
+            }
+            prop_assert!(!again.next_into(&mut reused));
         }
     }
 

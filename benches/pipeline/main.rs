@@ -12,7 +12,8 @@
 //!
 //! - `throughput`, `latency`, `memory`, `partitions`: the program beside the broker. `log`: growth and the read model;
 //!   `keys`: idempotency keys; both on a log that is filled here, without Kafka.
-//! - `copy_loop`: what the processor is compared with. `stages`: one thread without Kafka, for a profiler.
+//! - `copy_loop`: what the processor is compared with. `stages`: its own work, in one thread without Kafka; for a profiler
+//!   too.
 //! - `kafka`, `subject`, `cpu`: the broker, the process that is measured, and what it used.
 //! - `report`, `plot`, `machine`: what is written.
 
@@ -100,6 +101,7 @@ enum Part {
     Latency,
     Memory,
     Partitions,
+    Stages,
     Log,
     Keys,
 }
@@ -116,6 +118,8 @@ pub struct Profile {
     backlog: u64,
     /// Commands of each run with another number of partitions.
     partition_commands: u64,
+    /// Commands of each round of the stages.
+    stage_commands: u64,
     /// Events in the log at which an append is measured.
     log_sizes: &'static [u64],
     /// Keys alive.
@@ -130,6 +134,7 @@ impl Profile {
             latency_seconds: 100,
             backlog: 5_000_000,
             partition_commands: 500_000,
+            stage_commands: 500_000,
             log_sizes: &[100_000, 1_000_000, 10_000_000],
             keys: 10_000_000,
         };
@@ -139,6 +144,7 @@ impl Profile {
             latency_seconds: 10,
             backlog: 200_000,
             partition_commands: 50_000,
+            stage_commands: 100_000,
             log_sizes: &[100_000, 300_000],
             keys: 200_000,
         };
@@ -179,6 +185,9 @@ fn main() {
         if wanted(Part::Partitions) {
             partitions::measure(&kafka, &profile, &mut report);
         }
+    }
+    if wanted(Part::Stages) {
+        stages::measure(&profile, &mut report);
     }
     if wanted(Part::Log) {
         log::measure(&profile, &mut report);

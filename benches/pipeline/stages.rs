@@ -1,60 +1,120 @@
-//! The stages in one thread, without Kafka: the same instructions each time, for a profiler that counts them.
+//! What the processor itself does for a command, in one thread and without Kafka.
+//!
+//! For a profiler that counts instructions:
 //!
 //! ```sh
 //! cargo bench --bench pipeline --no-run
-//! valgrind --tool=callgrind target/release/deps/pipeline-… stages 20000
+//! valgrind --tool=callgrind --toggle-collect='pipeline::stages::stages' target/release/deps/pipeline-… stages 20000
 //! ```
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, time::Duration};
 
 use activity_stream::{
-    activity::{Decision, Record},
+    activity::{Decision, Notification, Record, Verdict},
     config::Synchronous,
-    event_log::{Chunk, EventLog},
+    event_log::{Chunk, EventLog, Settled},
     kafka::native,
 };
 
-use super::support;
+use super::{
+    Profile, cpu, guard,
+    report::{Report, Spread, Table},
+    say, support,
+};
 
-/// Commands in a batch.
-const BATCH: usize = 2_000;
+/// Commands in a batch, as many as the processor has in its largest.
+const BATCH: u64 = 5_000;
+/// Of which the median is told.
+const ROUNDS: usize = 5;
 
-/// Decides, appends and writes out the notifications of so many usual commands.
+/// Of deciding, appending and making the notification.
+type Steps<T> = [T; 3];
+
+pub fn measure(profile: &Profile, report: &mut Report) {
+    let rounds: Vec<Steps<f64>> = (0..ROUNDS).map(|_| round(profile.stage_commands)).collect();
+    let median = |value: &dyn Fn(&Steps<f64>) -> f64| Spread::of(rounds.iter().map(value)).median;
+    let header = ["decide", "append", "make the notification", "together"];
+    let mut table = Table::new("The processor's own work for a usual command, in µs of CPU", &header);
+    table.note(format!(
+        "Two targets, one notified, an attachment. One thread, without Kafka, batches of {BATCH} with FULL; the median \
+         of {ROUNDS} rounds of {} commands. What is more in a running processor is librdkafka's, and what threads cost.",
+        profile.stage_commands
+    ));
+    let steps = [0, 1, 2].map(|step| median(&|round| round[step]));
+    let together = median(&|round| round.iter().sum());
+    say!("own work: {together:.2} µs of CPU a command");
+    table.row(steps.into_iter().chain([together]).map(|time| format!("{time:.2}")));
+    report.table(table);
+}
+
+/// µs of CPU a command.
+fn round(commands: u64) -> Steps<f64> {
+    let folder = guard::folder("bench-log");
+    let mut log = support::log(folder.path(), Synchronous::Full);
+    let mut used: Steps<Duration> = Default::default();
+    for first in (0..commands).step_by(BATCH as usize) {
+        let batch = records(first..commands.min(first + BATCH));
+        let mut last = cpu::of_this_thread();
+        stages(&mut log, &batch, |step| {
+            let now = cpu::of_this_thread();
+            used[step] += now - last;
+            last = now;
+        });
+    }
+    used.map(|time| time.as_secs_f64() * 1e6 / commands as f64)
+}
+
+/// The same, for a profiler.
 pub fn run(mut words: impl Iterator<Item = String>) {
     let commands: u64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(20_000);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut log = support::log(folder.path(), Synchronous::Normal);
-    let records: Vec<Record> =
-        (0..commands).map(|number| support::usual(number).record(0, number.cast_signed())).collect();
-    let (begun, mut bytes) = (Instant::now(), 0);
-    for batch in records.chunks(BATCH) {
-        bytes += stages(&mut log, batch);
+    let mut bytes = 0;
+    for first in (0..commands).step_by(BATCH as usize) {
+        bytes += stages(&mut log, &records(first..commands.min(first + BATCH)), |_| {});
     }
-    println!("{commands} commands, {bytes} bytes of notifications, {:?}", begun.elapsed());
+    println!("{commands} commands, {bytes} bytes of notifications");
 }
 
+fn records(numbers: std::ops::Range<u64>) -> Vec<Record> {
+    numbers.map(|number| support::usual(number).record(0, number.cast_signed())).collect()
+}
+
+/// Returns the bytes of the notifications; `done` is told of each step's end.
 #[inline(never)]
-fn stages(log: &mut EventLog, batch: &[Record]) -> usize {
+fn stages(log: &mut EventLog, batch: &[Record], mut done: impl FnMut(usize)) -> usize {
     let verdicts = decide(batch);
-    let next_offset = batch.last().map_or(0, |record| record.coordinates.offset + 1);
-    let settled = log.append(vec![Chunk { partition: 0, next_offset, verdicts }], &[]).expect("appended");
-    settled.into_iter().flatten().map(|settled| publish(&settled.decision)).sum()
+    done(0);
+    let settled = append(log, batch, verdicts);
+    done(1);
+    let bytes = publish(settled.iter().flatten().map(|settled| &settled.decision));
+    drop(settled);
+    done(2);
+    bytes
 }
 
 #[inline(never)]
-fn decide(batch: &[Record]) -> Vec<activity_stream::activity::Verdict> {
+fn decide(batch: &[Record]) -> Vec<Verdict> {
     let decider = support::decider();
     batch.iter().map(|record| decider.read(record)).collect()
 }
 
 #[inline(never)]
-fn publish(decision: &Decision) -> usize {
-    let Decision::Accepted(event) = decision else { panic!("not accepted") };
-    let notifications = event.notifications("activity-stream", &[]);
-    notifications
-        .map(|notification| {
+fn append(log: &mut EventLog, batch: &[Record], verdicts: Vec<Verdict>) -> Vec<Vec<Settled>> {
+    let next_offset = batch.last().map_or(0, |record| record.coordinates.offset + 1);
+    log.append(vec![Chunk { partition: 0, next_offset, verdicts }], &[]).expect("appended")
+}
+
+#[inline(never)]
+fn publish<'a>(decisions: impl Iterator<Item = &'a Decision>) -> usize {
+    let (mut notification, mut bytes) = (Notification::default(), 0);
+    for decision in decisions {
+        let Decision::Accepted(event) = decision else { panic!("not accepted") };
+        let mut notifications = event.notifications("activity-stream", &[]);
+        while notifications.next_into(&mut notification) {
             drop(black_box(native::to_native(&notification.record.headers)));
-            notification.record.bytes()
-        })
-        .sum()
+            bytes += notification.record.bytes();
+        }
+    }
+    bytes
 }

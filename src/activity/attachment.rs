@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     Code,
-    field::{Field, fields},
+    field::fields,
     found::Found,
     json::{self, Kind, RawMember},
     member,
@@ -65,13 +65,12 @@ impl<'a> Attachment<'a> {
     }
 
     fn read_object(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
-        let members =
-            member::of_raw(json::members(raw).unwrap_or_default(), at, AttachmentField::canonical, findings);
+        let members = member::of_raw(json::members(raw).unwrap_or_default(), at, findings);
         let (mut kind, mut id, mut free) = (Some(FILE), None, Vec::new());
         for member in &members {
             let at = at.name(&member.name);
             let raw = member.raw.value;
-            match AttachmentField::of(&member.name) {
+            match member.field {
                 Some(_) if member.is_null() => {}
                 Some(AttachmentField::Type) => kind = text::read_word(raw, &TYPES, &at, findings),
                 Some(AttachmentField::Id) => id = text::read(raw, Rule::Id, &at, findings),

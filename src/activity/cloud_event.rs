@@ -14,6 +14,7 @@ use std::borrow::Cow;
 
 use super::{
     Code, Header,
+    field::{Field, fields},
     found::{Found, Quoted},
     json::{self, Kind, RawMember},
     member::{self, Member},
@@ -38,13 +39,23 @@ pub(super) struct Structured<'a> {
     pub data: Option<Vec<RawMember<'a>>>,
 }
 
-/// Where the entry stands in a structured event's value.
-pub(super) const DATA: &str = "data";
+fields! {
+    /// What is read of a structured event; all else is left unread.
+    EventField {
+        Id => "id",
+        Source => "source",
+        Type => "type",
+        SpecVersion => "specversion",
+        DataContentType => "datacontenttype",
+        Data => "data",
+        DataBase64 => "data_base64",
+    }
+}
 
 pub(super) const CONTENT_TYPE: &str = "content-type";
 const SPEC_VERSION: &str = "ce_specversion";
 /// What every event has, in the order of the specification.
-const REQUIRED: [&str; 3] = ["id", "source", "type"];
+const REQUIRED: [EventField; 3] = [EventField::Id, EventField::Source, EventField::Type];
 pub(super) const ATTRIBUTES: [&str; 4] = ["ce_id", "ce_source", "ce_specversion", "ce_type"];
 
 impl Form {
@@ -102,21 +113,23 @@ impl<'a> Structured<'a> {
     /// Reads the event that a value is.
     pub fn read(members: Vec<RawMember<'a>>, findings: &mut Findings<'_>) -> Self {
         let root = Pointer::Root;
-        let members = member::of_raw(members, &root, |name| name, findings);
+        let members = member::of_raw(members, &root, findings);
         let mut event = Self::default();
-        if let Some(version) = attribute(&members, "specversion", findings) {
+        if let Some(version) = attribute(&members, EventField::SpecVersion, findings) {
             check_version(&version, findings);
         }
-        let [id, source, _] = REQUIRED.map(|name| attribute(&members, name, findings));
+        let [id, source, _] = REQUIRED.map(|field| attribute(&members, field, findings));
         (event.id, event.source) = (id, source);
-        if let Some(content_type) = member(&members, "datacontenttype").filter(|member| !member.is_null()) {
+        if let Some(content_type) =
+            member(&members, EventField::DataContentType).filter(|member| !member.is_null())
+        {
             let text = (Kind::of(content_type.raw.value) == Kind::String)
                 .then(|| json::string(content_type.raw.value).ok())
                 .flatten();
             if !text.is_some_and(|text| is_json(&media_type(&text))) {
                 let found = Found(content_type.raw.value);
                 let message = format_args!("expected JSON as the event's data, found {found}");
-                findings.add(&root.name("datacontenttype"), Code::BadCloudEvent, message);
+                findings.add(&root.name(EventField::DataContentType.name()), Code::BadCloudEvent, message);
             }
         }
         event.data = data(&members, findings);
@@ -125,11 +138,11 @@ impl<'a> Structured<'a> {
 }
 
 /// The entry: an object.
-fn data<'a>(members: &[Member<'a>], findings: &mut Findings<'_>) -> Option<Vec<RawMember<'a>>> {
+fn data<'a>(members: &[Member<'a, EventField>], findings: &mut Findings<'_>) -> Option<Vec<RawMember<'a>>> {
     let at = Pointer::Root;
-    let at = at.name(DATA);
-    let Some(data) = member(members, DATA) else {
-        let base64 = member(members, "data_base64").is_some();
+    let at = at.name(EventField::Data.name());
+    let Some(data) = member(members, EventField::Data) else {
+        let base64 = member(members, EventField::DataBase64).is_some();
         let found = if base64 { "data_base64, which is for content that is not JSON" } else { "none" };
         findings.add(
             &at,
@@ -147,15 +160,22 @@ fn data<'a>(members: &[Member<'a>], findings: &mut Findings<'_>) -> Option<Vec<R
     members
 }
 
-fn member<'m, 'a>(members: &'m [Member<'a>], name: &str) -> Option<&'m Member<'a>> {
-    members.iter().find(|member| member.name == name)
+fn member<'m, 'a>(
+    members: &'m [Member<'a, EventField>],
+    field: EventField,
+) -> Option<&'m Member<'a, EventField>> {
+    members.iter().find(|member| member.field == Some(field))
 }
 
 /// A required attribute: a string that is not empty.
-fn attribute<'a>(members: &[Member<'a>], name: &str, findings: &mut Findings<'_>) -> Option<Cow<'a, str>> {
+fn attribute<'a>(
+    members: &[Member<'a, EventField>],
+    field: EventField,
+    findings: &mut Findings<'_>,
+) -> Option<Cow<'a, str>> {
     let root = Pointer::Root;
-    let at = root.name(name);
-    let raw = member(members, name).map(|member| member.raw.value);
+    let at = root.name(field.name());
+    let raw = member(members, field).map(|member| member.raw.value);
     let text = raw.filter(|raw| Kind::of(raw) == Kind::String).and_then(|raw| json::string(raw).ok());
     let text = text.filter(|text| !text.is_empty());
     if text.is_none() {

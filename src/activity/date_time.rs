@@ -7,6 +7,8 @@ use jiff::{SignedDuration, civil};
 /// Record timestamps that a command may have: 1970-01-01 to the last millisecond of the year 9999.
 pub(super) const TIMESTAMPS: RangeInclusive<i64> = 0..=253_402_300_799_999;
 
+const MILLISECONDS_OF_DAY: i64 = 24 * 60 * 60 * 1_000;
+
 /// Whether `text` is a date-time of RFC 3339, section 5.6, with 1 to 9 fraction digits if any. A 60th second
 /// is one only where UTC has its leap seconds, at 23:59:60.
 pub(super) fn is_rfc_3339(text: &str) -> bool {
@@ -71,16 +73,17 @@ fn offset_minutes(offset: &[u8]) -> Option<i16> {
 /// Timestamps that no command may have are moved to the nearest that it may.
 pub(super) fn push_timestamp(out: &mut String, timestamp: i64) {
     let timestamp = timestamp.clamp(*TIMESTAMPS.start(), *TIMESTAMPS.end());
+    let (days, of_day) = (timestamp / MILLISECONDS_OF_DAY, (timestamp % MILLISECONDS_OF_DAY) as i32);
     // Not `jiff::Timestamp`, which ends a day before the year 9999 does.
-    let time = civil::date(1970, 1, 1).at(0, 0, 0, 0) + SignedDuration::from_millis(timestamp);
+    let date = civil::date(1970, 1, 1) + SignedDuration::from_hours(24 * days);
     let parts = [
-        (i32::from(time.year()), 0..4),
-        (i32::from(time.month()), 5..7),
-        (i32::from(time.day()), 8..10),
-        (i32::from(time.hour()), 11..13),
-        (i32::from(time.minute()), 14..16),
-        (i32::from(time.second()), 17..19),
-        (i32::from(time.millisecond()), 20..23),
+        (i32::from(date.year()), 0..4),
+        (i32::from(date.month()), 5..7),
+        (i32::from(date.day()), 8..10),
+        (of_day / 3_600_000, 11..13),
+        (of_day / 60_000 % 60, 14..16),
+        (of_day / 1_000 % 60, 17..19),
+        (of_day % 1_000, 20..23),
     ];
     let mut text = *b"0000-00-00T00:00:00.000Z";
     for (mut number, places) in parts {

@@ -2,9 +2,10 @@
 
 use super::{
     ActivityId, Code, Event, IdempotencyKey, Limits, Problems, Reading, Record, ReplyTopics, Verdict,
-    cloud_event::{DATA, Form, Structured},
+    cloud_event::{EventField, Form, Structured},
     date_time,
     entry::Entry,
+    field::Field,
     found::Found,
     id,
     json::{self, RawMember},
@@ -100,7 +101,7 @@ impl Decider {
         if form == Form::Structured {
             event = Structured::read(members, findings);
             members = event.data.take()?;
-            place = root.name(DATA);
+            place = root.name(EventField::Data.name());
         }
         let entry = Entry::read(members, &place, findings)?;
         let given_key = key_in_headers.or_else(|| GivenKey::of_structured(&event));

@@ -54,7 +54,7 @@ impl<'a> Entry<'a> {
     /// Reads the members of the entry, which is `at` that place of the value; nothing is returned where anything is
     /// wrong with the record.
     pub fn read(members: Vec<RawMember<'a>>, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
-        let members = member::of_raw(members, at, EntryField::canonical, findings);
+        let members = member::of_raw(members, at, findings);
         let mut draft = Draft::default();
         for member in &members {
             draft.read(member, at, findings);
@@ -93,11 +93,11 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn read(&mut self, member: &Member<'a>, entry: &Pointer<'_>, findings: &mut Findings<'_>) {
+    fn read(&mut self, member: &Member<'a, EntryField>, entry: &Pointer<'_>, findings: &mut Findings<'_>) {
         let name = &member.name;
         let at = entry.name(name);
         let raw = member.raw.value;
-        match EntryField::of(name) {
+        match member.field {
             Some(EntryField::Targets) => self.targets = Some(Target::read_all(raw, &at, findings)),
             Some(_) if member.is_null() => {}
             Some(EntryField::Verb) => self.verb = text::read(raw, Rule::Id, &at, findings),

@@ -2,7 +2,7 @@
 //! machines know the same names.
 
 /// A field of an object. It has one name in the normal form, and may have others that are understood too.
-pub(super) trait Field: Copy + 'static {
+pub(super) trait Field: Copy + PartialEq + 'static {
     /// In the order of the normal form.
     const ALL: &'static [Self];
     /// The normal form's names, in the same order.
@@ -17,14 +17,6 @@ pub(super) trait Field: Copy + 'static {
     /// The normal form's name.
     fn name(self) -> &'static str {
         self.names()[0]
-    }
-
-    /// The normal form's name for a field, any other name as it is.
-    fn canonical(name: &str) -> &str {
-        match Self::of(name) {
-            Some(field) => field.name(),
-            None => name,
-        }
     }
 }
 
@@ -72,6 +64,5 @@ mod tests {
         assert_eq!(Example::NAMES, ["one", "two"]);
         assert_eq!(Example::ALL.iter().map(|field| field.name()).collect::<Vec<_>>(), Example::NAMES);
         assert_eq!(["one", "One", "ONE"].map(Example::of), [Some(Example::One), Some(Example::One), None]);
-        assert_eq!(["One", "two", "ONE"].map(Example::canonical), ["one", "two", "ONE"]);
     }
 }

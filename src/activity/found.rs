@@ -91,8 +91,10 @@ pub(super) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
 
 /// Whether a name is the wanted one but for case or one letter (left out, added, changed, or two swapped).
 pub(super) fn is_misspelt(given: &str, wanted: &str) -> bool {
-    // A character of 1 byte in lower case may have up to 4 bytes before.
-    if given == wanted || given.len() > 4 * (wanted.len() + 1) {
+    // Nearly all that are not like it at all are known by their length. A character of 1 byte in lower case may have up
+    // to 4 bytes before, but none of ASCII.
+    let near = if given.is_ascii() { wanted.len() + 1 } else { 4 * (wanted.len() + 1) };
+    if given == wanted || given.len() > near || given.len() + 1 < wanted.len() {
         return false;
     }
     strsim::osa_distance(&given.to_lowercase(), wanted) <= 1

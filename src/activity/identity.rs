@@ -57,12 +57,12 @@ impl<'a> Identity<'a> {
         at: &Pointer<'_>,
         findings: &mut Findings<'_>,
     ) -> Option<Self> {
-        let members = member::of_raw(members, at, IdentityField::canonical, findings);
+        let members = member::of_raw(members, at, findings);
         let (mut id, mut domain, mut name, mut kind) = (None, None, None, None);
         for member in &members {
             let at = at.name(&member.name);
             let raw = member.raw.value;
-            match IdentityField::of(&member.name) {
+            match member.field {
                 Some(_) if member.is_null() => {}
                 Some(IdentityField::Id) => id = text::read(raw, Rule::Id, &at, findings),
                 Some(IdentityField::Domain) => domain = text::read(raw, Rule::Id, &at, findings),

@@ -10,33 +10,44 @@ use super::{
     problem::{Findings, Pointer},
 };
 
-/// A member of an entry, identity, target or attachment.
+/// A member of an object whose fields are `F`.
 #[derive(Debug, Clone)]
-pub(super) struct Member<'a> {
+pub(super) struct Member<'a, F> {
     pub name: Cow<'a, str>,
+    /// The field that has this name. Looked up once, since each member is compared with the others.
+    pub field: Option<F>,
     pub raw: RawMember<'a>,
 }
 
-/// The one name under which a field is known, given any of its names.
-pub(super) type FieldOf = fn(&str) -> &str;
-
-impl Member<'_> {
+impl<F: Field> Member<'_, F> {
     pub fn is_null(&self) -> bool {
         self.raw.value == "null"
+    }
+
+    /// Names are the same if they name the same field, or none and are equal.
+    fn names_same(&self, other: &Self) -> bool {
+        self.field == other.field && (self.field.is_some() || self.name == other.name)
+    }
+
+    /// The same for all members that name the same.
+    fn canonical(&self) -> &str {
+        match self.field {
+            Some(field) => field.name(),
+            None => &self.name,
+        }
     }
 }
 
 /// Reads the names and reports those that name a field which was named before; only the first is kept.
-pub(super) fn of_raw<'a>(
+pub(super) fn of_raw<'a, F: Field>(
     raw: Vec<RawMember<'a>>,
     at: &Pointer<'_>,
-    field_of: FieldOf,
     findings: &mut Findings<'_>,
-) -> Vec<Member<'a>> {
+) -> Vec<Member<'a, F>> {
     let mut members = Vec::with_capacity(raw.len());
     for raw in raw {
         match json::string(raw.name) {
-            Ok(name) => members.push(Member { name, raw }),
+            Ok(name) => members.push(Member { field: F::of(&name), name, raw }),
             Err(_) => findings.add(
                 at,
                 Code::UnpairedSurrogate,
@@ -44,7 +55,7 @@ pub(super) fn of_raw<'a>(
             ),
         }
     }
-    let repeated = repeated(&members, field_of);
+    let repeated = repeated(&members);
     if repeated.is_empty() {
         return members;
     }
@@ -68,21 +79,22 @@ pub(super) fn of_raw<'a>(
 }
 
 /// Indexes of members whose field came before, each with the index of the first, in order.
-fn repeated(members: &[Member<'_>], field_of: FieldOf) -> Vec<(usize, usize)> {
+fn repeated<F: Field>(members: &[Member<'_, F>]) -> Vec<(usize, usize)> {
     /// Up to here, comparing each with each is quicker than any order.
     const FEW: usize = 16;
-    let field = |index: usize| field_of(&members[index].name);
+    let members = members.iter().enumerate();
     if members.len() <= FEW {
-        return (1..members.len())
-            .filter_map(|again| {
-                (0..again).find(|first| field(*first) == field(again)).map(|first| (again, first))
-            })
+        let first = |again: &Member<'_, F>| members.clone().find(|(_, first)| first.names_same(again));
+        return members
+            .clone()
+            .filter_map(|(index, again)| first(again).map(|(first, _)| (index, first)))
+            .filter(|(index, first)| index != first)
             .collect();
     }
     let mut first_of = BTreeMap::new();
-    (0..members.len())
-        .filter_map(|index| {
-            let first = *first_of.entry(field(index)).or_insert(index);
+    members
+        .filter_map(|(index, member)| {
+            let first = *first_of.entry(member.canonical()).or_insert(index);
             (first != index).then_some((index, first))
         })
         .collect()
@@ -92,13 +104,13 @@ fn repeated(members: &[Member<'_>], field_of: FieldOf) -> Vec<(usize, usize)> {
 pub(super) fn require<F: Field>(
     field: F,
     expected: &str,
-    members: &[Member<'_>],
+    members: &[Member<'_, F>],
     at: &Pointer<'_>,
     findings: &mut Findings<'_>,
 ) {
-    let field = field.name();
+    let (wanted, field) = (Some(field), field.name());
     let at = at.name(field);
-    match members.iter().find(|member| F::canonical(&member.name) == field) {
+    match members.iter().find(|member| member.field == wanted) {
         Some(member) if member.is_null() => {
             findings.add(&at, Code::Missing, format_args!("expected {expected}, found null"));
         }
@@ -122,16 +134,18 @@ pub(super) fn require<F: Field>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activity::Limits;
+    use crate::activity::{Limits, field::fields};
 
-    fn field_of(name: &str) -> &str {
-        if name == "alias" { "field" } else { name }
+    fields! {
+        /// An example.
+        Example { Field => "field" | "alias", }
     }
 
     fn names_and_problems(json: &str) -> (Vec<String>, Vec<String>) {
         let limits = Limits::default();
         let mut findings = Findings::new(&limits);
-        let members = of_raw(json::members(json).unwrap(), &Pointer::Root, field_of, &mut findings);
+        let members: Vec<Member<'_, Example>> =
+            of_raw(json::members(json).unwrap(), &Pointer::Root, &mut findings);
         let problems = findings.into_problems().map_or(vec![], |problems| problems.0);
         (
             members.into_iter().map(|member| member.name.into_owned()).collect(),

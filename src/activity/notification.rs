@@ -1,9 +1,13 @@
 //! Notifications: what each audience that asked for it is told of an event.
 
+use std::borrow::Cow;
+
+use uuid::Uuid;
+
 use super::{Event, Header, OutputRecord, date_time, event::Notified};
 
-/// A notification, as a record for the notifications topic.
-#[derive(Debug, Clone, PartialEq)]
+/// A notification, as a record for the notifications topic. The default is one that is not made yet.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Notification {
     /// The activity's id and the place of the target: unique, and the same on every replay.
     pub id: String,
@@ -20,6 +24,7 @@ pub struct Notifications<'a> {
     /// The event's id, as text.
     activity_id: String,
     time: String,
+    subject: String,
     notified: std::slice::Iter<'a, Notified>,
 }
 
@@ -47,13 +52,24 @@ impl Event {
     #[must_use]
     pub fn notifications<'a>(&'a self, source: &'a str, command_headers: &'a [Header]) -> Notifications<'a> {
         let notified = self.notified();
-        let (mut passed_on, mut activity_id, mut time) = (Vec::new(), String::new(), String::new());
+        let (mut passed_on, mut activity_id, mut time, mut subject) =
+            <(Vec<_>, String, String, String)>::default();
         if !notified.is_empty() {
             passed_on.extend(self::passed_on(command_headers));
-            activity_id = self.id().to_string();
+            let id = self.id().as_uuid().hyphenated();
+            activity_id.push_str(id.encode_lower(&mut Uuid::encode_buffer()));
             date_time::push_timestamp(&mut time, self.coordinates().timestamp);
+            subject = [self.object_type(), "/", self.object_id()].concat();
         }
-        Notifications { event: self, source, passed_on, activity_id, time, notified: notified.iter() }
+        Notifications {
+            event: self,
+            source,
+            passed_on,
+            activity_id,
+            time,
+            subject,
+            notified: notified.iter(),
+        }
     }
 
     /// Whether the notifications have more bytes than `allowed`: keys, values, and headers less the value of
@@ -82,32 +98,19 @@ pub(super) fn passed_on(command_headers: &[Header]) -> impl Iterator<Item = &Hea
     last.filter(|header| bytes_of_value(header) <= LONGEST_PASSED_ON)
 }
 
-impl Iterator for Notifications<'_> {
-    type Item = Notification;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let notified = self.notified.next()?;
-        let id = format!("{}/{}", self.activity_id, notified.place);
-        let record = OutputRecord {
-            key: Some(notified.key.clone().into_bytes()),
-            value: Some(self.value(&id, notified).into_bytes()),
-            headers: self.headers(&id),
-        };
-        Some(Notification { id, record })
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.notified.size_hint()
-    }
-}
-
-impl ExactSizeIterator for Notifications<'_> {}
-
 impl Notifications<'_> {
-    /// Spliced from the normal form, not written anew.
-    fn value(&self, id: &str, notified: &Notified) -> String {
+    /// Makes the next one of another, whose memory is used again; `false` where there is none left. What a processor calls
+    /// for each notification that it publishes.
+    #[must_use]
+    pub fn next_into(&mut self, notification: &mut Notification) -> bool {
+        let Some(notified) = self.notified.next() else { return false };
+        let Notification { id, record } = notification;
+        id.clear();
+        id.extend([self.activity_id.as_str(), "/", itoa::Buffer::new().format(notified.place)]);
+        refill(&mut record.key, &[&notified.key]);
         let [before, after] = self.event.json_less_targets();
-        [
+        // Spliced from the normal form, not written anew.
+        let value = [
             "{\"id\":\"",
             id,
             "\",\"activityId\":\"",
@@ -118,19 +121,47 @@ impl Notifications<'_> {
             before,
             after,
             "}",
-        ]
-        .concat()
-    }
-
-    fn headers(&self, id: &str) -> Vec<Header> {
-        let subject = format!("{}/{}", self.event.object_type(), self.event.object_id());
-        let values = ["1.0", id, self.source, CE_TYPE, &self.time, &subject, "application/json"];
-        let mut headers = Vec::with_capacity(values.len() + self.passed_on.len());
-        headers.extend(HEADERS.iter().zip(values).map(|((name, _), value)| Header::named(name, value)));
-        headers.extend(self.passed_on.iter().copied().cloned());
-        headers
+        ];
+        refill(&mut record.value, &value);
+        let values = ["1.0", id, self.source, CE_TYPE, &self.time, &self.subject, "application/json"];
+        let headers = &mut record.headers;
+        headers.resize_with(HEADERS.len() + self.passed_on.len(), Header::default);
+        let (own, passed_on) = headers.split_at_mut(HEADERS.len());
+        for ((header, (name, _)), value) in own.iter_mut().zip(HEADERS).zip(values) {
+            header.name = Cow::Borrowed(name.as_bytes());
+            refill(&mut header.value, &[value]);
+        }
+        for (header, passed_on) in passed_on.iter_mut().zip(&self.passed_on) {
+            header.clone_from(passed_on);
+        }
+        true
     }
 }
+
+/// Text in place of what was there.
+fn refill(bytes: &mut Option<Vec<u8>>, parts: &[&str]) {
+    let bytes = bytes.get_or_insert_default();
+    bytes.clear();
+    bytes.reserve(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        bytes.extend_from_slice(part.as_bytes());
+    }
+}
+
+impl Iterator for Notifications<'_> {
+    type Item = Notification;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut notification = Notification::default();
+        self.next_into(&mut notification).then_some(notification)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.notified.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Notifications<'_> {}
 
 impl OutputRecord {
     /// Bytes of key, value and headers, without what Kafka's format adds.

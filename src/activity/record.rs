@@ -18,7 +18,7 @@ pub struct Coordinates {
 }
 
 /// One header of a record. Kafka allows any number of headers of the same name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
     /// Bytes, because a producer can write a name that is not UTF-8.
     pub name: Cow<'static, [u8]>,
@@ -37,7 +37,7 @@ pub struct Record {
 }
 
 /// A record that is to be produced; its topic follows from what it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputRecord {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,

@@ -1,6 +1,6 @@
 //! Targets: who may see an activity, and who is notified.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     Code,
@@ -108,11 +108,11 @@ impl<'a> Target<'a> {
         at: &Pointer<'_>,
         findings: &mut Findings<'_>,
     ) -> Option<Self> {
-        let members = member::of_raw(members, at, TargetField::canonical, findings);
+        let members = member::of_raw(members, at, findings);
         let (mut kind, mut target_id, mut notify) = (None, None, Some(false));
         for member in &members {
             let at = at.name(&member.name);
-            match TargetField::of(&member.name) {
+            match member.field {
                 Some(_) if member.is_null() => {}
                 Some(TargetField::Type) => {
                     kind = Some(text::read_word(member.raw.value, &TYPES, &at, findings));
@@ -144,7 +144,7 @@ impl<'a> Audience<'a> {
     fn read(
         kind: &str,
         target_id: Option<&'a str>,
-        members: &[Member<'a>],
+        members: &[Member<'a, TargetField>],
         at: &Pointer<'_>,
         findings: &mut Findings<'_>,
     ) -> Option<Self> {
@@ -191,13 +191,15 @@ impl<'a> Audience<'a> {
     /// The key of the audience's notifications: contract, section 3.
     pub fn key(&self, object_type: &str, object_id: &str) -> String {
         match self {
-            Self::Identity(Identity { id, domain: None, .. }) => format!("Identity:{}", KeyPart(id)),
+            Self::Identity(Identity { id, domain: None, .. }) => ["Identity:", &*key_part(id)].concat(),
             Self::Identity(Identity { id, domain: Some(domain), .. }) => {
-                format!("Identity:{}/{}", KeyPart(domain), KeyPart(id))
+                ["Identity:", &*key_part(domain), "/", &*key_part(id)].concat()
             }
             Self::Everyone => EVERYONE.to_owned(),
-            Self::Members(Some(channel)) => format!("Members:channel:{}", KeyPart(channel)),
-            Self::Members(None) => format!("Members:object:{}/{}", KeyPart(object_type), KeyPart(object_id)),
+            Self::Members(Some(channel)) => ["Members:channel:", &*key_part(channel)].concat(),
+            Self::Members(None) => {
+                ["Members:object:", &*key_part(object_type), "/", &*key_part(object_id)].concat()
+            }
             Self::Public => PUBLIC.to_owned(),
         }
     }
@@ -222,25 +224,11 @@ impl<'a> Audience<'a> {
 }
 
 /// A part of a notification's key, percent-encoded where it holds what separates the parts.
-struct KeyPart<'a>(&'a str);
-
-impl fmt::Display for KeyPart<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for piece in self.0.split_inclusive(['%', '/', ':']) {
-            let encoded = match piece.as_bytes().last() {
-                Some(b'%') => "%25",
-                Some(b'/') => "%2F",
-                Some(b':') => "%3A",
-                _ => {
-                    f.write_str(piece)?;
-                    continue;
-                }
-            };
-            f.write_str(&piece[..piece.len() - 1])?;
-            f.write_str(encoded)?;
-        }
-        Ok(())
+fn key_part(text: &str) -> Cow<'_, str> {
+    if !json::has(text, |byte| (byte == b'%') | (byte == b'/') | (byte == b':')) {
+        return Cow::Borrowed(text);
     }
+    Cow::Owned(text.replace('%', "%25").replace('/', "%2F").replace(':', "%3A"))
 }
 
 /// Whether an object in `targets` is the identity itself: it has an id, and nothing that only a target has.

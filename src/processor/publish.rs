@@ -13,7 +13,7 @@ use super::{
     timing::Timing,
 };
 use crate::{
-    activity::{Decision, ReplyTopics, rejection_record},
+    activity::{Decision, Notification, ReplyTopics, rejection_record},
     kafka::{OutputTopic, PublishError, Sink, replies::ReplyCounts},
 };
 
@@ -94,6 +94,8 @@ pub struct Publish<K: Sink> {
     /// At the transaction under way.
     attempts: u32,
     fenced: Option<Instant>,
+    /// The last one that was published, whose memory the next one uses.
+    notification: Notification,
 }
 
 impl<K: Sink> std::fmt::Debug for Publish<K> {
@@ -114,7 +116,8 @@ where
         timing: Timing,
     ) -> Self {
         let producer = Producer::None;
-        Self { sink, ownership, options, observer, timing, producer, attempts: 0, fenced: None }
+        let notification = Notification::default();
+        Self { sink, ownership, options, observer, timing, producer, attempts: 0, fenced: None, notification }
     }
 
     #[cfg(test)]
@@ -320,10 +323,12 @@ where
     fn send(&mut self, outcome: &Outcome, sent: &mut Sent) -> Result<(), PublishError> {
         match &outcome.decision {
             Decision::Accepted(event) => {
-                for notification in event.notifications(&self.options.source, &outcome.record.headers) {
-                    sent.bytes += notification.record.bytes();
+                let mut notifications = event.notifications(&self.options.source, &outcome.record.headers);
+                while notifications.next_into(&mut self.notification) {
+                    let record = &self.notification.record;
+                    sent.bytes += record.bytes();
                     sent.notifications += 1;
-                    self.sink.send(OutputTopic::Notifications, &notification.record)?;
+                    self.sink.send(OutputTopic::Notifications, record)?;
                 }
             }
             Decision::Duplicate { .. } => {}
