@@ -5,6 +5,12 @@ use std::{io, process::ExitCode};
 use activity_stream::cli;
 use clap::Parser;
 
+/// Records and events are freed on another thread than made them, librdkafka's among them, and glibc's allocator is slow at
+/// that. Takes the place of `malloc` for the libraries in C too.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::run(&cli::args::Args::parse()) {
         Ok(code) => code,

@@ -67,6 +67,11 @@ use kafka::Kafka;
 use report::Report;
 use waiting::{holds_within, say, wait_until};
 
+/// The program's own, for the copy loop too.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the processor against a real Kafka, and writes a table and a plot
 #[derive(Debug, Parser)]
 #[command(name = "pipeline")]

@@ -15,6 +15,9 @@ use super::Settings;
 /// Bytes of librdkafka's fetch queue, as many as a batch has; its own default is 64 MiB a consumer. What librdkafka adds
 /// to a short record is not counted, and is as much again.
 const FETCH_QUEUE_KIB: u32 = 8 * 1024;
+/// How soon librdkafka looks again whether its fetch queue has room. Its own default is a second, in which a short queue
+/// is empty most of the time.
+const FETCH_QUEUE_BACKOFF_MS: &str = "10";
 /// Bytes of librdkafka's produce queue; its own default is 1 GiB.
 const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
 /// Above every limit of the contract. The broker's own limit decides, and its refusal names the topic.
@@ -59,7 +62,8 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
         .set("fetch.max.bytes", (4 * 1024 * 1024).to_string())
         .set("fetch.wait.max.ms", "100")
-        .set("fetch.error.backoff.ms", "100");
+        .set("fetch.error.backoff.ms", "100")
+        .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS);
     let mut client = with_operators(settings, client);
     // Kept last: these keep the promise and can't be overridden.
     client
@@ -80,6 +84,7 @@ pub fn reader(settings: &Settings) -> ClientConfig {
     client
         .set("fetch.wait.max.ms", "10")
         .set("queued.max.messages.kbytes", "4096")
+        .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS)
         // Required by librdkafka before it lets a client assign partitions; never joined, never committed to.
         .set("group.id", format!("{}-reader", settings.group));
     let mut client = with_operators(settings, client);
