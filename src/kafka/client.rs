@@ -14,7 +14,7 @@ use super::Settings;
 
 /// Bytes of librdkafka's fetch queue, as many as a batch has; its own default is 64 MiB a consumer. What librdkafka adds
 /// to a short record is not counted, and is as much again.
-const FETCH_QUEUE_KIB: u32 = 8 * 1024;
+const FETCH_QUEUE_KIB: u32 = 4 * 1024;
 /// How soon librdkafka looks again whether its fetch queue has room. Its own default is a second, in which a short queue
 /// is empty most of the time.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
@@ -60,7 +60,7 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         .set("session.timeout.ms", "10000")
         .set("heartbeat.interval.ms", "1000")
         .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
-        .set("fetch.max.bytes", (4 * 1024 * 1024).to_string())
+        .set("fetch.max.bytes", (2 * 1024 * 1024).to_string())
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100")
         .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS);
