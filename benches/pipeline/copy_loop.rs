@@ -4,7 +4,15 @@
 //! of a thousand commands before it begins. Where latencies are measured, each gets its command's id, so that it is known
 //! which command it is of.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use activity_stream::{
     activity::{ActivityId, OutputRecord, Reading, Record, ReplyTopics},
@@ -47,58 +55,116 @@ fn settings(words: &mut impl Iterator<Item = String>) -> Settings {
     }
 }
 
+/// As in the processor's session.
+const IDLE: Duration = Duration::from_millis(50);
+const BUSY: Duration = Duration::from_millis(1);
+/// Records taken in before the other thread is served.
+const AT_ONCE: usize = 512;
+/// Batches under way: one that is published, and one that waits.
+const MOST_UNDER_WAY: usize = 2;
+
+/// What was taken in, and when it is a batch: by the processor's own caps and its own rule.
+struct Intake {
+    source: GroupConsumer,
+    records: Vec<Record>,
+    bytes: usize,
+    caps: Processor,
+    /// The last poll brought nothing.
+    exhausted: bool,
+}
+
+impl Intake {
+    fn is_full(&self) -> bool {
+        self.records.len() >= self.caps.batch_records || self.bytes >= self.caps.batch_bytes
+    }
+
+    fn is_worth_a_batch(&self, under_way: usize) -> bool {
+        !self.records.is_empty()
+            && (4 * self.records.len() >= under_way * self.caps.batch_records
+                || 4 * self.bytes >= under_way * self.caps.batch_bytes)
+    }
+
+    fn poll(&mut self, timeout: Duration) {
+        self.exhausted = false;
+        match self.source.poll(timeout).expect("polled") {
+            Polled::Record(record) => {
+                self.bytes += record.bytes();
+                self.records.push(record);
+            }
+            Polled::Assigned(partitions) => {
+                let start = |partition| (partition, self.source.bounds(partition).expect("its bounds").start);
+                let starts: Vec<_> = partitions.into_iter().map(start).collect();
+                self.source.start(&starts).expect("started");
+            }
+            Polled::Revoked(partitions) | Polled::Lost(partitions) => {
+                panic!("this is the group's only member, and lost {partitions:?}")
+            }
+            Polled::Nothing => self.exhausted = true,
+        }
+    }
+
+    fn take_in(&mut self, timeout: Duration) {
+        self.poll(timeout);
+        for _ in 0..AT_ONCE {
+            if self.exhausted || self.is_full() {
+                break;
+            }
+            self.poll(Duration::ZERO);
+        }
+    }
+
+    fn take_batch(&mut self) -> Batch {
+        self.bytes = 0;
+        Batch {
+            records: std::mem::take(&mut self.records),
+            offsets: self.source.positions().expect("its positions").into_iter().collect(),
+            membership: self.source.membership().expect("a member"),
+        }
+    }
+}
+
 /// Copies until the process is ended.
 pub fn run(mut words: impl Iterator<Item = String>) {
     let settings = settings(&mut words);
     let named = words.next().as_deref() == Some(NAMED);
     let (to_publish, batches) = bounded(1);
-    let (of_publisher, output) = (settings.clone(), sample());
-    let publish = move || publish(&of_publisher, &output, named, &batches);
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let (of_publisher, output, done) = (settings.clone(), sample(), Arc::clone(&under_way));
+    let publish = move || publish(&of_publisher, &output, named, &batches, &done);
     thread::Builder::new().name("publish".into()).spawn(publish).expect("a thread");
     let copy = move || {
-        let mut source = GroupConsumer::join(&settings).expect("a consumer");
-        // The processor's own caps.
-        let Processor { batch_records, batch_bytes, .. } = Processor::default();
-        let mut batch = Vec::new();
-        let mut bytes = 0;
+        let source = GroupConsumer::join(&settings).expect("a consumer");
+        let caps = Processor::default();
+        let mut intake = Intake { source, records: Vec::new(), bytes: 0, caps, exhausted: true };
         loop {
-            let full = batch.len() >= batch_records || bytes >= batch_bytes;
-            let polled =
-                if full { Polled::Nothing } else { source.poll(Duration::from_millis(1)).expect("polled") };
-            match polled {
-                Polled::Record(record) => {
-                    bytes += record.bytes();
-                    batch.push(record);
-                    continue;
-                }
-                Polled::Assigned(partitions) => {
-                    let starts: Vec<_> = partitions
-                        .into_iter()
-                        .map(|partition| (partition, source.bounds(partition).expect("its bounds").start))
-                        .collect();
-                    source.start(&starts).expect("started");
-                }
-                Polled::Revoked(partitions) | Polled::Lost(partitions) => {
-                    panic!("this is the group's only member, and lost {partitions:?}")
-                }
-                Polled::Nothing => {}
+            let before = under_way.load(Ordering::SeqCst);
+            let busy = to_publish.is_full() || before >= MOST_UNDER_WAY;
+            if busy && intake.is_full() {
+                thread::sleep(BUSY);
+            } else if intake.records.is_empty() && !busy {
+                intake.take_in(IDLE);
+            } else if busy || !intake.is_worth_a_batch(before) {
+                intake.take_in(BUSY);
+            } else {
+                intake.take_in(Duration::ZERO);
             }
-            if batch.is_empty() || to_publish.is_full() {
-                thread::sleep(Duration::from_millis(1));
-                continue;
+            let worth = intake.is_worth_a_batch(under_way.load(Ordering::SeqCst));
+            if !busy && (intake.is_full() || intake.exhausted && worth) {
+                under_way.fetch_add(1, Ordering::SeqCst);
+                to_publish.send(intake.take_batch()).expect("sent");
             }
-            let membership = source.membership().expect("a member");
-            let offsets = source.positions().expect("its positions").into_iter().collect();
-            bytes = 0;
-            to_publish
-                .send(Batch { records: std::mem::take(&mut batch), offsets, membership })
-                .expect("sent");
         }
     };
     thread::Builder::new().name("copy".into()).spawn(copy).expect("a thread").join().expect("it is ended");
 }
 
-fn publish(settings: &Settings, output: &[OutputRecord], named: bool, batches: &Receiver<Batch>) {
+fn publish(
+    settings: &Settings,
+    output: &[OutputRecord],
+    named: bool,
+    batches: &Receiver<Batch>,
+    under_way: &AtomicUsize,
+) {
     let mut sink = Transactional::new(settings, format!("copy-loop-{}", settings.group), BATCH_BYTES);
     sink.reset().expect("a producer");
     let mut output = output.iter().cycle();
@@ -113,6 +179,7 @@ fn publish(settings: &Settings, output: &[OutputRecord], named: bool, batches: &
         }
         let offsets: Vec<_> = batch.offsets.into_iter().collect();
         sink.commit(&offsets, &batch.membership).expect("committed");
+        under_way.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

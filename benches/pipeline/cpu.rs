@@ -65,12 +65,12 @@ pub fn of_this_thread() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock of each thread").into()
 }
 
-/// The most memory that a process has had, in MiB.
+/// The most memory that a process has had, in MB of a million bytes.
 pub fn peak_memory(process: u32) -> f64 {
     memory(process, "VmHWM:")
 }
 
-/// The memory that a process has now, in MiB.
+/// The memory that a process has now, in MB of a million bytes.
 pub fn resident_memory(process: u32) -> f64 {
     memory(process, "VmRSS:")
 }
@@ -79,5 +79,5 @@ fn memory(process: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|text| text.trim().parse().ok());
-    kib.unwrap_or(0.0_f64) / 1024.0
+    kib.unwrap_or(0.0_f64) * 1024.0 / 1e6
 }

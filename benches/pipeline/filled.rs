@@ -10,9 +10,10 @@ use activity_stream::{
     config::Synchronous,
     event_log::{Chunk, EventLog},
 };
+use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{cpu, guard, support};
+use super::{cpu, guard, report::Spread, support};
 
 /// The processor's largest batch.
 const BATCH: u64 = 5_000;
@@ -23,30 +24,63 @@ pub struct Filled {
     pub path: PathBuf,
     decider: Decider,
     next: u64,
+    checkpoints: Connection,
     _folder: TempDir,
 }
 
-/// What appends took, a command.
+/// What appends took, a command; of several samples.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
-    pub cpu_us: f64,
-    pub wall_us: f64,
+    pub cpu_us: Spread,
+    pub wall_us: Spread,
 }
+
+/// Samples, and commands of each.
+const SAMPLES: usize = 5;
+pub const SAMPLE: u64 = 20_000;
 
 impl Filled {
     pub fn new() -> Self {
         let folder = guard::folder("bench-log");
         let log = support::log(folder.path(), Synchronous::Full);
         let path = folder.path().join(support::LOG_FILE);
-        Self { log, path, decider: support::decider(), next: 0, _folder: folder }
+        let checkpoints = Connection::open(&path).expect("a connection");
+        Self { log, path, decider: support::decider(), next: 0, checkpoints, _folder: folder }
     }
 
     pub fn len(&self) -> u64 {
         self.next
     }
 
-    /// Appends so many commands, of which `keyed` in ten have an idempotency key.
-    pub fn append(&mut self, commands: u64, keyed: u64) -> Cost {
+    /// What an append costs now, with its part of the checkpoints: the log grows by [`SAMPLE`] for each of the samples.
+    pub fn cost(&mut self, keyed: u64) -> Cost {
+        self.checkpoint();
+        let samples: Vec<_> = (0..SAMPLES)
+            .map(|_| {
+                let (used, took) = self.append(SAMPLE, keyed);
+                let (begun, before) = (Instant::now(), cpu::of_this_thread());
+                self.checkpoint();
+                let each = |time: Duration| time.as_secs_f64() * 1e6 / SAMPLE as f64;
+                (each(used + (cpu::of_this_thread() - before)), each(took + begun.elapsed()))
+            })
+            .collect();
+        Cost {
+            cpu_us: Spread::of(samples.iter().map(|(used, _)| *used)),
+            wall_us: Spread::of(samples.iter().map(|(_, took)| *took)),
+        }
+    }
+
+    /// Writes what is in the -wal file only into the log.
+    fn checkpoint(&self) {
+        let busy: i64 = self
+            .checkpoints
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .expect("a checkpoint");
+        assert_eq!(busy, 0, "nobody else reads or writes");
+    }
+
+    /// Appends so many commands, of which `keyed` in ten have an idempotency key. Returns what that took: CPU, and time.
+    pub fn append(&mut self, commands: u64, keyed: u64) -> (Duration, Duration) {
         let (mut used, mut took) = (Duration::ZERO, Duration::ZERO);
         let end = self.next + commands;
         while self.next < end {
@@ -68,7 +102,6 @@ impl Filled {
             took += begun.elapsed();
             drop(appended);
         }
-        let each = |time: Duration| time.as_secs_f64() * 1e6 / commands as f64;
-        Cost { cpu_us: each(used), wall_us: each(took) }
+        (used, took)
     }
 }

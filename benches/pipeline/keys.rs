@@ -4,13 +4,11 @@ use std::process::{Command, Stdio};
 
 use super::{
     Profile, cpu,
-    filled::Filled,
+    filled::{Cost, Filled, SAMPLE},
     report::{Report, Table},
     say,
 };
 
-/// Appended with each share of keys.
-const MEASURED: u64 = 100_000;
 /// How many commands in ten have one.
 const SHARES: [(&str, u64); 3] = [("none", 0), ("10 %", 1), ("all", 10)];
 
@@ -20,13 +18,13 @@ pub fn run(mut words: impl Iterator<Item = String>) {
     let keys: u64 = words.next().and_then(|word| word.parse().ok()).expect("a number of keys");
     let mut filled = Filled::new();
     // What an append needs for itself.
-    filled.append(MEASURED, 0);
+    filled.append(SAMPLE, 0);
     let before = cpu::resident_memory(std::process::id());
     filled.append(keys, 10);
     println!("{}", cpu::resident_memory(std::process::id()) - before);
     for (_, keyed) in SHARES {
-        let cost = filled.append(MEASURED, keyed);
-        println!("{} {}", cost.cpu_us, cost.wall_us);
+        let Cost { cpu_us, wall_us } = filled.cost(keyed);
+        println!("{} {} {} {}", cpu_us.median, cpu_us.lowest, cpu_us.highest, wall_us.median);
     }
 }
 
@@ -44,16 +42,17 @@ pub fn measure(profile: &Profile, report: &mut Report) {
     let memory = lines.next().expect("the memory")[0];
     let mut table = Table::new(
         "Idempotency keys",
-        &["commands with a key", "append, µs of CPU a command", "µs that passed"],
+        &["commands with a key", "append, µs of CPU a command", "lowest to highest", "µs that passed"],
     );
     table.note(format!(
-        "{MEASURED} new commands in batches of 5,000 with FULL, without Kafka, in one partition that has {} keys alive; \
-         to remember them took about {memory:.0} MiB of memory.",
+        "New commands, measured as growth is, in one partition that has {} keys alive; to remember them took about {memory:.0} MB of memory.",
         profile.keys
     ));
     for ((share, _), cost) in SHARES.into_iter().zip(lines) {
-        say!("{share} with a key: {:.2} µs of CPU a command", cost[0]);
-        table.row([share.to_owned(), format!("{:.2}", cost[0]), format!("{:.2}", cost[1])]);
+        let [median, lowest, highest, passed] = cost[..] else { panic!("four numbers: {cost:?}") };
+        say!("{share} with a key: {median:.2} µs of CPU a command");
+        let spread = format!("{lowest:.2} to {highest:.2}");
+        table.row([share.to_owned(), format!("{median:.2}"), spread, format!("{passed:.2}")]);
     }
     report.table(table);
 }

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     message::DeliveryResult,
-    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
 
 use super::{
@@ -62,8 +62,8 @@ pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: 
     let mut table = Table::new("Latency, in ms", &header);
     table.note(
         "From the moment in which the producer knows that its command is in the topic to that in which a \
-         `read_committed` consumer has the notification. The copy loop shows how much of it is the broker's and the \
-         client's. The last rate is half of the top rate."
+         `read_committed` consumer has the notification; producer and consumer use the same cores. The copy loop shows \
+         how much of it is the broker's and the client's. The last rate is half of the top rate."
             .to_owned(),
     );
     let half = (top_rate.unwrap_or(ASSUMED_TOP) / 2.0).round();
@@ -71,55 +71,62 @@ pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: 
     for (rate, subject) in
         rates.into_iter().flat_map(|rate| [(rate, Subject::NamedCopyLoop), (rate, Subject::ExactlyOnceFull)])
     {
-        let latencies = at_rate(kafka, profile, subject, rate);
+        let (posted, latencies) = at_rate(kafka, profile, subject, rate);
         let of = |share: f64| {
-            // So many have to lie above it, or it says nothing.
-            let known = latencies.len() as f64 * (1.0 - share) >= 1.0;
-            let index = (latencies.len() as f64 * share) as usize;
-            latencies.get(index).filter(|_| known).map(|latency| latency.as_secs_f64() * 1e3)
+            // By the nearest rank. One has to lie above it, or it is the highest.
+            let rank = (latencies.len() as f64 * share).ceil() as usize;
+            let latency = latencies.get(rank.checked_sub(1)?)?;
+            (rank < latencies.len()).then_some(latency.as_secs_f64() * 1e3)
         };
         let shown = |value: Option<f64>| value.map_or("too few".to_owned(), |value| format!("{value:.1}"));
         let highest = latencies.last().map(|latency| latency.as_secs_f64() * 1e3);
         table.row([
             format!("{rate:.0}"),
             subject.name().to_owned(),
-            latencies.len().to_string(),
+            if latencies.len() as u64 == posted {
+                posted.to_string()
+            } else {
+                format!("{} of {posted}", latencies.len())
+            },
             shown(of(0.5)),
             shown(of(0.99)),
             shown(of(0.999)),
             shown(highest),
         ]);
-        let percentiles = [("p50", of(0.5)), ("p99", of(0.99)), ("p99.9", of(0.999))];
+        let percentiles = [("p50", of(0.5)), ("p99", of(0.99))];
         let known = percentiles.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        if subject == Subject::ExactlyOnceFull {
-            report.plot.latency.push((format!("{rate:.0}/s"), known));
-        }
+        let copy = if subject == Subject::NamedCopyLoop { ", copy" } else { "" };
+        report.plot.latency.push((format!("{rate:.0}/s{copy}"), known));
     }
     report.table(table);
 }
 
-/// All latencies, from the shortest to the longest.
-fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> Vec<Duration> {
+/// How many commands were posted, and all latencies, from the shortest to the longest.
+fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> (u64, Vec<Duration>) {
     let backlog = Backlog::post(kafka, "latency", PARTITIONS, 1, support::usual);
     let names = backlog.names("latency");
     let mut running = Running::start(subject, &kafka.servers, names, PARTITIONS);
     running.await_committed(1);
     let names = running.names().clone();
-    let ended = Arc::new(AtomicBool::new(false));
+    let (ended, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let reading = {
-        let (servers, topic, ended) =
-            (kafka.servers.clone(), names.notifications.clone(), Arc::clone(&ended));
-        thread::spawn(move || read(&servers, &topic, &ended))
+        let (servers, topic) = (kafka.servers.clone(), names.notifications.clone());
+        let (ended, read) = (Arc::clone(&ended), Arc::clone(&read));
+        thread::spawn(move || read_all(&servers, &topic, &ended, &read))
     };
     let acknowledged = Acknowledged::default();
-    let producer: BaseProducer<Acknowledged> = kafka::producer(&kafka.servers, LINGER_MS)
+    // Its own thread takes the reports, at once.
+    let producer: ThreadedProducer<Acknowledged> = kafka::producer(&kafka.servers, LINGER_MS)
         .create_with_context(acknowledged.clone())
         .expect("a producer");
     let posted = post(&producer, &names.commands, rate, profile.latency_seconds);
     producer.flush(Duration::from_secs(60)).expect("all is delivered");
     // The first one was posted before.
     running.await_committed(posted + 1);
-    thread::sleep(Duration::from_millis(500).min(PATIENCE));
+    let until = Instant::now() + PATIENCE;
+    while read.load(Ordering::SeqCst) < posted + 1 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
     ended.store(true, Ordering::SeqCst);
     let readable = reading.join().expect("read");
     running.stop();
@@ -134,10 +141,10 @@ fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> Vec
         subject.name(),
         latencies.len()
     );
-    latencies
+    (posted, latencies)
 }
 
-fn post(producer: &BaseProducer<Acknowledged>, topic: &str, rate: f64, seconds: u64) -> u64 {
+fn post(producer: &ThreadedProducer<Acknowledged>, topic: &str, rate: f64, seconds: u64) -> u64 {
     let (begun, commands) = (Instant::now(), (rate * seconds as f64) as u64);
     let mut next = 0;
     while next < commands {
@@ -149,17 +156,16 @@ fn post(producer: &BaseProducer<Acknowledged>, topic: &str, rate: f64, seconds: 
             if producer.send(record).is_ok() {
                 next += 1;
             } else {
-                producer.poll(Duration::from_millis(1));
+                thread::sleep(Duration::from_millis(1));
             }
         }
-        producer.poll(Duration::ZERO);
         thread::sleep(Duration::from_micros(200));
     }
     commands
 }
 
-/// When each notification was there, until told that all are.
-fn read(servers: &str, topic: &str, ended: &AtomicBool) -> Times {
+/// When each notification was there, until told that all are; `read` counts them.
+fn read_all(servers: &str, topic: &str, ended: &AtomicBool, read: &AtomicU64) -> Times {
     let mut client = ClientConfig::new();
     client
         .set("bootstrap.servers", servers)
@@ -181,6 +187,7 @@ fn read(servers: &str, topic: &str, ended: &AtomicBool) -> Times {
         let value = std::str::from_utf8(message.payload().expect("a value")).expect("UTF-8");
         let id: ActivityId = value[ID].parse().expect("an id");
         times.entry((id.partition(), id.offset())).or_insert(now);
+        read.store(times.len() as u64, Ordering::SeqCst);
     }
     times
 }

@@ -4,8 +4,15 @@ use std::{fs, process::Command, thread};
 
 /// Lines of Markdown.
 pub fn describe(kafka: &str) -> Vec<String> {
-    let mut lines =
-        vec![format!("{}, {} cores, {}", model(), cores(), memory()), format!("Linux {}", kernel())];
+    let mut lines = vec![
+        format!("{}, {} cores, {}", model(), cores(), memory()),
+        format!(
+            "Linux {}, temporary files on {}, transparent huge pages: {}",
+            kernel(),
+            file_system(),
+            huge_pages()
+        ),
+    ];
     if !kafka.is_empty() {
         lines.push(kafka.to_owned());
     }
@@ -34,6 +41,21 @@ fn memory() -> String {
 
 fn kernel() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// Of the folder in which the logs are, and the broker's.
+fn file_system() -> String {
+    let output =
+        Command::new("stat").args(["--file-system", "--format=%T"]).arg(std::env::temp_dir()).output();
+    let name = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    name.ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "an unknown file system".into())
+}
+
+/// Memory is counted by the page.
+fn huge_pages() -> String {
+    let text = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    let chosen = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    chosen.map_or("none", |(mode, _)| mode).to_owned()
 }
 
 fn rustc() -> String {

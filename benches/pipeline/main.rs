@@ -67,11 +67,6 @@ use kafka::Kafka;
 use report::Report;
 use waiting::{holds_within, say, wait_until};
 
-/// The program's own, for the copy loop too.
-#[cfg(target_os = "linux")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Measures the processor against a real Kafka, and writes a table and a plot
 #[derive(Debug, Parser)]
 #[command(name = "pipeline")]
@@ -91,8 +86,8 @@ struct Args {
     /// Where table and plot are written
     #[arg(long, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/../performance"))]
     into: PathBuf,
-    /// Put table and plot into README.md and docs/ as well
-    #[arg(long)]
+    /// Put table and plot into README.md and docs/ as well: of everything
+    #[arg(long, conflicts_with_all = ["quick", "only", "commands", "backlog"])]
     readme: bool,
     /// Given by cargo
     #[arg(long, hide = true)]

@@ -37,7 +37,7 @@ pub fn measure(profile: &Profile, report: &mut Report) {
     let mut table = Table::new("The processor's own work for a usual command, in µs of CPU", &header);
     table.note(format!(
         "Two targets, one notified, an attachment. One thread, without Kafka, batches of {BATCH} with FULL; the median \
-         of {ROUNDS} rounds of {} commands. What is more in a running processor is librdkafka's, and what threads cost.",
+         of {ROUNDS} rounds of {} commands. In a running processor librdkafka comes to that, taking records from it and giving it others, the read model, and what it costs to pass work from thread to thread.",
         profile.stage_commands
     ));
     let steps = [0, 1, 2].map(|step| median(&|round| round[step]));

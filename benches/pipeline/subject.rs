@@ -32,18 +32,26 @@ pub enum Subject {
     NamedCopyLoop,
     ExactlyOnceFull,
     ExactlyOnceNormal,
+    /// With FULL.
+    NoReadModel,
     AtLeastOnce,
 }
 
 impl Subject {
-    pub const ALL: [Self; 4] =
-        [Self::CopyLoop, Self::ExactlyOnceFull, Self::ExactlyOnceNormal, Self::AtLeastOnce];
+    pub const ALL: [Self; 5] = [
+        Self::CopyLoop,
+        Self::ExactlyOnceFull,
+        Self::ExactlyOnceNormal,
+        Self::NoReadModel,
+        Self::AtLeastOnce,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::CopyLoop | Self::NamedCopyLoop => "copy loop",
             Self::ExactlyOnceFull => "exactly-once, FULL",
             Self::ExactlyOnceNormal => "exactly-once, NORMAL",
+            Self::NoReadModel => "exactly-once, FULL, no read model",
             Self::AtLeastOnce => "at-least-once, FULL",
         }
     }
@@ -67,7 +75,8 @@ impl Subject {
             "[kafka]\nbootstrap_servers = \"{servers}\"\ngroup = \"{group}\"\n\
              [topics]\ncommands = \"{commands}\"\nnotifications = \"{notifications}\"\n\
              rejections = \"{rejections}\"\n[processor]\nguarantee = \"{guarantee}\"\n\
-             [log]\nsynchronous = \"{synchronous}\"\n"
+             [log]\nsynchronous = \"{synchronous}\"\nread_model = {}\n",
+            self != Self::NoReadModel
         );
         let config = folder.path().join("config.toml");
         fs::write(&config, text).expect("the configuration");
@@ -153,7 +162,7 @@ pub struct Run {
     pub stages: Vec<(&'static str, f64)>,
     pub process: f64,
     pub broker: Option<f64>,
-    /// MiB.
+    /// MB, of a million bytes.
     pub peak_memory: f64,
 }
 

@@ -12,6 +12,11 @@ use activity_stream::{
 };
 use fastrand::Rng;
 
+/// The program's own, for whatever is compared with it too.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// 2026-11-24T00:00:00Z, the timestamp of the first command; each is a millisecond later than the one before it.
 const BEGIN: i64 = 1_795_478_400_000;
 pub const TOPIC: &str = "activity.commands";

@@ -131,8 +131,9 @@ impl Notifications<'_> {
             header.name = Cow::Borrowed(name.as_bytes());
             refill(&mut header.value, &[value]);
         }
-        for (header, passed_on) in passed_on.iter_mut().zip(&self.passed_on) {
-            header.clone_from(passed_on);
+        for (header, Header { name, value }) in passed_on.iter_mut().zip(&self.passed_on) {
+            header.name.clone_from(name);
+            header.value.clone_from(value);
         }
         true
     }
