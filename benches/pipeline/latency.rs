@@ -22,7 +22,7 @@ use rdkafka::{
 use super::{
     Profile,
     kafka::{self, Backlog, Kafka},
-    report::{Report, Table},
+    report::{Latency, Report, Table},
     say,
     subject::{Running, Subject},
     support,
@@ -68,6 +68,7 @@ pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: 
     );
     let half = (top_rate.unwrap_or(ASSUMED_TOP) / 2.0).round();
     let rates = [10.0, 1_000.0, half];
+    let mut copied = HashMap::new();
     for (rate, subject) in
         rates.into_iter().flat_map(|rate| [(rate, Subject::NamedCopyLoop), (rate, Subject::ExactlyOnceFull)])
     {
@@ -94,9 +95,14 @@ pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: 
             shown(highest),
         ]);
         let percentiles = [("p50", of(0.5)), ("p99", of(0.99))];
-        let known = percentiles.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        let copy = if subject == Subject::NamedCopyLoop { ", copy" } else { "" };
-        report.plot.latency.push((format!("{rate:.0}/s{copy}"), known));
+        for (name, value) in percentiles.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            let name = format!("{rate:.0}/s {name}");
+            if subject == Subject::NamedCopyLoop {
+                copied.insert(name, value);
+            } else if let Some(&copy_loop) = copied.get(&name) {
+                report.plot.latency.push(Latency { name, copy_loop, processor: value });
+            }
+        }
     }
     report.table(table);
 }

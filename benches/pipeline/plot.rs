@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plotters::{coord::Shift, prelude::*};
 
-use super::report::Plot;
+use super::report::{Latency, Plot};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
@@ -18,13 +18,14 @@ const SMALL: (&str, u32) = ("sans-serif", 12);
 /// Where the file can't be written.
 pub fn draw(plot: &Plot, file: &Path) {
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
-    root.fill(&WHITE).and_then(|()| root.present()).expect("the plot");
     let areas = root.split_evenly((2, 2));
     let drawn = (|| -> Drawn {
+        root.fill(&WHITE)?;
         rates(plot, &areas[0])?;
         cpu(plot, &areas[1])?;
         latency(plot, &areas[2])?;
         growth(plot, &areas[3])?;
+        // Writes the file, once: what is drawn after it is not in it.
         root.present()?;
         Ok(())
     })();
@@ -41,6 +42,12 @@ fn highest(values: impl Iterator<Item = f64>) -> f64 {
     values.fold(0.0, f64::max) * 1.15
 }
 
+/// Labels stand where the axis has its marks; those in the middle of a place are wanted.
+fn in_the_middle(names: &[&str], at: f64) -> String {
+    let name = names.get(at as usize).filter(|_| (at.fract() - 0.5).abs() < 0.01);
+    name.map_or(String::new(), |name| (*name).to_owned())
+}
+
 /// Bars in places 0, 1, 2, … with names below.
 fn bars<'a, 'b>(
     area: &'a Area<'b>,
@@ -55,18 +62,11 @@ fn bars<'a, 'b>(
         .x_label_area_size(28)
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..names.len() as f64, 0.0..top)?;
-    let name = |at: &f64| {
-        // Labels stand where the axis has its marks; those in the middle of a place are wanted.
-        names
-            .get(*at as usize)
-            .filter(|_| (at.fract() - 0.5).abs() < 0.01)
-            .map_or(String::new(), |name| (*name).to_owned())
-    };
     chart
         .configure_mesh()
         .disable_x_mesh()
         .x_labels(2 * names.len() + 1)
-        .x_label_formatter(&name)
+        .x_label_formatter(&|at| in_the_middle(names, *at))
         .y_desc(unit)
         .label_style(SMALL)
         .draw()?;
@@ -121,23 +121,46 @@ fn cpu(plot: &Plot, area: &Area<'_>) -> Drawn {
 }
 
 fn latency(plot: &Plot, area: &Area<'_>) -> Drawn {
-    let bars_of: Vec<(String, f64)> = plot
-        .latency
-        .iter()
-        .flat_map(|(rate, percentiles)| {
-            percentiles.iter().map(move |(name, value)| (format!("{rate} {name}"), *value))
-        })
-        .collect();
-    if bars_of.is_empty() {
+    let top = highest(plot.latency.iter().map(|it| it.processor.max(it.copy_loop)));
+    if plot.latency.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = bars_of.iter().map(|(name, _)| name.as_str()).collect();
-    let top = highest(bars_of.iter().map(|(_, value)| *value));
-    let mut chart = bars(area, "Latency", "ms", &names, top)?;
-    chart.draw_series(bars_of.iter().enumerate().map(|(index, (_, value))| {
-        let x = middle(index);
-        Rectangle::new([(x - 0.3, 0.0), (x + 0.3, *value)], GREEN.mix(0.6).filled())
-    }))?;
+    let mut chart = ChartBuilder::on(area)
+        .caption("Latency", TITLE)
+        .margin(12)
+        .x_label_area_size(28)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.0..plot.latency.len() as f64, (1.0..top).log_scale())?;
+    let names: Vec<&str> = plot.latency.iter().map(|it| it.name.as_str()).collect();
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .x_labels(2 * names.len() + 1)
+        .x_label_formatter(&|at| in_the_middle(&names, *at))
+        .y_desc("ms")
+        .label_style(SMALL)
+        .draw()?;
+    let bars = |value: fn(&Latency) -> f64, left: f64, color: RGBAColor| {
+        plot.latency.iter().enumerate().map(move |(index, it)| {
+            let x = index as f64 + left;
+            Rectangle::new([(x, 1.0), (x + 0.3, value(it))], color.filled())
+        })
+    };
+    for (name, value, left, color) in [
+        ("copy loop", (|it| it.copy_loop) as fn(&Latency) -> f64, 0.2, BLACK.mix(0.3)),
+        ("exactly-once, FULL", |it| it.processor, 0.5, GREEN.mix(0.6)),
+    ] {
+        chart
+            .draw_series(bars(value, left, color))?
+            .label(name)
+            .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 10, y + 4)], color.filled()));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .label_font(SMALL)
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
     Ok(())
 }
 

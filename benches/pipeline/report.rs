@@ -26,10 +26,17 @@ pub struct Report {
 pub struct Plot {
     pub rates: Vec<Bar>,
     pub cpu: Vec<Stack>,
-    /// By rate: percentiles in ms.
-    pub latency: Vec<(String, Vec<(&'static str, f64)>)>,
+    pub latency: Vec<Latency>,
     /// Events in the log, and µs of CPU a command.
     pub growth: Vec<(f64, f64)>,
+}
+
+/// A percentile at a rate, in ms.
+#[derive(Debug)]
+pub struct Latency {
+    pub name: String,
+    pub copy_loop: f64,
+    pub processor: f64,
 }
 
 #[derive(Debug)]

@@ -56,6 +56,17 @@ impl Subject {
         }
     }
 
+    /// For a bar of a plot.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::CopyLoop | Self::NamedCopyLoop => "copy loop",
+            Self::ExactlyOnceFull => "FULL",
+            Self::ExactlyOnceNormal => "NORMAL",
+            Self::NoReadModel => "no read model",
+            Self::AtLeastOnce => "at-least-once",
+        }
+    }
+
     fn command(self, servers: &str, names: &Names, folder: &TempDir) -> Command {
         let Names { commands, notifications, rejections, group } = names;
         if matches!(self, Self::CopyLoop | Self::NamedCopyLoop) {

@@ -56,7 +56,7 @@ fn rates(profile: &Profile, runs: &[Vec<Run>; COUNT], report: &mut Report) -> f6
             format!("{:.2}", ratio.median),
             format!("{:.2} to {:.2}", ratio.lowest, ratio.highest),
         ]);
-        report.plot.rates.push(Bar { name: subject.name().to_owned(), spread });
+        report.plot.rates.push(Bar { name: subject.short_name().to_owned(), spread });
     }
     report.table(table);
     rate(&runs[1]).median
@@ -84,7 +84,7 @@ fn cpu(kafka: &Kafka, runs: &[Vec<Run>; COUNT], report: &mut Report) {
         row.push(if kafka.cpu().is_some() { format!("{broker:.2}") } else { "not known".to_owned() });
         table.row(row);
         let parts = STAGES.iter().map(|stage| (*stage, of_stage(stage))).collect();
-        report.plot.cpu.push(stacked(subject.name(), parts));
+        report.plot.cpu.push(stacked(subject.short_name(), parts));
     }
     report.table(table);
 }

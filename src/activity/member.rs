@@ -174,6 +174,11 @@ mod tests {
         assert_eq!(names.len(), 60);
         assert_eq!(problems.len(), 40);
         assert_eq!(problems[0], r#"/0 expected a name once, found "0" again"#);
+        // Two names of one field are the same among many, too.
+        let (names, problems) =
+            names_and_problems(&format!("{{{},\"alias\":1,\"field\":2}}", many[..30].join(",")));
+        assert_eq!(names.last().map(String::as_str), Some("alias"));
+        assert_eq!(problems, [r#"/field "alias" and "field" name the same field"#]);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::{Event, Header, OutputRecord, date_time, event::Notified};
 
-/// A notification, as a record for the notifications topic. The default is one that is not made yet.
+/// A notification, as a record for the notifications topic. The default is empty, to be written over:
+/// [`Notifications::next_into`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Notification {
     /// The activity's id and the place of the target: unique, and the same on every replay.
@@ -99,8 +100,8 @@ pub(super) fn passed_on(command_headers: &[Header]) -> impl Iterator<Item = &Hea
 }
 
 impl Notifications<'_> {
-    /// Makes the next one of another, whose memory is used again; `false` where there is none left. What a processor calls
-    /// for each notification that it publishes.
+    /// Writes the next one over another, whose memory is used again. `false` where there is none left, and the other is
+    /// as it was.
     #[must_use]
     pub fn next_into(&mut self, notification: &mut Notification) -> bool {
         let Some(notified) = self.notified.next() else { return false };

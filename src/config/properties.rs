@@ -81,6 +81,7 @@ const COMMON: &[&str] = &[
     "compression.type",
     "debug",
     "fetch.max.bytes",
+    "fetch.queue.backoff.ms",
     "fetch.wait.max.ms",
     "group.instance.id",
     "heartbeat.interval.ms",

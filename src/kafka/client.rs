@@ -12,11 +12,13 @@ use rdkafka::{
 
 use super::Settings;
 
-/// Bytes of librdkafka's fetch queue, as many as a batch has; its own default is 64 MiB a consumer. What librdkafka adds
-/// to a short record is not counted, and is as much again.
-const FETCH_QUEUE_KIB: u32 = 4 * 1024;
-/// How soon librdkafka looks again whether its fetch queue has room. Its own default is a second, in which a short queue
-/// is empty most of the time.
+/// KiB of librdkafka's fetch queue; its own default is 64 MiB a consumer. Some 9,000 usual commands, which is more than
+/// the brokers bring between two looks. What librdkafka adds to a short record is not counted, and is as much again.
+const FETCH_QUEUE_KIB: u32 = 3 * 1024;
+/// Bytes of one answer to a fetch. Half of the queue, so that one is on its way while there is still something to read.
+const FETCH_BYTES: u32 = FETCH_QUEUE_KIB / 2 * 1024;
+/// How soon librdkafka looks again whether its fetch queue has room. Its own default is a second, for most of which a
+/// short queue is empty.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
 /// Bytes of librdkafka's produce queue; its own default is 1 GiB.
 const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
@@ -60,7 +62,7 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         .set("session.timeout.ms", "10000")
         .set("heartbeat.interval.ms", "1000")
         .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
-        .set("fetch.max.bytes", (2 * 1024 * 1024).to_string())
+        .set("fetch.max.bytes", FETCH_BYTES.to_string())
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100")
         .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS);
@@ -83,7 +85,7 @@ pub fn reader(settings: &Settings) -> ClientConfig {
     let mut client = common(settings, "reader");
     client
         .set("fetch.wait.max.ms", "10")
-        .set("queued.max.messages.kbytes", "4096")
+        .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
         .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS)
         // Required by librdkafka before it lets a client assign partitions; never joined, never committed to.
         .set("group.id", format!("{}-reader", settings.group));
@@ -242,6 +244,20 @@ mod tests {
             times(&[("fetch.wait.max.ms", "5000"), ("max.poll.interval.ms", "600000")]),
             [5000, 600_000]
         );
+    }
+
+    #[test]
+    fn a_short_fetch_queue_is_looked_at_often_unless_the_operator_says_otherwise() {
+        const KEYS: [&str; 2] = ["queued.max.messages.kbytes", "fetch.queue.backoff.ms"];
+        let of =
+            |client: &ClientConfig| KEYS.map(|key| client.get(key).map(str::to_owned).unwrap_or_default());
+        let settings = |properties: &[(&str, &str)]| Settings::for_test("nobody.invalid:9092", properties);
+        for client in [consumer, reader] {
+            assert_eq!(of(&client(&settings(&[]))), ["3072", "10"]);
+            let operators =
+                settings(&[("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "200")]);
+            assert_eq!(of(&client(&operators)), ["65536", "200"]);
+        }
     }
 
     #[test]

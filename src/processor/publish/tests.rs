@@ -1,14 +1,14 @@
-//! What becomes of the producer where a transaction fails.
+//! What becomes of the producer where a transaction fails, and what is sent.
 
 use super::*;
 use crate::{
-    activity::{OutputRecord, ReplyRecord},
+    activity::{Coordinates, Decider, Header, Limits, OutputRecord, Reading, Record, ReplyRecord},
     processor::Unobserved,
 };
 
-/// A sink whose producer can be made anew, unless there is a reason why not.
+/// A sink whose producer can be made anew, unless there is a reason why not. It keeps what it is sent.
 #[derive(Default)]
-struct Made(Option<String>);
+struct Made(Option<String>, Vec<OutputRecord>);
 
 impl Sink for Made {
     type Membership = u32;
@@ -21,7 +21,8 @@ impl Sink for Made {
         Ok(())
     }
 
-    fn send(&mut self, _: OutputTopic, _: &OutputRecord) -> Result<(), PublishError> {
+    fn send(&mut self, _: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
+        self.1.push(record.clone());
         Ok(())
     }
 
@@ -77,4 +78,40 @@ fn who_asks_is_told_that_it_waits_for_a_producer() {
     publish.sink.0 = None;
     publish.attempt(&[], Place::default()).unwrap();
     assert_eq!(waits_for(&publish), "");
+}
+
+/// The memory of one is used for the next.
+#[test]
+fn a_notification_has_nothing_of_the_one_before_it() {
+    let outcome = |offset: i64, value: &str, headers: Vec<Header>| {
+        let coordinates = Coordinates { partition: 0, offset, timestamp: 0 };
+        let record = Record { coordinates, key: None, value: Some(value.into()), headers };
+        let Reading::Valid { event, .. } = Decider::new("c", Limits::default()).read(&record).reading else {
+            panic!("a valid command")
+        };
+        Outcome { record, decision: Decision::Accepted(event) }
+    };
+    let long = format!(
+        r#"{{"objectType":"case","objectId":"1","content":"{}","targets":[{{"targetId":"anna","notify":true}},{{"@type":"Everyone","notify":true}}]}}"#,
+        "x".repeat(1000)
+    );
+    let short = r#"{"objectType":"a","objectId":"2","targets":[{"targetId":"b","notify":true}]}"#;
+    let outcomes = [
+        outcome(0, &long, vec![Header::new("traceparent", "00-1"), Header::new("tracestate", "a=1")]),
+        outcome(1, short, vec![Header::new("tracestate", "b")]),
+        outcome(2, short, Vec::new()),
+    ];
+    let mut publish = publish();
+    for outcome in &outcomes {
+        publish.send(outcome, &mut Sent::default()).unwrap();
+    }
+    let expected: Vec<_> = outcomes
+        .iter()
+        .flat_map(|Outcome { record, decision }| {
+            let Decision::Accepted(event) = decision else { panic!("not accepted") };
+            event.notifications("s", &record.headers).map(|notification| notification.record)
+        })
+        .collect();
+    assert_eq!(expected.len(), 4);
+    assert_eq!(publish.sink.1, expected);
 }
