@@ -68,6 +68,7 @@ fn bars<'a, 'b>(
         .x_labels(2 * names.len() + 1)
         .x_label_formatter(&|at| in_the_middle(names, *at))
         .y_desc(unit)
+        .y_label_formatter(&|value| format!("{value:.0}"))
         .label_style(SMALL)
         .draw()?;
     Ok(chart)
@@ -138,6 +139,7 @@ fn latency(plot: &Plot, area: &Area<'_>) -> Drawn {
         .x_labels(2 * names.len() + 1)
         .x_label_formatter(&|at| in_the_middle(&names, *at))
         .y_desc("ms")
+        .y_label_formatter(&|value| format!("{value:.0}"))
         .label_style(SMALL)
         .draw()?;
     let bars = |value: fn(&Latency) -> f64, left: f64, color: RGBAColor| {
@@ -170,6 +172,7 @@ fn growth(plot: &Plot, area: &Area<'_>) -> Drawn {
     let mut chart = ChartBuilder::on(area)
         .caption("Append as the log grows", TITLE)
         .margin(12)
+        .margin_right(40)
         .x_label_area_size(36)
         .y_label_area_size(64)
         .build_cartesian_2d((first.0..last.0.max(first.0 + 1.0)).log_scale(), 0.0..top)?;
