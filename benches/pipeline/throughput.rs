@@ -31,7 +31,9 @@ pub fn measure(kafka: &Kafka, profile: &Profile, report: &mut Report) -> f64 {
     let rates = rates(profile, &runs, report);
     cpu(kafka, &runs, report);
     let full = runs[1].iter().map(|run| run.peak_memory).fold(0.0, f64::max);
-    report.note(format!("In the runs of the throughput the peak of memory was {full:.0} MB, exactly-once with FULL."));
+    report.note(format!(
+        "In the runs of the throughput the peak of memory was {full:.0} MB, exactly-once with FULL."
+    ));
     rates
 }
 
