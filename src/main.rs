@@ -6,7 +6,7 @@ use activity_stream::cli;
 use clap::Parser;
 
 /// Records and events are freed on another thread than made them, librdkafka's among them, and glibc's allocator is slow at
-/// that. Takes the place of `malloc` for the libraries in C too, which it does without more ado on Linux only.
+/// that. Takes the place of `malloc` for the libraries in C too, which it does by itself on Linux only.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

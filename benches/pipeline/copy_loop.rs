@@ -131,12 +131,13 @@ pub fn run(mut words: impl Iterator<Item = String>) {
     let under_way = Arc::new(AtomicUsize::new(0));
     let (of_publisher, output, done) = (settings.clone(), sample(), Arc::clone(&under_way));
     let publish = move || publish(&of_publisher, &output, named, &batches, &done);
-    thread::Builder::new().name("publish".into()).spawn(publish).expect("a thread");
+    let publisher = thread::Builder::new().name("publish".into()).spawn(publish).expect("a thread");
     let copy = move || {
         let source = GroupConsumer::join(&settings).expect("a consumer");
         let caps = Processor::default();
         let mut intake = Intake { source, records: Vec::new(), bytes: 0, caps, exhausted: true };
         loop {
+            assert!(!publisher.is_finished(), "it publishes no more");
             let before = under_way.load(Ordering::SeqCst);
             let busy = to_publish.is_full() || before >= MOST_UNDER_WAY;
             if busy && intake.is_full() {

@@ -114,13 +114,15 @@ fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> (u6
     let mut running = Running::start(subject, &kafka.servers, names, PARTITIONS);
     running.await_committed(1);
     let names = running.names().clone();
+    let expected = (rate * profile.latency_seconds as f64) as usize + 1;
     let (ended, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let reading = {
         let (servers, topic) = (kafka.servers.clone(), names.notifications.clone());
         let (ended, read) = (Arc::clone(&ended), Arc::clone(&read));
-        thread::spawn(move || read_all(&servers, &topic, &ended, &read))
+        thread::spawn(move || read_all(&servers, &topic, expected, &ended, &read))
     };
     let acknowledged = Acknowledged::default();
+    acknowledged.0.lock().expect("never poisoned").reserve(expected);
     // Its own thread takes the reports, at once.
     let producer: ThreadedProducer<Acknowledged> = kafka::producer(&kafka.servers, LINGER_MS)
         .create_with_context(acknowledged.clone())
@@ -171,7 +173,7 @@ fn post(producer: &ThreadedProducer<Acknowledged>, topic: &str, rate: f64, secon
 }
 
 /// When each notification was there, until told that all are; `read` counts them.
-fn read_all(servers: &str, topic: &str, ended: &AtomicBool, read: &AtomicU64) -> Times {
+fn read_all(servers: &str, topic: &str, expected: usize, ended: &AtomicBool, read: &AtomicU64) -> Times {
     let mut client = ClientConfig::new();
     client
         .set("bootstrap.servers", servers)
@@ -185,7 +187,8 @@ fn read_all(servers: &str, topic: &str, ended: &AtomicBool, read: &AtomicU64) ->
         list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
     }
     consumer.assign(&list).expect("assigned");
-    let mut times = Times::new();
+    // A map that grows holds up what is timed.
+    let mut times = Times::with_capacity(expected);
     while !ended.load(Ordering::SeqCst) {
         let Some(polled) = consumer.poll(Duration::from_millis(50)) else { continue };
         let now = Instant::now();

@@ -21,7 +21,11 @@ pub fn measure(kafka: &Kafka, profile: &Profile, report: &mut Report) -> f64 {
     let mut runs: [Vec<Run>; COUNT] = Default::default();
     for round in 1..=profile.rounds {
         // What runs before another leaves it a busy disk, or a broker that cleans up; so it is not always the same.
-        for place in (0..COUNT).map(|place| (place + round) % COUNT) {
+        let mut order: Vec<_> = (0..COUNT).map(|place| (place + round) % COUNT).collect();
+        if round.is_multiple_of(2) {
+            order.reverse();
+        }
+        for place in order {
             let subject = Subject::ALL[place];
             let run = subject::run(subject, &backlog);
             say!("round {round}, {}: {:.0} commands/s", subject.name(), run.rate);
@@ -44,7 +48,7 @@ fn rates(profile: &Profile, runs: &[Vec<Run>; COUNT], report: &mut Report) -> f6
     );
     table.note(format!(
         "A backlog of {} commands in {PARTITIONS} partitions, measured from the first to the last committed offset; {} \
-         rounds, in each of which all run one after the other, in turns of order, and are compared.",
+         rounds, in each of which all run one after the other, in a changing order, and are compared.",
         profile.commands, profile.rounds
     ));
     let rate = |runs: &[Run]| Spread::of(runs.iter().map(|run| run.rate));

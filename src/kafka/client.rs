@@ -20,7 +20,7 @@ const FETCH_BYTES: u32 = FETCH_QUEUE_KIB / 2 * 1024;
 /// How soon librdkafka looks again whether its fetch queue has room. Its own default is a second, for most of which a
 /// short queue is empty.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
-/// Bytes of librdkafka's produce queue; its own default is 1 GiB.
+/// KiB of librdkafka's produce queue; its own default is 1 GiB.
 const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
 /// Above every limit of the contract. The broker's own limit decides, and its refusal names the topic.
 pub const MESSAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -62,7 +62,7 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         .set("session.timeout.ms", "10000")
         .set("heartbeat.interval.ms", "1000")
         .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
-        .set("fetch.max.bytes", FETCH_BYTES.to_string())
+        .set("fetch.max.bytes", fetch_bytes(settings).to_string())
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100")
         .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS);
@@ -77,6 +77,12 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         // Who keeps a partition keeps working, and taking one over means reading its history.
         .set("partition.assignment.strategy", "cooperative-sticky");
     client
+}
+
+/// librdkafka refuses a consumer that fetches less than the longest message may have.
+fn fetch_bytes(settings: &Settings) -> u32 {
+    let longest = settings.properties.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
+    longest.unwrap_or(0).max(FETCH_BYTES)
 }
 
 /// A reader outside any group, for single records and for `tail`.
@@ -267,6 +273,7 @@ mod tests {
         };
         assert_eq!(checked(&[]), Ok(()));
         assert_eq!(checked(&[("session.timeout.ms", "1"), ("compression.type", "gzip")]), Ok(()));
+        assert_eq!(checked(&[("message.max.bytes", "10000000")]), Ok(()));
         let reason = checked(&[("max.in.flight.requests.per.connection", "10")]).unwrap_err();
         assert!(reason.contains("max.in.flight"), "{reason}");
         let reason =
