@@ -21,6 +21,10 @@ use activity_stream::{
         OutputTopic, Polled, Settings, Sink as _, Source as _, Topics, client::BATCH_BYTES,
         consumer::GroupConsumer, transactional::Transactional,
     },
+    processor::{
+        intake::{AT_ONCE, Caps},
+        session::{BUSY, IDLE},
+    },
 };
 use crossbeam_channel::{Receiver, bounded};
 
@@ -55,11 +59,6 @@ fn settings(words: &mut impl Iterator<Item = String>) -> Settings {
     }
 }
 
-/// As in the processor's session.
-const IDLE: Duration = Duration::from_millis(50);
-const BUSY: Duration = Duration::from_millis(1);
-/// Records taken in before the other thread is served.
-const AT_ONCE: usize = 512;
 /// Batches under way: one that is published, and one that waits.
 const MOST_UNDER_WAY: usize = 2;
 
@@ -68,20 +67,18 @@ struct Intake {
     source: GroupConsumer,
     records: Vec<Record>,
     bytes: usize,
-    caps: Processor,
+    caps: Caps,
     /// The last poll brought nothing.
     exhausted: bool,
 }
 
 impl Intake {
     fn is_full(&self) -> bool {
-        self.records.len() >= self.caps.batch_records || self.bytes >= self.caps.batch_bytes
+        self.caps.are_reached(self.records.len(), self.bytes)
     }
 
     fn is_worth_a_batch(&self, under_way: usize) -> bool {
-        !self.records.is_empty()
-            && (4 * self.records.len() >= under_way * self.caps.batch_records
-                || 4 * self.bytes >= under_way * self.caps.batch_bytes)
+        self.caps.is_worth_a_batch(self.records.len(), self.bytes, under_way)
     }
 
     fn poll(&mut self, timeout: Duration) {
@@ -134,7 +131,8 @@ pub fn run(mut words: impl Iterator<Item = String>) {
     let publisher = thread::Builder::new().name("publish".into()).spawn(publish).expect("a thread");
     let copy = move || {
         let source = GroupConsumer::join(&settings).expect("a consumer");
-        let caps = Processor::default();
+        let Processor { batch_records: records, batch_bytes: bytes, .. } = Processor::default();
+        let caps = Caps { records, bytes };
         let mut intake = Intake { source, records: Vec::new(), bytes: 0, caps, exhausted: true };
         loop {
             assert!(!publisher.is_finished(), "it publishes no more");

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::{cpu, guard, report::Spread, support};
 
 /// The processor's largest batch.
-const BATCH: u64 = 5_000;
+pub const BATCH: u64 = 5_000;
 
 /// A log with events 0, 1, 2, … in one partition.
 pub struct Filled {

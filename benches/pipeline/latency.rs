@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -84,7 +84,7 @@ pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: 
         table.row([
             format!("{rate:.0}"),
             subject.name().to_owned(),
-            if latencies.len() as u64 == posted {
+            if latencies.len() == posted {
                 posted.to_string()
             } else {
                 format!("{} of {posted}", latencies.len())
@@ -108,33 +108,30 @@ pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: 
 }
 
 /// How many commands were posted, and all latencies, from the shortest to the longest.
-fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> (u64, Vec<Duration>) {
+fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> (usize, Vec<Duration>) {
     let backlog = Backlog::post(kafka, "latency", PARTITIONS, 1, support::usual);
     let names = backlog.names("latency");
     let mut running = Running::start(subject, &kafka.servers, names, PARTITIONS);
     running.await_committed(1);
     let names = running.names().clone();
-    let expected = (rate * profile.latency_seconds as f64) as usize + 1;
-    let (ended, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let commands = (rate * profile.latency_seconds as f64) as usize;
+    // The first one was posted before.
+    let all = commands + 1;
+    let ended = Arc::new(AtomicBool::new(false));
     let reading = {
-        let (servers, topic) = (kafka.servers.clone(), names.notifications.clone());
-        let (ended, read) = (Arc::clone(&ended), Arc::clone(&read));
-        thread::spawn(move || read_all(&servers, &topic, expected, &ended, &read))
+        let (servers, topic, ended) =
+            (kafka.servers.clone(), names.notifications.clone(), Arc::clone(&ended));
+        thread::spawn(move || read(&servers, &topic, all, &ended))
     };
     let acknowledged = Acknowledged::default();
-    acknowledged.0.lock().expect("never poisoned").reserve(expected);
+    acknowledged.0.lock().expect("never poisoned").reserve(commands);
     // Its own thread takes the reports, at once.
     let producer: ThreadedProducer<Acknowledged> = kafka::producer(&kafka.servers, LINGER_MS)
         .create_with_context(acknowledged.clone())
         .expect("a producer");
-    let posted = post(&producer, &names.commands, rate, profile.latency_seconds);
+    post(&producer, &names.commands, rate, commands);
     producer.flush(Duration::from_secs(60)).expect("all is delivered");
-    // The first one was posted before.
-    running.await_committed(posted + 1);
-    let until = Instant::now() + PATIENCE;
-    while read.load(Ordering::SeqCst) < posted + 1 && Instant::now() < until {
-        thread::sleep(Duration::from_millis(10));
-    }
+    running.await_committed(all as u64);
     ended.store(true, Ordering::SeqCst);
     let readable = reading.join().expect("read");
     running.stop();
@@ -145,20 +142,20 @@ fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> (u6
     let mut latencies: Vec<_> = acknowledged.iter().filter_map(latency).collect();
     latencies.sort_unstable();
     say!(
-        "{rate:.0} commands/s, {}: {} of {posted} notifications were timed",
+        "{rate:.0} commands/s, {}: {} of {commands} notifications were timed",
         subject.name(),
         latencies.len()
     );
-    (posted, latencies)
+    (commands, latencies)
 }
 
-fn post(producer: &ThreadedProducer<Acknowledged>, topic: &str, rate: f64, seconds: u64) -> u64 {
-    let (begun, commands) = (Instant::now(), (rate * seconds as f64) as u64);
+fn post(producer: &ThreadedProducer<Acknowledged>, topic: &str, rate: f64, commands: usize) {
+    let begun = Instant::now();
     let mut next = 0;
     while next < commands {
-        let due = (begun.elapsed().as_secs_f64() * rate) as u64;
+        let due = (begun.elapsed().as_secs_f64() * rate) as usize;
         while next <= due && next < commands {
-            let command = support::usual(next + 1);
+            let command = support::usual(next as u64 + 1);
             let record = BaseRecord::to(topic).key(&command.key).payload(&command.value);
             // Where the queue is full the broker is slower than the rate, and the command is posted when it can be.
             if producer.send(record).is_ok() {
@@ -169,11 +166,10 @@ fn post(producer: &ThreadedProducer<Acknowledged>, topic: &str, rate: f64, secon
         }
         thread::sleep(Duration::from_micros(200));
     }
-    commands
 }
 
-/// When each notification was there, until told that all are; `read` counts them.
-fn read_all(servers: &str, topic: &str, expected: usize, ended: &AtomicBool, read: &AtomicU64) -> Times {
+/// When each of so many notifications was there. Waits for the last ones for a while after `ended`.
+fn read(servers: &str, topic: &str, all: usize, ended: &AtomicBool) -> Times {
     let mut client = ClientConfig::new();
     client
         .set("bootstrap.servers", servers)
@@ -188,15 +184,18 @@ fn read_all(servers: &str, topic: &str, expected: usize, ended: &AtomicBool, rea
     }
     consumer.assign(&list).expect("assigned");
     // A map that grows holds up what is timed.
-    let mut times = Times::with_capacity(expected);
-    while !ended.load(Ordering::SeqCst) {
+    let mut times = Times::with_capacity(all);
+    let mut until = None;
+    while times.len() < all && until.is_none_or(|until| Instant::now() < until) {
+        if ended.load(Ordering::SeqCst) {
+            until.get_or_insert_with(|| Instant::now() + PATIENCE);
+        }
         let Some(polled) = consumer.poll(Duration::from_millis(50)) else { continue };
         let now = Instant::now();
         let message = polled.expect("a notification");
         let value = std::str::from_utf8(message.payload().expect("a value")).expect("UTF-8");
         let id: ActivityId = value[ID].parse().expect("an id");
         times.entry((id.partition(), id.offset())).or_insert(now);
-        read.store(times.len() as u64, Ordering::SeqCst);
     }
     times
 }

@@ -6,7 +6,7 @@ use activity_stream::read_model::Follower;
 
 use super::{
     Profile, cpu,
-    filled::{Cost, Filled, SAMPLE},
+    filled::{BATCH, Cost, Filled, SAMPLE},
     report::{Report, Spread, Table},
     say, support,
 };
@@ -21,7 +21,7 @@ pub fn measure(profile: &Profile, report: &mut Report) {
         &["events in the log", "append, µs of CPU a command", "lowest to highest", "µs that passed"],
     );
     table.note(format!(
-        "Batches of 5,000 with FULL, without Kafka: the median of five samples of {SAMPLE} commands, each with the \
+        "Batches of {BATCH} with FULL, without Kafka: the median of five samples of {SAMPLE} commands, each with the \
          checkpoint that writes them from the -wal file into the log."
     ));
     for &size in profile.log_sizes {

@@ -2,7 +2,14 @@
 
 use std::path::Path;
 
-use plotters::{coord::Shift, prelude::*};
+use plotters::{
+    coord::{
+        Shift,
+        ranged1d::{AsRangedCoord, ValueFormatter},
+        types::RangedCoordf64,
+    },
+    prelude::*,
+};
 
 use super::report::{Latency, Plot};
 
@@ -49,19 +56,23 @@ fn in_the_middle(names: &[&str], at: f64) -> String {
 }
 
 /// Bars in places 0, 1, 2, … with names below.
-fn bars<'a, 'b>(
+fn bars<'a, 'b, Y>(
     area: &'a Area<'b>,
     title: &str,
     unit: &str,
     names: &[&str],
-    top: f64,
-) -> Result<ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedF, RangedF>>, Box<dyn std::error::Error>> {
+    values: Y,
+) -> Result<Chart<'a, 'b, Y::CoordDescType>, Box<dyn std::error::Error>>
+where
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
     let mut chart = ChartBuilder::on(area)
         .caption(title, TITLE)
         .margin(12)
         .x_label_area_size(28)
         .y_label_area_size(64)
-        .build_cartesian_2d(0.0..names.len() as f64, 0.0..top)?;
+        .build_cartesian_2d(0.0..names.len() as f64, values)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -74,7 +85,18 @@ fn bars<'a, 'b>(
     Ok(chart)
 }
 
-type RangedF = plotters::coord::types::RangedCoordf64;
+/// What the colours mean.
+fn legend<'a, 'b: 'a, Y: Ranged<ValueType = f64>>(chart: &mut Chart<'a, 'b, Y>) -> Drawn {
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .label_font(SMALL)
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
+    Ok(())
+}
+
+type Chart<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
 
 fn rates(plot: &Plot, area: &Area<'_>) -> Drawn {
     if plot.rates.is_empty() {
@@ -82,7 +104,7 @@ fn rates(plot: &Plot, area: &Area<'_>) -> Drawn {
     }
     let names: Vec<&str> = plot.rates.iter().map(|bar| bar.name.as_str()).collect();
     let top = highest(plot.rates.iter().map(|bar| bar.spread.highest));
-    let mut chart = bars(area, "Throughput", "commands/s, median and range", &names, top)?;
+    let mut chart = bars(area, "Throughput", "commands/s, median and range", &names, 0.0..top)?;
     chart.draw_series(plot.rates.iter().enumerate().map(|(index, bar)| {
         let x = middle(index);
         Rectangle::new([(x - 0.3, 0.0), (x + 0.3, bar.spread.median)], BLUE.mix(0.6).filled())
@@ -99,7 +121,7 @@ fn cpu(plot: &Plot, area: &Area<'_>) -> Drawn {
     }
     let names: Vec<&str> = plot.cpu.iter().map(|stack| stack.name.as_str()).collect();
     let top = highest(plot.cpu.iter().map(|stack| stack.parts.iter().map(|(_, time)| time).sum()));
-    let mut chart = bars(area, "CPU time", "µs a command", &names, top)?;
+    let mut chart = bars(area, "CPU time", "µs a command", &names, 0.0..top)?;
     for part in 0..plot.cpu[0].parts.len() {
         let color = Palette99::pick(part).filled();
         let rectangles = plot.cpu.iter().enumerate().map(|(index, stack)| {
@@ -112,13 +134,7 @@ fn cpu(plot: &Plot, area: &Area<'_>) -> Drawn {
             .label(plot.cpu[0].parts[part].0)
             .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 10, y + 4)], color));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .label_font(SMALL)
-        .background_style(WHITE.mix(0.8))
-        .draw()?;
-    Ok(())
+    legend(&mut chart)
 }
 
 fn latency(plot: &Plot, area: &Area<'_>) -> Drawn {
@@ -126,23 +142,9 @@ fn latency(plot: &Plot, area: &Area<'_>) -> Drawn {
     if plot.latency.is_empty() {
         return Ok(());
     }
-    let mut chart = ChartBuilder::on(area)
-        .caption("Latency", TITLE)
-        .margin(12)
-        .x_label_area_size(28)
-        .y_label_area_size(64)
-        .build_cartesian_2d(0.0..plot.latency.len() as f64, (1.0..top).log_scale())?;
     let names: Vec<&str> = plot.latency.iter().map(|it| it.name.as_str()).collect();
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .x_labels(2 * names.len() + 1)
-        .x_label_formatter(&|at| in_the_middle(&names, *at))
-        .y_desc("ms")
-        .y_label_formatter(&|value| format!("{value:.0}"))
-        .label_style(SMALL)
-        .draw()?;
-    let bars = |value: fn(&Latency) -> f64, left: f64, color: RGBAColor| {
+    let mut chart = bars(area, "Latency", "ms", &names, (1.0..top).log_scale())?;
+    let bars_of = |value: fn(&Latency) -> f64, left: f64, color: RGBAColor| {
         plot.latency.iter().enumerate().map(move |(index, it)| {
             let x = index as f64 + left;
             Rectangle::new([(x, 1.0), (x + 0.3, value(it))], color.filled())
@@ -153,17 +155,11 @@ fn latency(plot: &Plot, area: &Area<'_>) -> Drawn {
         ("exactly-once, FULL", |it| it.processor, 0.5, GREEN.mix(0.6)),
     ] {
         chart
-            .draw_series(bars(value, left, color))?
+            .draw_series(bars_of(value, left, color))?
             .label(name)
             .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 10, y + 4)], color.filled()));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .label_font(SMALL)
-        .background_style(WHITE.mix(0.8))
-        .draw()?;
-    Ok(())
+    legend(&mut chart)
 }
 
 fn growth(plot: &Plot, area: &Area<'_>) -> Drawn {

@@ -17,13 +17,13 @@ use activity_stream::{
 };
 
 use super::{
-    Profile, cpu, guard,
+    Profile, cpu,
+    filled::BATCH,
+    guard,
     report::{Report, Spread, Table},
     say, support,
 };
 
-/// Commands in a batch, as many as the processor has in its largest.
-const BATCH: u64 = 5_000;
 /// Of which the median is told.
 const ROUNDS: usize = 5;
 
@@ -37,7 +37,8 @@ pub fn measure(profile: &Profile, report: &mut Report) {
     let mut table = Table::new("The processor's own work for a usual command, in µs of CPU", &header);
     table.note(format!(
         "Two targets, one notified, an attachment. One thread, without Kafka, batches of {BATCH} with FULL; the median \
-         of {ROUNDS} rounds of {} commands. In a running processor librdkafka comes to that, taking records from it and giving it others, the read model, and what it costs to pass work from thread to thread.",
+         of {ROUNDS} rounds of {} commands. In a running processor there are also librdkafka, taking records from it and \
+         giving it others, the read model, and what it costs to pass work from thread to thread.",
         profile.stage_commands
     ));
     let steps = [0, 1, 2].map(|step| median(&|round| round[step]));

@@ -42,8 +42,24 @@ pub struct Caps {
     pub bytes: usize,
 }
 
+impl Caps {
+    /// Whether so much is a full batch.
+    #[must_use]
+    pub fn are_reached(&self, records: usize, bytes: usize) -> bool {
+        records >= self.records || bytes >= self.bytes
+    }
+
+    /// Whether so much is worth a batch behind those that are under way. The more they are, the more it has to be: each
+    /// takes its time, however small it is, and all behind it wait for that.
+    #[must_use]
+    pub fn is_worth_a_batch(&self, records: usize, bytes: usize, under_way: usize) -> bool {
+        let enough = |gathered: usize, cap: usize| 4 * gathered >= under_way * cap;
+        records > 0 && (enough(records, self.records) || enough(bytes, self.bytes))
+    }
+}
+
 /// Records taken in before the other stages are served again: less than a millisecond of them.
-const AT_ONCE: usize = 512;
+pub const AT_ONCE: usize = 512;
 
 /// A partition that the group assigned to this instance.
 #[derive(Debug)]
@@ -131,7 +147,7 @@ impl<S: Source> Intake<S> {
     }
 
     pub fn is_full(&self) -> bool {
-        self.pending_records >= self.caps.records || self.pending_bytes >= self.caps.bytes
+        self.caps.are_reached(self.pending_records, self.pending_bytes)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -240,13 +256,9 @@ impl<S: Source> Intake<S> {
         self.is_full() || arrived || self.positions_at.elapsed() >= self.timing.positions
     }
 
-    /// Whether what was gathered is worth a batch behind those that are under way. The more they are, the more it has to
-    /// be: each takes its time, however small it is, and all behind it wait for that.
+    /// Whether what was gathered is worth a batch behind those that are under way.
     pub fn is_worth_a_batch(&self, under_way: usize) -> bool {
-        let enough = |gathered: usize, cap: usize| 4 * gathered >= under_way * cap;
-        !self.is_empty()
-            && (enough(self.pending_records, self.caps.records)
-                || enough(self.pending_bytes, self.caps.bytes))
+        self.caps.is_worth_a_batch(self.pending_records, self.pending_bytes, under_way)
     }
 
     /// Takes what was gathered, in one chunk a partition (two where `logged` lies inside it).

@@ -30,9 +30,9 @@ use crate::{
 };
 
 /// How long polling waits when nothing is there. Stopping is noticed within it.
-const IDLE: Duration = Duration::from_millis(50);
+pub const IDLE: Duration = Duration::from_millis(50);
 /// While the stage ahead is busy and there is room to gather more.
-const BUSY: Duration = Duration::from_millis(1);
+pub const BUSY: Duration = Duration::from_millis(1);
 /// Batches that may be under way at once: one in each stage.
 const MOST_UNDER_WAY: usize = 3;
 /// How long a stop waits for what is in flight, out of the 5 s that it may take.
