@@ -92,6 +92,7 @@ pub fn reader(settings: &Settings) -> ClientConfig {
     client
         .set("fetch.wait.max.ms", "10")
         .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
+        .set("fetch.max.bytes", fetch_bytes(settings).to_string())
         .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS)
         // Required by librdkafka before it lets a client assign partitions; never joined, never committed to.
         .set("group.id", format!("{}-reader", settings.group));
@@ -254,15 +255,15 @@ mod tests {
 
     #[test]
     fn a_short_fetch_queue_is_looked_at_often_unless_the_operator_says_otherwise() {
-        const KEYS: [&str; 2] = ["queued.max.messages.kbytes", "fetch.queue.backoff.ms"];
+        const KEYS: [&str; 3] = ["queued.max.messages.kbytes", "fetch.max.bytes", "fetch.queue.backoff.ms"];
         let of =
             |client: &ClientConfig| KEYS.map(|key| client.get(key).map(str::to_owned).unwrap_or_default());
         let settings = |properties: &[(&str, &str)]| Settings::for_test("nobody.invalid:9092", properties);
         for client in [consumer, reader] {
-            assert_eq!(of(&client(&settings(&[]))), ["3072", "10"]);
-            let operators =
-                settings(&[("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "200")]);
-            assert_eq!(of(&client(&operators)), ["65536", "200"]);
+            assert_eq!(of(&client(&settings(&[]))), ["3072", "1572864", "10"]);
+            let operators = ["65536", "2000000", "200"];
+            let properties: Vec<_> = KEYS.into_iter().zip(operators).collect();
+            assert_eq!(of(&client(&settings(&properties))), operators);
         }
     }
 
