@@ -16,10 +16,9 @@ const COUNT: usize = Subject::ALL.len();
 /// Returns the rate of exactly-once with FULL.
 pub fn measure(kafka: &Kafka, profile: &Profile, report: &mut Report) -> f64 {
     let backlog = Backlog::post(kafka, "throughput", PARTITIONS, profile.commands, support::varied);
-    // Not counted: the broker compiles itself while it works.
-    subject::run(Subject::CopyLoop, &backlog);
     let mut runs: [Vec<Run>; COUNT] = Default::default();
-    for round in 1..=profile.rounds {
+    // The first is not counted: the broker compiles itself while it works, and shares the cores with who is measured.
+    for round in 0..=profile.rounds {
         // What runs before another leaves it a busy disk, or a broker that cleans up; so it is not always the same.
         let mut order: Vec<_> = (0..COUNT).map(|place| (place + round) % COUNT).collect();
         if round.is_multiple_of(2) {
@@ -28,8 +27,15 @@ pub fn measure(kafka: &Kafka, profile: &Profile, report: &mut Report) -> f64 {
         for place in order {
             let subject = Subject::ALL[place];
             let run = subject::run(subject, &backlog);
-            say!("round {round}, {}: {:.0} commands/s", subject.name(), run.rate);
-            runs[place].push(run);
+            say!(
+                "round {round}, {}: {:.0} commands/s, {:.2} µs of CPU a command",
+                subject.name(),
+                run.rate,
+                run.process
+            );
+            if round > 0 {
+                runs[place].push(run);
+            }
         }
     }
     let rates = rates(profile, &runs, report);
@@ -48,7 +54,8 @@ fn rates(profile: &Profile, runs: &[Vec<Run>; COUNT], report: &mut Report) -> f6
     );
     table.note(format!(
         "A backlog of {} commands in {PARTITIONS} partitions, measured from the first to the last committed offset; {} \
-         rounds, in each of which all run one after the other, in a changing order, and are compared.",
+         rounds, in each of which all run one after the other, in a changing order, and are compared. One round before \
+         them warms the broker up, and is not counted.",
         profile.commands, profile.rounds
     ));
     let rate = |runs: &[Run]| Spread::of(runs.iter().map(|run| run.rate));
