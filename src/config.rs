@@ -194,7 +194,7 @@ impl Default for Processor {
             guarantee: Guarantee::ExactlyOnce,
             transactional_id_prefix: "activity-stream".to_owned(),
             source: "activity-stream".to_owned(),
-            batch_records: 5_000,
+            batch_records: 4_000,
             batch_bytes: 8 * 1024 * 1024,
             batch_output_bytes: 32 * 1024 * 1024,
         }

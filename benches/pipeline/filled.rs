@@ -7,7 +7,7 @@ use std::{
 
 use activity_stream::{
     activity::Decider,
-    config::Synchronous,
+    config::{Config, Synchronous},
     event_log::{Chunk, EventLog},
 };
 use rusqlite::Connection;
@@ -15,8 +15,10 @@ use tempfile::TempDir;
 
 use super::{cpu, guard, report::Spread, support};
 
-/// The processor's largest batch.
-pub const BATCH: u64 = 5_000;
+/// Commands of the processor's largest batch.
+pub fn batch() -> u64 {
+    Config::default().processor.batch_records as u64
+}
 
 /// A log with events 0, 1, 2, … in one partition.
 pub struct Filled {
@@ -84,7 +86,7 @@ impl Filled {
         let (mut used, mut took) = (Duration::ZERO, Duration::ZERO);
         let end = self.next + commands;
         while self.next < end {
-            let numbers = self.next..end.min(self.next + BATCH);
+            let numbers = self.next..end.min(self.next + batch());
             self.next = numbers.end;
             let read = |number: u64| {
                 let command = support::varied(number);

@@ -6,7 +6,7 @@ use activity_stream::read_model::Follower;
 
 use super::{
     Profile, cpu,
-    filled::{BATCH, Cost, Filled, SAMPLE},
+    filled::{Cost, Filled, SAMPLE, batch},
     report::{Report, Spread, Table},
     say, support,
 };
@@ -21,8 +21,9 @@ pub fn measure(profile: &Profile, report: &mut Report) {
         &["events in the log", "append, µs of CPU a command", "lowest to highest", "µs that passed"],
     );
     table.note(format!(
-        "Batches of {BATCH} with FULL, without Kafka: the median of five samples of {SAMPLE} commands, each with the \
-         checkpoint that writes them from the -wal file into the log."
+        "Batches of {} with FULL, without Kafka: the median of five samples of {SAMPLE} commands, each with the \
+         checkpoint that writes them from the -wal file into the log.",
+        batch()
     ));
     for &size in profile.log_sizes {
         filled.append(size.saturating_sub(filled.len()), 0);

@@ -18,7 +18,7 @@ use activity_stream::{
 
 use super::{
     Profile, cpu,
-    filled::BATCH,
+    filled::batch,
     guard,
     report::{Report, Spread, Table},
     say, support,
@@ -36,9 +36,10 @@ pub fn measure(profile: &Profile, report: &mut Report) {
     let header = ["decide", "append", "make the notification", "together"];
     let mut table = Table::new("The processor's own work for a usual command, in µs of CPU", &header);
     table.note(format!(
-        "Two targets, one notified, an attachment. One thread, without Kafka, batches of {BATCH} with FULL; the median \
+        "Two targets, one notified, an attachment. One thread, without Kafka, batches of {} with FULL; the median \
          of {ROUNDS} rounds of {} commands. In a running processor there are also librdkafka, taking records from it and \
          giving it others, the read model, and what it costs to pass work from thread to thread.",
+        batch(),
         profile.stage_commands
     ));
     let steps = [0, 1, 2].map(|step| median(&|round| round[step]));
@@ -53,8 +54,8 @@ fn round(commands: u64) -> Steps<f64> {
     let folder = guard::folder("bench-log");
     let mut log = support::log(folder.path(), Synchronous::Full);
     let mut used: Steps<Duration> = Default::default();
-    for first in (0..commands).step_by(BATCH as usize) {
-        let batch = records(first..commands.min(first + BATCH));
+    for first in (0..commands).step_by(batch() as usize) {
+        let batch = records(first..commands.min(first + batch()));
         let mut last = cpu::of_this_thread();
         stages(&mut log, &batch, |step| {
             let now = cpu::of_this_thread();
@@ -71,8 +72,8 @@ pub fn run(mut words: impl Iterator<Item = String>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut log = support::log(folder.path(), Synchronous::Normal);
     let mut bytes = 0;
-    for first in (0..commands).step_by(BATCH as usize) {
-        bytes += stages(&mut log, &records(first..commands.min(first + BATCH)), |_| {});
+    for first in (0..commands).step_by(batch() as usize) {
+        bytes += stages(&mut log, &records(first..commands.min(first + batch())), |_| {});
     }
     println!("{commands} commands, {bytes} bytes of notifications");
 }
