@@ -1,4 +1,4 @@
-//! Appending to the log: an event's share of a batch, at the sizes that an idle, a busy and a loaded processor has.
+//! Appending to the log: an event's share of a batch, of one event to more than a batch has by default.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::{
 
 use activity_stream::{
     activity::Decider,
-    config::{Config, Synchronous},
+    config::{Processor, Synchronous},
     event_log::{Chunk, EventLog},
 };
 use rusqlite::Connection;
@@ -17,7 +17,7 @@ use super::{cpu, guard, report::Spread, support};
 
 /// Commands of the processor's largest batch.
 pub fn batch() -> u64 {
-    Config::default().processor.batch_records as u64
+    Processor::default().batch_records as u64
 }
 
 /// A log with events 0, 1, 2, … in one partition.

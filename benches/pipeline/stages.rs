@@ -55,9 +55,9 @@ fn round(commands: u64) -> Steps<f64> {
     let mut log = support::log(folder.path(), Synchronous::Full);
     let mut used: Steps<Duration> = Default::default();
     for first in (0..commands).step_by(batch() as usize) {
-        let batch = records(first..commands.min(first + batch()));
+        let records = records(first..commands.min(first + batch()));
         let mut last = cpu::of_this_thread();
-        stages(&mut log, &batch, |step| {
+        stages(&mut log, &records, |step| {
             let now = cpu::of_this_thread();
             used[step] += now - last;
             last = now;

@@ -17,7 +17,7 @@ const COUNT: usize = Subject::ALL.len();
 pub fn measure(kafka: &Kafka, profile: &Profile, report: &mut Report) -> f64 {
     let backlog = Backlog::post(kafka, "throughput", PARTITIONS, profile.commands, support::varied);
     let mut runs: [Vec<Run>; COUNT] = Default::default();
-    // The first is not counted: the broker compiles itself while it works, and shares the cores with who is measured.
+    // The first is not counted: the broker compiles itself while it works, and shares the cores with what is measured.
     for round in 0..=profile.rounds {
         // What runs before another leaves it a busy disk, or a broker that cleans up; so it is not always the same.
         let mut order: Vec<_> = (0..COUNT).map(|place| (place + round) % COUNT).collect();
@@ -27,8 +27,9 @@ pub fn measure(kafka: &Kafka, profile: &Profile, report: &mut Report) -> f64 {
         for place in order {
             let subject = Subject::ALL[place];
             let run = subject::run(subject, &backlog);
+            let which = if round == 0 { "warm-up".to_owned() } else { format!("round {round}") };
             say!(
-                "round {round}, {}: {:.0} commands/s, {:.2} µs of CPU a command",
+                "{which}, {}: {:.0} commands/s, {:.2} µs of CPU a command",
                 subject.name(),
                 run.rate,
                 run.process

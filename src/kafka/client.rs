@@ -15,11 +15,11 @@ use super::Settings;
 /// KiB of librdkafka's fetch queue; its own default is 64 MiB a consumer. Some 9,000 usual commands, which is more than
 /// the brokers bring between two looks. What librdkafka adds to a short record is not counted, and is as much again.
 const FETCH_QUEUE_KIB: u32 = 3 * 1024;
-/// Bytes of one answer to a fetch. Half of the queue, so that one is on its way while there is still something to read.
-const FETCH_BYTES: u32 = FETCH_QUEUE_KIB / 2 * 1024;
 /// How soon librdkafka looks again whether its fetch queue has room. Its own default is a second, for most of which a
 /// short queue is empty.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
+/// A crashed instance's partitions go to others after this, as its transaction does.
+const SESSION_TIMEOUT_MS: &str = "10000";
 /// KiB of librdkafka's produce queue; its own default is 1 GiB.
 const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
 /// Above every limit of the contract. The broker's own limit decides, and its refusal names the topic.
@@ -58,15 +58,13 @@ fn with_operators(settings: &Settings, mut client: ClientConfig) -> ClientConfig
 pub fn consumer(settings: &Settings) -> ClientConfig {
     let mut client = common(settings, "consumer");
     client
-        // A crashed instance's partitions go to others after this, as its transaction does.
-        .set("session.timeout.ms", "10000")
+        .set("session.timeout.ms", SESSION_TIMEOUT_MS)
         .set("heartbeat.interval.ms", "1000")
         .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
-        .set("fetch.max.bytes", fetch_bytes(settings).to_string())
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100")
         .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS);
-    let mut client = with_operators(settings, client);
+    let mut client = with_fetch_bytes(settings, with_operators(settings, client));
     // Kept last: these keep the promise and can't be overridden.
     client
         .set("group.id", &settings.group)
@@ -79,24 +77,43 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
     client
 }
 
-/// librdkafka refuses a consumer that fetches less than the longest message may have.
-fn fetch_bytes(settings: &Settings) -> u32 {
-    let longest = settings.properties.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
-    longest.unwrap_or(0).max(FETCH_BYTES)
+/// Sets the bytes of one answer to a fetch, unless the operator does: half of the queue, so that one is on its way while
+/// there is still something to read. librdkafka's own choice is the whole queue, and it refuses one that is shorter than
+/// `message.max.bytes` or longer than `receive.message.max.bytes` has room for.
+fn with_fetch_bytes(settings: &Settings, mut client: ClientConfig) -> ClientConfig {
+    const PROPERTY: &str = "fetch.max.bytes";
+    // Of the protocol, around the records.
+    const FRAMING: u64 = 512;
+    // What can't be read is refused when the client is made.
+    let Ok(native) = client.create_native_config() else { return client };
+    let number = |property: &str| native.get(property).ok().and_then(|value| value.parse::<u64>().ok());
+    let (queue_kib, longest) = (number("queued.max.messages.kbytes"), number("message.max.bytes"));
+    let (Some(queue_kib), Some(longest)) = (queue_kib, longest) else { return client };
+    let mut bytes = queue_kib * 1024 / 2;
+    // librdkafka makes its own room for answers longer than its default, but not longer than the operator's.
+    let room = "receive.message.max.bytes";
+    if settings.properties.contains_key(room) {
+        bytes = bytes.min(number(room).map_or(bytes, |room| room.saturating_sub(FRAMING)));
+    }
+    if !settings.properties.contains_key(PROPERTY) {
+        client.set(PROPERTY, bytes.max(longest).to_string());
+    }
+    client
 }
 
-/// A reader outside any group, for single records and for `tail`.
+/// A reader outside any group.
 #[must_use]
 pub fn reader(settings: &Settings) -> ClientConfig {
     let mut client = common(settings, "reader");
     client
         .set("fetch.wait.max.ms", "10")
         .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
-        .set("fetch.max.bytes", fetch_bytes(settings).to_string())
         .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS)
         // Required by librdkafka before it lets a client assign partitions; never joined, never committed to.
-        .set("group.id", format!("{}-reader", settings.group));
-    let mut client = with_operators(settings, client);
+        .set("group.id", format!("{}-reader", settings.group))
+        // As the member's: librdkafka refuses a `max.poll.interval.ms` below it, joined or not.
+        .set("session.timeout.ms", SESSION_TIMEOUT_MS);
+    let mut client = with_fetch_bytes(settings, with_operators(settings, client));
     client
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
@@ -144,8 +161,10 @@ pub fn check_properties(settings: &Settings) -> Result<(), String> {
         KafkaError::ClientCreation(reason) | KafkaError::ClientConfig(_, reason, _, _) => reason,
         other => other.to_string(),
     };
-    let consumer: Result<BaseConsumer, _> = consumer(&settings).create();
-    consumer.map_err(refused)?;
+    for consumer in [consumer, reader] {
+        let consumer: Result<BaseConsumer, _> = consumer(&settings).create();
+        consumer.map_err(refused)?;
+    }
     let producer: Result<BaseProducer, _> =
         transactional(&mut producer(&settings, BATCH_BYTES), "check").create();
     producer.map(drop).map_err(refused)
@@ -254,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_fetch_queue_is_looked_at_often_unless_the_operator_says_otherwise() {
+    fn a_fetch_queue_is_short_and_looked_at_often_unless_the_operator_says_otherwise() {
         const KEYS: [&str; 3] = ["queued.max.messages.kbytes", "fetch.max.bytes", "fetch.queue.backoff.ms"];
         let of =
             |client: &ClientConfig| KEYS.map(|key| client.get(key).map(str::to_owned).unwrap_or_default());
@@ -268,6 +287,27 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_to_a_fetch_is_half_of_the_queue_where_that_is_allowed() {
+        let of = |properties: &[(&str, &str)]| {
+            let settings = Settings::for_test("nobody.invalid:9092", properties);
+            assert_eq!(check_properties(&settings), Ok(()), "{properties:?}");
+            [consumer, reader].map(|client| client(&settings).get("fetch.max.bytes").map(str::to_owned))
+        };
+        let both = |bytes: &str| [Some(bytes.to_owned()), Some(bytes.to_owned())];
+        assert_eq!(of(&[]), both("1572864"));
+        assert_eq!(of(&[("queued.max.messages.kbytes", "65536")]), both("33554432"));
+        // Twice what librdkafka has room for by default.
+        assert_eq!(of(&[("queued.max.messages.kbytes", "400000")]), both("204800000"));
+        // No less than the longest message, which is a million bytes by default.
+        assert_eq!(of(&[("queued.max.messages.kbytes", "1000")]), both("1000000"));
+        assert_eq!(of(&[("message.max.bytes", "10000000")]), both("10000000"));
+        // As librdkafka reads numbers.
+        assert_eq!(of(&[("message.max.bytes", "0x989680")]), both("10000000"));
+        assert_eq!(of(&[("receive.message.max.bytes", "1100000")]), both("1099488"));
+        assert_eq!(of(&[("fetch.max.bytes", "2000000")]), both("2000000"));
+    }
+
+    #[test]
     fn properties_that_do_not_fit_together_are_refused_before_any_broker_is_asked() {
         let checked = |properties: &[(&str, &str)]| {
             check_properties(&Settings::for_test("nobody.invalid:9092", properties))
@@ -275,6 +315,8 @@ mod tests {
         assert_eq!(checked(&[]), Ok(()));
         assert_eq!(checked(&[("session.timeout.ms", "1"), ("compression.type", "gzip")]), Ok(()));
         assert_eq!(checked(&[("message.max.bytes", "10000000")]), Ok(()));
+        assert_eq!(checked(&[("max.poll.interval.ms", "20000")]), Ok(()));
+        assert_eq!(checked(&[("receive.message.max.bytes", "1100000")]), Ok(()));
         let reason = checked(&[("max.in.flight.requests.per.connection", "10")]).unwrap_err();
         assert!(reason.contains("max.in.flight"), "{reason}");
         let reason =
