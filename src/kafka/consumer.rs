@@ -73,14 +73,31 @@ impl fmt::Debug for Membership {
 }
 
 /// Notes rebalances; see the module's text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Rebalances {
     noted: Mutex<VecDeque<Polled>>,
     closing: AtomicBool,
+    topic: String,
+    /// The topic was made again since it was first seen.
+    made_again: AtomicBool,
+}
+
+impl Rebalances {
+    fn of(topic: &str) -> Self {
+        Self {
+            noted: Mutex::default(),
+            closing: AtomicBool::new(false),
+            topic: topic.to_owned(),
+            made_again: AtomicBool::new(false),
+        }
+    }
 }
 
 impl ClientContext for Rebalances {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if client::is_another_topic(message, &self.topic) {
+            self.made_again.store(true, Ordering::SeqCst);
+        }
         client::log_line(level, facility, message);
     }
 
@@ -132,7 +149,7 @@ impl GroupConsumer {
     /// Joins the group.
     pub fn join(settings: &Settings) -> Result<Self, SourceError> {
         let consumer: BaseConsumer<Rebalances> = client::consumer(settings)
-            .create_with_context(Rebalances::default())
+            .create_with_context(Rebalances::of(&settings.topics.commands))
             .map_err(|error| SourceError::Fatal(format!("the Kafka consumer can't be made: {error}")))?;
         consumer.subscribe(&[&settings.topics.commands]).map_err(|error| {
             SourceError::Fatal(format!("can't subscribe to '{}': {error}", settings.topics.commands))
@@ -181,6 +198,10 @@ impl Source for GroupConsumer {
         let polled = consumer.poll(timeout);
         // Before the record: it may be of a partition that is lost.
         self.noted.append(&mut consumer.context().noted.lock().expect("never poisoned"));
+        // After the poll: librdkafka says so before it asks for anything of the new topic.
+        if consumer.context().made_again.load(Ordering::SeqCst) {
+            return Err(SourceError::Retriable(format!("'{}' was made again", self.topic)));
+        }
         let record = match polled {
             None => None,
             Some(Ok(message)) => Some(Polled::Record(record_of(&message))),

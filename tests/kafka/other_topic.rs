@@ -98,6 +98,26 @@ fn a_topic_made_again_under_a_running_processor_stops_it() {
     findings.assert_none();
 }
 
+/// It does not see the topic go, and finds its offsets in the new one.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_topic_made_again_and_filled_while_it_is_frozen_stops_it() {
+    let mut work = Work::new("unseen");
+    let mut instance = work.setup.start("only", &[]);
+    work.post(30);
+    work.await_published(&mut instance);
+    let expected = work.expected();
+    instance.freeze();
+    make_again(&work, 1_500);
+    instance.thaw();
+    let refusal = instance.refusal();
+    assert!(refusal.contains(LONGER), "{refusal}");
+    let mut findings = Findings::of_output(&work.setup, expected);
+    findings.log(&work.setup.log("only"), &ALL);
+    say!("unseen: refused, {findings}");
+    findings.assert_none();
+}
+
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn a_log_from_another_cluster_is_refused() {
