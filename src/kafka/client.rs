@@ -74,30 +74,7 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         .set("auto.offset.reset", "error")
         // Who keeps a partition keeps working, and taking one over means reading its history.
         .set("partition.assignment.strategy", "cooperative-sticky");
-    with_topic_ids(client)
-}
-
-/// Lets librdkafka's log say when it takes another topic of the same name for the one it reads, which is all that is told
-/// of it: it goes on there at the old offset where that exists ("FIXME: an offset reset must be triggered" in its
-/// `rd_kafka_topic_metadata_update`). From Kafka 3.1 on no record comes from there before (KIP-516, Fetch version 13).
-fn with_topic_ids(mut client: ClientConfig) -> ClientConfig {
-    const CONTEXT: &str = "metadata";
-    let contexts = match client.get("debug") {
-        Some(contexts) if !contexts.trim().is_empty() => format!("{contexts},{CONTEXT}"),
-        _ => CONTEXT.to_owned(),
-    };
-    client.set("debug", contexts).set_log_level(RDKafkaLogLevel::Debug);
     client
-}
-
-/// Whether this line of librdkafka's log says that the topic was made again under its name.
-#[must_use]
-pub fn is_another_topic(message: &str, topic: &str) -> bool {
-    /// A topic that was not seen before has 16 bytes of zeros as its id.
-    const NONE: &str = "AAAAAAAAAAAAAAAAAAAAAA";
-    let changed = message.split_once("Topic ").and_then(|(_, rest)| rest.strip_prefix(topic));
-    let ids = changed.and_then(|rest| rest.strip_prefix(" changed id from "));
-    ids.is_some_and(|ids| !ids.starts_with(NONE))
 }
 
 /// Sets the bytes of one answer to a fetch, unless the operator does: half of the queue, so that one is on its way while
@@ -307,23 +284,6 @@ mod tests {
             let properties: Vec<_> = KEYS.into_iter().zip(operators).collect();
             assert_eq!(of(&client(&settings(&properties))), operators);
         }
-    }
-
-    #[test]
-    fn a_topic_of_the_same_name_with_another_id_is_another_topic() {
-        let is = |message: &str| is_another_topic(message, "a.commands");
-        let (old, new) = ("MkTRWTUETmSYzlRX1WjLvg", "cKMSQkPBQFi1SkHIsnDXAQ");
-        assert!(is(&format!("[thrd:main]: Topic a.commands changed id from {old} to {new}")));
-        assert!(!is(&format!(
-            "[thrd:main]: Topic a.commands changed id from AAAAAAAAAAAAAAAAAAAAAA to {new}"
-        )));
-        assert!(!is(&format!("[thrd:main]: Topic a.commands.2 changed id from {old} to {new}")));
-        assert!(!is("[thrd:main]: Topic a.commands [0] Leader 1 Epoch 0"));
-        let debug = |properties: &[(&str, &str)]| {
-            consumer(&Settings::for_test("nobody.invalid:9092", properties)).get("debug").map(str::to_owned)
-        };
-        assert_eq!(debug(&[]).as_deref(), Some("metadata"));
-        assert_eq!(debug(&[("debug", "cgrp,topic")]).as_deref(), Some("cgrp,topic,metadata"));
     }
 
     #[test]

@@ -29,6 +29,7 @@ use super::{
     member::{Leaving, Member},
     native,
     reach::{Asking, Reach, reach},
+    topic_id::{self, TopicId},
 };
 use crate::activity::{Coordinates, Record};
 
@@ -77,27 +78,18 @@ impl fmt::Debug for Membership {
 pub struct Rebalances {
     noted: Mutex<VecDeque<Polled>>,
     closing: AtomicBool,
-    topic: String,
-    /// The topic was made again since it was first seen.
-    made_again: AtomicBool,
+    topic_id: TopicId,
 }
 
 impl Rebalances {
     fn of(topic: &str) -> Self {
-        Self {
-            noted: Mutex::default(),
-            closing: AtomicBool::new(false),
-            topic: topic.to_owned(),
-            made_again: AtomicBool::new(false),
-        }
+        Self { noted: Mutex::default(), closing: AtomicBool::new(false), topic_id: TopicId::of(topic) }
     }
 }
 
 impl ClientContext for Rebalances {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if client::is_another_topic(message, &self.topic) {
-            self.made_again.store(true, Ordering::SeqCst);
-        }
+        self.topic_id.hear(message);
         client::log_line(level, facility, message);
     }
 
@@ -148,7 +140,7 @@ impl Leaving for Rebalances {
 impl GroupConsumer {
     /// Joins the group.
     pub fn join(settings: &Settings) -> Result<Self, SourceError> {
-        let consumer: BaseConsumer<Rebalances> = client::consumer(settings)
+        let consumer: BaseConsumer<Rebalances> = topic_id::told(client::consumer(settings))
             .create_with_context(Rebalances::of(&settings.topics.commands))
             .map_err(|error| SourceError::Fatal(format!("the Kafka consumer can't be made: {error}")))?;
         consumer.subscribe(&[&settings.topics.commands]).map_err(|error| {
@@ -195,12 +187,16 @@ impl Source for GroupConsumer {
             return Ok(noted);
         }
         let consumer = Arc::clone(&self.consumer);
-        let polled = consumer.poll(timeout);
+        let polled = poll_past_log_lines(&consumer, timeout);
         // Before the record: it may be of a partition that is lost.
         self.noted.append(&mut consumer.context().noted.lock().expect("never poisoned"));
-        // After the poll: librdkafka says so before it asks for anything of the new topic.
-        if consumer.context().made_again.load(Ordering::SeqCst) {
-            return Err(SourceError::Retriable(format!("'{}' was made again", self.topic)));
+        // After the poll: a log line is in the queue before librdkafka asks for anything of the new topic, and comes out of
+        // it before every record.
+        if consumer.context().topic_id.has_changed() {
+            return Err(SourceError::Retriable(format!(
+                "the brokers name another topic '{}' than before, which is compared with the log",
+                self.topic
+            )));
         }
         let record = match polled {
             None => None,
@@ -348,6 +344,25 @@ pub(super) fn offsets(list: &TopicPartitionList) -> Vec<(i32, Option<i64>)> {
     list.elements().iter().map(|element| (element.partition(), number(element.offset()))).collect()
 }
 
+/// The binding's poll takes a line of the log as nothing, and lines come before rebalances and records.
+fn poll_past_log_lines(
+    consumer: &BaseConsumer<Rebalances>,
+    timeout: Duration,
+) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+    let mut polled = consumer.poll(timeout);
+    let mut waiting = usize::MAX;
+    while polled.is_none() && consumer.context().noted.lock().expect("never poisoned").is_empty() {
+        let left = native::waiting(consumer.client());
+        // What does not get less is not taken by polling.
+        if left == 0 || left >= waiting {
+            break;
+        }
+        waiting = left;
+        polled = consumer.poll(Duration::ZERO);
+    }
+    polled
+}
+
 /// The first message of each assigned partition, where it has the wanted offset.
 fn read_firsts(
     reader: &BaseConsumer<client::Logging>,
@@ -411,4 +426,30 @@ fn classify(topic: &str, error: &KafkaError) -> Result<Option<Polled>, SourceErr
 
 fn retriable(what: &str, error: &KafkaError) -> SourceError {
     SourceError::Retriable(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::{Topics, embedded::EmbeddedBroker};
+
+    /// Else what comes behind them waits for as many polls, of which there are few while the pipeline is busy.
+    #[test]
+    fn a_poll_takes_all_lines_of_the_log_that_wait() {
+        const LINES: usize = 5;
+        let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
+        let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
+        let mut source = GroupConsumer::join(&settings).expect("a consumer");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while native::waiting(source.consumer.client()) < LINES {
+            assert!(Instant::now() < deadline, "not so many lines");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Others may come meanwhile.
+        let taken = (1..LINES).any(|_| {
+            source.poll(Duration::ZERO).expect("polled");
+            native::waiting(source.consumer.client()) == 0
+        });
+        assert!(taken, "fewer polls than lines do not reach the end");
+    }
 }

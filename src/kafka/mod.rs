@@ -17,6 +17,7 @@ pub mod posted;
 pub mod reach;
 pub mod replies;
 pub mod scan;
+pub mod topic_id;
 pub mod topics;
 pub mod transactional;
 
