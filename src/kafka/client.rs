@@ -64,7 +64,7 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100")
         .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS);
-    let mut client = with_fetch_bytes(settings, with_operators(settings, client));
+    let mut client = with_fetch_bytes(with_operators(settings, client));
     // Kept last: these keep the promise and can't be overridden.
     client
         .set("group.id", &settings.group)
@@ -80,25 +80,29 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
 /// Sets the bytes of one answer to a fetch, unless the operator does: half of the queue, so that one is on its way while
 /// there is still something to read. librdkafka's own choice is the whole queue, and it refuses one that is shorter than
 /// `message.max.bytes` or longer than `receive.message.max.bytes` has room for.
-fn with_fetch_bytes(settings: &Settings, mut client: ClientConfig) -> ClientConfig {
+fn with_fetch_bytes(mut client: ClientConfig) -> ClientConfig {
     const PROPERTY: &str = "fetch.max.bytes";
+    const ROOM: &str = "receive.message.max.bytes";
     // Of the protocol, around the records.
     const FRAMING: u64 = 512;
+    if client.get(PROPERTY).is_some() {
+        return client;
+    }
+    let (queue_kib, longest) =
+        (number(&client, "queued.max.messages.kbytes"), number(&client, "message.max.bytes"));
     // What can't be read is refused when the client is made.
-    let Ok(native) = client.create_native_config() else { return client };
-    let number = |property: &str| native.get(property).ok().and_then(|value| value.parse::<u64>().ok());
-    let (queue_kib, longest) = (number("queued.max.messages.kbytes"), number("message.max.bytes"));
     let (Some(queue_kib), Some(longest)) = (queue_kib, longest) else { return client };
-    let mut bytes = queue_kib * 1024 / 2;
     // librdkafka makes its own room for answers longer than its default, but not longer than the operator's.
-    let room = "receive.message.max.bytes";
-    if settings.properties.contains_key(room) {
-        bytes = bytes.min(number(room).map_or(bytes, |room| room.saturating_sub(FRAMING)));
-    }
-    if !settings.properties.contains_key(PROPERTY) {
-        client.set(PROPERTY, bytes.max(longest).to_string());
-    }
+    let room = client.get(ROOM).and_then(|_| number(&client, ROOM)).unwrap_or(u64::MAX);
+    let bytes = (queue_kib * 1024 / 2).min(room.saturating_sub(FRAMING)).max(longest);
+    client.set(PROPERTY, bytes.to_string());
     client
+}
+
+/// What a client has for this property: what was set, or librdkafka's default.
+fn number(client: &ClientConfig, property: &str) -> Option<u64> {
+    let value = client.create_native_config().and_then(|config| config.get(property));
+    value.ok().and_then(|value| value.parse().ok())
 }
 
 /// A reader outside any group.
@@ -113,7 +117,7 @@ pub fn reader(settings: &Settings) -> ClientConfig {
         .set("group.id", format!("{}-reader", settings.group))
         // As the member's: librdkafka refuses a `max.poll.interval.ms` below it, joined or not.
         .set("session.timeout.ms", SESSION_TIMEOUT_MS);
-    let mut client = with_fetch_bytes(settings, with_operators(settings, client));
+    let mut client = with_fetch_bytes(with_operators(settings, client));
     client
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
@@ -182,11 +186,10 @@ pub fn poll_interval(settings: &Settings) -> Duration {
     consumer_time(settings, "max.poll.interval.ms")
 }
 
-/// What the consumer has for this property: the operator's value, the program's, or librdkafka's default.
+/// The operator's value, the program's, or librdkafka's default.
 fn consumer_time(settings: &Settings, milliseconds: &str) -> Duration {
-    let value = consumer(settings).create_native_config().and_then(|config| config.get(milliseconds));
     // What librdkafka does not take has been refused before: see `check_properties`.
-    value.ok().and_then(|value| value.parse().ok()).map_or(Duration::ZERO, Duration::from_millis)
+    number(&consumer(settings), milliseconds).map_or(Duration::ZERO, Duration::from_millis)
 }
 
 /// Metadata, topics and their settings.

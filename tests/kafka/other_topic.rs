@@ -12,7 +12,7 @@ use super::{
     broker::Cluster,
     check::Findings,
     logs,
-    process::{PATIENCE, Setup},
+    process::{Instance, PATIENCE, Setup},
     say, topics, wait_until,
     work::{ALL, PARTITIONS, Work},
 };
@@ -77,45 +77,45 @@ fn a_topic_made_again_stops_it() {
     findings.assert_none();
 }
 
-/// It notices that its offsets are not there. By when it looks again, they may be, in the new topic.
-#[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
-fn a_topic_made_again_under_a_running_processor_stops_it() {
-    let mut work = Work::new("under");
+/// How a running processor refuses what `make_again` did. Nothing of it is decided or published.
+fn refused_running(test: &str, make_again: impl FnOnce(&Work, &mut Instance)) -> String {
+    let mut work = Work::new(test);
     let mut instance = work.setup.start("only", &[]);
     work.post(30);
     work.await_published(&mut instance);
     let expected = work.expected();
-    make_again_empty(&work);
-    wait_until("it to miss its offsets", || instance.stderr().contains("left the group"));
-    post_others(&work, 1_500);
+    make_again(&work, &mut instance);
     let refusal = instance.refusal();
-    assert!(refusal.contains(SHORTER) || refusal.contains(LONGER), "{refusal}");
-    assert!(refusal.contains("The topic was made again"), "{refusal}");
     let mut findings = Findings::of_output(&work.setup, expected);
     findings.log(&work.setup.log("only"), &ALL);
-    say!("under: refused, {findings}");
+    say!("{test}: refused, {findings}");
     findings.assert_none();
+    refusal
+}
+
+/// It notices that its offsets are not there. By when it looks again, they may be, in the new topic.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_topic_made_again_under_a_running_processor_stops_it() {
+    let refusal = refused_running("under", |work, instance| {
+        make_again_empty(work);
+        wait_until("it to miss its offsets", || instance.stderr().contains("left the group"));
+        post_others(work, 1_500);
+    });
+    assert!(refusal.contains(SHORTER) || refusal.contains(LONGER), "{refusal}");
+    assert!(refusal.contains("The topic was made again"), "{refusal}");
 }
 
 /// It does not see the topic go, and finds its offsets in the new one.
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn a_topic_made_again_and_filled_while_it_is_frozen_stops_it() {
-    let mut work = Work::new("unseen");
-    let mut instance = work.setup.start("only", &[]);
-    work.post(30);
-    work.await_published(&mut instance);
-    let expected = work.expected();
-    instance.freeze();
-    make_again(&work, 1_500);
-    instance.thaw();
-    let refusal = instance.refusal();
+    let refusal = refused_running("unseen", |work, instance| {
+        instance.freeze();
+        make_again(work, 1_500);
+        instance.thaw();
+    });
     assert!(refusal.contains(LONGER), "{refusal}");
-    let mut findings = Findings::of_output(&work.setup, expected);
-    findings.log(&work.setup.log("only"), &ALL);
-    say!("unseen: refused, {findings}");
-    findings.assert_none();
 }
 
 #[test]
