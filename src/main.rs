@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use activity_stream::cli;
+use activity_stream::{cli, telemetry};
 use clap::Parser;
 
 /// Records and events are freed on another thread than made them, librdkafka's among them, and glibc's allocator is slow at
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         // Whoever read the output has seen enough of it, as `head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("activity-stream: {}", sentence(&error));
+            telemetry::report_failure(&sentence(&error));
             ExitCode::FAILURE
         }
     }

@@ -3,7 +3,8 @@
 //! librdkafka's lines have the target `librdkafka` and are in the same stream, so that one filter
 //! (`info,librdkafka=debug`) rules them all. A client hands them over when it is polled.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -17,6 +18,9 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+/// How they are written in this process, once that is known.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// Reads filter directives.
 ///
@@ -41,7 +45,21 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), Box<dyn std::error::E
         LogFormat::Text => lines.with_ansi(colours()).finish().try_init()?,
         LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).finish().try_init()?,
     }
+    let _ = FORMAT.set(format);
     Ok(())
+}
+
+/// Reports the error that ends the program: a line of its own, in the format of the log lines before it. A configuration
+/// that cannot be read says nothing of a format; its problems are a list for people.
+pub fn report_failure(sentence: &str) {
+    let format = FORMAT.get();
+    if format == Some(&LogFormat::Json) && tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!("{sentence}");
+        return;
+    }
+    let sentence = if format.is_some() { sentence.replace('\n', " ") } else { sentence.to_owned() };
+    // Where nobody hears it, the exit code still says it.
+    let _ = writeln!(io::stderr(), "activity-stream: {sentence}");
 }
 
 /// Colours are for a terminal whose owner has not declined them (<https://no-color.org>).

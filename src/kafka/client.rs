@@ -1,6 +1,9 @@
 //! From the configuration to librdkafka's properties.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientContext,
@@ -10,7 +13,7 @@ use rdkafka::{
     producer::BaseProducer,
 };
 
-use super::Settings;
+use super::{Settings, repeats::Repeats};
 
 /// KiB of librdkafka's fetch queue; its own default is 64 MiB a consumer. Some 9,000 usual commands, which is more than
 /// the brokers bring between two looks. What librdkafka adds to a short record is not counted, and is as much again.
@@ -20,6 +23,8 @@ const FETCH_QUEUE_KIB: u32 = 3 * 1024;
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
 /// A crashed instance's partitions go to others after this, as its transaction does.
 const SESSION_TIMEOUT_MS: &str = "10000";
+/// How soon partitions that were added to a topic are noticed. librdkafka's own default is five minutes.
+const METADATA_REFRESH_MS: &str = "10000";
 /// KiB of librdkafka's produce queue; its own default is 1 GiB.
 const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
 /// Above every limit of the contract. The broker's own limit decides, and its refusal names the topic.
@@ -39,6 +44,7 @@ fn common(settings: &Settings, role: &str) -> ClientConfig {
         .set("bootstrap.servers", &settings.bootstrap_servers)
         .set("client.id", format!("activity-stream-{role}"))
         .set("socket.keepalive.enable", "true")
+        .set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS)
         .set("reconnect.backoff.max.ms", "1000");
     client
 }
@@ -250,7 +256,18 @@ pub fn client_error(error: &KafkaError, reason: &str) {
         tracing::trace!(target: "librdkafka", "{reason}");
         return;
     }
-    tracing::warn!(target: "librdkafka", %error, "{reason}");
+    // One for all clients: an outage is the same for each of them.
+    static REPEATS: Mutex<Repeats> = Mutex::new(Repeats::new());
+    let due = {
+        let mut repeats = REPEATS.lock().unwrap_or_else(PoisonError::into_inner);
+        repeats.hear(Instant::now(), &format!("{reason}: {error}"))
+    };
+    for due in due {
+        match due.repeats {
+            0 => tracing::warn!(target: "librdkafka", "{}", due.text),
+            repeats => tracing::warn!(target: "librdkafka", repeats, "{}", due.text),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -331,5 +348,30 @@ mod tests {
     fn a_partitions_end_is_no_warning_and_an_error_is() {
         assert_eq!(said(RDKafkaErrorCode::PartitionEOF), "");
         assert!(said(RDKafkaErrorCode::AllBrokersDown).contains("WARN"));
+    }
+
+    #[test]
+    fn an_error_that_repeats_is_one_line() {
+        let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+        let (said, ()) = said_by(|| {
+            for attempt in 0..100 {
+                client_error(
+                    &error,
+                    &format!("b:1: connection refused (after {attempt}ms in state CONNECT)"),
+                );
+            }
+        });
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+
+    #[test]
+    fn partitions_added_to_a_topic_are_noticed_within_seconds() {
+        let refresh = |properties: &[(&str, &str)]| {
+            let settings = Settings::for_test("nobody.invalid:9092", properties);
+            let clients = [consumer(&settings), reader(&settings), producer(&settings, 1), admin(&settings)];
+            clients.map(|client| number(&client, "topic.metadata.refresh.interval.ms").unwrap_or(0))
+        };
+        assert_eq!(refresh(&[]), [10_000; 4]);
+        assert_eq!(refresh(&[("topic.metadata.refresh.interval.ms", "60000")]), [60_000; 4]);
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod member;
 pub mod native;
 pub mod posted;
 pub mod reach;
+mod repeats;
 pub mod replies;
 pub mod scan;
 pub mod topic_id;

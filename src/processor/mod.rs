@@ -154,5 +154,5 @@ impl ProcessorError {
 }
 
 fn list(refusals: &[Refusal]) -> String {
-    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
