@@ -14,8 +14,10 @@ use super::{
 };
 use crate::event_log::LogReader;
 
-/// Fewer new events than this are left to the queries, which read them from the log.
+/// While the log grows, fewer new events than this are left to the queries, which read them from the log.
 const WORTH_A_RUN: i64 = 4096;
+/// When the log has not grown for so long, the rest is added as well.
+const IDLE: Duration = Duration::from_secs(5);
 /// Events of a full run. Sorting one takes 4 MiB; ten million events are 39 of them, which a query asks one by one.
 const FULL_RUN: i64 = 1 << 18;
 /// Runs that are not full, at most, before they are merged.
@@ -169,10 +171,14 @@ impl Follower {
 /// Follows the log until told to stop. What fails is said once, and tried again.
 pub fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl FnMut(Progress)) {
     let mut failing = false;
+    let (mut last, mut grew_at) = (0, Instant::now());
     while !stop.load(Ordering::SeqCst) {
-        let pause = match follower.advance(false) {
+        let pause = match follower.advance(grew_at.elapsed() >= IDLE) {
             Ok(progress) => {
                 failing = false;
+                if progress.last != last {
+                    (last, grew_at) = (progress.last, Instant::now());
+                }
                 watch(progress);
                 if progress.behind() >= WORTH_A_RUN { Duration::ZERO } else { LOOK }
             }

@@ -1,4 +1,10 @@
-use std::{fs, ops::ControlFlow, path::PathBuf};
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -253,4 +259,20 @@ proptest! {
         }
         assert_same_for_many_queries(&place);
     }
+}
+
+#[test]
+fn an_idle_log_is_covered_to_its_last_event() {
+    let place = Place::new();
+    let mut log = place.log();
+    append(&mut log, 0, 0, &objects(10, 3));
+    let (stop, mut behind) = (AtomicBool::new(false), Vec::new());
+    let begun = Instant::now();
+    follow(place.follower(), &stop, |progress| {
+        behind.push(progress.behind());
+        let is_over = progress.behind() == 0 || begun.elapsed() > Duration::from_secs(60);
+        stop.store(is_over, Ordering::SeqCst);
+    });
+    assert_eq!((behind.first(), behind.last()), (Some(&10), Some(&0)));
+    assert_same_for_many_queries(&place);
 }
