@@ -21,6 +21,12 @@ const FETCH_QUEUE_KIB: u32 = 3 * 1024;
 /// How soon librdkafka looks again whether its fetch queue has room. Its own default is a second, for most of which a
 /// short queue is empty.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
+/// What a zstd batch may unpack to, and a third of it at least: librdkafka refuses a longer one, again and again, and
+/// triples its buffer until it is long enough. Its own default, 100 MB, let a record of 5 kB stop a partition. It bounds
+/// nothing that is asked for: that is `fetch.max.bytes`.
+const UNPACKED_MAX_BYTES: u64 = 1_000_000_000;
+/// Of the protocol, around the records of an answer to a fetch.
+const FRAMING: u64 = 512;
 /// A crashed instance's partitions go to others after this, as its transaction does.
 const SESSION_TIMEOUT_MS: &str = "10000";
 /// How soon partitions that were added to a topic are noticed. librdkafka's own default is five minutes.
@@ -85,23 +91,25 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
 
 /// Sets the bytes of one answer to a fetch, unless the operator does: half of the queue, so that one is on its way while
 /// there is still something to read. librdkafka's own choice is the whole queue, and it refuses one that is shorter than
-/// `message.max.bytes` or longer than `receive.message.max.bytes` has room for.
+/// `message.max.bytes` or longer than `receive.message.max.bytes` has room for. That is also the limit of what is
+/// unpacked, and so far above the bytes that are asked for, unless the operator lowers it.
 fn with_fetch_bytes(mut client: ClientConfig) -> ClientConfig {
     const PROPERTY: &str = "fetch.max.bytes";
     const ROOM: &str = "receive.message.max.bytes";
-    // Of the protocol, around the records.
-    const FRAMING: u64 = 512;
-    if client.get(PROPERTY).is_some() {
-        return client;
+    let room = client.get(ROOM).and_then(|_| number(&client, ROOM));
+    if client.get(PROPERTY).is_none() {
+        let (queue_kib, longest) =
+            (number(&client, "queued.max.messages.kbytes"), number(&client, "message.max.bytes"));
+        // What can't be read is refused when the client is made.
+        let (Some(queue_kib), Some(longest)) = (queue_kib, longest) else { return client };
+        let fits = room.unwrap_or(UNPACKED_MAX_BYTES).saturating_sub(FRAMING);
+        client.set(PROPERTY, (queue_kib * 1024 / 2).min(fits).max(longest).to_string());
     }
-    let (queue_kib, longest) =
-        (number(&client, "queued.max.messages.kbytes"), number(&client, "message.max.bytes"));
-    // What can't be read is refused when the client is made.
-    let (Some(queue_kib), Some(longest)) = (queue_kib, longest) else { return client };
-    // librdkafka makes its own room for answers longer than its default, but not longer than the operator's.
-    let room = client.get(ROOM).and_then(|_| number(&client, ROOM)).unwrap_or(u64::MAX);
-    let bytes = (queue_kib * 1024 / 2).min(room.saturating_sub(FRAMING)).max(longest);
-    client.set(PROPERTY, bytes.to_string());
+    if client.get(ROOM).is_none()
+        && let Some(asked) = number(&client, PROPERTY)
+    {
+        client.set(ROOM, UNPACKED_MAX_BYTES.max(asked + FRAMING).to_string());
+    }
     client
 }
 
@@ -325,6 +333,27 @@ mod tests {
         assert_eq!(of(&[("message.max.bytes", "0x989680")]), both("10000000"));
         assert_eq!(of(&[("receive.message.max.bytes", "1100000")]), both("1099488"));
         assert_eq!(of(&[("fetch.max.bytes", "2000000")]), both("2000000"));
+    }
+
+    #[test]
+    fn what_is_unpacked_may_be_long_and_what_is_asked_for_stays_short() {
+        let of = |properties: &[(&str, &str)]| {
+            let settings = Settings::for_test("nobody.invalid:9092", properties);
+            assert_eq!(check_properties(&settings), Ok(()), "{properties:?}");
+            let [member, reader] = [consumer, reader].map(|client| {
+                let client = client(&settings);
+                ["receive.message.max.bytes", "fetch.max.bytes"]
+                    .map(|property| number(&client, property).expect("a number"))
+            });
+            assert_eq!(member, reader);
+            member
+        };
+        assert_eq!(of(&[]), [1_000_000_000, 1_572_864]);
+        assert_eq!(of(&[("receive.message.max.bytes", "100000000")]), [100_000_000, 1_572_864]);
+        assert_eq!(of(&[("queued.max.messages.kbytes", "2097151")]), [1_000_000_000, 999_999_488]);
+        // No less than librdkafka wants for what is asked for.
+        assert_eq!(of(&[("message.max.bytes", "1000000000")]), [1_000_000_512, 1_000_000_000]);
+        assert_eq!(of(&[("fetch.max.bytes", "2000000000")]), [2_000_000_512, 2_000_000_000]);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! The three topics: whether they are there, made where missing, and fit for the promise.
+//! The topics: whether they are there, made where missing, and fit for the promise.
+
+mod fitness;
 
 use std::{
     fmt,
@@ -9,7 +11,7 @@ use std::{
 use futures::executor::block_on;
 use rdkafka::{
     ClientContext,
-    admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
@@ -17,8 +19,10 @@ use rdkafka::{
 };
 use thiserror::Error;
 
-use super::Settings;
-use super::client::{self, BATCH_BYTES};
+pub use fitness::Role;
+use fitness::{Described, TopicSettings};
+
+use super::{Settings, Topics, client};
 use crate::activity::ActivityId;
 
 /// For one question to the brokers.
@@ -29,10 +33,6 @@ const KNOWN: Duration = Duration::from_secs(2);
 const SETTINGS: Duration = Duration::from_secs(3);
 /// For a topic that was made to be known to all.
 const CREATED: Duration = Duration::from_secs(15);
-/// A rejection is its command with up to 64 KiB of problems and the headers that say where it came from.
-const REJECTION_OVERHEAD: i64 = 128 * 1024;
-/// What a notification has above its command: defaults and names of the normal form, the audience, key and headers.
-const NOTIFICATION_OVERHEAD: i64 = 128 * 1024;
 /// Kafka's own default of `max.message.bytes`.
 const DEFAULT_MAX_MESSAGE_BYTES: i64 = 1_048_588;
 
@@ -53,10 +53,17 @@ pub enum TopicsError {
     #[error("the broker does not let this user see the topic '{topic}': {reason}")]
     Forbidden { topic: String, reason: String },
     #[error(
-        "the commands topic '{topic}' is compacted (cleanup.policy={policy}): Kafka would delete commands that \
-         nobody has decided. Set cleanup.policy=delete"
+        "the {role} topic '{topic}' is compacted (cleanup.policy={policy}): {}. Set it to delete: kafka-configs.sh \
+         --bootstrap-server HOST:PORT --alter --entity-type topics --entity-name {topic} --add-config \
+         cleanup.policy=delete",
+        .role.when_compacted()
     )]
-    Compacted { topic: String, policy: String },
+    Compacted { role: Role, topic: String, policy: String },
+    #[error(
+        "the {role} topic '{topic}' takes no records: a partition of it has {replicas} replicas, and \
+         min.insync.replicas={wanted}. Lower that setting, or add replicas (kafka-reassign-partitions.sh)"
+    )]
+    TooFewReplicas { role: Role, topic: String, replicas: usize, wanted: i64 },
     #[error(
         "the rejections topic '{rejections}' takes records up to {found} bytes (max.message.bytes), but must \
          take {wanted}: 128 KiB more than the commands topic '{commands}' takes ({commands_limit}). Raise it, \
@@ -169,8 +176,9 @@ pub fn require(settings: &Settings, topic: &str) -> Result<usize, TopicsError> {
 
 /// Bytes of one record that the rejections topic takes; `None` where the broker does not tell.
 pub fn rejection_bytes(settings: &Settings) -> Result<Option<usize>, TopicsError> {
-    let described = Brokers::connect(settings)?.settings(&[&settings.topics.rejections])?;
-    Ok(described.and_then(|described| largest_record(&described[0])))
+    let described = Brokers::connect(settings)?.describe(&[(Role::Rejections, &settings.topics.rejections)]);
+    let rejections = described.ok().and_then(|described| described.into_iter().next()?.2.ok());
+    Ok(rejections.and_then(|rejections| rejections.largest_record()))
 }
 
 /// Checks the topics, and creates missing ones where `create` allows.
@@ -245,6 +253,13 @@ impl Brokers<'_> {
         }
     }
 
+    /// How many replicas the partition has that has the fewest; `None` where that is unknown.
+    fn replicas(&self, topic: &str) -> Option<usize> {
+        let metadata = self.client.client().fetch_metadata(Some(topic), ASK).ok()?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic)?;
+        found.partitions().iter().map(|partition| partition.replicas().len()).min()
+    }
+
     fn admin(&self) -> Result<AdminClient<client::Logging>, TopicsError> {
         AdminClient::from_config_and_context(&client::admin(self.settings), client::Logging)
             .map_err(|error| TopicsError::Client(error.to_string()))
@@ -254,14 +269,16 @@ impl Brokers<'_> {
         let topics = &self.settings.topics;
         let mut new =
             NewTopic::new(topic, topics.partitions, TopicReplication::Fixed(topics.replication_factor));
+        // Whatever the brokers' defaults are.
+        new = new.set("cleanup.policy", "delete");
         // Retries of a producer then keep their place in time, and nobody's clock can outrun the window.
         if topic == topics.commands {
             new = new.set("message.timestamp.type", "LogAppendTime");
         }
         let limit = if topic == topics.rejections {
-            Some(self.rejection_limit()?)
+            Some(self.rejection_limit())
         } else if topic == topics.notifications {
-            Some(self.notification_limit().max(DEFAULT_MAX_MESSAGE_BYTES))
+            Some(fitness::notification_limit(topics).max(DEFAULT_MAX_MESSAGE_BYTES))
         } else {
             None
         };
@@ -311,76 +328,51 @@ impl Brokers<'_> {
     }
 
     /// What the rejections topic must take: the commands topic's limit and what a rejection adds.
-    fn rejection_limit(&self) -> Result<i64, TopicsError> {
-        let settings = self.settings(&[&self.settings.topics.commands])?;
-        let limit = settings.and_then(|settings| number(&settings[0], "max.message.bytes"));
-        Ok(limit.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES) + REJECTION_OVERHEAD)
+    fn rejection_limit(&self) -> i64 {
+        let described = self.describe(&[(Role::Commands, &self.settings.topics.commands)]);
+        let commands = described.ok().and_then(|described| described.into_iter().next()?.2.ok());
+        fitness::rejection_limit(commands.as_ref())
     }
 
-    /// What the notifications topic must take.
-    fn notification_limit(&self) -> i64 {
-        i64::try_from(self.settings.topics.largest_command)
-            .unwrap_or(i64::MAX)
-            .saturating_add(NOTIFICATION_OVERHEAD)
-    }
-
-    /// The topics' settings; `None` where the broker does not tell them.
-    fn settings(&self, topics: &[&str]) -> Result<Option<Vec<ConfigResource>>, TopicsError> {
+    /// The settings of each topic, in order. Fails where the broker answers nothing at all.
+    fn describe(&self, topics: &[(Role, &str)]) -> Result<Vec<Described>, KafkaError> {
+        let admin = AdminClient::from_config_and_context(&client::admin(self.settings), client::Logging)?;
         let options = AdminOptions::new().request_timeout(Some(SETTINGS));
-        let wanted: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let described = block_on(self.admin()?.describe_configs(&wanted, &options));
+        let wanted: Vec<_> = topics.iter().map(|(_, topic)| ResourceSpecifier::Topic(topic)).collect();
+        let described = block_on(admin.describe_configs(&wanted, &options));
         tracing::debug!(?topics, ?described, "settings");
-        Ok(described.ok().and_then(|resources| resources.into_iter().collect::<Result<_, _>>().ok()))
+        let described = described?.into_iter().zip(topics).map(|(described, &(role, topic))| {
+            let settings = described.map(|resource| TopicSettings {
+                values: resource
+                    .entries
+                    .into_iter()
+                    .filter_map(|entry| Some((entry.name, entry.value?)))
+                    .collect(),
+                replicas: self.replicas(topic),
+            });
+            (role, topic.to_owned(), settings)
+        });
+        Ok(described.collect())
     }
 
     fn check_settings(&self, report: &mut Report) -> Result<(), TopicsError> {
         let topics = &self.settings.topics;
-        let described = self.settings(&[&topics.commands, &topics.rejections, &topics.notifications])?;
-        let Some([commands, rejections, notifications]) = described.as_deref() else {
-            report.warnings.push(
-                "the broker does not tell the topics' settings, so cleanup.policy, message.timestamp.type and \
-                 max.message.bytes are not checked"
-                    .into(),
-            );
-            return Ok(());
-        };
-        let policy = text(commands, "cleanup.policy").unwrap_or_default();
-        if policy.split(',').any(|policy| policy.trim() == "compact") {
-            return Err(TopicsError::Compacted { topic: topics.commands.clone(), policy });
-        }
-        if text(commands, "message.timestamp.type").is_some_and(|kind| kind != "LogAppendTime") {
-            report.warnings.push(format!(
-                "the commands topic '{}' keeps the producers' timestamps (message.timestamp.type=CreateTime): ids \
-                 and the idempotency window follow their clocks. Better: LogAppendTime",
-                topics.commands
-            ));
-        }
-        let wanted = self.notification_limit();
-        if let Some(found) = number(notifications, "max.message.bytes").filter(|found| *found < wanted) {
-            return Err(TopicsError::NotificationsTooSmall {
-                topic: topics.notifications.clone(),
-                largest_command: topics.largest_command,
-                found,
-                wanted,
-            });
-        }
-        let limits = (number(commands, "max.message.bytes"), number(rejections, "max.message.bytes"));
-        report.rejection_bytes = largest_record(rejections);
-        let taken = largest_record(notifications).into_iter().chain(report.rejection_bytes).min();
-        report.batch_bytes = taken.map(|bytes| bytes.min(BATCH_BYTES));
-        if let (Some(commands_limit), Some(found)) = limits {
-            let wanted = commands_limit + REJECTION_OVERHEAD;
-            if found < wanted {
-                return Err(TopicsError::RejectionsTooSmall {
-                    commands: topics.commands.clone(),
-                    rejections: topics.rejections.clone(),
-                    commands_limit,
-                    found,
-                    wanted,
-                });
+        let mut all: Vec<(Role, &str)> = vec![
+            (Role::Commands, &topics.commands),
+            (Role::Notifications, &topics.notifications),
+            (Role::Rejections, &topics.rejections),
+        ];
+        all.extend(topics.replies.names().map(|name| (Role::Replies, name)));
+        match self.describe(&all) {
+            Ok(described) => fitness::judge(topics, &described, report),
+            Err(error) => {
+                report.warnings.push(format!(
+                    "the broker does not tell the topics' settings, so cleanup.policy, min.insync.replicas, \
+                     message.timestamp.type and max.message.bytes are not checked: {error}"
+                ));
+                Ok(())
             }
         }
-        Ok(())
     }
 }
 
@@ -388,18 +380,6 @@ impl Brokers<'_> {
 fn essence(reason: &str) -> &str {
     let reason = reason.split_once("/bootstrap: ").map_or(reason, |(_, reason)| reason);
     reason.split_once(" (after ").map_or(reason, |(reason, _)| reason)
-}
-
-fn text(settings: &ConfigResource, name: &str) -> Option<String> {
-    settings.get(name)?.value.clone()
-}
-
-fn largest_record(settings: &ConfigResource) -> Option<usize> {
-    usize::try_from(number(settings, "max.message.bytes")?).ok()
-}
-
-fn number(settings: &ConfigResource, name: &str) -> Option<i64> {
-    text(settings, name)?.parse().ok()
 }
 
 #[cfg(test)]

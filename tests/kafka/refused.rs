@@ -38,6 +38,32 @@ fn topics_that_are_not_fit_are_refused() {
     let (setup, said) = refusal("compacted", [&[("cleanup.policy", "compact,delete")], &[], &[large]]);
     let wanted = format!("the commands topic '{}' is compacted", setup.names.commands);
     assert!(said.contains(&wanted), "{said}");
+
+    let compacted = ("cleanup.policy", "compact");
+    let (setup, said) = refusal("compacted-notifications", [&[], &[compacted], &[large]]);
+    let wanted = format!("the notifications topic '{}' is compacted", setup.names.notifications);
+    assert!(said.contains(&wanted), "{said}");
+    assert_check_says(&setup, &wanted);
+
+    let (setup, said) = refusal("compacted-rejections", [&[], &[], &[large, compacted]]);
+    let wanted = format!("the rejections topic '{}' is compacted", setup.names.rejections);
+    assert!(said.contains(&wanted), "{said}");
+    assert_check_says(&setup, &wanted);
+
+    let replicas = ("min.insync.replicas", "7");
+    let (setup, said) = refusal("too-few-replicas", [&[], &[replicas], &[large]]);
+    let wanted = format!("the notifications topic '{}' takes no records", setup.names.notifications);
+    assert!(said.contains(&wanted), "{said}");
+    assert_check_says(&setup, &wanted);
+}
+
+/// `check` refuses what `run` refuses.
+#[track_caller]
+fn assert_check_says(setup: &Setup, wanted: &str) {
+    let output = setup.program(&["check"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("problem") && line.contains(wanted)), "{said}");
 }
 
 #[test]
