@@ -90,7 +90,15 @@ fn an_event_in_structured_mode_has_its_attributes() {
             format!("/type {bad}")
         ]
     );
-    assert_eq!(structured_problems(&envelope(r#","id":"twice""#, &data)), ["/id duplicate_property"]);
+    for (again, name) in [
+        (r#","id":"a-1""#, "id"),
+        (r#","s\u006furce":"other""#, "source"),
+        (r#","time":null,"time":null"#, "time"),
+        (r#","myext":1,"myext":2"#, "myext"),
+        (&*format!(r#","data":{data}"#), "data"),
+    ] {
+        assert_eq!(structured_problems(&envelope(again, &data)), [format!("/{name} {bad}")]);
+    }
     for (attribute, wrong) in [
         ("\"id\":\"a-1\"", "\"id\":7"),
         ("\"source\":\"/shop\"", "\"source\":\"\""),
@@ -137,7 +145,7 @@ fn an_event_in_binary_mode_has_its_attributes() {
         }
         for headers in [
             BINARY.into_iter().filter(|(other, _)| other != name).collect::<Vec<_>>(),
-            BINARY.into_iter().chain([(*name, "")]).collect(),
+            BINARY.into_iter().map(|(other, it)| (other, if other == *name { "" } else { it })).collect(),
         ] {
             let said = said(&record_with(&call, &headers));
             assert!(
@@ -147,7 +155,7 @@ fn an_event_in_binary_mode_has_its_attributes() {
         }
     }
     let with = |name: &'static str, value: &'static str| {
-        let headers: Vec<_> = BINARY.into_iter().chain([(name, value)]).collect();
+        let headers = BINARY.map(|(other, it)| (other, if other == name { value } else { it }));
         record_with(&call, &headers)
     };
     assert!(said(&with("ce_specversion", "0.3")).contains("found version \"0.3\""));
@@ -168,6 +176,43 @@ fn an_event_in_binary_mode_has_its_attributes() {
         ..record(call.clone())
     };
     assert!(said(&not_utf8).contains("expected the header ce_type"));
+}
+
+/// Readers differ in which of two they take, so two would be two keys.
+#[test]
+fn an_attribute_in_headers_is_given_once() {
+    let call = entry("");
+    let binary_with = |more: &[(&'static str, &'static str)]| {
+        let headers: Vec<_> = BINARY.iter().chain(more).copied().collect();
+        record_with(&call, &headers)
+    };
+    for (name, value) in BINARY.into_iter().chain([("ce_time", "t"), ("ce_myext", "")]) {
+        let said = said(&binary_with(&[(name, value), ("ce_time", "t"), ("ce_myext", "")]));
+        let expected = format!(
+            "expected the header \"{name}\", an attribute of a CloudEvent, once, found 2 of them (bad_cloud_event)"
+        );
+        if BINARY.iter().any(|(other, _)| *other == name) {
+            assert_eq!(said, expected);
+        } else {
+            assert!(said.contains(&expected), "{said}");
+        }
+    }
+    // Source and id alone are a key.
+    for name in ["ce_id", "ce_source"] {
+        let headers = [("ce_id", "1"), ("ce_source", "s"), (name, "1")];
+        assert!(said(&record_with(&call, &headers)).contains("once, found 2 of them"));
+    }
+    // Neither other names nor other headers are attributes.
+    let event = read(&binary_with(&[("CE_ID", "x"), ("ce", "x"), ("x", "1"), ("x", "1")])).unwrap();
+    assert_eq!(event, read(&binary_with(&[])).unwrap());
+    let plain = [("content-type", "text/plain"), ("content-type", "application/json")];
+    assert!(read(&record_with(&call, &plain)).is_ok());
+    // In structured mode headers with attributes are copies at best.
+    let copies = [STRUCTURED, ("ce_id", "1"), ("ce_id", "2")];
+    assert!(read(&record_with(&envelope("", &call), &copies)).is_ok());
+    let many: Vec<_> = (0..100).flat_map(|_| [("ce_a", "1"), ("ce_b", "1")]).collect();
+    let said = said(&binary_with(&many));
+    assert_eq!(said.lines().count(), 2, "{said}");
 }
 
 #[test]

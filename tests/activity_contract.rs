@@ -93,6 +93,82 @@ fn an_audience_of_nobody_and_a_misspelt_audience_are_errors() {
 }
 
 #[test]
+fn an_audience_under_a_name_of_another_vocabulary_is_an_error() {
+    for name in [
+        "cc",
+        "CC",
+        "bto",
+        "bcc",
+        "Bcc",
+        "audience",
+        "audiences",
+        "recipient",
+        "RECIPIENTS",
+        "notify",
+        "Notify",
+    ] {
+        for value in ["null", "true", "\"x\"", "[]", "[\"x\"]", "{}"] {
+            let found = problems(entry(&format!(r#""{name}":{value}"#)));
+            assert_eq!(found, [format!("/{name} foreign_audience")], "{value}");
+        }
+    }
+    for name in ["to", "To", "TO", "\\u0074o"] {
+        for (value, is_audience) in [
+            ("[]", true),
+            (r#"["x"]"#, true),
+            (r#"{"id":"x"}"#, true),
+            (r#""closed""#, false),
+            ("null", false),
+            ("7", false),
+            ("true", false),
+        ] {
+            let read = read(&record(entry(&format!(r#""from":"open","{name}":{value}"#))));
+            assert_eq!(read.is_err(), is_audience, "{name} {value}");
+        }
+    }
+    let said = read(&record(entry(r#""cc":["boss"]"#))).unwrap_err().to_string();
+    assert!(said.contains("\"targets\""), "{said}");
+    // Beside targets it is an error as well, and it is only one by its whole name.
+    assert_eq!(problems(entry(r#""targets":["x"],"bcc":["y"]"#)), ["/bcc foreign_audience"]);
+    event(entry(r#""ccs":["x"],"carbonCopy":["x"],"from":["x"],"free":{"cc":["x"],"to":["x"]}"#));
+    event(entry(r#""attachments":[{"id":"f","to":["x"],"notify":true}]"#));
+}
+
+#[test]
+fn a_target_of_everyone_has_no_id() {
+    for kind in ["Everyone", "Public"] {
+        for id in [r#""x""#, r#""""#, "[1]", r#"{"id":"x"}"#, "false"] {
+            let given = format!(r#""targets":[{{"@type":"{kind}","targetId":{id},"notify":true}}]"#);
+            assert_eq!(problems(entry(&given)), ["/targets/0/targetId unexpected_target_id"]);
+        }
+        event(entry(&format!(r#""targets":[{{"targetId":null,"type":"{kind}"}}]"#)));
+    }
+}
+
+#[test]
+fn a_targets_name_is_its_identitys() {
+    for (target, expected) in [
+        (r#"{"targetId":{"id":"x","name":"X"},"name":"X"}"#, "/targets/0/name duplicate_property"),
+        (r#"{"targetId":{"Id":"x","Name":"X"},"name":"Y"}"#, "/targets/0/name duplicate_property"),
+        (r#"{"targetId":{"id":"x"},"name":"X"}"#, "/targets/0/name unknown_property"),
+        (r#"{"@type":"Everyone","name":"X"}"#, "/targets/0/name unknown_property"),
+        (r#"{"@type":"Public","name":"X"}"#, "/targets/0/name unknown_property"),
+        (r#"{"@type":"Members","targetId":"c","name":"X"}"#, "/targets/0/name unknown_property"),
+        (r#"{"targetId":"x","Name":"X"}"#, "/targets/0/Name unknown_property"),
+        (r#"{"targetId":"x","name":7}"#, "/targets/0/name wrong_type"),
+        (r#"{"targetId":"x","name":"a\n"}"#, "/targets/0/name control_character"),
+        (r#"{"targetId":"x","name":"a","name":"a"}"#, "/targets/0/name duplicate_property"),
+        (r#"{"name":"X"}"#, "/targets/0 missing"),
+    ] {
+        let found = problems(entry(&format!(r#""targets":[{target}]"#)));
+        assert_eq!(found, [expected], "{target}");
+    }
+    // The first gives the name of one audience, also where it is given beside the id.
+    let first = targets(r#"[{"targetId":"x","name":"first"},{"targetId":"x","name":"second"}]"#);
+    assert_eq!(first, targets(r#"[{"id":"x","name":"first"}]"#));
+}
+
+#[test]
 fn targets_are_resolved() {
     for (given, expected) in [
         (r#""x""#, r#"{"@type":"Identity","targetId":{"id":"x"},"notify":false}"#),
@@ -105,8 +181,20 @@ fn targets_are_resolved() {
             r#"{"@type":"Identity","targetId":{"id":"x","domain":"d","name":"","type":"Group"},"notify":false}"#,
         ),
         (r#"{"notify":true,"targetId":"x"}"#, r#"{"@type":"Identity","targetId":{"id":"x"},"notify":true}"#),
-        (r#"{"type":"Everyone","targetId":[1]}"#, r#"{"@type":"Everyone","notify":false}"#),
-        (r#"{"@type":"Public","notify":true,"targetId":"x"}"#, r#"{"@type":"Public","notify":true}"#),
+        (r#"{"type":"Everyone","targetId":null}"#, r#"{"@type":"Everyone","notify":false}"#),
+        (r#"{"@type":"Public","notify":true}"#, r#"{"@type":"Public","notify":true}"#),
+        (
+            r#"{"name":"X","targetId":"x"}"#,
+            r#"{"@type":"Identity","targetId":{"id":"x","name":"X"},"notify":false}"#,
+        ),
+        (
+            r#"{"@type":"Identity","targetId":"x","notify":true,"name":""}"#,
+            r#"{"@type":"Identity","targetId":{"id":"x","name":""},"notify":true}"#,
+        ),
+        (
+            r#"{"targetId":{"id":"x","name":"X"},"name":null}"#,
+            r#"{"@type":"Identity","targetId":{"id":"x","name":"X"},"notify":false}"#,
+        ),
         (r#"{"@type":"Members"}"#, r#"{"@type":"Members","notify":false}"#),
         (r#"{"@type":"Members","targetId":null}"#, r#"{"@type":"Members","notify":false}"#),
         (r#"{"@type":"Members","targetId":"c"}"#, r#"{"@type":"Members","targetId":"c","notify":false}"#),
@@ -264,6 +352,12 @@ fn published_at_is_kept_as_written() {
     assert_eq!(part(&event(entry(&format!(r#""publishedAt":{written}"#))), "publishedAt"), written);
     assert_eq!(problems(entry(r#""publishedAt":"2026-11-24T01:20:00""#)), ["/publishedAt bad_date_time"]);
     assert_eq!(problems(entry(r#""publishedAt":1795478400"#)), ["/publishedAt wrong_type"]);
+    // Activity Streams 2.0 calls it `published`.
+    assert_eq!(part(&event(entry(&format!(r#""published":{written}"#))), "publishedAt"), written);
+    assert_eq!(event(entry(r#""published":null"#)).json(), event(entry("")).json());
+    assert_eq!(problems(entry(r#""published":"yesterday""#)), ["/published bad_date_time"]);
+    let both = format!(r#""publishedAt":{written},"published":{written}"#);
+    assert_eq!(problems(entry(&both)), ["/published duplicate_property"]);
 }
 
 #[test]
@@ -301,6 +395,28 @@ fn trace_headers_pass_on_the_last_of_each() {
     ];
     let notification = event.notifications("s", &headers).next().unwrap();
     assert_eq!(notification.record.headers[7..], [headers[2].clone(), headers[0].clone()]);
+}
+
+#[test]
+fn trace_headers_without_a_value_stay_behind() {
+    let event = event(CALLS[2].1);
+    for value in [None, Some(Vec::new())] {
+        let without = |name: &[u8]| Header { name: name.to_vec().into(), value: value.clone() };
+        let headers = [
+            Header::new("traceparent", "earlier"),
+            without(b"traceparent"),
+            Header::new("tracestate", "s"),
+            Header::new("kafka_replyTopic", "answers"),
+        ];
+        let notification = event.notifications("s", &headers).next().unwrap().record;
+        assert_eq!(notification.headers[7..], [headers[2].clone()]);
+        let command = Record { headers: headers.to_vec(), ..record("") };
+        let reply = answering().reply_topics().reply(&command, &Decision::Accepted(event.clone())).unwrap();
+        assert_eq!(reply.record.headers[1..], [headers[2].clone()]);
+        let bare =
+            event.notifications("s", &[without(b"traceparent"), without(b"tracestate")]).next().unwrap();
+        assert_eq!(bare.record.headers.len(), 7);
+    }
 }
 
 #[test]
@@ -347,7 +463,6 @@ fn keys_are_told_apart_and_content_is_known_again() {
     assert_eq!(key(&plain, &[]), None);
     assert_eq!(key(&plain, &[("ce_id", "1")]), None);
     assert_eq!(key(&plain, &[("ce_id", "1"), ("ce_source", "")]), None);
-    assert_eq!(key(&plain, &[("ce_id", "1"), ("ce_source", "s"), ("ce_id", "")]), None);
 
     let hash = |headers: &[(&str, &str)]| key(&plain, headers).unwrap().hash;
     let hashes = [
@@ -361,8 +476,6 @@ fn keys_are_told_apart_and_content_is_known_again() {
     }
     let both = [("ce_id", "1"), ("idempotency-key", "ab"), ("ce_source", "s")];
     assert_eq!(hash(&both), hashes[0]);
-    let twice = [("ce_id", "0"), ("ce_source", "0"), ("ce_source", "a"), ("ce_id", "bc")];
-    assert_eq!(hash(&twice), hashes[2]);
 
     let headers = [("idempotency-key", "k")];
     let fingerprint = |value: &str| key(value, &headers).unwrap().fingerprint;
@@ -378,6 +491,74 @@ fn keys_are_told_apart_and_content_is_known_again() {
     let dated = entry(r#""publishedAt":"2026-11-24T00:00:00.123Z""#);
     assert_eq!(event(dated.as_str()).json(), event(plain.as_str()).json());
     assert_ne!(fingerprint(&dated), fingerprint(&plain));
+}
+
+#[test]
+fn content_is_the_same_however_it_is_written() {
+    let key = |value: &str| read(&record_with(value, &[("idempotency-key", "k")])).unwrap().1.unwrap();
+    let same = |one: &str, other: &str| {
+        let (one, other) = (key(&entry(one)), key(&entry(other)));
+        assert_eq!(one.hash, other.hash);
+        one.fingerprint == other.fingerprint
+    };
+    for (one, other) in [
+        (r#""a":1,"b":2"#, r#""b":2,"a":1"#),
+        (r#""a":{"x":1,"y":[{"p":null,"q":"é"}]}"#, r#""a":{ "y" : [ {"q":"\u00E9","p":null} ],"x":1}"#),
+        (r#""a\u0062":"\/\u000a""#, "\"ab\" :\t\"/\\n\""),
+        (r#""a":"\ud83d\ude00\u2028""#, "\"a\":\"😀\u{2028}\""),
+        (r#""x":{"a":"\ud800x","\uDC00":1}"#, r#""x":{"\udc00":1,"a":"\uD800\u0078"}"#),
+        (
+            r#""attachments":[{"id":"f","size":1,"k":{"a":[],"b":{}}}]"#,
+            r#""attachment":[{"k":{"b":{ },"a":[ ]},"size":1,"@type":"file","id":"f"}]"#,
+        ),
+        (r#""published":"2026-11-24T01:20:00Z""#, r#""publishedAt":"2026-11-24T01:20:00\u005a""#),
+        (r#""targets":[{"targetId":"x","name":"X"}],"z":{}"#, r#""z":{},"targets":[{"id":"x","name":"X"}]"#),
+    ] {
+        assert!(same(one, other), "{one} {other}");
+    }
+    for (one, other) in [
+        // Numbers are compared as they are written.
+        (r#""a":1.0"#, r#""a":1"#),
+        (r#""a":[1e2]"#, r#""a":[100]"#),
+        (r#""a":{"x":-0}"#, r#""a":{"x":0}"#),
+        // The order of elements is content, and so is that of members with one name.
+        (r#""a":[1,2]"#, r#""a":[2,1]"#),
+        (r#""a":{"x":1,"x":2}"#, r#""a":{"x":2,"x":1}"#),
+        (r#""a":null"#, r#""b":null"#),
+        (r#""a":null"#, ""),
+        (r#""a":"1""#, r#""a":1"#),
+        (r#""a":" ""#, r#""a":"""#),
+        (r#""a":"\\u0061""#, r#""a":"a""#),
+        (r#""a":"\ud800""#, r#""a":"\\ud800""#),
+        (r#""a":"\udc00\ud800""#, r#""a":"\ud800\udc00""#),
+        (r#""a":["b","c"]"#, r#""a":["b\",\"c"]"#),
+        (r#""a":{"b":{},"c":1}"#, r#""a":{"b":{"c":1}}"#),
+        (r#""a":[[],1]"#, r#""a":[[1]]"#),
+    ] {
+        assert!(!same(one, other), "{one} {other}");
+        assert!(same(one, one));
+    }
+}
+
+/// Version 0.1.0 took the fingerprint of free properties as they were written.
+#[test]
+fn a_claim_of_an_earlier_version_is_known_again() {
+    let read = |value: &str| read(&record_with(value, &[("idempotency-key", "k")])).unwrap();
+    for (more, earlier) in [
+        (r#""publishedAt":"2026-11-24T01:20:00Z""#, 0x1b0c6269f5421f43c7eb31b76b790503_u128),
+        (
+            r#""b" : { "y":1, "x":"\u00e9" },"publishedAt":"2026-11-24T01:20:00Z","a":1"#,
+            0xfd045b75f013f3efcec0bf355e4c7db7,
+        ),
+        (r#""b" : { "y":1, "x":"\u00e9" },"a":1"#, 0x0281902aecb2135b0c2ed4aa04963b92),
+    ] {
+        let (event, key) = read(&entry(more));
+        let claim = Claim { first: event.id(), fingerprint: earlier.to_be_bytes(), last_seen: 0 };
+        let decision = settle(event.clone(), key, Some(&claim), 0, 1);
+        assert_eq!(decision, Decision::Duplicate { of: event.id() }, "{more}");
+        let (other, key) = read(&entry(&format!("{more},\"c\":1")));
+        assert!(matches!(settle(other, key, Some(&claim), 0, 1), Decision::Rejected(_)), "{more}");
+    }
 }
 
 #[test]

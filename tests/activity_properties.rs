@@ -2,7 +2,11 @@
 
 mod activity_support;
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::LazyLock,
+};
 
 use activity_stream::activity::{
     Channels, Code, Coordinates, Decider, Event, Header, Limits, Notification, Reading, Record, ReplyTopics,
@@ -11,7 +15,11 @@ use activity_stream::activity::{
 use activity_support::*;
 use jsonschema::Validator;
 use proptest::{collection::vec, option, prelude::*, sample::select};
-use serde_json::{Value, json};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Value, json, value::RawValue};
 
 // Strategies are boxed: composed of many parts, they would fill a test thread's stack.
 
@@ -88,14 +96,18 @@ fn identity() -> BoxedStrategy<String> {
 fn target() -> BoxedStrategy<String> {
     let notify =
         || option::of(select(vec!["true", "false", "null"]).prop_map(|notify| ("notify", notify.to_owned())));
-    let of_identity = (identity(), notify(), any::<bool>()).prop_map(|(identity, notify, typed)| {
-        let kind = typed.then(|| ("type", "\"Identity\"".to_owned()));
-        object(vec![notify, Some(("targetId", identity)), kind])
-    });
+    let of_identity = (identity(), notify(), any::<bool>(), option::of(id())).prop_map(
+        |(identity, notify, typed, name)| {
+            let kind = typed.then(|| ("type", "\"Identity\"".to_owned()));
+            let name = name.filter(|_| identity.starts_with('"')).map(|name| ("name", name));
+            object(vec![notify, name, Some(("targetId", identity)), kind])
+        },
+    );
     let kinds = select(vec!["\"Everyone\"", "\"Public\"", "\"Members\""]);
     let of_all =
         (kinds, option::of(id()), notify(), any::<bool>()).prop_map(|(kind, target_id, notify, alias)| {
             let name = if alias { "type" } else { "@type" };
+            let target_id = target_id.map(|id| if kind == "\"Members\"" { id } else { "null".to_owned() });
             object(vec![target_id.map(|id| ("targetId", id)), Some((name, kind.to_owned())), notify])
         });
     prop_oneof![identity(), of_identity, of_all].boxed()
@@ -123,7 +135,7 @@ fn command() -> BoxedStrategy<String> {
         option::of(identity().prop_map(|actor| ("actor", actor))),
         id().prop_map(|id| Some(("objectType", id))),
         id().prop_map(|id| Some(("\\u006fbjectId", id))),
-        option::of(date_times.prop_map(|at| ("publishedAt", at.to_owned()))),
+        option::of((select(vec!["publishedAt", "published"]), date_times.prop_map(str::to_owned))),
         option::of(vec(target(), 1..6).prop_map(move |all| ("targets", array(all)))),
         option::of((select(vec!["attachment", "attachments"]), vec(attachment(), 0..3).prop_map(array))),
         option::of(".{0,10}".prop_map(|content| ("content", quote(&content)))),
@@ -182,6 +194,8 @@ fn any_value() -> BoxedStrategy<Value> {
         json!({ "@type": "Everyone" }),
         json!({ "type": "Members" }),
         json!({ "type": "Public", "targetId": [] }),
+        json!({ "targetId": "x", "name": "X" }),
+        json!({ "targetId": { "id": "x", "name": "X" }, "name": "X" }),
     ]);
     prop_oneof![
         select(vec![json!(null), json!(true), json!(1), json!([]), json!([["x"]]), json!(["x"])]),
@@ -200,6 +214,7 @@ fn any_name() -> BoxedStrategy<String> {
         "objectType",
         "objectId",
         "publishedAt",
+        "published",
         "targets",
         "attachments",
         "attachment",
@@ -216,7 +231,120 @@ fn any_name() -> BoxedStrategy<String> {
         "ID",
         "notfy",
     ]);
-    prop_oneof![4 => names.prop_map(str::to_owned), 1 => near_targets()].boxed()
+    prop_oneof![4 => names.prop_map(str::to_owned), 1 => near_targets(), 1 => foreign_audience()].boxed()
+}
+
+/// `targets` but for case or one letter.
+fn misspelt_targets() -> BoxedStrategy<String> {
+    near_targets()
+        .prop_filter("as far away", |name| {
+            name != "targets" && strsim::osa_distance(&name.to_lowercase(), "targets") <= 1
+        })
+        .boxed()
+}
+
+/// Names by which other vocabularies name an audience, and `to`, in any case.
+fn foreign_audience() -> BoxedStrategy<String> {
+    let names =
+        select(vec!["cc", "bto", "bcc", "audience", "audiences", "recipient", "recipients", "notify", "to"]);
+    (names, vec(any::<bool>(), 10))
+        .prop_map(|(name, capitals)| {
+            let in_case = |(c, capital): (char, bool)| if capital { c.to_ascii_uppercase() } else { c };
+            name.chars().zip(capitals).map(in_case).collect()
+        })
+        .boxed()
+}
+
+/// The text with other whitespace, its strings spelt otherwise and its members in another order, as `bits` have it.
+/// Members of one name keep their order.
+fn rewritten(text: &str, bits: &mut impl FnMut() -> bool) -> String {
+    let raw = |text: &str| serde_json::from_str::<Box<RawValue>>(text).unwrap();
+    let text = raw(text).get().to_owned();
+    let space = if bits() { "\t" } else { "" };
+    match text.as_bytes()[0] {
+        b'{' => {
+            let Members(members) = serde_json::from_str(&text).unwrap();
+            let mut shuffled: Vec<(String, String)> = Vec::new();
+            for (name, value) in members {
+                let place = match shuffled.iter().any(|(other, _)| units(other) == units(name.get())) {
+                    false if bits() => 0,
+                    _ => shuffled.len(),
+                };
+                shuffled.insert(place, (name.get().to_owned(), value.get().to_owned()));
+            }
+            let members: Vec<_> = shuffled
+                .iter()
+                .map(|(name, value)| {
+                    format!("{space}{}{space}:{}", rewritten(name, bits), rewritten(value, bits))
+                })
+                .collect();
+            format!("{{{}{space}}}", members.join(","))
+        }
+        b'[' => {
+            let elements: Vec<Box<RawValue>> = serde_json::from_str(&text).unwrap();
+            let elements: Vec<_> = elements.iter().map(|each| rewritten(each.get(), bits)).collect();
+            format!("[{space}{}{space}]", elements.join(&format!("{space},")))
+        }
+        b'"' => {
+            let escaped: String = units(&text).iter().map(|unit| format!("\\u{unit:04X}")).collect();
+            match String::from_utf16(&units(&text)) {
+                Ok(text) if bits() => quote(&text),
+                _ => format!("\"{escaped}\""),
+            }
+        }
+        _ => format!("{space}{text}{space}"),
+    }
+}
+
+/// What a JSON string means, halves of surrogate pairs included.
+fn units(raw: &str) -> Vec<u16> {
+    let mut units = Vec::new();
+    let mut chars = raw[1..raw.len() - 1].chars();
+    while let Some(c) = chars.next() {
+        let c = match c {
+            '\\' => match chars.next().unwrap() {
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'u' => {
+                    let digits: String = chars.by_ref().take(4).collect();
+                    units.push(u16::from_str_radix(&digits, 16).unwrap());
+                    continue;
+                }
+                other => other,
+            },
+            c => c,
+        };
+        units.extend_from_slice(c.encode_utf16(&mut [0; 2]));
+    }
+    units
+}
+
+/// An object's members in their order, repeated names too.
+struct Members(Vec<(Box<RawValue>, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Each)
+    }
 }
 
 /// Names that are almost `targets`, or a little further away.
@@ -431,6 +559,48 @@ proptest! {
     }
 
     #[test]
+    fn the_schema_knows_a_foreign_audience(name in foreign_audience(), new in any_value()) {
+        let value = json!({ "objectType": "case", "objectId": "1", name: new });
+        agree(&value.to_string(), &value, &[])?;
+    }
+
+    /// What may name an audience and is none of the contract's is never left for everyone to see.
+    #[test]
+    fn an_audience_is_never_widened(
+        command in command(),
+        name in prop_oneof![misspelt_targets(), foreign_audience()],
+        audience in vec(identity(), 0..3),
+    ) {
+        let more = format!("{{{}:[{}],{}", quote(&name), audience.join(","), &command.trim()[1..]);
+        prop_assert!(read(&record(more.as_str())).is_err(), "{}", more);
+    }
+
+    #[test]
+    fn a_target_of_everyone_never_has_an_id(public: bool, id in prop_oneof![identity(), free_value()]) {
+        let kind = if public { "Public" } else { "Everyone" };
+        let read = read(&record(entry(&format!("\"targets\":[{{\"@type\":\"{kind}\",\"targetId\":{id}}}]"))));
+        prop_assert_eq!(read.is_ok(), id == "null");
+    }
+
+    #[test]
+    fn content_is_known_again_however_it_is_written(
+        command in command(),
+        more in free_value(),
+        bits in vec(any::<bool>(), 1..64),
+    ) {
+        let key = |text: &str| read(&record_with(text, &[("idempotency-key", "k")])).unwrap().1.unwrap();
+        let mut bits = bits.iter().cycle();
+        let other = rewritten(&command, &mut || *bits.next().unwrap());
+        prop_assert_eq!(key(&command).fingerprint, key(&other).fingerprint, "{} {}", command, other);
+        // Another value is other content, unless it is the same one.
+        let with = |value: &str| format!("{{\"x\":{value},{}", &command.trim()[1..]);
+        let (more, again) = (with(&more), with(&rewritten(&more, &mut || *bits.next().unwrap())));
+        prop_assert_eq!(key(&more).fingerprint, key(&again).fingerprint, "{} {}", more, again);
+        prop_assert_ne!(key(&more).fingerprint, key(&command).fingerprint);
+        prop_assert_ne!(key(&more).fingerprint, key(&with("[[7]]")).fingerprint);
+    }
+
+    #[test]
     fn free_properties_pass_byte_for_byte(value in free_value()) {
         let command = entry(&format!("\"fr\\u0065e\" : {value} "));
         let expected = format!(",\"fr\\u0065e\":{value}}}");
@@ -491,11 +661,11 @@ proptest! {
             prop_assert_eq!(&notification.id, &format!("{}/{place}", event.id()));
             prop_assert_eq!(text(notification.record.key.as_deref().unwrap()), &target.audience);
             let value = text(notification.record.value.as_deref().unwrap());
-            let parsed: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
+            let parsed: BTreeMap<String, Box<RawValue>> =
                 serde_json::from_str(value).unwrap();
             prop_assert_eq!(parsed.keys().map(String::as_str).collect::<Vec<_>>(), ["activity", "activityId", "id", "target"]);
             prop_assert!(!parsed["target"].get().contains("\"notify\":"));
-            let activity: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
+            let activity: BTreeMap<String, Box<RawValue>> =
                 serde_json::from_str(parsed["activity"].get()).unwrap();
             prop_assert!(!activity.contains_key("targets"));
             prop_assert!(activity.contains_key("objectId"));

@@ -147,6 +147,8 @@ const BAD: &[&str] = &[
     r#"{"objectType":"case","objectId":"1","targets":[{"targetId":"b","notfy":true},{"id":"b","notify":true}]}"#,
     r#"{"objectType":"case","objectId":"1","targets":[{"@type":"everyone"},{"@type":"Somebody"},{"@type":7}]}"#,
     r#"{"objectType":"case","objectId":"1","targets":[{"@type":"Identity"},{"@type":"Members","targetId":{"id":"x"}}]}"#,
+    r#"{"objectType":"case","objectId":"1","targets":[{"@type":"Everyone","targetId":"x"},{"targetId":{"id":"a","name":"A"},"name":"B"},{"@type":"Members","name":"M"}]}"#,
+    r#"{"objectType":"case","objectId":"1","bcc":["x"],"To":[{"id":"y"}],"publishedAt":null,"published":null}"#,
     r#"{"objectType":"case","objectId":"1","attachments":"bill.pdf"}"#,
     r#"{"objectType":"case","objectId":"1","attachments":[null,{"@type":"files","id":"x"},{"ID":"x"}]}"#,
 ];

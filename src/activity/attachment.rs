@@ -81,12 +81,12 @@ impl<'a> Attachment<'a> {
         Some(Self { kind: kind?, id: id?, free })
     }
 
-    pub fn write(&self, out: &mut String) {
+    pub fn write(&self, out: &mut String, push_free: impl Fn(&mut String, &[RawMember<'_>])) {
         out.push_str("{\"@type\":\"");
         out.push_str(self.kind);
         out.push_str("\",\"id\":");
         json::push_string(out, &self.id);
-        json::push_members(out, &self.free);
+        push_free(out, &self.free);
         out.push('}');
     }
 }

@@ -10,7 +10,7 @@
 //! [Kafka protocol binding]: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
 //! [JSON format]: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     Code, Header,
@@ -56,6 +56,7 @@ pub(super) const CONTENT_TYPE: &str = "content-type";
 const SPEC_VERSION: &str = "ce_specversion";
 /// What every event has, in the order of the specification.
 const REQUIRED: [EventField; 3] = [EventField::Id, EventField::Source, EventField::Type];
+const ATTRIBUTE: &[u8] = b"ce_";
 pub(super) const ATTRIBUTES: [&str; 4] = ["ce_id", "ce_source", "ce_specversion", "ce_type"];
 
 impl Form {
@@ -79,10 +80,33 @@ impl Form {
             }
             return Self::Structured;
         }
-        if Header::last(headers, SPEC_VERSION.as_bytes()).is_some() {
+        let is_event = Header::last(headers, SPEC_VERSION.as_bytes()).is_some();
+        check_given_once(headers, is_event, findings);
+        if is_event {
             check_binary(headers, content_type.as_deref(), findings);
         }
         Self::Value
+    }
+}
+
+/// Source and id are a key without the other attributes, so also where no version says that this is an event. Of that the
+/// content-type is an attribute.
+fn check_given_once(headers: &[Header], is_event: bool, findings: &mut Findings<'_>) {
+    let is_attribute =
+        |name: &[u8]| name.starts_with(ATTRIBUTE) || (is_event && name == CONTENT_TYPE.as_bytes());
+    let mut times = BTreeMap::new();
+    for header in headers.iter().filter(|header| is_attribute(&header.name)) {
+        *times.entry(&*header.name).or_insert(0) += 1;
+    }
+    for (name, times) in times.into_iter().filter(|(_, times)| *times > 1) {
+        let name = String::from_utf8_lossy(name);
+        let name = Quoted(&name);
+        bad(
+            findings,
+            format_args!(
+                "expected the header {name}, an attribute of a CloudEvent, once, found {times} of them"
+            ),
+        );
     }
 }
 
@@ -113,7 +137,7 @@ impl<'a> Structured<'a> {
     /// Reads the event that a value is.
     pub fn read(members: Vec<RawMember<'a>>, findings: &mut Findings<'_>) -> Self {
         let root = Pointer::Root;
-        let members = member::of_raw(members, &root, findings);
+        let members = member::once_each(members, Code::BadCloudEvent, &root, findings);
         let mut event = Self::default();
         if let Some(version) = attribute(&members, EventField::SpecVersion, findings) {
             check_version(&version, findings);

@@ -43,7 +43,7 @@ codes! {
     IdempotencyKeyWithoutRecordKey => "idempotency_key_without_record_key",
     /// A command with other content came before with the same idempotency key.
     IdempotencyKeyReused => "idempotency_key_reused",
-    /// A record says that it is a CloudEvent and is not one, or one without JSON data.
+    /// A record says that it is a CloudEvent and is not one, or one without JSON data, or gives an attribute twice.
     BadCloudEvent => "bad_cloud_event",
     /// A header of a request for a reply (`kafka_replyTopic`, `kafka_replyPartition`, `kafka_correlationId`) is not
     /// what it must be.
@@ -80,10 +80,15 @@ codes! {
     UnknownProperty => "unknown_property",
     /// One name is given twice, or two names for one field.
     DuplicateProperty => "duplicate_property",
-    /// `publishedAt` is not a date-time with offset as RFC 3339 has it.
+    /// `publishedAt` (or `published`) is not a date-time with offset as RFC 3339 has it.
     BadDateTime => "bad_date_time",
     /// A property is named almost `targets`, and would publish to everyone what was meant for a few.
     MisspeltTargets => "misspelt_targets",
+    /// A property is named as another vocabulary names an audience (`cc`, `to`, `audience`, …), and would publish to
+    /// everyone what was meant for a few.
+    ForeignAudience => "foreign_audience",
+    /// A target of type `Everyone` or `Public` has a `targetId`: it would reach all where one was meant.
+    UnexpectedTargetId => "unexpected_target_id",
     /// `targets` is null or an empty array: an audience of nobody.
     NoTargets => "no_targets",
     /// There are more targets than a command may have.

@@ -108,7 +108,7 @@ impl Decider {
 
         let length = value.map_or(0, <[u8]>::len) + USUAL_GROWTH;
         let normal_form = NormalForm::write(&entry, at.timestamp, length);
-        let key = given_key.map(|given| IdempotencyKey::new(given, &normal_form));
+        let key = given_key.map(|given| IdempotencyKey::new(given, &entry, &normal_form));
         let id = ActivityId::new(self.topic_bits, at);
         let event = Event::new(id, at, (entry.object_type, entry.object_id), normal_form);
         if event.output_exceeds(self.limits.output_bytes, &record.headers) {

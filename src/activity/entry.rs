@@ -9,7 +9,7 @@ use super::{
     field::{Field, fields},
     found::{Found, Quoted, is_misspelt},
     identity::Identity,
-    json::RawMember,
+    json::{Kind, RawMember},
     member::{self, Member},
     problem::{Findings, Pointer},
     target::Target,
@@ -36,6 +36,12 @@ pub(super) struct Entry<'a> {
 
 pub(super) const DEFAULT_VERB: &str = "share";
 
+/// How other vocabularies name an audience: Activity Streams 2.0, mail, chat. In any case.
+pub(super) const FOREIGN_AUDIENCES: [&str; 8] =
+    ["cc", "bto", "bcc", "audience", "audiences", "recipient", "recipients", "notify"];
+/// One more, where it is an array or an object: `{"from": "open", "to": "closed"}` is a change of state.
+pub(super) const TO: &str = "to";
+
 fields! {
     /// What an entry says; all else is the object type's.
     EntryField {
@@ -43,7 +49,7 @@ fields! {
         Actor => "actor",
         ObjectType => "objectType",
         ObjectId => "objectId",
-        PublishedAt => "publishedAt",
+        PublishedAt => "publishedAt" | "published",
         Targets => "targets",
         Attachments => "attachments" | "attachment",
         Content => "content",
@@ -51,6 +57,11 @@ fields! {
 }
 
 impl<'a> Entry<'a> {
+    /// Whether the entry or an attachment has properties of its own.
+    pub fn has_free(&self) -> bool {
+        !self.free.is_empty() || self.attachments.iter().any(|attachment| !attachment.free.is_empty())
+    }
+
     /// Reads the members of the entry, which is `at` that place of the value; nothing is returned where anything is
     /// wrong with the record.
     pub fn read(members: Vec<RawMember<'a>>, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
@@ -112,9 +123,21 @@ impl<'a> Draft<'a> {
                     format_args!("{} is no property of an entry; did you mean \"targets\"?", Quoted(name));
                 findings.add(&at, Code::MisspeltTargets, message);
             }
+            None if is_foreign_audience(name, raw) => {
+                let message = format_args!(
+                    "an entry has no property {}; name its audience in \"targets\"",
+                    Quoted(name)
+                );
+                findings.add(&at, Code::ForeignAudience, message);
+            }
             None => self.free.push(member.raw),
         }
     }
+}
+
+fn is_foreign_audience(name: &str, raw: &str) -> bool {
+    FOREIGN_AUDIENCES.iter().any(|known| name.eq_ignore_ascii_case(known))
+        || (name.eq_ignore_ascii_case(TO) && matches!(Kind::of(raw), Kind::Array | Kind::Object))
 }
 
 fn read_date_time<'a>(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Cow<'a, str>> {

@@ -3,6 +3,7 @@
 use super::{
     ActivityId, Code, Header, Limits, Record,
     cloud_event::{Form, Structured},
+    entry::Entry,
     found::Quoted,
     json,
     normal_form::NormalForm,
@@ -14,8 +15,11 @@ use super::{
 pub struct IdempotencyKey {
     /// BLAKE3 of the key with its kind, each part length-prefixed, cut to 128 bits.
     pub hash: [u8; 16],
-    /// BLAKE3 of the normal form before `publishedAt` gets its default, cut to 128 bits.
+    /// Of the content, however it is written: BLAKE3 of the normal form with its free properties in canonical form,
+    /// before `publishedAt` gets its default, cut to 128 bits.
     pub fingerprint: [u8; 16],
+    /// The same with free properties as they were written: the fingerprint of version 0.1.0, which claims of logs hold.
+    pub as_written: [u8; 16],
 }
 
 /// What the first command with a key left behind, as the next one with that key finds it.
@@ -108,8 +112,22 @@ pub(super) fn is_given(headers: &[Header], value: Option<&[u8]>) -> bool {
 }
 
 impl IdempotencyKey {
-    pub(super) fn new(given: GivenKey<'_>, content: &NormalForm) -> Self {
-        Self { hash: given.hash(), fingerprint: fingerprint(content) }
+    pub(super) fn new(given: GivenKey<'_>, entry: &Entry<'_>, content: &NormalForm) -> Self {
+        let as_written = fingerprint(content);
+        let fingerprint = if entry.has_free() {
+            // The timestamp is left out of the fingerprint.
+            fingerprint(&NormalForm::write_canonical(entry, 0, content.json.len()))
+        } else {
+            as_written
+        };
+        Self { hash: given.hash(), fingerprint, as_written }
+    }
+
+    /// Whether the command has the content that left the claim. A claim of either form names no other content, for what is
+    /// written the same is the same.
+    #[must_use]
+    pub fn has_content_of(&self, claim: &Claim) -> bool {
+        [self.fingerprint, self.as_written].contains(&claim.fingerprint)
     }
 }
 

@@ -44,6 +44,16 @@ pub(super) fn of_raw<'a, F: Field>(
     at: &Pointer<'_>,
     findings: &mut Findings<'_>,
 ) -> Vec<Member<'a, F>> {
+    once_each(raw, Code::DuplicateProperty, at, findings)
+}
+
+/// The same, where a repeated name has a code of its own.
+pub(super) fn once_each<'a, F: Field>(
+    raw: Vec<RawMember<'a>>,
+    repeated_is: Code,
+    at: &Pointer<'_>,
+    findings: &mut Findings<'_>,
+) -> Vec<Member<'a, F>> {
     let mut members = Vec::with_capacity(raw.len());
     for raw in raw {
         match json::string(raw.name) {
@@ -64,10 +74,10 @@ pub(super) fn of_raw<'a, F: Field>(
         let at = at.name(name);
         if name == first {
             let message = format_args!("expected a name once, found {} again", Quoted(name));
-            findings.add(&at, Code::DuplicateProperty, message);
+            findings.add(&at, repeated_is, message);
         } else {
             let message = format_args!("{} and {} name the same field", Quoted(first), Quoted(name));
-            findings.add(&at, Code::DuplicateProperty, message);
+            findings.add(&at, repeated_is, message);
         }
     }
     let mut index = 0;

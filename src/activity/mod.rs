@@ -6,7 +6,7 @@
 //! A [`Record`] goes through [`Decider::read`], which needs no memory, and what is valid through [`settle()`],
 //! which is told what is known of its idempotency key. In the order in which a command meets them:
 //!
-//! - `decider`, `key`, `settle`: from record to decision.
+//! - `decider`, `key`, `canonical`, `settle`: from record to decision.
 //! - `cloud_event`: where in a record the entry is.
 //! - `entry`, `identity`, `target`, `attachment`: the contract's shapes, read leniently and held strictly.
 //! - `field`, `json`, `member`, `text`, `date_time`, `found`: what the shapes are read with.
@@ -16,6 +16,7 @@
 //! - `schema`: all of it for machines.
 
 mod attachment;
+mod canonical;
 mod cloud_event;
 mod code;
 mod date_time;

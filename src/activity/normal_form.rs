@@ -2,7 +2,13 @@
 
 use std::ops::Range;
 
-use super::{date_time, entry::Entry, event::Notified, json, target::NOTIFIED};
+use super::{
+    canonical, date_time,
+    entry::Entry,
+    event::Notified,
+    json::{self, RawMember},
+    target::NOTIFIED,
+};
 
 /// The normal form, and where in it lies what is wanted later without reading it again.
 #[derive(Debug)]
@@ -18,6 +24,20 @@ pub(super) struct NormalForm {
 impl NormalForm {
     /// `timestamp` is the record's, in milliseconds since 1970; `length` about what the JSON will have.
     pub fn write(entry: &Entry<'_>, timestamp: i64, length: usize) -> Self {
+        Self::write_with(entry, timestamp, length, json::push_members)
+    }
+
+    /// The same with free properties in canonical form, by which content is known again however it is written.
+    pub fn write_canonical(entry: &Entry<'_>, timestamp: i64, length: usize) -> Self {
+        Self::write_with(entry, timestamp, length, canonical::push_members)
+    }
+
+    fn write_with(
+        entry: &Entry<'_>,
+        timestamp: i64,
+        length: usize,
+        push_free: impl Fn(&mut String, &[RawMember<'_>]),
+    ) -> Self {
         let mut json = String::with_capacity(length);
         json.push_str("{\"@type\":");
         json::push_string(&mut json, &entry.verb);
@@ -33,13 +53,15 @@ impl NormalForm {
         let (audience, notified) = write_targets(entry, &mut json);
         if !entry.attachments.is_empty() {
             json.push_str(",\"attachments\":");
-            write_array(&mut json, &entry.attachments, |attachment, json| attachment.write(json));
+            write_array(&mut json, &entry.attachments, |attachment, json| {
+                attachment.write(json, &push_free);
+            });
         }
         if let Some(content) = &entry.content {
             json.push_str(",\"content\":");
             json::push_string(&mut json, content);
         }
-        json::push_members(&mut json, &entry.free);
+        push_free(&mut json, &entry.free);
         json.push('}');
         Self { json, default_published_at, audience, notified }
     }

@@ -93,10 +93,10 @@ impl Event {
     }
 }
 
-/// The headers of a command that lead its trace on.
+/// The headers of a command that lead its trace on: where they have a value, since one without leads nowhere.
 pub(super) fn passed_on(command_headers: &[Header]) -> impl Iterator<Item = &Header> {
     let last = PASSED_ON.iter().filter_map(|name| Header::last(command_headers, name.as_bytes()));
-    last.filter(|header| bytes_of_value(header) <= LONGEST_PASSED_ON)
+    last.filter(|header| (1..=LONGEST_PASSED_ON).contains(&bytes_of_value(header)))
 }
 
 impl Notifications<'_> {

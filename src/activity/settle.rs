@@ -19,7 +19,7 @@ pub fn settle(
     let alive = clock.saturating_sub(claim.last_seen) < window_ms;
     if !alive {
         Decision::Accepted(event)
-    } else if claim.fingerprint == key.fingerprint {
+    } else if key.has_content_of(claim) {
         Decision::Duplicate { of: claim.first }
     } else {
         let message = format!(

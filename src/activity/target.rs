@@ -40,6 +40,8 @@ fields! {
         Type => "@type" | "type",
         TargetId => "targetId",
         Notify => "notify",
+        // The identity's, where `targetId` is its id alone.
+        Name => "name",
     }
 }
 
@@ -109,7 +111,7 @@ impl<'a> Target<'a> {
         findings: &mut Findings<'_>,
     ) -> Option<Self> {
         let members = member::of_raw(members, at, findings);
-        let (mut kind, mut target_id, mut notify) = (None, None, Some(false));
+        let (mut kind, mut target_id, mut notify, mut name) = (None, None, Some(false), None);
         for member in &members {
             let at = at.name(&member.name);
             match member.field {
@@ -121,6 +123,7 @@ impl<'a> Target<'a> {
                 Some(TargetField::Notify) => {
                     notify = text::read_boolean(member.raw.value, &at, findings);
                 }
+                Some(TargetField::Name) => name = Some(member.raw.value),
                 None => report_unknown(&member.name, &at, findings),
             }
         }
@@ -130,8 +133,29 @@ impl<'a> Target<'a> {
             return None;
         }
         let kind = kind.unwrap_or(Some(IDENTITY))?;
-        let audience = Audience::read(kind, target_id, &members, at, findings)?;
-        Some(Self { audience, notify: notify? })
+        let mut audience = Audience::read(kind, target_id, &members, at, findings);
+        if let Some(raw) = name {
+            let at = at.name(TargetField::Name.name());
+            let takes_name = kind == IDENTITY && target_id.is_none_or(|id| Kind::of(id) == Kind::String);
+            match &mut audience {
+                Some(Audience::Identity(identity)) if takes_name => {
+                    identity.name = text::read(raw, Rule::Name, &at, findings);
+                }
+                Some(Audience::Identity(Identity { name: Some(_), .. })) => {
+                    let message = format_args!("\"name\" and \"targetId\" both name the identity");
+                    findings.add(&at, Code::DuplicateProperty, message);
+                }
+                _ if takes_name => {
+                    text::read(raw, Rule::Name, &at, findings);
+                }
+                _ => {
+                    let message =
+                        format_args!("only an Identity target whose \"targetId\" is a string has a \"name\"");
+                    findings.add(&at, Code::UnknownProperty, message);
+                }
+            }
+        }
+        Some(Self { audience: audience?, notify: notify? })
     }
 
     pub fn write(&self, out: &mut String) {
@@ -160,7 +184,15 @@ impl<'a> Audience<'a> {
                 text::read(raw, Rule::Id, &id_at, findings).map(|channel| Self::Members(Some(channel)))
             }
             (MEMBERS, None) => Some(Self::Members(None)),
-            (EVERYONE, _) => Some(Self::Everyone),
+            (all, Some(raw)) => {
+                let message = format_args!(
+                    "expected no \"targetId\" in a target of type {all}, found {}; to reach only that one, leave \"@type\" out",
+                    Found(raw)
+                );
+                findings.add(&id_at, Code::UnexpectedTargetId, message);
+                None
+            }
+            (EVERYONE, None) => Some(Self::Everyone),
             _ => Some(Self::Public),
         }
     }
@@ -236,7 +268,10 @@ fn is_identity(members: &[RawMember<'_>]) -> bool {
     let has = |wanted: &[&str]| {
         members.iter().any(|member| json::string(member.name).is_ok_and(|name| wanted.contains(&&*name)))
     };
-    has(IdentityField::Id.names()) && !has(TargetField::NAMES)
+    has(IdentityField::Id.names())
+        && ![TargetField::Type, TargetField::TargetId, TargetField::Notify]
+            .iter()
+            .any(|field| has(&[field.name()]))
 }
 
 fn report_unknown(name: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) {

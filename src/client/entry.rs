@@ -113,7 +113,8 @@ impl Entry {
     }
 
     /// Adds a property of yours (`task`, `href`, …), which is stored and passed on. One that has a name of the
-    /// contract's, or that was given already, is a problem when the entry is posted.
+    /// contract's or of another vocabulary's audience (`cc`, `to`, …), or that was given already, is a problem when the
+    /// entry is posted.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.properties.push((name.into(), value.into()));
@@ -294,6 +295,10 @@ mod tests {
             problems(&Entry::new("case", "7").property("target", "anna")),
             ["/target misspelt_targets"]
         );
+        let audiences = Entry::new("case", "7").property("cc", "anna").property("to", vec!["anna"]);
+        assert_eq!(problems(&audiences), ["/cc foreign_audience", "/to foreign_audience"]);
+        let dated = Entry::new("case", "7").published_at("2026-11-24T01:20:00Z").property("published", "x");
+        assert_eq!(problems(&dated), ["/published duplicate_property"]);
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl Target {
         // Those that can be in a command once have a place of their own.
         match (random.u8(0..4), place) {
             (0, 0) => one(
-                r#"{"@type":"Everyone","targetId":"x","notify":true}"#.into(),
+                r#"{"@type":"Everyone","targetId":null,"notify":true}"#.into(),
                 r#"{"@type":"Everyone""#.into(),
                 "Everyone".into(),
             ),

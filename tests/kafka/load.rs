@@ -308,7 +308,7 @@ fn structured_event(id: &str, data: &str) -> (Vec<(&'static str, String)>, Strin
 }
 
 fn bad(number: u32, random: &mut Rng) -> Command {
-    let (pointer, code, value): (_, _, &[u8]) = match random.u8(0..13) {
+    let (pointer, code, value): (_, _, &[u8]) = match random.u8(0..15) {
         0 => ("", "not_json", br#"{"objectType":"case""#),
         1 => ("/objectId", "missing", br#"{"objectType":"case"}"#),
         2 => ("/targets", "no_targets", br#"{"objectType":"case","objectId":"7","targets":[]}"#),
@@ -332,6 +332,12 @@ fn bad(number: u32, random: &mut Rng) -> Command {
             "/data/objectId",
             "missing",
             br#"{"specversion":"1.0","id":"7","source":"/tests","type":"posted","data":{"objectType":"case"}}"#,
+        ),
+        12 => ("/cc", "foreign_audience", br#"{"objectType":"case","objectId":"7","cc":["bo"]}"#),
+        13 => (
+            "/targets/0/targetId",
+            "unexpected_target_id",
+            br#"{"objectType":"case","objectId":"7","targets":[{"@type":"Public","targetId":"bo"}]}"#,
         ),
         _ => ("/target", "misspelt_targets", br#"{"objectType":"case","objectId":"7","target":["bo"]}"#),
     };

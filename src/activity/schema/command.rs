@@ -9,7 +9,7 @@ use crate::activity::{
     Code,
     attachment::{self, AttachmentField},
     date_time,
-    entry::{DEFAULT_VERB, EntryField},
+    entry::{DEFAULT_VERB, EntryField, FOREIGN_AUDIENCES, TO},
     field::Field,
     found,
     identity::{self, IdentityField},
@@ -26,9 +26,11 @@ pub(super) fn command(scope: Scope<'_>) -> (Value, Definitions) {
         "title": "Command",
         "description": description(),
         "propertyNames": {
-            "$comment": format!("What is almost called {targets} would publish to everyone what was meant for a few."),
+            "$comment": format!("What is almost called {targets}, or names an audience in another vocabulary, would publish to everyone what was meant for a few."),
             "anyOf": [{ "const": targets }, { "not": { "pattern": found::misspelling_pattern(targets) } }],
+            "not": { "pattern": in_any_case(&FOREIGN_AUDIENCES) },
         },
+        "patternProperties": { in_any_case(&[TO]): { "not": { "type": ["array", "object"] } } },
     });
     merge(&mut entry, header);
     let definitions = vec![
@@ -38,6 +40,13 @@ pub(super) fn command(scope: Scope<'_>) -> (Value, Definitions) {
         ("commandAttachment", attachment(scope)),
     ];
     (entry, definitions)
+}
+
+/// A pattern of these names, which are of ASCII letters.
+fn in_any_case(names: &[&str]) -> String {
+    let in_any_case =
+        |name: &&str| name.chars().map(|c| format!("[{}{c}]", c.to_ascii_uppercase())).collect::<String>();
+    format!("^({})$", names.iter().map(in_any_case).collect::<Vec<_>>().join("|"))
 }
 
 /// With all that is beyond the schema, the codes of one reason together.
@@ -131,35 +140,42 @@ fn attachment(scope: Scope<'_>) -> Value {
 
 /// An identity never has a name that only a target has, nor a target an identity's id: so it is one or the other.
 fn target(scope: Scope<'_>) -> Value {
-    let kind = |kinds: Value, target_id: Value| {
+    let nothing = || json!({ "type": "null" });
+    let kind = |kinds: Value, target_id: Value, name: Value| {
         closed(lenient_object::<TargetField>(&[], |field| match field {
             TargetField::Type => kinds.clone(),
             TargetField::TargetId => target_id.clone(),
+            TargetField::Name => name.clone(),
             TargetField::Notify => described(
                 "Whether a notification goes to this audience.",
                 json!({ "type": ["boolean", "null"], "default": false }),
             ),
         }))
     };
-    let mut of_identity = kind(one_of_or_null(&[IDENTITY]), scope.refer("commandIdentity"));
-    merge(&mut of_identity, json!({ "required": [TargetField::TargetId.name()] }));
+    let of_identity = |target_id: Value, name: Value| {
+        let mut target = kind(one_of_or_null(&[IDENTITY]), target_id, name);
+        merge(&mut target, json!({ "required": [TargetField::TargetId.name()] }));
+        target
+    };
+    let by_id = of_identity(scope.text(Rule::Id), or_null(scope.text(Rule::Name)));
     let typed = |mut target: Value| {
         if let Some(Value::Array(conditions)) = target.get_mut("allOf") {
             conditions.push(has_one_of(TargetField::Type.names()));
         }
         target
     };
-    let channel = kind(json!({ "const": MEMBERS }), or_null(scope.text(Rule::Id)));
-    let all = kind(json!({ "enum": [EVERYONE, PUBLIC] }), json!({}));
+    let channel = kind(json!({ "const": MEMBERS }), or_null(scope.text(Rule::Id)), nothing());
+    let all = kind(json!({ "enum": [EVERYONE, PUBLIC] }), nothing(), nothing());
     json!({
         "description": "Who may see it: an identity (notified with notify: true), the members of a channel (of the \
                         object's own where no targetId is given), everyone or the public. A string or a bare identity \
                         is a target of type Identity.",
         "anyOf": [
             scope.refer("commandIdentity"),
-            described("A user or a group.", of_identity),
+            described("A user or a group, by its id, with its name maybe.", by_id),
+            described("A user or a group.", of_identity(scope.refer("commandIdentityObject"), nothing())),
             described("All members of a channel.", typed(channel)),
-            described("All who are signed in, or everyone; targetId is not used.", typed(all)),
+            described("All who are signed in, or everyone.", typed(all)),
         ],
     })
 }

@@ -115,6 +115,8 @@ pub fn beyond(code: Code) -> Option<&'static str> {
         | Code::UnknownValue
         | Code::UnknownProperty
         | Code::MisspeltTargets
+        | Code::ForeignAudience
+        | Code::UnexpectedTargetId
         | Code::NoTargets
         | Code::TooManyTargets
         | Code::TooManyAttachments => None,

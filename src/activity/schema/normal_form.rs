@@ -9,7 +9,6 @@ use crate::activity::{
     date_time::TIMESTAMPS,
     entry::EntryField,
     field::Field,
-    found,
     identity::{self, IdentityField},
     target::{EVERYONE, IDENTITY, MEMBERS, PUBLIC, TargetField},
     text::Rule,
@@ -109,20 +108,9 @@ fn normal_form(scope: Scope<'_>) -> Value {
         &mut entry,
         json!({
             "description": "An entry with every default filled in, under its fields' first names.",
-            "propertyNames": property_names(),
         }),
     );
     entry
-}
-
-/// Other names of the fields are gone, and so is what may have been meant for `targets`.
-fn property_names() -> Value {
-    let aliases: Vec<&str> = EntryField::ALL.iter().flat_map(|field| &field.names()[1..]).copied().collect();
-    let targets = EntryField::Targets.name();
-    json!({
-        "not": { "enum": aliases },
-        "anyOf": [{ "const": targets }, { "not": { "pattern": found::misspelling_pattern(targets) } }],
-    })
 }
 
 fn without_targets(mut entry: Value) -> Value {
@@ -160,6 +148,8 @@ fn target(scope: Scope<'_>, with_notify: bool) -> Value {
             TargetField::Type => one_of(kinds),
             TargetField::TargetId => target_id.clone().unwrap_or(json!(false)),
             TargetField::Notify => json!({ "type": "boolean" }),
+            // The identity has it.
+            TargetField::Name => json!(false),
         });
         if !with_notify {
             target["properties"][TargetField::Notify.name()] = json!(false);
@@ -167,9 +157,10 @@ fn target(scope: Scope<'_>, with_notify: bool) -> Value {
         closed(target)
     };
     let all = [TargetField::Type, TargetField::Notify];
+    let of_identity = [TargetField::Type, TargetField::TargetId, TargetField::Notify];
     json!({
         "anyOf": [
-            described("A user or a group.", kind(&[IDENTITY], Some(scope.refer("identity")), TargetField::ALL)),
+            described("A user or a group.", kind(&[IDENTITY], Some(scope.refer("identity")), &of_identity)),
             described(
                 "The members of a channel; without targetId, of the object's own.",
                 kind(&[MEMBERS], Some(kept_text(Rule::Id)), &all),

@@ -61,7 +61,7 @@ fn key(number: u8, content: u8) -> IdempotencyKey {
     let mut hash = [0; 16];
     hash[7] = number / 2;
     hash[15] = number;
-    IdempotencyKey { hash, fingerprint: [content; 16] }
+    IdempotencyKey { hash, fingerprint: [content; 16], as_written: [content; 16] }
 }
 
 fn valid(at: Coordinates, key: Option<IdempotencyKey>) -> Verdict {
