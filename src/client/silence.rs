@@ -12,7 +12,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(super) struct Silence {
     since: Instant,
     ask_at: Instant,
-    asking: Asking,
+    asking: Asking<Reach>,
 }
 
 impl Silence {

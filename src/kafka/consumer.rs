@@ -44,7 +44,7 @@ pub struct GroupConsumer {
     noted: VecDeque<Polled>,
     /// What librdkafka fetches, which can be less than what the group assigned.
     started: BTreeSet<i32>,
-    asking: Asking,
+    asking: Asking<Reach>,
 }
 
 impl fmt::Debug for GroupConsumer {

@@ -21,7 +21,7 @@ use super::{
     Settings, SourceError, client,
     consumer::record_of,
     member::{Leaving, Member},
-    reach::{Asking, Reach, reach},
+    reach::{Asking, Partitions, Reach, partitions, reach},
 };
 use crate::activity::Record;
 
@@ -29,6 +29,9 @@ use crate::activity::Record;
 const ASK: Duration = Duration::from_secs(10);
 /// After so long without a record the brokers are asked for a sign, and again and again.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks for partitions that were added to the topic.
+const ADDED: Duration = Duration::from_secs(10);
 
 /// Where to start in each partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +78,10 @@ pub struct Follower {
     /// The last sign of brokers.
     since: Instant,
     ask_at: Instant,
-    asking: Asking,
+    asking: Asking<Reach>,
+    /// When the topic is next looked at for partitions that were added.
+    count_at: Instant,
+    counting: Asking<Partitions>,
 }
 
 impl fmt::Debug for Follower {
@@ -114,11 +120,14 @@ impl Follower {
             since: now,
             ask_at: now + SILENCE,
             asking: Asking::default(),
+            count_at: now + ADDED,
+            counting: Asking::default(),
         })
     }
 
     /// The next record, if one arrives in time.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Record>, SourceError> {
+        self.follow_added_partitions()?;
         match self.consumer.poll(timeout) {
             None => self.listen().map(|()| None),
             Some(Ok(message)) => {
@@ -140,6 +149,37 @@ impl Follower {
 }
 
 impl Follower {
+    /// Reads partitions that were added to the topic, each from its beginning: nothing was in it when this one started.
+    fn follow_added_partitions(&mut self) -> Result<(), SourceError> {
+        if Instant::now() < self.count_at {
+            return Ok(());
+        }
+        let (consumer, settings) = (Arc::clone(&self.consumer), self.settings.clone());
+        let topic = self.topic.clone();
+        let asked =
+            self.counting.answer(self.count_at, move || partitions(consumer.client(), &settings, &topic));
+        let Some(told) = asked else { return Ok(()) };
+        self.count_at = Instant::now() + ADDED;
+        let count = match told {
+            Partitions::Count(count) => i32::try_from(count).unwrap_or(i32::MAX),
+            // The brokers are asked for a sign elsewhere.
+            Partitions::Unknown(reason) => {
+                tracing::debug!(reason, "could not count the topic's partitions");
+                return Ok(());
+            }
+        };
+        let known = self.places.last_key_value().map_or(0, |(&last, _)| last + 1);
+        if count > known {
+            tracing::debug!(from = known, to = count, "partitions were added to the topic");
+            let added: Vec<_> = (known..count).map(|partition| (partition, Offset::Beginning)).collect();
+            let assigned = list(&self.topic, added.iter().copied())
+                .and_then(|list| self.consumer.incremental_assign(&list));
+            assigned.map_err(|error| failure(&self.topic, &error))?;
+            self.places.extend(added);
+        }
+        Ok(())
+    }
+
     /// Asks for a sign of the brokers where there was none for long; where a new client would get one, one goes on.
     fn listen(&mut self) -> Result<(), SourceError> {
         if Instant::now() < self.ask_at {

@@ -46,13 +46,26 @@ pub enum Reach {
 }
 
 /// A question under way, and since when, on a thread of its own: whoever polls can't wait for seconds.
-#[derive(Debug, Default)]
-pub(crate) struct Asking(Option<(Instant, Receiver<Reach>)>);
+#[derive(Debug)]
+pub(crate) struct Asking<T>(Option<(Instant, Receiver<T>)>);
 
-impl Asking {
+impl<T> Default for Asking<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+/// Where nobody could be asked, that is the answer.
+impl From<String> for Reach {
+    fn from(reason: String) -> Self {
+        Self::Away(reason)
+    }
+}
+
+impl<T: From<String> + Send + 'static> Asking<T> {
     /// The answer to the question under way, where it is there; where none is under way that was begun since then, `ask`
-    /// is from now on.
-    pub fn answer(&mut self, since: Instant, ask: impl FnOnce() -> Reach + Send + 'static) -> Option<Reach> {
+    /// is from now on. An answer made of a text says why nobody could be asked.
+    pub fn answer(&mut self, since: Instant, ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         // Whoever asks is alive still, and finds nobody to tell.
         self.0.take_if(|(begun, _)| *begun < since);
         let Some((_, answer)) = &self.0 else {
@@ -63,12 +76,12 @@ impl Asking {
                 let _ = done.send(ask());
             });
             self.0 = asking.is_ok().then_some((begun, answer));
-            return asking.err().map(|error| Reach::Away(format!("a thread could not be started: {error}")));
+            return asking.err().map(|error| format!("a thread could not be started: {error}").into());
         };
         let answer = match answer.try_recv() {
             Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => Reach::Away("the thread that asks failed".into()),
-            Ok(reach) => reach,
+            Err(TryRecvError::Disconnected) => "the thread that asks failed".to_owned().into(),
+            Ok(answer) => answer,
         };
         self.0 = None;
         Some(answer)
@@ -88,6 +101,33 @@ pub(crate) fn reach<C: ClientContext>(client: &Client<C>, settings: &Settings, t
         // Asked once more: the brokers may have come back between the two.
         Ok(()) if reached() => Reach::Reached,
         Ok(()) => Reach::Lost,
+    }
+}
+
+/// How many partitions a topic has.
+#[derive(Debug)]
+pub(crate) enum Partitions {
+    Count(usize),
+    Unknown(String),
+}
+
+impl From<String> for Partitions {
+    fn from(reason: String) -> Self {
+        Self::Unknown(reason)
+    }
+}
+
+pub(crate) fn partitions<C: ClientContext>(
+    client: &Client<C>,
+    settings: &Settings,
+    topic: &str,
+) -> Partitions {
+    match client.fetch_metadata(Some(topic), ASK + client::fetch_wait(settings)) {
+        Ok(told) => told.topics().iter().find(|told| told.name() == topic).map_or_else(
+            || "the answer lacks the topic".to_owned().into(),
+            |told| Partitions::Count(told.partitions().len()),
+        ),
+        Err(error) => error.to_string().into(),
     }
 }
 
@@ -144,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    fn awaited(asking: &mut Asking, since: Instant) -> Reach {
+    fn awaited(asking: &mut Asking<Reach>, since: Instant) -> Reach {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Some(answer) = asking.answer(since, || panic!("one is under way")) {

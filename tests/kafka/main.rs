@@ -13,6 +13,7 @@
 #![allow(dead_code, reason = "the harness offers more than each scenario uses")]
 #![allow(missing_debug_implementations, reason = "clients of librdkafka have none")]
 
+mod added;
 mod away;
 mod broker;
 mod brokers;

@@ -1,0 +1,75 @@
+//! Partitions that are added to topics while everything runs.
+
+use std::{fs::File, process::Stdio};
+
+use futures::executor::block_on;
+use rdkafka::{
+    ClientConfig,
+    admin::NewPartitions,
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+
+use super::{
+    broker,
+    guard::Guarded,
+    process::{PATIENCE, Setup},
+    progress::Progress,
+    topics, wait_until,
+};
+
+const COMMANDS: usize = 20;
+
+/// [`PATIENCE`] is shorter than the five minutes after which librdkafka looks by itself.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn partitions_added_to_topics_are_read_within_seconds() {
+    let mut setup = Setup::new("added", &broker::shared(), 1);
+    let mut instance = setup.start("only", &[]);
+    let followed = setup.folder().join("tail.out");
+    let (out, said) = (File::create(&followed), File::create(setup.folder().join("tail.err")));
+    let mut tail = setup.program(&["tail", "notifications", "--json"]);
+    tail.stdin(Stdio::null()).stdout(out.expect("a file")).stderr(said.expect("a file"));
+    let mut tail = Guarded::start(&mut tail, setup.folder()).expect("it starts");
+    // Both have begun with one partition.
+    post(&setup, 0);
+    Progress::of(&setup).await_published(COMMANDS as u64, PATIENCE, || instance.assert_running());
+    let lines = || std::fs::read_to_string(&followed).expect("the output").lines().count();
+    wait_until("the notifications of the first partition", || {
+        if lines() == 0 {
+            // The tail may have begun after them.
+            post(&setup, 0);
+        }
+        lines() > 0
+    });
+    let admin = topics::admin(&setup.servers);
+    for topic in [&setup.names.commands, &setup.names.notifications] {
+        let results = block_on(admin.create_partitions(&[NewPartitions::new(topic, 2)], &topics::options()));
+        results.expect("an answer")[0].as_ref().expect("a partition more");
+        topics::await_known(&setup.servers, topic, 2);
+    }
+    setup.partitions = 2;
+    let before = lines();
+    post(&setup, 1);
+    wait_until("the commands of the added partition to be published", || {
+        instance.assert_running();
+        Progress::of(&setup).committed_now().get(&1) >= Some(&(COMMANDS as i64))
+    });
+    // Their notifications go to either partition.
+    wait_until("their notifications", || lines() >= before + COMMANDS);
+    tail.kill();
+    instance.stop();
+}
+
+/// Commands to this partition, each of which notifies somebody else.
+fn post(setup: &Setup, partition: i32) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", &setup.servers).create().expect("a producer");
+    for person in 0..COMMANDS {
+        let command = format!(
+            r#"{{"objectType":"case","objectId":"7","targets":[{{"targetId":"person-{person}","notify":true}}]}}"#
+        );
+        let record = BaseRecord::<str, str>::to(&setup.names.commands).partition(partition).payload(&command);
+        producer.send(record).map_err(|(error, _)| error).expect("room");
+    }
+    producer.flush(PATIENCE).expect("posted");
+}
