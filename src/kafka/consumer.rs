@@ -410,6 +410,11 @@ fn classify(topic: &str, error: &KafkaError) -> Result<Option<Polled>, SourceErr
              group.min.session.timeout.ms and group.max.session.timeout.ms. Change the property"
                 .into(),
         )),
+        Some(RDKafkaErrorCode::FencedInstanceId) => Err(SourceError::Fatal(
+            "another process joined the consumer group with the same group.instance.id, and Kafka gave it this one's \
+             membership. Give each process an id of its own, then start this one again"
+                .into(),
+        )),
         _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
             Err(SourceError::Fatal(format!("the consumer failed for good: {error}")))
         }

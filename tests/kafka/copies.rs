@@ -74,3 +74,25 @@ fn a_copy_of_a_log_is_fenced_unless_it_is_an_instance_of_its_own() {
     members.advance(300);
     members.finish("copy", &format!("{given_up} was fenced twice"));
 }
+
+/// Kafka gives the membership to whoever came last. The other one stops, and does not take it back in turn.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn of_two_processes_with_one_group_instance_id_the_first_stops() {
+    let mut work = Work::new("static");
+    let id = ["-X", "group.instance.id=one"];
+    let mut first = work.setup.start("first", &id);
+    work.post(300);
+    work.await_published(&mut first);
+    let mut second = work.setup.start("second", &id);
+    let refusal = first.refusal();
+    assert!(refusal.contains("joined the consumer group with the same group.instance.id"), "{refusal}");
+    work.post(300);
+    work.await_published(&mut second);
+    let log = second.log.clone();
+    second.stop();
+    let mut findings = work.findings();
+    findings.log(&log, &ALL);
+    say!("static: {refusal} {findings}");
+    findings.assert_none();
+}
