@@ -172,7 +172,7 @@ fn push_string(out: &mut String, raw: &str) {
 /// As [`push_string`], of a string that is no text: half of a surrogate pair stays an escape, in lower case.
 fn push_half_pairs(out: &mut String, raw: &str) {
     let mut units = Vec::with_capacity(raw.len());
-    let mut rest = raw.trim_matches('"');
+    let mut rest = &raw[1..raw.len() - 1];
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
         if c != '\\' {
@@ -231,6 +231,8 @@ mod tests {
             (r#"{"a":1,"\u0061":0}"#, r#"{"a":1,"a":0}"#),
             (r#""\"\\\/\b\f\n\r\t\u001F""#, r#""\"\\/\b\f\n\r\t\u001f""#),
             (r#""\"\\\/\b\f\n\r\t\u001Fé\uD83D\uDE00\uD83D""#, r#""\"\\/\b\f\n\r\t\u001fé😀\ud83d""#),
+            (r#""\ud83d\"""#, r#""\ud83d\"""#),
+            (r#""\"\uD83D\\""#, r#""\"\ud83d\\""#),
             (r#""\udc00\ud800\\ud83d""#, r#""\udc00\ud800\\ud83d""#),
         ] {
             assert_eq!(canonical(raw), form);
