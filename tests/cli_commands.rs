@@ -4,6 +4,8 @@ mod support;
 
 #[path = "cli_commands/check.rs"]
 mod check;
+#[path = "cli_commands/foreign.rs"]
+mod foreign;
 #[path = "cli_commands/log.rs"]
 mod log;
 #[path = "cli_commands/post.rs"]
