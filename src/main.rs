@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         // Whoever read the output has seen enough of it, as `head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            telemetry::report_failure(&sentence(&error));
+            telemetry::report_failure(&cli::output::sentence(&sentence(&error)));
             ExitCode::FAILURE
         }
     }

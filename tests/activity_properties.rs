@@ -64,7 +64,9 @@ fn free_value() -> BoxedStrategy<String> {
         prop_oneof![
             vec(inner.clone(), 0..3).prop_map(|values| format!("[{} ]", values.join(" , "))),
             vec(inner, 0..3).prop_map(|values| {
-                let members: Vec<_> = values.iter().map(|value| format!("\"a\" : {value}")).collect();
+                let names = ["b", "\\u0061", "b"];
+                let members: Vec<_> =
+                    names.iter().zip(&values).map(|(name, value)| format!("\"{name}\" : {value}")).collect();
                 format!("{{\n{}}}", members.join(","))
             }),
         ]

@@ -6,6 +6,8 @@ mod support;
 mod check;
 #[path = "cli_commands/failures.rs"]
 mod failures;
+#[path = "cli_commands/foreign.rs"]
+mod foreign;
 #[path = "cli_commands/log.rs"]
 mod log;
 #[path = "cli_commands/post.rs"]

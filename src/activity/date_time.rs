@@ -68,6 +68,14 @@ fn offset_minutes(offset: &[u8]) -> Option<i16> {
     (hours <= 23 && minutes <= 59).then(|| sign * (hours * 60 + minutes))
 }
 
+/// A record's timestamp, milliseconds since 1970, as a date-time in UTC; `None` of one that no command may have.
+#[must_use]
+pub fn utc(timestamp: i64) -> Option<String> {
+    let mut text = String::new();
+    TIMESTAMPS.contains(&timestamp).then(|| push_timestamp(&mut text, timestamp))?;
+    Some(text)
+}
+
 /// Appends a record's timestamp, milliseconds since 1970, as `2026-11-24T01:20:00.123Z`.
 ///
 /// Timestamps that no command may have are moved to the nearest that it may.

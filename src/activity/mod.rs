@@ -46,6 +46,7 @@ mod target;
 mod text;
 
 pub use code::Code;
+pub use date_time::utc;
 pub use dead_letter::{DeadLetter, Named, NotAPlace, Omitted, OtherTopic, Place};
 pub use decider::Decider;
 pub use decision::{Decision, Reading, Verdict};

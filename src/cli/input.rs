@@ -1,5 +1,5 @@
-//! Commands from files: a `.json` file is one, any other file and standard input one a line. Raw bytes:
-//! what is broken, empty or not UTF-8 is posted as it is, for the processor to decide.
+//! Commands from files: a `.json` file is one, any other file and standard input one a line, but for lines of white space
+//! alone. Raw bytes: what is broken or not UTF-8 is posted as it is, for the processor to decide.
 
 use std::{
     fmt,
@@ -121,7 +121,17 @@ impl Iterator for Inputs {
 }
 
 impl Lines {
+    /// The next line that holds a command.
     fn next(&mut self) -> anyhow::Result<Option<Input>> {
+        loop {
+            match self.next_line()? {
+                Some(line) if line.value.trim_ascii().is_empty() => {}
+                line => return Ok(line),
+            }
+        }
+    }
+
+    fn next_line(&mut self) -> anyhow::Result<Option<Input>> {
         let mut value = Vec::new();
         // One for the line's end, and one to see that it is too long.
         let read = self.reader.by_ref().take(LONGEST + 2).read_until(b'\n', &mut value);
@@ -183,10 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_broken_lines_are_commands_too_and_an_empty_file_holds_none() {
-        assert_eq!(read(&[("e.txt", b"")]), []);
-        let lines: Vec<_> = read(&[("l.txt", b"\n\xff\n\n")]).into_iter().map(|(_, value)| value).collect();
-        assert_eq!(lines, [b"".to_vec(), vec![0xff], b"".to_vec()]);
+    fn blank_lines_are_no_commands_and_broken_ones_are() {
+        for blank in [&b""[..], b"\n", b"\n\n \t\r\n", b" "] {
+            assert_eq!(read(&[("e.txt", blank)]), []);
+        }
+        let lines = read(&[("l.txt", b"\n\xff\n \r\n{}\n\n\xc2\xa0\n")]);
+        let at = |line: u32, value: &[u8]| (format!("l.txt:{line}"), value.to_vec());
+        assert_eq!(lines, [at(2, b"\xff"), at(4, b"{}"), at(6, b"\xc2\xa0")]);
+        // A file that is one command is one, whatever it holds.
+        assert_eq!(read(&[("b.json", b" \n")]), [("b.json".to_owned(), b" \n".to_vec())]);
         assert_eq!(read(&[("e.json", b"")]), [("e.json".to_owned(), Vec::new())]);
     }
 

@@ -10,10 +10,24 @@ use std::{
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// One JSON value on a line of its own.
-pub fn write_json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+use super::output::{Output, is_unsafe};
+
+/// One JSON value on a line of its own, for programs: nothing of it is filtered or escaped.
+pub fn write_json(value: &impl Serialize, out: &mut Output) -> io::Result<()> {
+    write_line(value, out.raw())
+}
+
+fn write_line(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(&mut *out, OneLine))?;
     out.write_all(b"\n")
+}
+
+/// The line that [`write_json`] writes.
+#[cfg(test)]
+pub(super) fn json_line(value: &impl Serialize) -> String {
+    let mut line = Vec::new();
+    write_line(value, &mut line).expect("memory");
+    String::from_utf8(line).expect("UTF-8")
 }
 
 /// Keeps the line breaks of values that are passed on as they came out of the line.
@@ -68,9 +82,9 @@ pub fn pretty(json: &str) -> String {
     text
 }
 
-/// A terminal takes some of the control characters that JSON lets stand for the beginning of a command.
+/// JSON lets some of the characters stand that a terminal would not show.
 fn push(text: &mut String, c: char) {
-    if c.is_control() {
+    if is_unsafe(c) {
         let _ = write!(text, "\\u{:04x}", u32::from(c));
     } else {
         text.push(c);
@@ -123,14 +137,13 @@ mod tests {
                       \"c\": {\n    \"d\": 1e400\n  },\n  \"e\": \"\"\n}";
         assert_eq!(pretty(json), wanted);
         assert_eq!(pretty("\"\u{9b}31m\u{7f}\""), r#""\u009b31m\u007f""#);
+        assert_eq!(pretty("{\"\u{202e}\":\"\u{200d}\"}"), "{\n  \"\\u202e\": \"\\u200d\"\n}");
     }
 
     #[test]
     fn a_value_with_line_breaks_is_printed_on_one_line() {
         let raw: &RawValue = serde_json::from_str("{\n  \"a b\":\r\n [1.0, \"\\\" \"]\n}").unwrap();
-        let mut out = Vec::new();
-        write_json(&raw, &mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "{\"a b\":[1.0,\"\\\" \"]}\n");
+        assert_eq!(json_line(&raw), "{\"a b\":[1.0,\"\\\" \"]}\n");
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -156,7 +169,7 @@ mod tests {
             let indented = serde_json::to_string_pretty(&value).unwrap();
             let ours = pretty(&value.to_string());
             prop_assert_eq!(&serde_json::from_str::<Value>(&ours).unwrap(), &value);
-            if !indented.chars().any(|c| c.is_control() && c != '\n') {
+            if !indented.chars().any(|c| is_unsafe(c) && c != '\n') {
                 prop_assert_eq!(&ours, &indented);
             }
             prop_assert_eq!(on_one_line(&indented.replace('\n', "\r\n")).into_owned(), value.to_string());

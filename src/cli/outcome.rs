@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{
     input::Place,
     json::write_json,
-    output::{BAD, DOUBTFUL, FAINT, GOOD, excerpt, plain},
+    output::{BAD, DOUBTFUL, FAINT, GOOD, Output, excerpt, plain},
 };
 use crate::activity::{Coordinates, Decision, Problem, Problems};
 
@@ -68,7 +68,7 @@ impl Decided {
     }
 
     /// One JSON object with `outcome`, and one for each notification.
-    pub fn print_json(&self, place: &Place, out: &mut dyn Write) -> io::Result<()> {
+    pub fn print_json(&self, place: &Place, out: &mut Output) -> io::Result<()> {
         let Coordinates { partition, offset, timestamp } = self.coordinates;
         let (file, line) = (place.file.as_str(), place.line);
         let common = |outcome| Line { outcome, file, line, partition, offset, timestamp, ..Line::default() };

@@ -1,14 +1,15 @@
 //! Standard output, the progress bar, and how times, numbers and texts read.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io::{self, IsTerminal, Write},
 };
 
-use anstream::AutoStream;
+use anstream::{AutoStream, ColorChoice, adapter::StripStr};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::Timestamp;
+
+use crate::activity::utc;
 
 pub const GOOD: Style = AnsiColor::Green.on_default().bold();
 pub const DOUBTFUL: Style = AnsiColor::Yellow.on_default().bold();
@@ -24,15 +25,62 @@ const BYTES: &str = "{bar:40} {bytes} of {total_bytes}, {eta} left";
 const EVENTS: &str = "{bar:40} {human_pos} of {human_len} events, {eta} left";
 const RECORDS: &str = "{bar:40} {human_pos} of {human_len} records, {eta} left";
 
-/// Where a command prints; with colours on a terminal only.
-pub type Output = AutoStream<Box<dyn Write>>;
+/// Where a command prints. What is written is text for people: in colour on a terminal only, and with what a terminal does
+/// not show escaped. What is for programs goes past that: [`raw`](Self::raw).
+#[expect(missing_debug_implementations, reason = "a stream")]
+pub struct Output {
+    raw: Box<dyn Write>,
+    /// Takes the colours out.
+    plain: Option<StripStr>,
+}
 
 /// Standard output, which has to be flushed.
 #[must_use]
 pub fn stdout() -> Output {
     let stdout = io::stdout();
-    let choice = AutoStream::choice(&stdout);
-    AutoStream::new(Box::new(io::BufWriter::with_capacity(64 * 1024, stdout)), choice)
+    let coloured = AutoStream::choice(&stdout) != ColorChoice::Never;
+    Output::new(io::BufWriter::with_capacity(64 * 1024, stdout), coloured)
+}
+
+impl Output {
+    pub(super) fn new(raw: impl Write + 'static, coloured: bool) -> Self {
+        Self { raw: Box::new(raw), plain: (!coloured).then(StripStr::new) }
+    }
+
+    /// Takes every byte as it is.
+    pub fn raw(&mut self) -> &mut dyn Write {
+        &mut *self.raw
+    }
+
+    fn text(&mut self, text: &str) -> io::Result<()> {
+        let Self { raw, plain } = self;
+        let mut write = |part: &str| match part.contains(is_hidden) {
+            false => raw.write_all(part.as_bytes()),
+            true => raw.write_all(escaped(part, is_hidden).as_bytes()),
+        };
+        match plain {
+            Some(plain) => plain.strip_next(text).try_for_each(write),
+            None => write(text),
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text(&String::from_utf8_lossy(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+        match text.as_str() {
+            Some(text) => self.text(text),
+            None => self.text(&text.to_string()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.raw.flush()
+    }
 }
 
 /// A bar over events on standard error, where somebody sees it.
@@ -71,27 +119,57 @@ pub fn count(number: u64, noun: &str) -> String {
 /// Milliseconds since 1970 as a date-time in UTC.
 #[must_use]
 pub fn time(millis: i64) -> String {
-    match Timestamp::from_millisecond(millis) {
-        Ok(timestamp) if millis >= 0 => format!("{timestamp:.3}"),
-        _ => format!("{millis} ms"),
-    }
+    utc(millis).unwrap_or_else(|| format!("{millis} ms"))
 }
 
-/// Text of somebody else's without what a terminal would take for a command.
+/// Text of somebody else's on one line, without what a terminal would take for a command or not show.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    escaped(&text.replace(['\n', '\r', '\t'], " "), is_unsafe)
+}
+
+/// A sentence of this program's that may repeat text of somebody else's; it may have several lines.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    escaped(text, |c| is_unsafe(c) && c != '\n')
+}
+
+/// Whether a terminal takes the character for the beginning of a command, or lets it change what is shown of others.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control() || is_hidden(c)
+}
+
+/// Marks and overrides of the direction of text, which let it read otherwise than it is, and what has no width.
+fn is_hidden(c: char) -> bool {
+    matches!(
+        c,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+    )
+}
+
+/// With these characters as JSON escapes them.
+#[must_use]
+pub fn escaped(text: &str, of: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if of(c) {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// The beginning of a text, as one line shows it after other things; nothing of none.
 #[must_use]
 pub fn excerpt(text: Option<&str>) -> String {
     let Some(text) = text else { return String::new() };
-    let mut shown = " \"".to_owned();
-    let mut characters = text.chars();
-    shown.extend(characters.by_ref().take(EXCERPT).map(|c| if c.is_control() { ' ' } else { c }));
-    let _ = write!(shown, "{}\"", if characters.next().is_some() { "…" } else { "" });
-    shown
+    let (start, more) = match text.char_indices().nth(EXCERPT) {
+        Some((end, _)) => (&text[..end], "…"),
+        None => (text, ""),
+    };
+    format!(" \"{}{more}\"", plain(start))
 }
 
 #[cfg(test)]
@@ -116,14 +194,64 @@ mod tests {
         assert_eq!(time(1_795_478_400_120), "2026-11-24T00:00:00.120Z");
         assert_eq!(time(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(time(-1), "-1 ms");
+        assert_eq!(time(253_402_207_200_999), "9999-12-30T22:00:00.999Z");
+        assert_eq!(time(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
+        assert_eq!(time(253_402_300_800_000), "253402300800000 ms");
         assert_eq!(time(i64::MAX), "9223372036854775807 ms");
     }
 
     #[test]
     fn an_excerpt_is_one_line_and_short() {
         assert_eq!(excerpt(None), "");
-        assert_eq!(excerpt(Some("a\nb\u{1b}[31m")), " \"a b [31m\"");
+        assert_eq!(excerpt(Some("a\nb\u{1b}[31m")), " \"a b\\u001b[31m\"");
         assert_eq!(excerpt(Some(&"ø".repeat(60))).chars().count(), 63);
         assert!(excerpt(Some(&"ø".repeat(61))).ends_with("ø…\""));
+    }
+
+    /// Every character that a terminal does not show as it is, and neighbours of them that it does.
+    #[test]
+    fn what_a_terminal_would_hide_is_escaped() {
+        let hidden = "\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2060}\u{2066}\
+                      \u{2067}\u{2068}\u{2069}\u{feff}";
+        let control = "\0\u{1b}\u{7f}\u{80}\u{9b}\u{9f}";
+        for c in hidden.chars().chain(control.chars()) {
+            let text = format!("a{c}é");
+            let shown = format!("a\\u{:04x}é", u32::from(c));
+            assert_eq!(plain(&text), shown);
+            assert_eq!(excerpt(Some(&text)), format!(" \"{shown}\""));
+            assert_eq!(sentence(&format!("{text}\n")), format!("{shown}\n"));
+        }
+        let shown = "\u{a0}\u{61b}\u{200a}\u{2010}\u{2029}\u{205f}\u{206a}\u{fffd}أב😀\u{300}";
+        assert_eq!(plain(shown), shown);
+        assert_eq!(plain("a\r\n\tb"), "a   b");
+    }
+
+    #[derive(Clone, Default)]
+    struct Written(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn text_is_made_for_people_and_the_rest_passes_as_it_is() {
+        for (coloured, expected) in [(true, "\u{1b}[31m\\u202ea\u{1b}[0m"), (false, "\\u202ea")] {
+            let written = Written::default();
+            let mut out = Output::new(written.clone(), coloured);
+            let hidden = '\u{202e}';
+            write!(out, "\u{1b}[31m{hidden}a\u{1b}[0m").unwrap();
+            assert_eq!(String::from_utf8(written.0.take()).unwrap(), expected);
+            out.write_all("\u{1b}[31m\u{202e}a\u{1b}[0m".as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(written.0.take()).unwrap(), expected);
+            let all: String = ('\0'..='\u{ffff}').collect();
+            out.raw().write_all(all.as_bytes()).unwrap();
+            assert_eq!(written.0.take(), all.as_bytes());
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 /// Prints one document.
 pub fn schema(args: &args::Schema, config: &Config) -> anyhow::Result<()> {
     let mut out = output::stdout();
-    out.write_all(text(args.document, config)?.as_bytes())?;
+    out.raw().write_all(text(args.document, config)?.as_bytes())?;
     Ok(out.flush()?)
 }
 

@@ -2,14 +2,16 @@
 
 use std::str::FromStr;
 
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::civil::{DateTime, Time};
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::Offset;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 /// A point in time: absolute, or so long ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    At(Timestamp),
+    /// Since 1970 in UTC. No `Timestamp`, which ends a day before the year 9999 does.
+    At(SignedDuration),
     Ago(SignedDuration),
 }
 
@@ -22,10 +24,10 @@ pub struct NotATime;
 
 impl When {
     /// The point in time, if it is `now` now. What lies before all time is its beginning.
-    pub fn resolve(self, now: Timestamp) -> Timestamp {
+    pub fn resolve(self, now: Timestamp) -> SignedDuration {
         match self {
-            When::At(timestamp) => timestamp,
-            When::Ago(duration) => now.checked_sub(duration).unwrap_or(Timestamp::MIN),
+            When::At(since_1970) => since_1970,
+            When::Ago(duration) => now.checked_sub(duration).unwrap_or(Timestamp::MIN).as_duration(),
         }
     }
 }
@@ -35,14 +37,19 @@ impl FromStr for When {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        if let Ok(timestamp) = text.parse() {
-            return Ok(When::At(timestamp));
+        if let Ok(timestamp) = text.parse::<Timestamp>() {
+            return Ok(When::At(timestamp.as_duration()));
         }
-        // Not the machine's time zone: the same command finds the same events everywhere. A time zone's name is refused,
-        // for jiff would take the text and leave the name aside.
-        if let Ok(civil) = text.parse::<DateTime>() {
-            let timestamp = TimeZone::UTC.to_timestamp(civil).ok().filter(|_| !text.contains('['));
-            return timestamp.map(When::At).ok_or(NotATime);
+        if let Ok(pieces) = Pieces::parse(text) {
+            // A time zone's name is refused: what it says depends on the data of this machine.
+            if text.contains('[') {
+                return Err(NotATime);
+            }
+            let civil = pieces.date().to_datetime(pieces.time().unwrap_or(Time::midnight()));
+            // Not the machine's time zone: the same command finds the same events everywhere.
+            let offset = pieces.to_numeric_offset().unwrap_or(Offset::UTC);
+            let since_1970 = civil.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0));
+            return Ok(When::At(since_1970 - SignedDuration::from_secs(offset.seconds().into())));
         }
         let span: Span = text.strip_suffix("ago").unwrap_or(text).trim().parse().map_err(|_| NotATime)?;
         let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| NotATime)?;
@@ -52,13 +59,18 @@ impl FromStr for When {
 
 #[cfg(test)]
 mod tests {
+    use jiff::civil;
+
     use super::*;
 
     const NOW: &str = "2026-11-23T22:00:00Z";
 
     fn resolved(text: &str) -> Result<String, NotATime> {
         let now = NOW.parse().expect("timestamp");
-        text.parse::<When>().map(|when| when.resolve(now).to_string())
+        text.parse::<When>().map(|when| {
+            let civil = civil::date(1970, 1, 1).at(0, 0, 0, 0) + when.resolve(now);
+            format!("{civil}Z")
+        })
     }
 
     #[test]
@@ -69,6 +81,10 @@ mod tests {
             ("2026-01-31 08:00:00+01:00", "2026-01-31T07:00:00Z"),
             ("2026-01-31", "2026-01-31T00:00:00Z"),
             ("2026-01-31T08:30", "2026-01-31T08:30:00Z"),
+            ("9999-12-30T22:00:00.999Z", "9999-12-30T22:00:00.999Z"),
+            ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+            ("9999-12-31T23:59:59+01:00", "9999-12-31T22:59:59Z"),
+            ("9999-12-31", "9999-12-31T00:00:00Z"),
             ("2h", "2026-11-23T20:00:00Z"),
             ("2 hours ago", "2026-11-23T20:00:00Z"),
             ("7d", "2026-11-16T22:00:00Z"),

@@ -16,7 +16,7 @@ use crate::{
     cli::{
         args,
         json::write_json,
-        output::{self, FAINT, GOOD, excerpt, time},
+        output::{self, FAINT, GOOD, Output, excerpt, time},
         when::When,
     },
     event_log::{ListQuery, Listed, LogReader, Order},
@@ -74,12 +74,12 @@ pub(super) fn list(args: &args::LogList, log: &LogReader, path: &Path) -> anyhow
 /// The first whole millisecond at or after that time: a record's timestamp is before the one exactly if it is before
 /// the other.
 fn first_millisecond(when: When, now: Timestamp) -> i64 {
-    let nanoseconds = when.resolve(now).as_nanosecond();
+    let nanoseconds = when.resolve(now).as_nanos();
     let milliseconds = nanoseconds.div_euclid(1_000_000) + i128::from(nanoseconds.rem_euclid(1_000_000) != 0);
     i64::try_from(milliseconds).expect("a timestamp is within the years -9999 to 9999")
 }
 
-fn print_json(listed: &Listed, out: &mut dyn Write) -> anyhow::Result<()> {
+fn print_json(listed: &Listed, out: &mut Output) -> anyhow::Result<()> {
     let Listed { position, id, coordinates, json, .. } = listed;
     let line = Line {
         position: *position,
@@ -109,11 +109,11 @@ mod tests {
 
     #[test]
     fn a_part_of_a_millisecond_counts_as_a_whole_one() {
-        let millisecond =
-            |text: &str| first_millisecond(When::At(text.parse().unwrap()), Timestamp::UNIX_EPOCH);
+        let millisecond = |text: &str| first_millisecond(text.parse().unwrap(), Timestamp::UNIX_EPOCH);
         assert_eq!(millisecond("1970-01-01T00:00:00.001Z"), 1);
         assert_eq!(millisecond("1970-01-01T00:00:00.0010001Z"), 2);
         assert_eq!(millisecond("1969-12-31T23:59:59.9989999Z"), -1);
         assert_eq!(millisecond("9999-12-30T22:00:00.999Z"), 253_402_207_200_999);
+        assert_eq!(millisecond("9999-12-31T23:59:59.999Z"), 253_402_300_799_999);
     }
 }

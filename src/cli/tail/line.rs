@@ -133,9 +133,7 @@ mod tests {
             value: value.map(<[u8]>::to_vec),
             headers: headers.iter().map(header).collect(),
         };
-        let mut out = Vec::new();
-        crate::cli::json::write_json(&Line::new(&record), &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        crate::cli::json::json_line(&Line::new(&record)).trim_end().to_owned()
     }
 
     #[test]
