@@ -16,6 +16,7 @@ pub mod schema;
 pub mod settings;
 pub mod stop;
 pub mod tail;
+pub mod time;
 pub mod verify;
 pub mod when;
 

@@ -224,5 +224,14 @@ impl Default for Telemetry {
     }
 }
 
+/// A length of time, as the keys of the configuration have it.
+///
+/// # Errors
+///
+/// What was expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    read::duration(&read::Raw::Text(text))
+}
+
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,6 @@ fn settings() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(r"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "[id]");
     settings.add_filter(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "[time]");
-    settings.add_filter(r#""timestamp":[0-9]+"#, r#""timestamp":[ms]"#);
     // A command that names no object has no key, and goes into any partition.
     settings.add_filter(r#""partition":[0-9]+,"offset":[0-9]+"#, r#""partition":[n],"offset":[n]"#);
     settings

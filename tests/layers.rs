@@ -13,7 +13,7 @@ const PARTS: [(&str, &[&str]); 12] = [
     ("metrics", &[]),
     ("admin", &["metrics"]),
     ("config", &["activity", "telemetry"]),
-    // For other programs: nothing of this one's needs it.
+    // For other programs, and for `post --wait`.
     ("client", &["activity", "config", "kafka"]),
     // These two do not know each other: only the processor and what proves it know both.
     ("kafka", &["activity"]),
@@ -27,6 +27,7 @@ const PARTS: [(&str, &[&str]); 12] = [
         &[
             "activity",
             "admin",
+            "client",
             "config",
             "event_log",
             "kafka",

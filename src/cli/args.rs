@@ -1,13 +1,16 @@
 //! The command line, whole.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{ArgGroup, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use clap::{
+    ArgGroup, Parser, Subcommand, ValueEnum,
+    builder::{ArgPredicate, PossibleValuesParser},
+};
 
 use super::when::When;
 use crate::{
-    activity::{ActivityId, Code, Named},
-    config::{Override, Sources},
+    activity::{Code, Named},
+    config::{Override, Sources, duration},
 };
 
 /// Decides "post an activity" commands from Kafka, keeps the accepted ones in an SQLite event log, and notifies the
@@ -57,7 +60,8 @@ pub struct Demo {
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples::RUN)]
 pub struct Run {
-    /// Start an embedded broker in this process, and print its address. It lives in memory and has no transactions
+    /// Start an embedded broker in this process, and print its address. It lives in memory, has no transactions, and is for
+    /// librdkafka clients (Python, Go, .NET, C, kcat), not for those in pure Java or JavaScript
     #[arg(long)]
     pub embedded: bool,
     /// Go on where the processor would stop, for this start only; the log records it
@@ -87,14 +91,45 @@ pub struct Post {
     /// A .json file is one command; any other file, and - for standard input, one command a line
     #[arg(value_name = "FILE", default_value = "-")]
     pub files: Vec<PathBuf>,
-    /// Validate all commands first, and send nothing if anything is wrong. Keeps all of them in memory
+    /// Check all commands before the first is sent, also those from standard input, which are then kept in memory. Without
+    /// it files are checked before anything is sent, and standard input line by line
     #[arg(long)]
     pub check: bool,
+    /// Post commands as they are, also those that would be rejected
+    #[arg(long, conflicts_with = "check")]
+    pub no_check: bool,
+    /// Key of the record [default: OBJECTTYPE/OBJECTID of each command]
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// By which the command, sent again, is known as a duplicate. For one command
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// A header of the record (repeatable)
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = assignment)]
+    pub headers: Vec<(String, String)>,
+    /// Wait for the processor's verdict on each command, by reply, for so long at most [default with --wait: 30s]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "30s")]
+    pub wait: Option<Patience>,
+    /// Where to ask for the reply: one of the processor's topics.replies [default: the configured one]
+    #[arg(long, value_name = "TOPIC", requires = "wait")]
+    pub reply_topic: Option<String>,
     /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     settings: Settings,
+}
+
+/// How long to wait, as the configuration writes lengths of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience(pub Duration);
+
+impl FromStr for Patience {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        duration(text).map(Self)
+    }
 }
 
 /// Follows a topic, reading only what is committed
@@ -107,9 +142,18 @@ pub struct Tail {
     /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// Where to start in each partition
-    #[arg(long, value_enum, default_value_t = From::End)]
+    /// Where to start in each partition; with --until-end: beginning, unless given
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = From::End,
+        default_value_if("until_end", ArgPredicate::IsPresent, "beginning")
+    )]
     pub from: From,
+    /// Stop at the end that each partition has now, instead of waiting for more. What an open transaction holds back lies
+    /// beyond it
+    #[arg(long)]
+    pub until_end: bool,
     /// Stop after so many records
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
@@ -181,13 +225,13 @@ pub enum Order {
     Descending,
 }
 
-/// Shows what became of one command, by its id
+/// Shows what became of one command
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples::LOG_SHOW)]
 pub struct LogShow {
-    /// The activity's id
-    #[arg(value_name = "ID")]
-    pub id: ActivityId,
+    /// Where the command lies
+    #[arg(value_name = "PARTITION:OFFSET|ID")]
+    pub at: Named,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -286,6 +330,9 @@ pub struct RejectionsReplay {
     /// Say which would be posted, and post nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Post also what would be rejected again by the configured limits
+    #[arg(long)]
+    pub no_check: bool,
     /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
@@ -502,16 +549,21 @@ Stops on SIGINT or SIGTERM once what is in flight is done; on a second one at on
     pub(super) const POST: &str = "\
 Examples:
   activity-stream post customer-42.json
-  activity-stream post --check -b kafka:9092 commands.ndjson
-  echo '{\"objectType\":\"case\",\"objectId\":\"7\"}' | activity-stream post
+  activity-stream post -b kafka:9092 commands.ndjson
+  echo '{\"objectType\":\"case\",\"objectId\":\"7\"}' | activity-stream post --idempotency-key share-case-7
+  activity-stream post --wait --reply-topic my.answers customer-42.json
 
-An id becomes an activity's if the processor accepts the command. Exit code 1: not all were posted.";
+Commands that would be rejected by the configured limits are not posted: of files then none is, of standard input the others
+are. An idempotency key that was used before only the processor knows, so an id becomes an activity's if the processor
+accepts the command. Exit code 1: not all were posted. With --wait: 0 accepted, 3 rejected, 4 a duplicate, 1 no verdict; of
+several the first of 1, 3 and 4 that applies.";
     pub(super) const TAIL: &str = "\
 Examples:
   activity-stream tail notifications
-  activity-stream tail rejections --from beginning --json --limit 10
+  activity-stream tail rejections --until-end --json
+  activity-stream tail notifications --until-end --limit 10
 
-Ends on Ctrl-C. Partitions that the topic gets later are not followed.
+Ends on Ctrl-C, at the limit, or with --until-end. Partitions that the topic gets later are not followed.
 With --json, bytes that are not UTF-8 stand in the field base16 too.";
     pub(super) const LOG: &str = "\
 Examples:
@@ -524,7 +576,8 @@ Examples:
   activity-stream log list --since 2026-01-01 --until 2026-02-01 --json
   activity-stream log list --order descending --limit 10";
     pub(super) const LOG_SHOW: &str = "\
-Example:
+Examples:
+  activity-stream log show 3:12345
   activity-stream log show 01a20ada-2c7b-89d1-8003-000000003039 --json";
     pub(super) const LOG_STATS: &str = "\
 Example:
@@ -551,7 +604,9 @@ Examples:
   activity-stream rejections replay --code too_large
   activity-stream rejections replay --at 3:12345 --at 3:12346
 
-A command keeps its idempotency key; one without gets one that is made of its place. So replaying twice posts once.";
+A command keeps its idempotency key; one without gets one that is made of its place. So replaying twice posts once.
+One that would be rejected again, by the limits of this configuration, is named with its problems and not posted.
+Exit code 1: not all that were chosen were posted.";
     pub(super) const SCHEMA: &str = "\
 Examples:
   activity-stream schema command

@@ -12,6 +12,7 @@ use super::{
     input::Place,
     json::write_json,
     output::{BAD, DOUBTFUL, FAINT, GOOD, Output, excerpt, plain},
+    time::JsonTime,
 };
 use crate::activity::{Coordinates, Decision, Problem, Problems};
 
@@ -71,7 +72,19 @@ impl Decided {
     pub fn print_json(&self, place: &Place, out: &mut Output) -> io::Result<()> {
         let Coordinates { partition, offset, timestamp } = self.coordinates;
         let (file, line) = (place.file.as_str(), place.line);
-        let common = |outcome| Line { outcome, file, line, partition, offset, timestamp, ..Line::default() };
+        let common = |outcome| Line {
+            outcome,
+            file,
+            line,
+            partition,
+            offset,
+            timestamp: JsonTime(timestamp),
+            id: None,
+            of: None,
+            problems: None,
+            notifications: None,
+            activity: None,
+        };
         let line = match &self.decision {
             Decision::Accepted(event) => Line {
                 id: Some(event.id().to_string()),
@@ -92,7 +105,7 @@ impl Decided {
 }
 
 /// A command's line of `--json`.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 struct Line<'a> {
     outcome: &'static str,
     file: &'a str,
@@ -100,7 +113,7 @@ struct Line<'a> {
     line: Option<u64>,
     partition: i32,
     offset: i64,
-    timestamp: i64,
+    timestamp: JsonTime,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

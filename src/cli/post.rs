@@ -1,33 +1,32 @@
-//! `post`: publishes commands, and says which id each activity will have.
+//! `post`: publishes commands, and says which id each activity will have, or what the processor decided.
 
+mod commands;
 mod order;
 mod show;
+mod wait;
 
 use std::{
-    io,
     process::ExitCode,
     sync::mpsc::{self, Receiver, TryRecvError},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
 use super::{
     args,
     input::{Input, Inputs},
-    json::write_json,
-    outcome::print_rejection,
-    output,
     poster::{Poster, still_posted},
     settings,
 };
 use crate::{
-    activity::{Coordinates, Decider, Problem, Problems, Reading, Record, topic_bits},
+    activity::{OutputRecord, Record, topic_bits},
     config::Config,
     kafka::topics,
 };
-use order::InOrder;
+use commands::{Commands, Source};
+use order::{Answer, InOrder};
 use show::Show;
 
 /// Commands that are posted and not yet answered, or wait for one before them to be shown.
@@ -39,81 +38,34 @@ const AHEAD: usize = 64;
 const DELIVERY_TIMEOUT_MS: &str = "30000";
 
 /// Posts what the files hold; exit code 1 where anything was not posted.
+///
+/// Files are checked before anything is sent, and nothing is where one command would be rejected. Standard input, and
+/// whatever else can't be read twice, is checked line by line: a bad one is named and left out.
 pub fn post(args: &args::Post, config: &Config) -> anyhow::Result<ExitCode> {
     let inputs = Inputs::open(&args.files)?;
     let total_bytes = inputs.total_bytes;
     let mut kafka = settings::kafka(config);
     kafka.properties.entry("delivery.timeout.ms".into()).or_insert_with(|| DELIVERY_TIMEOUT_MS.into());
-    let inputs: Box<dyn Iterator<Item = anyhow::Result<Input>> + Send> = if args.check {
-        // Standard input can't be read twice, so the commands stay in memory.
-        let inputs = inputs.collect::<anyhow::Result<Vec<_>>>()?;
-        refuse_invalid(&inputs, &settings::decider(config), args.json)?;
-        Box::new(inputs.into_iter().map(Ok))
-    } else {
-        Box::new(inputs)
-    };
+    let commands = Commands::new(args, config);
+    let source = commands.checked(args, inputs)?;
     topics::require(&kafka, &kafka.topics.commands)?;
-    let posting = Posting {
-        poster: Poster::new(&kafka)?,
-        order: InOrder::default(),
-        show: Show::new(args.json, total_bytes, topic_bits(&kafka.topics.commands)),
-    };
-    posting.run(read_ahead(inputs)?).map_err(still_posted)
-}
-
-/// Prints what the processor would reject, and fails if there is any.
-fn refuse_invalid(inputs: &[Input], decider: &Decider, json: bool) -> anyhow::Result<()> {
-    let mut out = output::stdout();
-    let mut wrong = 0;
-    for input in inputs {
-        let Some(problems) = problems(input, decider) else { continue };
-        wrong += 1;
-        if json {
-            write_json(
-                &Wrong { file: &input.place.file, line: input.place.line, problems: &problems.0 },
-                &mut out,
-            )?;
-        } else {
-            print_rejection(&input.place, &problems, &mut out)?;
+    let posted = match args.wait {
+        Some(timeout) => wait::post_and_wait(args, config, &kafka, timeout.0, &commands, source),
+        None => {
+            let posting = Posting {
+                poster: Poster::new(&kafka)?,
+                order: InOrder::default(),
+                show: Show::new(args.json, total_bytes, topic_bits(&kafka.topics.commands)),
+                commands,
+            };
+            posting.run(read_ahead(source)?)
         }
-    }
-    io::Write::flush(&mut out)?;
-    match wrong {
-        0 => Ok(()),
-        wrong => {
-            let all = output::count(inputs.len() as u64, "command");
-            Err(anyhow!("{wrong} of {all} would be rejected, so none was posted"))
-        }
-    }
-}
-
-/// A command's line of `--check --json`.
-#[derive(Debug, serde::Serialize)]
-struct Wrong<'a> {
-    file: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<u64>,
-    problems: &'a [Problem],
-}
-
-fn problems(input: &Input, decider: &Decider) -> Option<Problems> {
-    let record = Record {
-        // Where and when it will lie changes nothing of what is wrong with it.
-        coordinates: Coordinates { partition: 0, offset: 0, timestamp: 0 },
-        key: None,
-        value: Some(input.value.clone()),
-        headers: Vec::new(),
     };
-    match decider.read(&record).reading {
-        Reading::Valid { .. } => None,
-        Reading::Rejected(problems) => Some(problems),
-    }
+    posted.map_err(still_posted)
 }
 
 /// Reads on a thread of its own, up to the first failure.
-fn read_ahead(
-    inputs: impl Iterator<Item = anyhow::Result<Input>> + Send + 'static,
-) -> anyhow::Result<Receiver<anyhow::Result<Input>>> {
+fn read_ahead(inputs: Source) -> anyhow::Result<Receiver<anyhow::Result<Input>>> {
     let (sender, receiver) = mpsc::sync_channel(AHEAD);
     thread::Builder::new()
         .name("input".into())
@@ -134,6 +86,7 @@ struct Posting {
     poster: Poster,
     order: InOrder,
     show: Show,
+    commands: Commands,
 }
 
 impl Posting {
@@ -181,16 +134,23 @@ impl Posting {
         commands < WINDOW && bytes < WINDOW_BYTES
     }
 
-    fn post(&mut self, input: Input) {
-        let index = self.order.posted(input.place, input.value.len());
-        if let Err(reason) = self.poster.post(index, &input.value, &[]) {
-            self.order.answered(index, Err(reason));
+    fn post(&mut self, Input { place, value }: Input) {
+        let index = self.order.posted(place, value.len());
+        let record = self.commands.record(value);
+        if let Some(problems) = self.commands.problems(&record) {
+            self.order.answered(index, Answer::Invalid(problems));
+            return;
+        }
+        let Record { key, value, headers, .. } = record;
+        if let Err(reason) = self.poster.post_record(index, None, &OutputRecord { key, value, headers }) {
+            self.order.answered(index, Answer::NotPosted(reason));
         }
     }
 
     fn collect(&mut self, timeout: Duration) -> anyhow::Result<()> {
         for delivery in self.poster.deliveries(timeout) {
-            self.order.answered(delivery.index, delivery.result);
+            self.order
+                .answered(delivery.index, delivery.result.map_or_else(Answer::NotPosted, Answer::Posted));
         }
         while let Some(answered) = self.order.next() {
             self.show.command(&answered)?;

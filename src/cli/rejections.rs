@@ -28,7 +28,7 @@ pub fn rejections(args: &args::Rejections, config: &Config) -> anyhow::Result<Ex
     match &args.command {
         RejectionsCommand::List(args) => list::list(args, &kafka),
         RejectionsCommand::Show(args) => show::show(args, &kafka),
-        RejectionsCommand::Replay(args) => replay::replay(args, &kafka),
+        RejectionsCommand::Replay(args) => replay::replay(args, &kafka, settings::decider(config)),
     }
 }
 

@@ -70,7 +70,12 @@ fn embed(config: &mut Config) -> anyhow::Result<EmbeddedBroker> {
     config.kafka.bootstrap_servers = broker.bootstrap_servers();
     config.kafka.properties.entry("fetch.wait.max.ms".into()).or_insert_with(|| "10".into());
     let mut out = std::io::stdout().lock();
-    writeln!(out, "embedded broker at {}", config.kafka.bootstrap_servers)?;
+    writeln!(
+        out,
+        "embedded broker at {}\nfor librdkafka clients (Python, Go, .NET, C, kcat and this program); those in pure Java or \
+         JavaScript need a real Kafka",
+        config.kafka.bootstrap_servers
+    )?;
     out.flush()?;
     Ok(broker)
 }

@@ -1,4 +1,4 @@
-//! `tail`: follows notifications or rejections.
+//! `tail`: follows notifications or rejections, or prints what is there.
 
 pub(super) mod line;
 mod readable;
@@ -22,7 +22,7 @@ use line::Line;
 /// Until a signal is noticed.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Prints records as they become visible, until the limit or a signal.
+/// Prints records as they become visible, until the limit, the end where that is wanted, or a signal.
 pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
     let stop = stop::on_signal()?;
     let kafka = settings::kafka(config);
@@ -36,17 +36,22 @@ pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
         From::End => Start::End,
     };
     let mut follower = Follower::start(&kafka, topic, partitions, start)?;
+    if args.until_end {
+        follower.stop_at_ends()?;
+    }
     if !args.json {
         let place = match start {
             Start::Beginning => "beginning",
             Start::End => "end",
         };
         let partitions = output::count(partitions as u64, "partition");
-        anstream::eprintln!("following '{topic}', {partitions}, from the {place}");
+        let verb = if args.until_end { "reading" } else { "following" };
+        let to_end = if args.until_end { " to the end as of now" } else { "" };
+        anstream::eprintln!("{verb} '{topic}', {partitions}, from the {place}{to_end}");
     }
     let mut out = output::stdout();
     let mut left = args.limit.unwrap_or(u64::MAX);
-    while left > 0 && !stop.load(Ordering::SeqCst) {
+    while left > 0 && !follower.is_done() && !stop.load(Ordering::SeqCst) {
         // What is there already is printed in one go, and what is new at once.
         let mut next = follower.next(Duration::ZERO)?;
         if next.is_none() {

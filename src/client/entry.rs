@@ -148,18 +148,16 @@ impl Entry {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The record that is sent at that time (milliseconds since 1970), with more headers than the entry's own.
-    pub(super) fn to_record(&self, timestamp: i64, more: Vec<Header>) -> Record {
+    /// The record that is sent at that time (milliseconds since 1970).
+    pub(super) fn to_record(&self, timestamp: i64) -> Record {
         let value = self.to_json().into_bytes();
         let key = self.record_key.clone().or_else(|| object_key(&value).map(String::into_bytes));
-        let mut headers = self.headers.clone();
-        headers.extend(more);
         // Where it will lie changes nothing of what is wrong with it.
         Record {
             coordinates: Coordinates { partition: 0, offset: 0, timestamp },
             key,
             value: Some(value),
-            headers,
+            headers: self.headers.clone(),
         }
     }
 }
@@ -210,17 +208,17 @@ mod tests {
     }
 
     fn normal_form(entry: &Entry) -> String {
-        read(&entry.to_record(1, Vec::new())).unwrap().json().to_owned()
+        read(&entry.to_record(1)).unwrap().json().to_owned()
     }
 
     fn normal_form_of(json: &str) -> String {
         let value = Some(json.as_bytes().to_vec());
-        let record = Record { value, ..Entry::new("", "").to_record(1, Vec::new()) };
+        let record = Record { value, ..Entry::new("", "").to_record(1) };
         read(&record).unwrap().json().to_owned()
     }
 
     fn problems(entry: &Entry) -> Vec<String> {
-        let problems = read(&entry.to_record(1, Vec::new())).unwrap_err();
+        let problems = read(&entry.to_record(1)).unwrap_err();
         problems.0.into_iter().map(|problem| format!("{} {}", problem.pointer, problem.code)).collect()
     }
 
@@ -303,10 +301,10 @@ mod tests {
 
     #[test]
     fn the_object_is_the_key_unless_another_is_given() {
-        let key = |entry: &Entry| String::from_utf8(entry.to_record(1, Vec::new()).key.unwrap()).unwrap();
+        let key = |entry: &Entry| String::from_utf8(entry.to_record(1).key.unwrap()).unwrap();
         let entry = Entry::new("case", "7").idempotency_key("k");
         assert_eq!(key(&entry), "case/7");
-        assert!(read(&entry.to_record(1, Vec::new())).is_ok());
+        assert!(read(&entry.to_record(1)).is_ok());
         assert_eq!(key(&entry.record_key("mine")), "mine");
         assert_eq!(problems(&Entry::new("case", "7").idempotency_key("")), [" bad_idempotency_key"]);
     }

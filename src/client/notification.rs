@@ -197,7 +197,7 @@ mod tests {
 
     fn event(entry: &Entry) -> Event {
         let decider = Decider::new("activity.commands", Limits::default());
-        match decider.read(&entry.to_record(1_795_478_400_123, Vec::new())).reading {
+        match decider.read(&entry.to_record(1_795_478_400_123)).reading {
             Reading::Valid { event, .. } => event,
             Reading::Rejected(problems) => panic!("{problems}"),
         }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     activity::{
-        CORRELATION_ID, Decider, Header, Limits, REPLY_PARTITION, REPLY_TOPIC, Reading, Record, ReplyTopics,
+        CORRELATION_ID, Decider, Limits, REPLY_PARTITION, REPLY_TOPIC, Reading, Record, ReplyTopics,
         topic_bits,
     },
     kafka::{
@@ -206,7 +206,7 @@ impl ActivityClient {
     /// [`PostError::Invalid`] with all problems of an entry that would be rejected; it is not sent. The others say
     /// whether the broker surely does not have the command.
     pub async fn post(&self, entry: &Entry) -> Result<Posted, PostError> {
-        let record = self.record(entry, Vec::new())?;
+        let record = self.record(entry)?;
         let answer = self.take(&record).await?;
         self.posted(&record, answer.await)
     }
@@ -242,9 +242,18 @@ impl ActivityClient {
     /// over, since the reply may come all the same, and with [`BadReply`](WaitError::BadReply).
     pub async fn post_and_wait(&self, entry: &Entry, timeout: Duration) -> Result<Reply, WaitError> {
         // What is wrong with the entry is said before any broker is asked.
-        let asked = self.record(entry, Vec::new())?.headers;
+        let record = self.record(entry)?;
+        self.post_record_and_wait(record, timeout).await
+    }
+
+    /// Posts a command as it is, checked or not, and waits for what the processor says of it.
+    pub(crate) async fn post_record_and_wait(
+        &self,
+        mut record: Record,
+        timeout: Duration,
+    ) -> Result<Reply, WaitError> {
         for header in [REPLY_TOPIC, REPLY_PARTITION, CORRELATION_ID] {
-            if asked.iter().any(|given| given.name == header.as_bytes()) {
+            if record.headers.iter().any(|given| given.name == header.as_bytes()) {
                 return Err(WaitError::OwnReply { header });
             }
         }
@@ -252,7 +261,7 @@ impl ActivityClient {
         let after = timeout;
         let replies = deadline.of(self.replies()).await.ok_or(WaitError::NotReady { after })??;
         let mut awaited = replies.expect();
-        let record = self.record(entry, awaited.headers())?;
+        record.headers.extend(awaited.headers());
         let answer = deadline.of(self.take(&record)).await.ok_or(WaitError::QueueFull { after })??;
         deadline.verdict(async { self.posted(&record, answer.await) }, awaited.reply()).await
     }
@@ -269,8 +278,8 @@ impl ActivityClient {
     }
 
     /// The entry as a record, if it is valid.
-    fn record(&self, entry: &Entry, headers: Vec<Header>) -> Result<Record, PostError> {
-        let record = entry.to_record(Timestamp::now().as_millisecond(), headers);
+    fn record(&self, entry: &Entry) -> Result<Record, PostError> {
+        let record = entry.to_record(Timestamp::now().as_millisecond());
         match self.inner.decider.read(&record).reading {
             Reading::Valid { .. } => Ok(record),
             Reading::Rejected(problems) => Err(PostError::Invalid(problems)),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::Error as _};
 
 use super::{Config, Origin, keys, properties, read};
 
@@ -11,10 +11,15 @@ use super::{Config, Origin, keys, properties, read};
 pub struct Setting {
     /// `section.key`, or `kafka.properties.NAME`.
     pub key: String,
-    /// As TOML.
+    /// As TOML; as a value of JSON where it is serialised.
+    #[serde(serialize_with = "as_json")]
     pub value: String,
     /// Where it came from, in words.
     pub origin: String,
+}
+
+fn as_json<S: Serializer>(value: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    value.parse::<toml::Value>().map_err(S::Error::custom)?.serialize(serializer)
 }
 
 impl Config {

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::lookup::Batch;
 use super::{Gap, Listed, LogError, LogReader, Recorded};
-use crate::activity::{ActivityId, Coordinates, Decision, Problems};
+use crate::activity::{ActivityId, Coordinates, Decision, Place, Problems};
 
 /// What the command became whose coordinates the id holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,25 +39,34 @@ pub enum Absence {
 impl LogReader {
     /// Finds what the id's command became by partition and offset, without looking through the log.
     pub fn show(&self, id: ActivityId) -> Result<Shown, LogError> {
-        let at = Coordinates { partition: id.partition(), offset: id.offset(), timestamp: id.timestamp() };
-        if ActivityId::new(self.topic_bits, at) != id {
+        if id.topic_bits() != self.topic_bits {
             return Ok(Shown::Absent(Absence::OtherTopic));
         }
+        self.look_up(Place { partition: id.partition(), offset: id.offset() }, Some(id))
+    }
+
+    /// Finds what the command there became.
+    pub fn show_at(&self, place: Place) -> Result<Shown, LogError> {
+        self.look_up(place, None)
+    }
+
+    /// What the command there became, where it has this id.
+    fn look_up(&self, Place { partition, offset }: Place, id: Option<ActivityId>) -> Result<Shown, LogError> {
+        // By id: the timestamp of a rejection may be one that no id can hold.
+        let is_other = |found| id.is_some_and(|id| id != found);
         // One state of the log for all the questions.
         let _snapshot = self.connection.unchecked_transaction().map_err(|error| self.sqlite(error))?;
-        let Coordinates { partition, offset, .. } = at;
         if let Some(listed) = self.event_at(partition, offset)? {
-            return Ok(match listed.coordinates == at {
-                true => Shown::Event(listed),
-                false => {
+            return Ok(match is_other(listed.id) {
+                false => Shown::Event(listed),
+                true => {
                     Shown::Absent(Absence::OtherCommand { coordinates: listed.coordinates, id: listed.id })
                 }
             });
         }
         let recorded = self.recorded(partition, offset..offset + 1)?;
         Ok(match recorded.into_iter().next() {
-            // By id: the timestamp of a rejection may be one that no id can hold.
-            Some(Recorded { coordinates, .. }) if ActivityId::new(self.topic_bits, coordinates) != id => {
+            Some(Recorded { coordinates, .. }) if is_other(ActivityId::new(self.topic_bits, coordinates)) => {
                 let id = ActivityId::new(self.topic_bits, coordinates);
                 Shown::Absent(Absence::OtherCommand { coordinates, id })
             }

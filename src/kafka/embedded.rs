@@ -1,4 +1,5 @@
-//! A broker inside this process: librdkafka's mock cluster, reachable by any Kafka client on this machine.
+//! A broker inside this process: librdkafka's mock cluster, reachable by librdkafka clients on this machine. Others ask for
+//! versions of the protocol that it does not know, and hang or fail.
 //!
 //! For trying things out and for tests. It keeps everything in memory, at most 5 MiB or 100,000 message
 //! sets a partition, and its transactions have no effect: use the at-least-once guarantee on it.

@@ -19,7 +19,7 @@ use rdkafka::{
 
 use super::{
     Settings, SourceError, client,
-    consumer::record_of,
+    consumer::{offsets, record_of},
     member::{Leaving, Member},
     reach::{Asking, Partitions, Reach, partitions, reach},
 };
@@ -75,6 +75,8 @@ pub struct Follower {
     topic: String,
     /// Of each partition, where a client that takes this one's place goes on.
     places: BTreeMap<i32, Offset>,
+    /// The ends to stop at, of the partitions that are not there yet; `None`: it never stops.
+    ends: Option<BTreeMap<i32, i64>>,
     /// The last sign of brokers.
     since: Instant,
     ask_at: Instant,
@@ -116,6 +118,7 @@ impl Follower {
             consumer,
             settings: settings.clone(),
             topic: topic.to_owned(),
+            ends: None,
             places: list.elements().iter().map(|place| (place.partition(), place.offset())).collect(),
             since: now,
             ask_at: now + SILENCE,
@@ -125,11 +128,49 @@ impl Follower {
         })
     }
 
-    /// The next record, if one arrives in time.
+    /// Stops at the ends that the partitions have now: those of what is committed, since an open transaction can hold
+    /// back what lies behind it for as long as it likes.
+    pub fn stop_at_ends(&mut self) -> Result<(), SourceError> {
+        let ask = |offset| {
+            let places = self.places.keys().map(|&partition| (partition, offset));
+            let asked = list(&self.topic, places).and_then(|list| self.consumer.offsets_for_times(list, ASK));
+            asked.map(|list| offsets(&list)).map_err(|error| failure(&self.topic, &error))
+        };
+        let starts: BTreeMap<i32, Option<i64>> = ask(Offset::Beginning)?.into_iter().collect();
+        let mut ends = BTreeMap::new();
+        for (partition, end) in ask(Offset::End)? {
+            let start = match self.places.get(&partition) {
+                Some(Offset::Offset(offset)) => Some(*offset),
+                _ => starts.get(&partition).copied().flatten(),
+            };
+            let (Some(start), Some(end)) = (start, end) else {
+                let topic = &self.topic;
+                return Err(SourceError::Fatal(format!(
+                    "the broker does not say where partition {partition} of the topic '{topic}' begins and ends"
+                )));
+            };
+            if start < end {
+                ends.insert(partition, end);
+            }
+        }
+        self.ends = Some(ends);
+        Ok(())
+    }
+
+    /// Whether all ends are reached that it stops at.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.ends.as_ref().is_some_and(BTreeMap::is_empty)
+    }
+
+    /// The next record, if one arrives in time. None from beyond the ends that it stops at.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Record>, SourceError> {
         self.follow_added_partitions()?;
         match self.consumer.poll(timeout) {
-            None => self.listen().map(|()| None),
+            None => {
+                self.pass_over()?;
+                self.listen().map(|()| None)
+            }
             Some(Ok(message)) => {
                 self.consumer.context().said.store(false, Ordering::Relaxed);
                 let record = record_of(&message);
@@ -137,6 +178,11 @@ impl Follower {
                 self.places.insert(at.partition, Offset::Offset(at.offset + 1));
                 self.since = Instant::now();
                 self.ask_at = self.since + SILENCE;
+                if self.is_beyond(at.partition, at.offset) {
+                    // Others may have reached their ends without a record to show.
+                    self.pass_over()?;
+                    return Ok(None);
+                }
                 Ok(Some(record))
             }
             Some(Err(error)) if is_lasting(&error) => Err(failure(&self.topic, &error)),
@@ -151,7 +197,8 @@ impl Follower {
 impl Follower {
     /// Reads partitions that were added to the topic, each from its beginning: nothing was in it when this one started.
     fn follow_added_partitions(&mut self) -> Result<(), SourceError> {
-        if Instant::now() < self.count_at {
+        // An end that is stopped at is that of the partitions there were.
+        if self.ends.is_some() || Instant::now() < self.count_at {
             return Ok(());
         }
         let (consumer, settings) = (Arc::clone(&self.consumer), self.settings.clone());
@@ -176,6 +223,28 @@ impl Follower {
                 .and_then(|list| self.consumer.incremental_assign(&list));
             assigned.map_err(|error| failure(&self.topic, &error))?;
             self.places.extend(added);
+        }
+        Ok(())
+    }
+
+    /// Whether the record lies beyond the end that its partition is to stop at, which it reaches now at the latest.
+    fn is_beyond(&mut self, partition: i32, offset: i64) -> bool {
+        let Some(ends) = &mut self.ends else { return false };
+        let Some(&end) = ends.get(&partition) else { return true };
+        if offset + 1 >= end {
+            ends.remove(&partition);
+        }
+        offset >= end
+    }
+
+    /// Follows the position over what is not shown: control records, and records of aborted transactions.
+    fn pass_over(&mut self) -> Result<(), SourceError> {
+        let Some(ends) = self.ends.as_mut().filter(|ends| !ends.is_empty()) else { return Ok(()) };
+        let positions = self.consumer.position().map_err(|error| failure(&self.topic, &error))?;
+        for (partition, position) in offsets(&positions) {
+            if ends.get(&partition).is_some_and(|end| position.is_some_and(|position| position >= *end)) {
+                ends.remove(&partition);
+            }
         }
         Ok(())
     }

@@ -1,6 +1,9 @@
 use std::fs;
 
-use activity_stream::activity::{ActivityId, Coordinates, topic_bits};
+use activity_stream::{
+    activity::{ActivityId, Coordinates, topic_bits},
+    event_log::{Gap, Intervention},
+};
 
 use crate::{
     assert_output,
@@ -83,6 +86,10 @@ fn shows_what_became_of_a_command() {
         ("no-command", id(TOPIC, 0, 5, minute(5))),
         ("no-activity-id", "67e55044-10b1-426f-9247-bb680e5fe0c8".to_owned()),
         ("no-id", "42".to_owned()),
+        ("place-unknown-partition", "9:0".to_owned()),
+        ("place-not-yet", "0:6".to_owned()),
+        ("place-in-gap", "3:2".to_owned()),
+        ("place-no-command", "0:5".to_owned()),
     ];
     for (name, id) in cases {
         let show = |json: &[&str]| {
@@ -97,6 +104,69 @@ fn shows_what_became_of_a_command() {
             assert_eq!(show(&[]), show(&["--json"]));
         }
     }
+}
+
+/// As the other commands name one.
+#[test]
+fn a_command_is_shown_by_its_place_too() {
+    let folder = folder();
+    let path = fill_log(folder.path());
+    let show = |named: &str, json: &[&str]| {
+        let mut command = program(&["log", "show", named, "--log-file", path.to_str().unwrap()]);
+        command.args(json);
+        run(command, b"").success()
+    };
+    for (offset, timestamp) in [(0, MIDNIGHT), (2, MIDNIGHT + 120_000), (3, MIDNIGHT + 180_000), (4, -1)] {
+        let (id, place) = (id(TOPIC, 0, offset, timestamp), format!("0:{offset}"));
+        assert_eq!(show(&place, &[]), show(&id, &[]));
+        assert_eq!(show(&place, &["--json"]), show(&id, &["--json"]));
+    }
+}
+
+/// What `--json` prints of times is what `--since` reads, so one leads to the other.
+#[test]
+fn times_of_json_are_those_of_since() {
+    let folder = folder();
+    let path = fill_log(folder.path());
+    let list = |arguments: &[&str]| -> Vec<serde_json::Value> {
+        let mut command = program(&["log", "list", "--json", "--log-file", path.to_str().unwrap()]);
+        command.args(arguments);
+        run(command, b"").success().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = list(&[]);
+    let since = all[1]["timestamp"].as_str().expect("a date-time");
+    assert_eq!(list(&["--since", since]), all[1..]);
+}
+
+/// One start with a flag concerns all partitions, with other numbers in each.
+#[test]
+fn what_was_accepted_for_several_partitions_is_said_once() {
+    let folder = folder();
+    let path = folder.path().join("activity.db");
+    let mut log = open_log(path.clone());
+    for partition in 0..6 {
+        let intervention = Intervention {
+            at: MIDNIGHT + i64::from(partition),
+            flag: "lost-commands".into(),
+            details: format!(
+                "partition {partition}: commands were deleted: it holds {} to 20",
+                partition + 2
+            ),
+        };
+        let gap = Gap {
+            first_offset: 0,
+            next_offset: i64::from(partition) + 2,
+            reason: "deleted before they were decided".into(),
+        };
+        log.take_up(partition, Some(gap), Some(&intervention)).unwrap();
+    }
+    drop(log);
+    let output = run(program(&["log", "stats", "--log-file", path.to_str().unwrap()]), b"").success();
+    for said in ["commands were deleted", "deleted before they were decided"] {
+        assert_eq!(output.matches(said).count(), 1, "{output}");
+    }
+    assert!(output.contains("partitions 0, 1, 2, 3, 4, 5 at 2026-11-24T00:00:00.000Z: commands"), "{output}");
+    assert!(output.contains("it holds 2/3/4/5/6/7 to 20"), "{output}");
 }
 
 #[test]

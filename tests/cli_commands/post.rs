@@ -4,14 +4,21 @@ use std::{
     process::Stdio,
     sync::mpsc,
     thread,
+    time::Duration,
 };
 
+use activity_stream::kafka::{Topics, embedded::EmbeddedBroker};
+use rdkafka::{
+    ClientConfig, Message as _,
+    consumer::{BaseConsumer, Consumer as _},
+    message::Headers as _,
+};
 use serde_json::Value;
 
 use crate::{
     assert_output,
     samples::{SHARE, UPDATE, WRONG},
-    support::{PATIENCE, Running, broker, deaf_address, folder, program, run, wait_until},
+    support::{PATIENCE, Running, broker, deaf_address, folder, program, run, topics, wait_until},
 };
 
 fn lines() -> Vec<u8> {
@@ -25,7 +32,7 @@ fn prints_each_id_in_the_order_of_the_input() {
     fs::write(folder.path().join("one.json"), "{\n  \"objectType\": \"case\"\n}\n").unwrap();
     let address = broker.bootstrap_servers();
     let post = |extra: &[&str]| {
-        let mut command = program(&["post", "-b", &address, "commands.ndjson", "one.json"]);
+        let mut command = program(&["post", "--no-check", "-b", &address, "commands.ndjson", "one.json"]);
         command.args(extra).current_dir(folder.path());
         run(command, b"")
     };
@@ -52,6 +59,114 @@ fn reads_standard_input_and_answers_while_it_is_open() {
     assert!(answer.unwrap().starts_with(r#"{"file":"standard input","line":1,"id":"#));
     reader.join().unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+/// Of files nothing is posted where one command is bad; of standard input, which may go on for ever, the others are.
+#[test]
+fn what_would_be_rejected_is_not_posted() {
+    let (broker, folder) = (broker(1), folder());
+    let address = broker.bootstrap_servers();
+    fs::write(folder.path().join("good.json"), SHARE).unwrap();
+    fs::write(folder.path().join("bad.ndjson"), [SHARE, WRONG].join("\n")).unwrap();
+    let post = |arguments: &[&str], input: &str| {
+        let mut command = program(&["post", "-b", &address]);
+        command.args(arguments).current_dir(folder.path());
+        run(command, input.as_bytes())
+    };
+    let files = ["good.json", "bad.ndjson"];
+    assert_output!("post-invalid-file", post(&files, "").transcript());
+    assert_output!("post-invalid-file-json", post(&[&files[..], &["--json"]].concat(), "").transcript());
+    // Standard input is not read where a file is bad.
+    assert!(!post(&["bad.ndjson", "-"], SHARE).status.success());
+    let input = [SHARE, WRONG, SHARE].join("\n");
+    assert_output!("post-invalid-input", post(&[], &input).transcript());
+    assert_output!("post-invalid-input-json", post(&["--json"], &input).transcript());
+    // Offset 4: the good ones of standard input were posted twice, and nothing else.
+    let unchecked = post(&["--json", "--no-check", "bad.ndjson"], "").success();
+    assert!(unchecked.contains(r#""offset":4,"#) && unchecked.contains(r#""offset":5,"#), "{unchecked}");
+    // Limits and record key count too.
+    assert!(!post(&["--set", "limits.value_bytes=10", "good.json"], "").status.success());
+    let keyless = post(&["--idempotency-key", "", "good.json"], "");
+    assert!(keyless.stdout.contains("bad_idempotency_key"), "{}", keyless.transcript());
+}
+
+#[test]
+fn key_and_headers_are_those_of_the_flags() {
+    let broker = broker(1);
+    let address = broker.bootstrap_servers();
+    let post = |arguments: &[&str], input: &str| {
+        let mut command = program(&["post", "-b", &address]);
+        command.args(arguments);
+        run(command, input.as_bytes())
+    };
+    let flags = ["--key", "k", "--idempotency-key", "once", "--header", "traceparent=a=b", "--header", "x="];
+    post(&flags, SHARE).success();
+    post(&[], SHARE).success();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &address)
+        .set("group.id", "looking")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&["activity.commands"]).unwrap();
+    let read = || {
+        // It gives none where something else happened, such as an assignment.
+        let polled = (0..PATIENCE.as_secs()).find_map(|_| consumer.poll(Duration::from_secs(1)));
+        let message = polled.expect("in time").unwrap();
+        let headers = message.headers().map(|headers| {
+            headers
+                .iter()
+                .map(|h| format!("{}={}", h.key, String::from_utf8_lossy(h.value.unwrap())))
+                .collect()
+        });
+        (String::from_utf8_lossy(message.key().unwrap()).into_owned(), headers.unwrap_or_else(Vec::new))
+    };
+    let wanted = ["traceparent=a=b", "x=", "idempotency-key=once"].map(str::to_owned).to_vec();
+    assert_eq!(read(), ("k".to_owned(), wanted));
+    assert_eq!(read(), ("case/7".to_owned(), Vec::new()));
+
+    // All of them would have one key, and all but the first would be lost as duplicates or rejected.
+    let two = post(&flags, &[SHARE, UPDATE].join("\n"));
+    assert_output!("post-one-key-for-two", two.transcript());
+    assert_output!("post-wait-without-topic", post(&["--wait"], SHARE).transcript());
+}
+
+/// The verdict is in the lines and in the exit code.
+#[test]
+fn waits_for_the_verdict() {
+    let broker =
+        EmbeddedBroker::start(&Topics { replies: ["answers".to_owned()].into_iter().collect(), ..topics(2) })
+            .unwrap();
+    let (address, folder) = (broker.bootstrap_servers(), folder());
+    let mut command = program(&["run", "-b", &address, "--guarantee", "at-least-once", "--log-file"]);
+    command.arg(folder.path().join("activity.db")).args(["--set", "topics.replies=answers"]);
+    let mut processor = Running::start(command);
+    let wait = |arguments: &[&str], input: &str| {
+        let mut command = program(&["post", "-b", &address, "--wait=3m", "--reply-topic", "answers"]);
+        command.args(arguments);
+        run(command, input.as_bytes())
+    };
+    let once = ["--idempotency-key", "once"];
+    assert_output!("post-wait-event", wait(&once, SHARE).transcript());
+    assert_output!("post-wait-duplicate", wait(&once, SHARE).transcript());
+    let other = SHARE.replace("}", r#","content":"other"}"#);
+    assert_output!("post-wait-key-reused", wait(&once, &other).transcript());
+    assert_output!(
+        "post-wait-json",
+        wait(&["--no-check", "--json"], &[SHARE, WRONG].join("\n")).transcript()
+    );
+    assert_output!("post-wait-invalid", wait(&[], &[SHARE, WRONG].join("\n")).transcript());
+    // Its reply would go past whoever waits.
+    let own = ["--header", "kafka_replyTopic=answers"];
+    assert_output!("post-wait-own-reply", wait(&own, SHARE).transcript());
+    processor.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(processor.wait(PATIENCE).status.success());
+    // The topic from the configuration.
+    let mut late = program(&["post", "-b", &address, "--wait=100ms", "--set", "topics.replies=answers"]);
+    late.arg("--json");
+    let late = run(late, SHARE.as_bytes());
+    assert_eq!(late.status.code(), Some(1), "{}", late.transcript());
+    assert!(late.stdout.contains(r#""outcome":"unknown","error":"no"#), "{}", late.transcript());
 }
 
 #[test]
@@ -138,7 +253,7 @@ fn posted_ids_are_found_in_the_log() {
     let log = folder.path().join("activity.db");
     let log = log.to_str().unwrap();
     let input = [UPDATE, WRONG, SHARE].join("\n");
-    let posted = run(program(&["post", "--json", "-b", &address]), input.as_bytes()).success();
+    let posted = run(program(&["post", "--no-check", "--json", "-b", &address]), input.as_bytes()).success();
     let guarantee = ["--guarantee", "at-least-once", "-X", "session.timeout.ms=6000"];
     let mut command = program(&["run", "-b", &address, "--log-file", log]);
     command.args(guarantee);

@@ -37,6 +37,31 @@ fn prints_what_is_there_and_ends_at_the_limit() {
     assert_output!("tail-limit-0", tail("rejections", "0", &[]));
 }
 
+/// The limit is not reached; one partition is empty, and two are not.
+#[test]
+fn until_the_end_it_prints_what_is_there_and_ends() {
+    let broker = broker(3);
+    let address = broker.bootstrap_servers();
+    let tail = |arguments: &[&str]| {
+        let mut command = program(&["tail", "rejections", "-b", &address, "--until-end", "--json"]);
+        command.args(arguments);
+        run(command, b"").success().lines().count()
+    };
+    assert_eq!(tail(&["--limit", "10"]), 0);
+    let mut commands = commands();
+    commands.iter_mut().zip(0_u8..).for_each(|(command, number)| command.key = Some(vec![number]));
+    publish(&broker, &commands);
+    let all = tail(&["--from", "beginning"]);
+    assert_eq!(all, 4);
+    // Where to start need not be said, but counts where it is.
+    assert_eq!(tail(&["--limit", "10"]), all);
+    assert_eq!(tail(&["--limit", "2"]), 2);
+    assert_eq!(tail(&["--from", "end"]), 0);
+    let mut readable = program(&["tail", "notifications", "-b", &address, "--until-end"]);
+    readable.args(["--limit", "10"]);
+    assert_output!("tail-until-end", run(readable, b"").transcript());
+}
+
 #[test]
 fn follows_from_the_end_until_it_is_interrupted() {
     let broker = broker(3);

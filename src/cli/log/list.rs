@@ -17,6 +17,7 @@ use crate::{
         args,
         json::write_json,
         output::{self, FAINT, GOOD, Output, excerpt, time},
+        time::JsonTime,
         when::When,
     },
     event_log::{ListQuery, Listed, LogReader, Order},
@@ -30,7 +31,7 @@ struct Line<'a> {
     id: ActivityId,
     partition: i32,
     offset: i64,
-    timestamp: i64,
+    timestamp: JsonTime,
     activity: &'a RawValue,
 }
 
@@ -86,7 +87,7 @@ fn print_json(listed: &Listed, out: &mut Output) -> anyhow::Result<()> {
         id: *id,
         partition: coordinates.partition,
         offset: coordinates.offset,
-        timestamp: coordinates.timestamp,
+        timestamp: JsonTime(coordinates.timestamp),
         activity: serde_json::from_str(json)?,
     };
     Ok(write_json(&line, out)?)

@@ -1,4 +1,4 @@
-//! `log show`: what became of the command that an id was made of.
+//! `log show`: what became of one command.
 
 use std::{io::Write, path::Path};
 
@@ -7,12 +7,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    activity::{ActivityId, Coordinates, Problem},
+    activity::{ActivityId, Coordinates, Named, Place, Problem, topic_bits},
     cli::{
         args,
         json::{pretty, write_json},
         outcome::print_problem,
         output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, time},
+        time::JsonTime,
     },
     event_log::{Absence, LogReader, Shown},
 };
@@ -27,7 +28,7 @@ struct Line<'a> {
     topic: &'a str,
     partition: i32,
     offset: i64,
-    timestamp: i64,
+    timestamp: JsonTime,
     #[serde(skip_serializing_if = "Option::is_none")]
     of: Option<ActivityId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,13 +37,16 @@ struct Line<'a> {
     activity: Option<&'a RawValue>,
 }
 
-/// Prints it, and fails where the log does not know the id.
+/// Prints it, and fails where the log does not know the command.
 pub(super) fn show(args: &args::LogShow, log: &LogReader, path: &Path) -> anyhow::Result<()> {
-    let id = args.id;
-    let shown = log.show(id)?;
+    let shown = match args.at {
+        Named::Id(id) => log.show(id)?,
+        Named::At(place) => log.show_at(place)?,
+    };
     if let Shown::Absent(absence) = &shown {
-        return Err(anyhow!("{}", absent(id, absence, log, path)));
+        return Err(anyhow!("{}", absent(args.at, absence, log, path)));
     }
+    let id = ActivityId::new(topic_bits(log.topic()), coordinates(&shown));
     let mut out = output::stdout();
     if args.json {
         write_json(&line(id, &shown, log.topic())?, &mut out)?;
@@ -69,7 +73,7 @@ fn line<'a>(id: ActivityId, shown: &'a Shown, topic: &'a str) -> anyhow::Result<
         topic,
         partition,
         offset,
-        timestamp,
+        timestamp: JsonTime(timestamp),
         of: None,
         problems: None,
         activity: None,
@@ -115,38 +119,46 @@ fn print(id: ActivityId, shown: &Shown, topic: &str, out: &mut Output) -> anyhow
 }
 
 /// What was looked for, where, and why it is not there.
-fn absent(id: ActivityId, absence: &Absence, log: &LogReader, path: &Path) -> String {
+fn absent(named: Named, absence: &Absence, log: &LogReader, path: &Path) -> String {
     let (topic, path) = (log.topic(), path.display());
-    let Coordinates { partition, offset, timestamp } = id.coordinates();
-    let place = format!("partition {partition}, offset {offset}");
+    let (asked, Place { partition, offset }) = match named {
+        Named::Id(id) => (id.to_string(), Place { partition: id.partition(), offset: id.offset() }),
+        Named::At(place) => (place.to_string(), place),
+    };
+    let place = format!("partition {partition}, offset {offset} of '{topic}'");
+    let command = match named {
+        Named::Id(id) => format!("{id} is the id of the command at {place}"),
+        Named::At(_) => format!("you asked for the command at {place}"),
+    };
     match absence {
         Absence::OtherTopic => format!(
-            "{id} is not an id of the topic '{topic}', whose commands '{path}' holds: it was made for a topic of \
+            "{asked} is not an id of the topic '{topic}', whose commands '{path}' holds: it was made for a topic of \
              another name. Name that topic's log with --log-file"
         ),
         Absence::UnknownPartition { .. } => format!(
-            "{id} is the id of the command at {place} of '{topic}', but '{path}' has never seen that partition. \
-             Look in the log of the instance that has it"
+            "{command}, but '{path}' has never seen that partition. Look in the log of the instance that has it"
         ),
         Absence::NotYet { logged, .. } => format!(
-            "{id} is the id of the command at {place} of '{topic}', but '{path}' is only at offset {logged} there. \
-             Ask again when the processor has come to it, or look in the log of the instance that has the partition"
+            "{command}, but '{path}' is only at offset {logged} there. Ask again when the processor has come to it, or \
+             look in the log of the instance that has the partition"
         ),
         Absence::InGap { gap, .. } => format!(
-            "{id} is the id of the command at {place} of '{topic}', which '{path}' never saw: it lacks the offsets {} \
-             to {} ({})",
+            "{command}, which '{path}' never saw: it lacks the offsets {} to {} ({})",
             gap.first_offset,
             gap.next_offset - 1,
             gap.reason
         ),
-        Absence::OtherCommand { coordinates, id: other } => format!(
-            "{id} is not in '{path}': the command at {place} of '{topic}' has the timestamp {} and the id {other}, while \
-             the id looked for has {}",
+        Absence::OtherCommand { coordinates, id: found } => format!(
+            "{asked} is not in '{path}': the command at {place} has the timestamp {} and the id {found}, while the id \
+             looked for has {}. To see that one: 'activity-stream log show {partition}:{offset}'",
             time(coordinates.timestamp),
-            time(timestamp),
+            match named {
+                Named::Id(id) => time(id.timestamp()),
+                Named::At(_) => "none".to_owned(),
+            },
         ),
         Absence::NoCommand { .. } => {
-            format!("{id} is not in '{path}': there is no command at {place} of '{topic}'")
+            format!("{asked} is not in '{path}': there is no command at {place}")
         }
     }
 }

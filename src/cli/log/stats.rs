@@ -1,5 +1,7 @@
 //! `log stats`: the log in numbers.
 
+mod alike;
+
 use std::{io::Write, path::Path};
 
 use bytesize::ByteSize;
@@ -10,12 +12,13 @@ use crate::{
         args,
         json::write_json,
         output::{self, DOUBTFUL, FAINT, Output, count, time},
+        time::JsonTime,
     },
     event_log::{Counts, Gap, Intervention, LogReader, PartitionStats, Stats},
     read_model::ReadModel,
 };
 
-/// The object of `--json`. Timestamps are in milliseconds since 1970.
+/// The object of `--json`.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     path: &'a Path,
@@ -46,8 +49,8 @@ struct CountsLine {
     events: u64,
     duplicates: u64,
     rejections: u64,
-    earliest: Option<i64>,
-    latest: Option<i64>,
+    earliest: Option<JsonTime>,
+    latest: Option<JsonTime>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,7 +59,8 @@ struct PartitionLine {
     logged: i64,
     published_seen: Option<i64>,
     clean: bool,
-    clock: i64,
+    /// Null where no record of the partition was seen yet.
+    clock: Option<JsonTime>,
     #[serde(flatten)]
     counts: CountsLine,
 }
@@ -72,7 +76,7 @@ struct GapLine<'a> {
 #[derive(Debug, Serialize)]
 struct InterventionLine<'a> {
     partition: i32,
-    at: i64,
+    at: JsonTime,
     flag: &'a str,
     details: &'a str,
 }
@@ -102,6 +106,7 @@ fn commands(counts: &Counts) -> u64 {
 
 fn counts_line(counts: &Counts) -> CountsLine {
     let Counts { events, duplicates, rejections, earliest, latest } = *counts;
+    let (earliest, latest) = (earliest.map(JsonTime), latest.map(JsonTime));
     CountsLine { commands: commands(counts), events, duplicates, rejections, earliest, latest }
 }
 
@@ -111,7 +116,7 @@ fn line<'a>(stats: &'a Stats, read_model: Option<ReadModelLine>, path: &'a Path)
         logged: cursor.logged,
         published_seen: cursor.published_seen,
         clean: cursor.clean,
-        clock: cursor.clock,
+        clock: (cursor.clock > 0).then_some(JsonTime(cursor.clock)),
         counts: counts_line(counts),
     };
     let gap = |(partition, Gap { first_offset, next_offset, reason }): &'a (i32, Gap)| GapLine {
@@ -121,7 +126,7 @@ fn line<'a>(stats: &'a Stats, read_model: Option<ReadModelLine>, path: &'a Path)
         reason,
     };
     let intervention = |(partition, Intervention { at, flag, details }): &'a (i32, Intervention)| {
-        InterventionLine { partition: *partition, at: *at, flag, details }
+        InterventionLine { partition: *partition, at: JsonTime(*at), flag, details }
     };
     Line {
         path,
@@ -167,15 +172,11 @@ fn print(
         writeln!(out)?;
         print_partitions(partitions, out)?;
     }
-    for (partition, Gap { first_offset, next_offset, reason }) in gaps {
-        writeln!(
-            out,
-            "{DOUBTFUL}gap{DOUBTFUL:#} in partition {partition}: offsets {first_offset} to {} were never seen: {reason}",
-            next_offset - 1
-        )?;
+    for gap in alike::gaps(gaps) {
+        writeln!(out, "{DOUBTFUL}gap{DOUBTFUL:#}: {gap}")?;
     }
-    for (partition, Intervention { at, flag, details }) in interventions {
-        writeln!(out, "{DOUBTFUL}{flag}{DOUBTFUL:#} for partition {partition} at {}: {details}", time(*at))?;
+    for alike::Interventions { flag, at, partitions, details } in alike::interventions(interventions) {
+        writeln!(out, "{DOUBTFUL}{flag}{DOUBTFUL:#} for {partitions} at {}: {details}", time(at))?;
     }
     Ok(())
 }

@@ -2,10 +2,16 @@
 
 use std::collections::VecDeque;
 
-use crate::{cli::input::Place, kafka::posted::Delivered};
+use crate::{activity::Problems, cli::input::Place, kafka::posted::Delivered};
 
 /// The broker's answer, or why there is none.
-pub(super) type Answer = Result<Delivered, String>;
+#[derive(Debug, PartialEq)]
+pub(super) enum Answer {
+    Posted(Delivered),
+    NotPosted(String),
+    /// The processor would reject it, so it was not sent.
+    Invalid(Problems),
+}
 
 /// Commands that were posted and not yet shown.
 #[derive(Debug, Default)]
@@ -71,14 +77,14 @@ mod tests {
         let mut order = InOrder::default();
         let place = |line| Place { file: "f".into(), line: Some(line) };
         let [one, two, three] = [1, 2, 3].map(|line| order.posted(place(line), 10));
-        order.answered(two, Err("no".into()));
+        order.answered(two, Answer::NotPosted("no".into()));
         assert!(order.next().is_none());
         assert_eq!(order.under_way(), (3, 30));
-        order.answered(one, Ok(Delivered::SomewhereIn { partition: 0 }));
+        order.answered(one, Answer::Posted(Delivered::SomewhereIn { partition: 0 }));
         assert_eq!(order.next().unwrap().place, place(1));
-        assert_eq!(order.next().unwrap().answer, Err("no".into()));
+        assert_eq!(order.next().unwrap().answer, Answer::NotPosted("no".into()));
         assert!(order.next().is_none());
-        order.answered(three, Ok(Delivered::SomewhereIn { partition: 1 }));
+        order.answered(three, Answer::Posted(Delivered::SomewhereIn { partition: 1 }));
         assert_eq!(order.next().unwrap().place, place(3));
         assert!(order.is_empty());
         assert_eq!(order.under_way(), (0, 0));

@@ -5,12 +5,16 @@ use std::io::{self, IsTerminal, Write};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::order::Answered;
+use super::{
+    commands::print_refused,
+    order::{Answer, Answered},
+};
 use crate::{
     activity::ActivityId,
     cli::{
         json::write_json,
         output::{self, BAD, DOUBTFUL, GOOD, Output, count},
+        time::JsonTime,
     },
     kafka::posted::Delivered,
 };
@@ -32,18 +36,18 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
     #[serde(flatten)]
-    answer: Answer<'a>,
+    told: Told<'a>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Answer<'a> {
+enum Told<'a> {
     /// Id, offset and timestamp are null where the broker does not tell them.
     Posted {
         id: Option<ActivityId>,
         partition: i32,
         offset: Option<i64>,
-        timestamp: Option<i64>,
+        timestamp: Option<JsonTime>,
     },
     Failed {
         error: &'a str,
@@ -60,34 +64,35 @@ impl Show {
         let Answered { place, bytes, answer } = answered;
         self.bar.inc(*bytes as u64 + u64::from(place.line.is_some()));
         match answer {
-            Ok(_) => self.posted += 1,
-            Err(_) => self.failed += 1,
+            Answer::Posted(_) => self.posted += 1,
+            Answer::NotPosted(_) | Answer::Invalid(_) => self.failed += 1,
         }
-        let answer = match answer {
-            Ok(Delivered::At(at)) => Answer::Posted {
+        let told = match answer {
+            Answer::Posted(Delivered::At(at)) => Told::Posted {
                 id: Some(ActivityId::new(self.topic_bits, *at)),
                 partition: at.partition,
                 offset: Some(at.offset),
-                timestamp: Some(at.timestamp),
+                timestamp: Some(JsonTime(at.timestamp)),
             },
-            Ok(Delivered::SomewhereIn { partition }) => {
-                Answer::Posted { id: None, partition: *partition, offset: None, timestamp: None }
+            Answer::Posted(Delivered::SomewhereIn { partition }) => {
+                Told::Posted { id: None, partition: *partition, offset: None, timestamp: None }
             }
-            Err(error) => Answer::Failed { error },
+            Answer::NotPosted(error) => Told::Failed { error },
+            Answer::Invalid(problems) => return print_refused(place, problems, self.json, &mut self.out),
         };
         if self.json {
-            return write_json(&Line { file: &place.file, line: place.line, answer }, &mut self.out);
+            return write_json(&Line { file: &place.file, line: place.line, told }, &mut self.out);
         }
-        match answer {
-            Answer::Posted { id: Some(id), .. } => {
+        match told {
+            Told::Posted { id: Some(id), .. } => {
                 writeln!(self.out, "{GOOD}posted{GOOD:#}      {place}: {id}")
             }
-            Answer::Posted { id: None, partition, .. } => writeln!(
+            Told::Posted { id: None, partition, .. } => writeln!(
                 self.out,
                 "{DOUBTFUL}posted{DOUBTFUL:#}      {place}: into partition {partition}; its id is unknown, because the \
                  broker did not say at which offset"
             ),
-            Answer::Failed { error } => writeln!(self.out, "{BAD}not posted{BAD:#}  {place}: {error}"),
+            Told::Failed { error } => writeln!(self.out, "{BAD}not posted{BAD:#}  {place}: {error}"),
         }
     }
 

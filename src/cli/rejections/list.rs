@@ -11,6 +11,7 @@ use crate::{
         json::write_json,
         outcome::print_problem,
         output::{self, BAD, FAINT, Output, count, plain, time},
+        time::JsonTime,
     },
     kafka::Settings,
 };
@@ -20,17 +21,17 @@ use crate::{
 struct Line<'a> {
     partition: i32,
     offset: i64,
-    /// When it was rejected, in milliseconds since 1970.
-    rejected: i64,
+    /// When it was rejected.
+    rejected: JsonTime,
     problems: &'a [Problem],
 }
 
-/// A code's line of `--json`. Times are in milliseconds since 1970.
+/// A code's line of `--json`.
 #[derive(Debug, Clone, Serialize)]
 struct Group {
     rejections: u64,
-    first: i64,
-    last: i64,
+    first: JsonTime,
+    last: JsonTime,
     /// Of the first that was read.
     example: Place,
     message: String,
@@ -77,7 +78,7 @@ pub(super) fn list(args: &args::RejectionsList, kafka: &Settings) -> anyhow::Res
 }
 
 fn add(groups: &mut BTreeMap<String, Group>, record: &Record, letter: &DeadLetter<'_>) {
-    let rejected = record.coordinates.timestamp;
+    let rejected = JsonTime(record.coordinates.timestamp);
     let message = || letter.problems.0.first().map(|problem| problem.message.clone()).unwrap_or_default();
     let group = groups.entry(letter.problems.first_code().to_owned()).or_insert_with(|| Group {
         rejections: 0,
@@ -102,7 +103,7 @@ fn print_groups(groups: &BTreeMap<String, Group>, json: bool, out: &mut Output) 
             continue;
         }
         let Group { rejections, first, last, example, message } = group;
-        let (code, first, last) = (plain(code), time(*first), time(*last));
+        let (code, first, last) = (plain(code), time(first.0), time(last.0));
         writeln!(out, "{BAD}{code:<width$}{BAD:#}  {rejections:>8}  {FAINT}{first} to {last}{FAINT:#}")?;
         writeln!(out, "           {example} {}", plain(message))?;
     }
@@ -120,7 +121,10 @@ pub(super) fn print(
     let rejected = record.coordinates.timestamp;
     if json {
         let Place { partition, offset } = *place;
-        return Ok(write_json(&Line { partition, offset, rejected, problems: &problems.0 }, out)?);
+        return Ok(write_json(
+            &Line { partition, offset, rejected: JsonTime(rejected), problems: &problems.0 },
+            out,
+        )?);
     }
     let key = record.key.as_deref().map(|key| format!("  {}", plain(&String::from_utf8_lossy(key))));
     writeln!(out, "{BAD}{place}{BAD:#}  {FAINT}{}{FAINT:#}{}", time(rejected), key.unwrap_or_default())?;

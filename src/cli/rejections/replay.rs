@@ -8,13 +8,18 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    activity::{ActivityId, DeadLetter, OutputRecord, Place, topic_bits},
+    activity::{
+        ActivityId, Coordinates, DeadLetter, Decider, OutputRecord, Place, Problem, Problems, Reading,
+        Record, topic_bits,
+    },
     cli::{
         args,
         json::write_json,
+        outcome::print_problem,
         output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, count, plain},
         poster::{Delivery, Poster, still_posted},
     },
@@ -46,23 +51,37 @@ enum Outcome<'a> {
     Repeated {
         of: Place,
     },
+    /// It would be rejected again, so it is not posted.
+    StillInvalid {
+        problems: &'a [Problem],
+    },
     NotPosted {
         reason: &'a str,
     },
 }
 
 /// Posts the commands of the chosen rejections again, each to the partition that it came from. Exit code 1 where
-/// one could not be posted, a place was chosen of which there is no rejection, or not all rejections could be read.
-pub(super) fn replay(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow::Result<ExitCode> {
-    let replayed = post_again(args, kafka);
+/// one could not be posted or would be rejected again, a place was chosen of which there is no rejection, or not all
+/// rejections could be read.
+pub(super) fn replay(
+    args: &args::RejectionsReplay,
+    kafka: &Settings,
+    decider: Decider,
+) -> anyhow::Result<ExitCode> {
+    let replayed = post_again(args, kafka, (!args.no_check).then_some(decider));
     if args.dry_run { replayed } else { replayed.map_err(still_posted) }
 }
 
-fn post_again(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow::Result<ExitCode> {
+fn post_again(
+    args: &args::RejectionsReplay,
+    kafka: &Settings,
+    decider: Option<Decider>,
+) -> anyhow::Result<ExitCode> {
     let chosen = super::Chosen::of(&args.selection, kafka)?;
     let partitions = topics::require(kafka, &kafka.topics.commands)?;
     let mut replay = Replay {
         poster: if args.dry_run { None } else { Some(Poster::new(kafka)?) },
+        decider,
         places: Vec::new(),
         commands: HashMap::new(),
         out: output::stdout(),
@@ -71,6 +90,7 @@ fn post_again(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow::Result
         partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
         posted: 0,
         repeated: 0,
+        invalid: 0,
         failed: 0,
         under_way: 0,
     };
@@ -102,6 +122,8 @@ fn post_again(args: &args::RejectionsReplay, kafka: &Settings) -> anyhow::Result
 
 struct Replay {
     poster: Option<Poster>,
+    /// By whose rules a command would be rejected again.
+    decider: Option<Decider>,
     places: Vec<Place>,
     /// What was taken up, by a hash of the command and its partition: where it was found first.
     commands: HashMap<blake3::Hash, Place>,
@@ -112,6 +134,7 @@ struct Replay {
     partitions: i32,
     posted: u64,
     repeated: u64,
+    invalid: u64,
     failed: u64,
     under_way: usize,
 }
@@ -140,6 +163,9 @@ impl Replay {
             }
             Entry::Vacant(entry) => entry.insert(place),
         };
+        if let Some(problems) = self.problems(place, &command) {
+            return self.say(place, Outcome::StillInvalid { problems: &problems.0 });
+        }
         let index = self.places.len();
         self.places.push(place);
         match &self.poster {
@@ -151,6 +177,17 @@ impl Replay {
                 }
                 Err(reason) => self.say(place, Outcome::NotPosted { reason: &reason }),
             },
+        }
+    }
+
+    /// Why it would be rejected again, where that is to be known.
+    fn problems(&self, place: Place, command: &OutputRecord) -> Option<Problems> {
+        let OutputRecord { key, value, headers } = command.clone();
+        let timestamp = Timestamp::now().as_millisecond();
+        let coordinates = Coordinates { partition: place.partition, offset: place.offset, timestamp };
+        match self.decider.as_ref()?.read(&Record { coordinates, key, value, headers }).reading {
+            Reading::Valid { .. } => None,
+            Reading::Rejected(problems) => Some(problems),
         }
     }
 
@@ -177,6 +214,7 @@ impl Replay {
     fn say(&mut self, place: Place, outcome: Outcome<'_>) -> anyhow::Result<()> {
         match outcome {
             Outcome::NotPosted { .. } => self.failed += 1,
+            Outcome::StillInvalid { .. } => self.invalid += 1,
             Outcome::Repeated { .. } => self.repeated += 1,
             Outcome::Posted { .. } | Outcome::WouldBePosted => self.posted += 1,
         }
@@ -197,6 +235,10 @@ impl Replay {
             Outcome::Repeated { of } => {
                 writeln!(out, "{FAINT}repeated{FAINT:#}    {place}: the command of {of}")?;
             }
+            Outcome::StillInvalid { problems } => {
+                writeln!(out, "{BAD}not posted{BAD:#}  {place}: would be rejected again:")?;
+                problems.iter().try_for_each(|problem| print_problem(problem, out))?;
+            }
             Outcome::NotPosted { reason } => {
                 writeln!(out, "{BAD}not posted{BAD:#}  {place}: {}", plain(reason))?;
             }
@@ -210,11 +252,14 @@ impl Replay {
             write!(
                 self.out,
                 "{}: {} {verb}",
-                count(self.posted + self.repeated + self.failed, "rejection"),
+                count(self.posted + self.repeated + self.invalid + self.failed, "rejection"),
                 self.posted
             )?;
             if self.repeated > 0 {
                 write!(self.out, ", {} repeated", self.repeated)?;
+            }
+            if self.invalid > 0 {
+                write!(self.out, ", {} would be rejected again", self.invalid)?;
             }
             if self.failed > 0 {
                 write!(self.out, ", {} not", self.failed)?;
@@ -222,7 +267,7 @@ impl Replay {
             writeln!(self.out)?;
         }
         self.out.flush()?;
-        Ok(if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if self.failed + self.invalid == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 

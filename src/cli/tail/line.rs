@@ -8,14 +8,17 @@ use std::borrow::Cow;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
-use crate::activity::{Header, Record};
+use crate::{
+    activity::{Header, Record},
+    cli::time::JsonTime,
+};
 
 /// A record's line of `--json`.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct Line<'a> {
     partition: i32,
     offset: i64,
-    timestamp: i64,
+    timestamp: JsonTime,
     key: Option<Cow<'a, str>>,
     headers: Headers<'a>,
     value: Value<'a>,
@@ -52,7 +55,7 @@ impl<'a> Line<'a> {
         Self {
             partition: at.partition,
             offset: at.offset,
-            timestamp: at.timestamp,
+            timestamp: JsonTime(at.timestamp),
             key: record.key.as_deref().map(String::from_utf8_lossy),
             headers: Headers(&record.headers),
             value: match record.value.as_deref() {
@@ -140,15 +143,15 @@ mod tests {
     fn json_stays_as_it_came_and_other_text_is_a_string() {
         insta::assert_snapshot!(
             line(Some(b"k"), Some(b"{\"b\":\n 1.0, \"a\":1e400}"), &[(b"h", Some(b"v"))]),
-            @r#"{"partition":1,"offset":2,"timestamp":3,"key":"k","headers":{"h":"v"},"value":{"b":1.0,"a":1e400}}"#
+            @r#"{"partition":1,"offset":2,"timestamp":"1970-01-01T00:00:00.003Z","key":"k","headers":{"h":"v"},"value":{"b":1.0,"a":1e400}}"#
         );
         insta::assert_snapshot!(
             line(None, Some(b"{\"b\":"), &[]),
-            @r#"{"partition":1,"offset":2,"timestamp":3,"key":null,"headers":{},"value":"{\"b\":"}"#
+            @r#"{"partition":1,"offset":2,"timestamp":"1970-01-01T00:00:00.003Z","key":null,"headers":{},"value":"{\"b\":"}"#
         );
         insta::assert_snapshot!(
             line(None, None, &[(b"h", None), (b"i", Some(b"1")), (b"h", Some(b""))]),
-            @r#"{"partition":1,"offset":2,"timestamp":3,"key":null,"headers":{"h":[null,""],"i":"1"},"value":null}"#
+            @r#"{"partition":1,"offset":2,"timestamp":"1970-01-01T00:00:00.003Z","key":null,"headers":{"h":[null,""],"i":"1"},"value":null}"#
         );
     }
 
@@ -156,7 +159,7 @@ mod tests {
     fn bytes_that_are_not_text_are_given_in_base16_too() {
         insta::assert_snapshot!(
             line(Some(b"\xff"), Some(b"a\xfe"), &[(b"h", Some(b"\xfd")), (b"\xfc", Some(b"x")), (b"t", Some(b"x"))]),
-            @r#"{"partition":1,"offset":2,"timestamp":3,"key":"�","headers":{"h":"�","�":"x","t":"x"},"value":"a�","base16":{"key":"ff","headers":{"h":"fd","�":"78"},"value":"61fe"}}"#
+            @r#"{"partition":1,"offset":2,"timestamp":"1970-01-01T00:00:00.003Z","key":"�","headers":{"h":"�","�":"x","t":"x"},"value":"a�","base16":{"key":"ff","headers":{"h":"fd","�":"78"},"value":"61fe"}}"#
         );
     }
 }

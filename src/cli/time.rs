@@ -1,0 +1,43 @@
+//! Times as JSON has them: RFC 3339, as `--since` and `--until` read them.
+
+use jiff::{SignedDuration, civil};
+use serde::{Serialize, Serializer};
+
+/// Milliseconds since 1970, which JSON gets as a date-time in UTC. Null where Kafka has no timestamp, which it writes as
+/// a negative one, and after the year 9999, which RFC 3339 ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JsonTime(pub i64);
+
+impl JsonTime {
+    fn date_time(self) -> Option<String> {
+        if self.0 < 0 {
+            return None;
+        }
+        // Not `jiff::Timestamp`, which ends a day before the year 9999 does.
+        let epoch = civil::date(1970, 1, 1).at(0, 0, 0, 0);
+        let time = epoch.checked_add(SignedDuration::from_millis(self.0)).ok()?;
+        Some(format!("{time:.3}Z"))
+    }
+}
+
+impl Serialize for JsonTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.date_time().serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_times_are_rfc_3339_to_the_end_of_the_year_9999() {
+        let json = |millis| serde_json::to_string(&JsonTime(millis)).unwrap();
+        assert_eq!(json(0), r#""1970-01-01T00:00:00.000Z""#);
+        assert_eq!(json(1_795_478_400_120), r#""2026-11-24T00:00:00.120Z""#);
+        assert_eq!(json(253_402_300_799_999), r#""9999-12-31T23:59:59.999Z""#);
+        for none in [253_402_300_800_000, i64::MAX, -1, i64::MIN] {
+            assert_eq!(json(none), "null");
+        }
+    }
+}
