@@ -1,28 +1,17 @@
 //! Times as JSON has them: RFC 3339, as `--since` and `--until` read them.
 
-use jiff::{SignedDuration, civil};
 use serde::{Serialize, Serializer};
+
+use crate::activity::utc;
 
 /// Milliseconds since 1970, which JSON gets as a date-time in UTC. Null where Kafka has no timestamp, which it writes as
 /// a negative one, and after the year 9999, which RFC 3339 ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JsonTime(pub i64);
 
-impl JsonTime {
-    fn date_time(self) -> Option<String> {
-        if self.0 < 0 {
-            return None;
-        }
-        // Not `jiff::Timestamp`, which ends a day before the year 9999 does.
-        let epoch = civil::date(1970, 1, 1).at(0, 0, 0, 0);
-        let time = epoch.checked_add(SignedDuration::from_millis(self.0)).ok()?;
-        Some(format!("{time:.3}Z"))
-    }
-}
-
 impl Serialize for JsonTime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.date_time().serialize(serializer)
+        utc(self.0).serialize(serializer)
     }
 }
 

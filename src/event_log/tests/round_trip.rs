@@ -48,6 +48,27 @@ fn what_was_appended_is_there_and_after_reopening_too() {
     assert_eq!(audit(&options.path), 3);
 }
 
+/// Version 0.1.0 claimed a key with the content as it was written, later ones in canonical form.
+#[test]
+fn a_claim_of_an_earlier_version_is_found_again_and_renewed() {
+    let (_directory, options, mut log) = new_log();
+    let earlier = key(1, 1);
+    log.append(vec![chunk(vec![valid(at(0, 0, 1), Some(earlier))])], &[]).unwrap();
+    drop(log);
+    let mut log = EventLog::open(&options).unwrap();
+    let same = IdempotencyKey { fingerprint: [9; 16], ..earlier };
+    let otherwise_written = IdempotencyKey { as_written: [2; 16], ..same };
+    let other = IdempotencyKey { fingerprint: [8; 16], as_written: [8; 16], ..same };
+    let keys = [other, same, otherwise_written, same, other];
+    let verdicts = (1..).zip(keys).map(|(offset, key)| valid(at(0, offset, 1), Some(key))).collect();
+    let settled = log.append(vec![chunk(verdicts)], &[]).unwrap();
+    let duplicates: Vec<_> = settled[0]
+        .iter()
+        .map(|one| matches!(one.decision, Decision::Duplicate { of } if of == id(at(0, 0, 1))))
+        .collect();
+    assert_eq!(duplicates, [false, true, true, true, false]);
+}
+
 #[test]
 fn one_partition_can_come_in_several_chunks_of_an_append() {
     let (_directory, options, mut log) = new_log();
