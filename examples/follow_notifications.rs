@@ -9,7 +9,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut argument = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
     let (servers, topic) = (argument("localhost:9092"), argument("activity.notifications"));
-    let group = argument("activity-printer");
+    let group = argument("activity-printer-rust");
     let wanted: u64 = arguments.next().map_or(Ok(u64::MAX), |count| count.parse())?;
 
     let mut notifications = NotificationStream::builder(servers, group).topic(topic).open()?;

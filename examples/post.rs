@@ -1,4 +1,6 @@
-//! Posts a command and prints the id of its activity, from the delivery report:
+//! Posts a command and prints its id, from the delivery report. The processor decides whether it becomes an activity: run
+//! twice, the second command is a duplicate, as `post_and_wait` says.
+//!
 //! `cargo run --example post -- [BOOTSTRAP_SERVERS [TOPIC [OBJECT_ID]]]`.
 
 use activity_stream::client::{ActivityClient, Entry, Target};
@@ -16,6 +18,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .content("Approved.")
         .target(Target::identity("anna").notify())
         .idempotency_key(format!("complete-workitem-{object_id}"));
-    println!("{}", client.post(&entry).await?);
+    let posted = client.post(&entry).await?;
+    println!("{posted}");
+    eprintln!("sent, not yet accepted: 'activity-stream log show {posted}' says what it became");
     Ok(())
 }

@@ -342,3 +342,40 @@ fn the_java_examples_want_the_client_that_they_are_tried_with() {
     let wanted = format!("<artifactId>kafka-clients</artifactId>\n      <version>{version}</version>");
     assert!(read("examples/java/pom.xml").contains(&wanted), "{wanted}");
 }
+
+/// A client of one language does not take from another what it is to print, nor need its way of sharing partitions.
+#[test]
+fn each_example_reads_in_a_group_of_its_own() {
+    let readers =
+        ["follow_notifications.rs", "java/Consume.java", "javascript/consume.js", "python/consume.py"];
+    let groups: BTreeSet<String> = readers
+        .iter()
+        .map(|file| {
+            let text = read(&format!("examples/{file}"));
+            let start = text.find("activity-printer-").unwrap_or_else(|| panic!("{file}: no group"));
+            let end = |c: char| !(c.is_ascii_lowercase() || c == '-');
+            text[start..].split(end).next().expect("a name").to_owned()
+        })
+        .collect();
+    assert_eq!(groups.len(), readers.len(), "{groups:?}");
+}
+
+/// npm warns of every package that wants a newer Node than the example says it needs.
+#[test]
+fn the_javascript_example_needs_no_newer_node_than_it_says() {
+    let lowest = |engine: &str| -> u32 {
+        let digits = |part: &str| part.trim_start_matches([' ', '>', '=', '^', 'v']).to_owned();
+        let major = |part: &str| digits(part).split('.').next().and_then(|major| major.trim().parse().ok());
+        engine.split("||").filter_map(major).min().unwrap_or_else(|| panic!("no version: {engine}"))
+    };
+    let lock: Value = serde_json::from_str(&read("examples/javascript/package-lock.json")).expect("JSON");
+    let packages = lock["packages"].as_object().expect("packages");
+    let engine = |package: &Value| package.pointer("/engines/node").and_then(Value::as_str).map(lowest);
+    let said = engine(&packages[""]).expect("the example's own");
+    assert_eq!(said, 20);
+    assert!(packages.len() > 1);
+    for (name, package) in packages {
+        assert!(engine(package).is_none_or(|needed| needed <= said), "{name}: {package}");
+        assert!(package.get("resolved").is_none(), "{name} names a registry");
+    }
+}

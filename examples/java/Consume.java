@@ -13,13 +13,14 @@ import java.util.Map;
 import java.util.Set;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
 public class Consume {
     public static void main(String[] arguments) {
         String servers = arguments.length > 0 ? arguments[0] : "localhost:9092";
         String topic = arguments.length > 1 ? arguments[1] : "activity.notifications";
-        String group = arguments.length > 2 ? arguments[2] : "activity-printer";
+        String group = arguments.length > 2 ? arguments[2] : "activity-printer-java";
         long wanted = arguments.length > 3 ? Long.parseLong(arguments[3]) : Long.MAX_VALUE;
 
         // What was told already. Where telling twice does harm, keep the ids where the telling is kept.
@@ -36,6 +37,16 @@ public class Consume {
             "enable.auto.commit", false,
             "auto.offset.reset", "earliest");
         try (var consumer = new KafkaConsumer<>(settings, new StringDeserializer(), new StringDeserializer())) {
+            // On SIGINT the poll is woken up, and the consumer leaves its group.
+            Thread main = Thread.currentThread();
+            Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+                consumer.wakeup();
+                try {
+                    main.join(5_000);
+                } catch (InterruptedException stopped) {
+                    // The process ends all the same.
+                }
+            }));
             consumer.subscribe(List.of(topic));
             for (long printed = 0; printed < wanted;) {
                 for (ConsumerRecord<String, String> notification : consumer.poll(Duration.ofSeconds(1))) {
@@ -48,6 +59,8 @@ public class Consume {
                 // After the work, so that a crash repeats it rather than loses it.
                 consumer.commitSync();
             }
+        } catch (WakeupException stopped) {
+            // As it should be.
         }
     }
 

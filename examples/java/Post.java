@@ -1,4 +1,5 @@
-// Posts a command and prints the id of its activity, from the delivery report.
+// Posts a command and prints its id, from the delivery report. The processor decides whether it becomes an activity:
+// run twice, the second command is a duplicate.
 //
 //   mvn --quiet dependency:copy-dependencies
 //   java -cp 'target/dependency/*' Post.java [BOOTSTRAP_SERVERS [TOPIC [OBJECT_ID]]]
@@ -32,7 +33,9 @@ public class Post {
             "acks", "all",
             "enable.idempotence", true);
         try (var producer = new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer())) {
-            System.out.println(activityId(producer.send(producerRecord).get()));
+            UUID id = activityId(producer.send(producerRecord).get());
+            System.out.println(id);
+            System.err.printf("sent, not yet accepted: 'activity-stream log show %s' says what it became%n", id);
         }
     }
 

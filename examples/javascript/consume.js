@@ -3,38 +3,51 @@
 //   npm ci
 //   node consume.js [BOOTSTRAP_SERVERS [TOPIC [GROUP [COUNT]]]]
 
-import { Consumer, FetchIsolationLevels, stringDeserializers } from '@platformatic/kafka'
+import kafkajs from 'kafkajs'
 
+const { Kafka, logLevel } = kafkajs
 const [
-  servers = 'localhost:9092', topic = 'activity.notifications', group = 'activity-printer', wanted = Infinity
+  servers = 'localhost:9092', topic = 'activity.notifications', group = 'activity-printer-javascript', wanted = Infinity
 ] = process.argv.slice(2)
 
 // What was told already. Where telling twice does harm, keep the ids where the telling is kept.
 const told = new Set()
-const consumer = new Consumer({
-  clientId: 'activity-printer',
-  groupId: group,
-  bootstrapBrokers: servers.split(','),
-  deserializers: stringDeserializers
-})
-const stream = await consumer.consume({
-  topics: [topic],
-  isolationLevel: FetchIsolationLevels.READ_COMMITTED,
-  autocommit: false,
-  mode: 'committed',
-  fallbackMode: 'earliest'
-})
+const kafka = new Kafka({ clientId: 'activity-printer', brokers: servers.split(','), logLevel: logLevel.ERROR })
+const consumer = kafka.consumer({ groupId: group, readUncommitted: false })
 let printed = 0
-for await (const message of stream) {
-  const { id, activity } = JSON.parse(message.value)
-  if (!told.has(id)) {
-    console.log(id, message.key, `${activity.objectType}/${activity.objectId}`)
-    told.add(id)
-    if (told.size > 100_000) told.delete(told.values().next().value)
-    printed++
+let stop
+const stopped = new Promise(resolve => { stop = resolve })
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, stop)
+consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
+  if (restart) return
+  console.error(error.message)
+  process.exitCode = 1
+  stop()
+})
+
+await consumer.connect()
+await consumer.subscribe({ topics: [topic], fromBeginning: true })
+await consumer.run({
+  autoCommit: false,
+  eachBatchAutoResolve: false,
+  eachBatch: async ({ batch, resolveOffset, isRunning }) => {
+    let next
+    for (const message of batch.messages) {
+      if (printed >= Number(wanted) || !isRunning()) break
+      const { id, activity } = JSON.parse(message.value)
+      if (!told.has(id)) {
+        console.log(id, String(message.key), `${activity.objectType}/${activity.objectId}`)
+        told.add(id)
+        if (told.size > 100_000) told.delete(told.values().next().value)
+        printed++
+      }
+      resolveOffset(message.offset)
+      next = String(BigInt(message.offset) + 1n)
+    }
+    // After the work, so that a crash repeats it rather than loses it, and once for all of it.
+    if (next) await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }])
+    if (printed >= Number(wanted)) stop()
   }
-  // After the work, so that a crash repeats it rather than loses it.
-  await message.commit()
-  if (printed >= Number(wanted)) break
-}
-await consumer.close(true)
+})
+await stopped
+await consumer.disconnect()

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaException
 arguments = dict(enumerate(sys.argv))
 servers = arguments.get(1, "localhost:9092")
 topic = arguments.get(2, "activity.notifications")
-group = arguments.get(3, "activity-printer")
+group = arguments.get(3, "activity-printer-python")
 wanted = int(arguments.get(4, sys.maxsize))
 
 consumer = Consumer({
@@ -28,22 +28,22 @@ told = {}  # a dict finds an id at once, and keeps the order in which they came
 printed = 0
 try:
     while printed < wanted:
-        message = consumer.poll(1.0)
-        if message is None:
-            continue
-        if message.error():
-            raise KafkaException(message.error())
-        notification = json.loads(message.value())
-        if notification["id"] not in told:
-            activity = notification["activity"]
-            subject = f"{activity['objectType']}/{activity['objectId']}"
-            print(notification["id"], message.key().decode(), subject, flush=True)
-            told[notification["id"]] = None
-            if len(told) > 100_000:
-                del told[next(iter(told))]
-            printed += 1
-        # After the work, so that a crash repeats it rather than loses it.
-        consumer.commit(message, asynchronous=False)
+        messages = consumer.consume(min(500, wanted - printed), timeout=0.5)
+        for message in messages:
+            if message.error():
+                raise KafkaException(message.error())
+            notification = json.loads(message.value())
+            if notification["id"] not in told:
+                activity = notification["activity"]
+                subject = f"{activity['objectType']}/{activity['objectId']}"
+                print(notification["id"], message.key().decode(), subject, flush=True)
+                told[notification["id"]] = None
+                if len(told) > 100_000:
+                    del told[next(iter(told))]
+                printed += 1
+        # After the work, so that a crash repeats it rather than loses it, and once for all of it.
+        if messages:
+            consumer.commit(asynchronous=False)
 except KeyboardInterrupt:
     pass
 finally:

@@ -1,4 +1,5 @@
-"""Posts a command and prints the id of its activity, from the delivery report.
+"""Posts a command and prints its id, from the delivery report. The processor decides whether it becomes an activity: run
+twice, the second command is a duplicate.
 
     pip install -r requirements.txt
     python post.py [BOOTSTRAP_SERVERS [TOPIC [OBJECT_ID]]]
@@ -36,6 +37,7 @@ def delivered(error, message):
     if error is not None:
         sys.exit(f"not delivered: {error}")
     print(activity_id(message))
+    print(f"sent, not yet accepted: 'activity-stream log show {activity_id(message)}' says what it became", file=sys.stderr)
 
 
 command = {

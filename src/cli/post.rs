@@ -47,7 +47,7 @@ pub fn post(args: &args::Post, config: &Config) -> anyhow::Result<ExitCode> {
     let mut kafka = settings::kafka(config);
     kafka.properties.entry("delivery.timeout.ms".into()).or_insert_with(|| DELIVERY_TIMEOUT_MS.into());
     let commands = Commands::new(args, config);
-    let source = commands.checked(args, inputs)?;
+    let source = commands.checked(args, inputs).map_err(still_posted)?;
     topics::require(&kafka, &kafka.topics.commands)?;
     let posted = match args.wait {
         Some(timeout) => wait::post_and_wait(args, config, &kafka, timeout.0, &commands, source),

@@ -4,11 +4,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
@@ -28,24 +32,16 @@ struct Language {
     name: &'static str,
     /// Runs `post` or `consume`; the arguments are to follow.
     program: Box<dyn Fn(&str) -> Command>,
-    printed: Printed,
-}
-
-/// What a producer says of the command that it posted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Printed {
-    /// The activity's id.
-    Id,
-    /// Partition and offset.
-    Place,
-    Nothing,
 }
 
 /// An object that each of them posts a command about, with one record key and one idempotency key.
 const SHARED: &str = "shared";
+/// And one that is posted while each consumer waits for more.
+const LATE: &str = "late";
 
-/// Each posts two commands, one of which all of them post: its activity is where the producer says, and the other is
-/// one activity. Each consumer is told of all, once.
+/// Each posts two commands, one of which all of them post: its activity has the id that the producer prints, and the
+/// other is one activity. Each consumer is told of all, once; started again it goes on behind what it committed, and it
+/// ends on SIGINT.
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn the_examples_post_and_consume() {
@@ -62,16 +58,10 @@ fn the_examples_post_and_consume() {
     let events = events(&instance.log);
     let mut notifications = BTreeSet::new();
     for (language, told) in languages.iter().zip(&told) {
-        let Event { id, place } = &events[language.name];
-        let wanted = match language.printed {
-            Printed::Id => id,
-            Printed::Place => place,
-            Printed::Nothing => "",
-        };
-        assert_eq!(told, wanted, "{}", language.name);
+        assert_eq!(told, &events[language.name], "{}", language.name);
     }
     assert_eq!(events.len(), languages.len() + 1, "{events:?}");
-    for (object, Event { id, .. }) in &events {
+    for (object, id) in &events {
         notifications.insert(format!("{id}/0 Identity:anna workitem/{object}"));
     }
     for language in &languages {
@@ -79,30 +69,24 @@ fn the_examples_post_and_consume() {
         let distinct: BTreeSet<String> = lines.iter().cloned().collect();
         assert_eq!((lines.len(), &distinct), (notifications.len(), &notifications), "{name}");
     }
+    let waiting: Vec<_> = languages.iter().filter_map(|language| language.follow(&setup)).collect();
+    languages[0].post(&setup, LATE);
+    waiting.into_iter().for_each(|follower| follower.is_told_of(LATE));
     instance.stop();
     say!("languages: {} posted {posted} commands, each was told of {}", languages.len(), notifications.len());
 }
 
-/// An event of the log.
-#[derive(Debug)]
-struct Event {
-    id: String,
-    /// `PARTITION:OFFSET`.
-    place: String,
-}
-
-/// By object; each object has one.
-fn events(log: &Path) -> BTreeMap<String, Event> {
+/// The ids of the events by object; each object has one.
+fn events(log: &Path) -> BTreeMap<String, String> {
     let log = Connection::open_with_flags(log, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the log");
-    let query = "SELECT object_id, id, partition || ':' || offset FROM activities";
+    let query = "SELECT object_id, id FROM activities";
     let mut statement = log.prepare(query).expect(query);
-    let rows =
-        statement.query_map([], |row| Ok((row.get(0)?, Event { id: row.get(1)?, place: row.get(2)? })));
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
     let mut events = BTreeMap::new();
     for row in rows.expect(query) {
-        let (object, event): (String, Event) = row.expect("an event");
-        if let Some(other) = events.insert(object, event) {
-            panic!("{other:?} has been posted twice: its repetition went to another partition");
+        let (object, id): (String, String) = row.expect("an event");
+        if let Some(other) = events.insert(object, id) {
+            panic!("{other} has been posted twice: its repetition went to another partition");
         }
     }
     events
@@ -119,9 +103,9 @@ impl Language {
         } else {
             command.args([servers, topic, object]);
         }
-        // What the others post, for kcat.
+        // What the others post, for kcat, over several lines.
         let input = format!(
-            r#"{{"@type": "complete", "objectType": "workitem", "objectId": "{object}", {}}}"#,
+            "{{\n  \"@type\": \"complete\",\n  \"objectType\": \"workitem\", \"objectId\": \"{object}\",\n  {}\n}}",
             r#""targets": [{"targetId": "anna", "notify": true}], "content": "Approved.""#
         );
         self.output(command, &input).trim().to_owned()
@@ -138,6 +122,18 @@ impl Language {
         printed.lines().map(|line| if self.name == KCAT { short(line) } else { line.to_owned() }).collect()
     }
 
+    /// Starts its consumer again, which waits for more. kcat's ends at the end.
+    fn follow(&self, setup: &Setup) -> Option<Follower> {
+        if self.name == KCAT {
+            return None;
+        }
+        let mut command = (self.program)("consume");
+        command.args([&setup.servers, &setup.names.notifications]);
+        command.arg(format!("{}-{}", setup.names.group, self.name));
+        let child = command.stdout(Stdio::piped()).spawn().expect("the consumer starts");
+        Some(Follower { name: self.name, child })
+    }
+
     fn output(&self, mut command: Command, input: &str) -> String {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.name));
@@ -147,6 +143,29 @@ impl Language {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {command:?}: {}\n{said}", self.name, output.status);
         String::from_utf8(output.stdout).expect("UTF-8")
+    }
+}
+
+/// A consumer that waits for notifications.
+struct Follower {
+    name: &'static str,
+    child: Child,
+}
+
+impl Follower {
+    /// Reads the first line, which has to be about that object, and stops it.
+    fn is_told_of(mut self, object: &str) {
+        let mut line = String::new();
+        let mut stdout = BufReader::new(self.child.stdout.take().expect("piped"));
+        stdout.read_line(&mut line).expect("UTF-8");
+        assert!(line.ends_with(&format!(" workitem/{object}\n")), "{}: {line:?}", self.name);
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        // Not waited for yet, so the id is still this child's. It passes the signal on.
+        kill(Pid::from_raw(id), Signal::SIGINT).expect("the child is there");
+        let status = self.child.wait().expect("its end");
+        // Java says so of every SIGINT that it heeded.
+        let ended = status.success() || (self.name == "java" && status.code() == Some(130));
+        assert!(ended, "{}: {status}", self.name);
     }
 }
 
@@ -172,7 +191,7 @@ fn rust() -> Option<Language> {
         "consume" => examples::program("follow_notifications"),
         _ => examples::program("post"),
     };
-    Some(Language { name: "rust", program: Box::new(program), printed: Printed::Id })
+    Some(Language { name: "rust", program: Box::new(program) })
 }
 
 fn java() -> Option<Language> {
@@ -183,7 +202,7 @@ fn java() -> Option<Language> {
         command.args(java.get_args()).arg(format!("{EXAMPLES}/java/{}.java", capitalised(program)));
         command
     };
-    Some(Language { name: "java", program: Box::new(program), printed: Printed::Id })
+    Some(Language { name: "java", program: Box::new(program) })
 }
 
 fn capitalised(name: &str) -> String {
@@ -208,7 +227,7 @@ fn python() -> Option<Language> {
         command.arg(format!("{EXAMPLES}/python/{program}.py"));
         command
     };
-    Some(Language { name, program: Box::new(program), printed: Printed::Id })
+    Some(Language { name, program: Box::new(program) })
 }
 
 /// Of a version, as they are compared.
@@ -237,7 +256,7 @@ fn javascript() -> Option<Language> {
         copy("package-lock.json", folder);
         let mut npm = Command::new("npm");
         npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(folder);
-        fetched::run(&mut npm, "@platformatic/kafka")
+        fetched::run(&mut npm, "kafkajs")
     });
     let folder = folder.unwrap_or_else(|problem| panic!("{problem}"));
     copy("post.js", &folder);
@@ -247,13 +266,13 @@ fn javascript() -> Option<Language> {
         command.arg(folder.join(format!("{program}.js")));
         command
     };
-    Some(Language { name, program: Box::new(program), printed: Printed::Place })
+    Some(Language { name, program: Box::new(program) })
 }
 
 fn kcat() -> Option<Language> {
     runs(KCAT, "kcat", &["-V"])?;
     let program = |program: &str| bounded(Path::new(EXAMPLES).join(KCAT).join(format!("{program}.sh")));
-    Some(Language { name: KCAT, program: Box::new(program), printed: Printed::Nothing })
+    Some(Language { name: KCAT, program: Box::new(program) })
 }
 
 /// What the tool says of itself; where it does not run, the language is left out.

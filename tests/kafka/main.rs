@@ -50,6 +50,7 @@ mod replay;
 mod replies;
 mod spring;
 mod topics;
+mod until_end;
 mod verifying;
 mod waiting;
 mod work;

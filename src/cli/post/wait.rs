@@ -17,7 +17,7 @@ use crate::{
         outcome::print_rejection,
         output::{self, BAD, DOUBTFUL, GOOD, Output, count},
     },
-    client::{ActivityClient, Reply, WaitError},
+    client::{ActivityClient, Posted, Reply, WaitError},
     config::Config,
     kafka::Settings,
 };
@@ -182,7 +182,9 @@ impl Show {
                 writeln!(out, "{DOUBTFUL}duplicate{DOUBTFUL:#}  {place}: of {id}")?;
             }
             End::Replied(Reply::Rejected { problems }) => print_rejection(place, problems, out)?,
-            End::NoVerdict(error) => writeln!(out, "{BAD}no verdict{BAD:#} {place}: {error}")?,
+            End::NoVerdict(error) => {
+                writeln!(out, "{BAD}no verdict{BAD:#} {place}: {}", sentence(error))?;
+            }
         }
         Ok(out.flush()?)
     }
@@ -216,6 +218,17 @@ impl Show {
     }
 }
 
+/// What happened, and how to learn what became of the command.
+fn sentence(error: &WaitError) -> String {
+    match error {
+        WaitError::TimedOut { posted: Some(Posted::As(id)), .. } => format!(
+            "{error}. Start the processor, and name the reply topic in its topics.replies; 'activity-stream log show \
+             {id}' says what became of the command"
+        ),
+        _ => error.to_string(),
+    }
+}
+
 fn line<'a>(place: &'a Place, end: &'a End) -> Line<'a> {
     let verdict = match end {
         End::Replied(Reply::Accepted { id }) => Verdict::Event { id: *id },
@@ -223,7 +236,7 @@ fn line<'a>(place: &'a Place, end: &'a End) -> Line<'a> {
         End::Replied(Reply::Rejected { problems }) | End::Invalid(problems) => {
             Verdict::Rejection { problems: &problems.0 }
         }
-        End::NoVerdict(error) => Verdict::Unknown { error: error.to_string() },
+        End::NoVerdict(error) => Verdict::Unknown { error: sentence(error) },
     };
     Line { file: &place.file, line: place.line, verdict }
 }
