@@ -22,19 +22,6 @@ pub enum Outcome {
     Rejection,
 }
 
-/// Why a Kafka transaction was aborted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AbortReason {
-    /// Another instance has taken over the transactional id, or the group's generation has moved on.
-    Fenced,
-    /// The partitions of the batch are no longer held.
-    Revoked,
-    /// The broker refused a record or a request.
-    Refused,
-    /// A transactional request got no answer in time.
-    TimedOut,
-}
-
 /// Labels are in lower case, as the outcomes of `demo --json` are; the derived encoding would keep Rust's capitals.
 impl EncodeLabelValue for Outcome {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
@@ -47,18 +34,6 @@ impl EncodeLabelValue for Outcome {
     }
 }
 
-impl EncodeLabelValue for AbortReason {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        let name = match self {
-            AbortReason::Fenced => "fenced",
-            AbortReason::Revoked => "revoked",
-            AbortReason::Refused => "refused",
-            AbortReason::TimedOut => "timed_out",
-        };
-        name.encode(encoder)
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: Outcome,
@@ -66,7 +41,7 @@ struct OutcomeLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AbortLabels {
-    reason: AbortReason,
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -145,10 +120,6 @@ impl Metrics {
         for outcome in [Outcome::Event, Outcome::Duplicate, Outcome::Rejection] {
             drop(metrics.commands.get_or_create(&OutcomeLabels { outcome }));
         }
-        for reason in [AbortReason::Fenced, AbortReason::Revoked, AbortReason::Refused, AbortReason::TimedOut]
-        {
-            drop(metrics.aborts.get_or_create(&AbortLabels { reason }));
-        }
         let registry = metrics.registered();
         Self { registry, ..metrics }
     }
@@ -219,9 +190,9 @@ impl Metrics {
         self.commands.get_or_create(&OutcomeLabels { outcome }).inc_by(commands);
     }
 
-    /// Counts an aborted transaction.
-    pub fn aborted(&self, reason: AbortReason) {
-        self.aborts.get_or_create(&AbortLabels { reason }).inc();
+    /// Counts aborted transactions. Of none, it gives a rate its zero to start from.
+    pub fn aborted(&self, reason: &'static str, transactions: u64) {
+        self.aborts.get_or_create(&AbortLabels { reason }).inc_by(transactions);
     }
 
     /// Counts replies that were left out. Of none, it gives a rate its zero to start from.
@@ -275,7 +246,7 @@ mod tests {
     fn renders_every_metric() {
         let metrics = Metrics::new();
         metrics.decided(Outcome::Event, 3);
-        metrics.aborted(AbortReason::TimedOut);
+        metrics.aborted("timed_out", 1);
         metrics.notifications_published.inc_by(2);
         metrics.replies_published.inc_by(5);
         metrics.undeliverable("too_large", 1);

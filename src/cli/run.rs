@@ -94,6 +94,7 @@ async fn serve(config: Config, accept: Accept, embedded: bool) -> anyhow::Result
     let health = Arc::new(Health::new());
     let metrics = Arc::new(Metrics::new());
     Undeliverable::ALL.iter().for_each(|reason| metrics.undeliverable(reason.as_str(), 0));
+    AbortReason::ALL.iter().for_each(|reason| metrics.aborted(reason.as_str(), 0));
     let (end_admin, admin_ended) = oneshot::channel::<()>();
     if let Some(address) = config.admin.listen {
         let listener = TcpListener::bind(address)
@@ -283,7 +284,7 @@ impl Observer for Watch {
     }
 
     fn aborted(&self, reason: AbortReason) {
-        self.metrics.aborted(reason.into());
+        self.metrics.aborted(reason.as_str(), 1);
     }
 
     fn interrupted(&self, error: &ProcessorError) {
@@ -302,16 +303,5 @@ impl Observer for Watch {
 
     fn released(&self, partition: i32) {
         self.metrics.forget(partition);
-    }
-}
-
-impl From<AbortReason> for metrics::AbortReason {
-    fn from(reason: AbortReason) -> Self {
-        match reason {
-            AbortReason::Fenced => Self::Fenced,
-            AbortReason::Regrouped => Self::Revoked,
-            AbortReason::Refused => Self::Refused,
-            AbortReason::Unknown => Self::TimedOut,
-        }
     }
 }

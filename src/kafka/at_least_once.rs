@@ -63,7 +63,7 @@ impl AtLeastOnce {
         if !self.deliveries.wait(producer, begun + REPLIES)
             && !self.deliveries.wait_for_own(producer, begun + DELIVERY)
         {
-            return Err(PublishError::Unknown("the broker did not confirm the records in time".into()));
+            return Err(PublishError::TimedOut("the broker did not confirm the records in time".into()));
         }
         if let Some((code, text)) = self.deliveries.take_failure() {
             return Err(delivery_error(code, text));

@@ -20,6 +20,7 @@ use rdkafka::{
 
 use super::{
     PublishError, client, native,
+    refusal::{OutputRefusal, is_consequence, is_timeout},
     replies::{Destination, Refused},
 };
 use crate::activity::OutputRecord;
@@ -253,7 +254,10 @@ impl ProducerContext for Deliveries {
             self.reply_reported(&to);
         } else if let (Some(code), Err((error, _))) = (code, result) {
             let mut failure = self.0.failure.lock().expect("never poisoned");
-            failure.get_or_insert_with(|| (code, format!("a record for '{}': {error}", message.topic())));
+            // The first cause, and not what it did to other records.
+            if failure.as_ref().is_none_or(|(first, _)| is_consequence(*first) && !is_consequence(code)) {
+                *failure = Some((code, format!("a record for '{}': {error}", message.topic())));
+            }
         }
         self.0.pending.fetch_sub(1, Ordering::AcqRel);
     }
@@ -262,14 +266,15 @@ impl ProducerContext for Deliveries {
 /// What a record's failure means for its batch.
 pub fn delivery_error(code: RDKafkaErrorCode, text: String) -> PublishError {
     use RDKafkaErrorCode as Code;
+    if let Some(refusal) = OutputRefusal::of(code, || text.clone()) {
+        return PublishError::Refused(refusal);
+    }
     match code {
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize => PublishError::Fatal(format!(
-            "{text}. Raise that topic's max.message.bytes (and the broker's message.max.bytes), then start again"
-        )),
         Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
             PublishError::Fatal(format!("{text}. Allow this user to write there, then start again"))
         }
         Code::ProducerFenced | Code::InvalidProducerEpoch | Code::Fenced => PublishError::Fenced(text),
+        code if is_timeout(code) => PublishError::TimedOut(text),
         _ => PublishError::Unknown(text),
     }
 }
@@ -277,6 +282,28 @@ pub fn delivery_error(code: RDKafkaErrorCode, text: String) -> PublishError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_matter_of_time_is_a_refusal_with_a_way_out() {
+        use RDKafkaErrorCode as Code;
+        let of = |code| delivery_error(code, "a record for 'r': no".into());
+        for (code, way_out) in [
+            (Code::InvalidRecord, "cleanup.policy=delete"),
+            (Code::MessageSizeTooLarge, "max.message.bytes=BYTES"),
+            (Code::MessageBatchTooLarge, "max.message.bytes=BYTES"),
+            (Code::InvalidTimestamp, "clock"),
+            (Code::PolicyViolation, "then start again"),
+        ] {
+            let error = of(code);
+            assert!(matches!(&error, PublishError::Refused(refusal) if refusal.code == code), "{error:?}");
+            let text = error.to_string();
+            assert!(text.starts_with("a record for 'r': no. ") && text.contains(way_out), "{text}");
+        }
+        for code in [Code::NotEnoughReplicas, Code::LeaderNotAvailable, Code::UnknownTopicOrPartition] {
+            assert!(matches!(of(code), PublishError::Unknown(_)), "{code:?}");
+        }
+        assert!(matches!(of(Code::MessageTimedOut), PublishError::TimedOut(_)));
+    }
 
     #[test]
     fn the_partition_that_could_not_be_added_is_read_from_the_log() {

@@ -16,6 +16,7 @@ pub mod native;
 pub mod posted;
 pub mod reach;
 mod repeats;
+pub mod refusal;
 pub mod replies;
 pub mod scan;
 pub mod topic_id;
@@ -32,6 +33,7 @@ use thiserror::Error;
 
 use crate::activity::{OutputRecord, Record, ReplyRecord, ReplyTopics};
 use reach::Reach;
+use refusal::OutputRefusal;
 use replies::ReplyCounts;
 
 /// Where the brokers are and what the names on them are.
@@ -174,7 +176,7 @@ pub trait Sink {
     /// Sends a reply, or leaves it out where it can't be delivered: that is no error.
     fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError>;
     /// Makes all that was sent since `begin` visible and moves the offsets: all of it or, on an error
-    /// other than [`PublishError::Unknown`], none. Where a reply is why it failed, the next attempt leaves it out.
+    /// other than those of unknown end, none. Where a reply is why it failed, the next attempt leaves it out.
     fn commit(
         &mut self,
         offsets: &[(i32, i64)],
@@ -196,6 +198,12 @@ pub enum PublishError {
     /// It is not known whether the batch is out; [`Sink::reset`] settles it.
     #[error("{0}")]
     Unknown(String),
+    /// The same, since there was no answer in time.
+    #[error("{0}")]
+    TimedOut(String),
+    /// Something of the batch is not taken, now or later. [`Sink::reset`] undoes the rest.
+    #[error("{0}")]
+    Refused(OutputRefusal),
     /// Another producer uses the same transactional id.
     #[error("fenced by a newer producer with the same transactional id: {0}")]
     Fenced(String),

@@ -18,6 +18,7 @@ use super::{
     OutputTopic, PublishError, Settings, Sink, client,
     consumer::{Membership, offset_list},
     deliveries::{Deliveries, delivery_error},
+    refusal::{OutputRefusal, is_consequence, is_timeout},
     replies::{Refused, ReplyCounts, Routes},
 };
 use crate::activity::{OutputRecord, ReplyRecord};
@@ -135,7 +136,7 @@ impl Transactional {
         let drained = self.drain();
         let Ok(sent) = offsets.recv_deadline(until) else {
             let text = "the group's coordinator did not take the offsets in time";
-            return Err(PublishError::Unknown(text.into()));
+            return Err(PublishError::TimedOut(text.into()));
         };
         match sent.map_err(|error| classify("send_offsets_to_transaction", &error)) {
             Ok(()) => drained,
@@ -151,12 +152,12 @@ impl Transactional {
     /// they are reported as purged, or as failed with it.
     fn named(&self, error: PublishError) -> PublishError {
         use RDKafkaErrorCode as Code;
-        let PublishError::Unknown(text) = error else { return error };
+        let (PublishError::Unknown(text) | PublishError::TimedOut(text)) = &error else { return error };
         match self.producer().ok().and_then(|producer| producer.client().fatal_error()) {
             Some((Code::ProducerFenced | Code::InvalidProducerEpoch | Code::Fenced, reason)) => {
                 PublishError::Fenced(format!("{text}: {reason}"))
             }
-            _ => PublishError::Unknown(text),
+            _ => error,
         }
     }
 
@@ -167,7 +168,7 @@ impl Transactional {
         let until = Instant::now() + REQUEST;
         while !deliveries.wait(&producer, until.min(Instant::now() + REPLIES)) {
             if Instant::now() >= until {
-                return Err(PublishError::Unknown("the broker did not confirm the records in time".into()));
+                return Err(PublishError::TimedOut("the broker did not confirm the records in time".into()));
             }
             self.give_late_replies_up()?;
         }
@@ -197,22 +198,17 @@ impl Transactional {
 
     /// Where replies are why the transaction failed, remembers which, so that the next attempt is without them.
     fn blame_replies(&mut self, error: PublishError) -> PublishError {
-        let is_consequence = |code: RDKafkaErrorCode| {
-            matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
-        };
         let Ok(producer) = self.producer().cloned() else { return error };
         let deliveries = producer.context();
-        if matches!(error, PublishError::Unknown(_)) {
+        let is_unknown = matches!(error, PublishError::Unknown(_) | PublishError::TimedOut(_));
+        if is_unknown {
             // A transaction that can only be aborted has its records purged, which is told record by record.
             deliveries.wait(&producer, Instant::now() + PURGE);
         }
         let own = deliveries.take_failure();
         let (sent, refused) = deliveries.take_replies();
         let is_own = own.is_some_and(|(code, _)| !is_consequence(code));
-        if refused.is_empty()
-            || is_own
-            || !matches!(error, PublishError::Unknown(_) | PublishError::Aborted(_))
-        {
+        if refused.is_empty() || is_own || !(is_unknown || matches!(error, PublishError::Aborted(_))) {
             return error;
         }
         let mut causes: Vec<_> = refused.into_iter().filter(|reply| !is_consequence(reply.code)).collect();
@@ -228,18 +224,16 @@ impl Transactional {
     fn aborted(&mut self, error: PublishError) -> PublishError {
         let error = self.named(error);
         let error = self.blame_replies(error);
-        if matches!(error, PublishError::Unknown(_) | PublishError::Fenced(_)) {
+        // After each of these a new producer settles what is left of the transaction.
+        if !matches!(
+            error,
+            PublishError::StaleMembership(_) | PublishError::Aborted(_) | PublishError::Fatal(_)
+        ) {
             return error;
         }
         match self.abort() {
-            Ok(()) => error,
-            Err(abort) => {
-                if matches!(error, PublishError::Fatal(_)) {
-                    error
-                } else {
-                    abort
-                }
-            }
+            Err(abort) if !matches!(error, PublishError::Fatal(_)) => abort,
+            _ => error,
         }
     }
 }
@@ -352,8 +346,12 @@ fn classify(request: &str, error: &KafkaError) -> PublishError {
             "{text}. Allow this user what the message names (operating guide: access rights), then start again"
         )),
         _ if transaction.is_fatal() => PublishError::Unknown(text),
-        _ if transaction.txn_requires_abort() => PublishError::Aborted(text),
-        _ => PublishError::Unknown(text),
+        code => match OutputRefusal::of(code, || text.clone()) {
+            Some(refusal) => PublishError::Refused(refusal),
+            None if transaction.txn_requires_abort() => PublishError::Aborted(text),
+            None if is_timeout(code) => PublishError::TimedOut(text),
+            None => PublishError::Unknown(text),
+        },
     }
 }
 
@@ -462,7 +460,8 @@ mod tests {
         });
         let ended = committed.recv_timeout(Duration::from_secs(60));
         let (mut sink, membership, ended) = ended.expect("the commit ends");
-        assert!(matches!(ended, Err(PublishError::Unknown(_))), "{ended:?}");
+        let is_unknown = matches!(ended, Err(PublishError::Unknown(_) | PublishError::TimedOut(_)));
+        assert!(is_unknown, "{ended:?}");
         // Another node coordinates from now on, and the next producer does not wait for what the last one waits for.
         cluster.coordinator(MockCoordinator::Group("g".into()), 1).unwrap();
         sink.offsets_within = OFFSETS;

@@ -34,7 +34,7 @@ use thiserror::Error;
 use crate::{
     activity::ActivityId,
     event_log::LogError,
-    kafka::{SourceError, replies::ReplyCounts},
+    kafka::{SourceError, refusal::OutputRefusal, replies::ReplyCounts},
 };
 use batch::Outcome;
 use start::Refusal;
@@ -89,16 +89,38 @@ pub trait Observer: Send + Sync {
 }
 
 /// Why a Kafka transaction was aborted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AbortReason {
     /// Somebody else uses the transactional id, or the broker took this producer for dead.
     Fenced,
-    /// The group's generation moved on, or a partition of the batch is not held any more.
-    Regrouped,
+    /// A partition of the batch is not held any more.
+    Revoked,
+    /// The group's generation moved on, and the partitions are still held.
+    Rebalanced,
     /// The broker refused a record or a request.
     Refused,
-    /// Its end is unknown: no answer in time.
+    /// Its end is unknown, since there was no answer in time.
+    TimedOut,
+    /// Its end is unknown for another reason.
     Unknown,
+}
+
+impl AbortReason {
+    pub const ALL: [Self; 6] =
+        [Self::Fenced, Self::Revoked, Self::Rebalanced, Self::Refused, Self::TimedOut, Self::Unknown];
+
+    /// As metrics name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::Revoked => "revoked",
+            Self::Rebalanced => "rebalanced",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Watches nothing.
@@ -137,6 +159,10 @@ pub enum ProcessorError {
     Source(SourceError),
     #[error("{0}")]
     Publish(String),
+    #[error(
+        "partition {partition}, offset {offset}: the broker refuses the output of this command: {refusal}"
+    )]
+    OutputRefused { partition: i32, offset: i64, refusal: OutputRefusal },
     #[error("a stage of the processor failed: {0}. This is a fault of the program; please report it")]
     Panicked(String),
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     activity::{Decision, Notification, ReplyTopics, rejection_record},
-    kafka::{OutputTopic, PublishError, Sink, replies::ReplyCounts},
+    kafka::{OutputTopic, PublishError, Sink, refusal::OutputRefusal, replies::ReplyCounts},
 };
 
 /// Attempts at one transaction whose abort succeeded, before the producer is made anew.
@@ -83,6 +83,16 @@ enum Producer {
     Void,
 }
 
+/// A transaction of which the broker refused something for good. Until all of it is out, each command has a
+/// transaction of its own, so that the one at fault is known and all before it are published.
+#[derive(Debug, Default)]
+struct Suspect {
+    /// By partition, where the suspicion ends.
+    until: BTreeMap<i32, i64>,
+    /// Partition and offset of the command that was refused alone.
+    alone: Option<(i32, i64, OutputRefusal)>,
+}
+
 /// Publishes batches in order.
 pub struct Publish<K: Sink> {
     sink: K,
@@ -93,6 +103,11 @@ pub struct Publish<K: Sink> {
     producer: Producer,
     /// At the transaction under way.
     attempts: u32,
+    /// Of the transaction under way: how many commands' output it has, the last of them, and the offsets that it moves.
+    commands: usize,
+    last: Option<(i32, i64)>,
+    offsets: BTreeMap<i32, i64>,
+    suspect: Option<Suspect>,
     fenced: Option<Instant>,
     /// The last one that was published, whose memory the next one uses.
     notification: Notification,
@@ -117,7 +132,21 @@ where
     ) -> Self {
         let producer = Producer::None;
         let notification = Notification::default();
-        Self { sink, ownership, options, observer, timing, producer, attempts: 0, fenced: None, notification }
+        Self {
+            sink,
+            ownership,
+            options,
+            observer,
+            timing,
+            producer,
+            attempts: 0,
+            commands: 0,
+            last: None,
+            offsets: BTreeMap::new(),
+            suspect: None,
+            fenced: None,
+            notification,
+        }
     }
 
     #[cfg(test)]
@@ -183,7 +212,10 @@ where
             }
             Err(PublishError::StaleMembership(reason)) => {
                 tracing::debug!(reason, "waiting for the group");
-                self.observer.aborted(AbortReason::Regrouped);
+                self.observer.aborted(match self.still_holds(&snapshot) {
+                    true => AbortReason::Rebalanced,
+                    false => AbortReason::Revoked,
+                });
                 self.ownership.want_membership();
                 Ok(Progress::Wait(Wait::Membership { seen: snapshot.membership_version }))
             }
@@ -194,8 +226,54 @@ where
                 Ok(Progress::Wait(Wait::For(self.timing.aborted * self.attempts)))
             }
             Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
+            Err(PublishError::Refused(refusal)) => {
+                self.suspect(&refusal)?;
+                self.recover(PublishError::Refused(refusal), begun.elapsed(), from)
+            }
             Err(error) => self.recover(error, begun.elapsed(), from),
         }
+    }
+
+    /// A refusal that repeats for one command alone is an error; before that, it is looked for.
+    fn suspect(&mut self, refusal: &OutputRefusal) -> Result<(), ProcessorError> {
+        let suspect = self.suspect.get_or_insert_default();
+        suspect.until.extend(&self.offsets);
+        if self.commands > 1 {
+            return Ok(());
+        }
+        // Without output it is an offset alone that was refused.
+        let moved =
+            || self.offsets.iter().next().map(|(&partition, &next_offset)| (partition, next_offset - 1));
+        let Some((partition, offset)) = self.last.or_else(moved) else { return Ok(()) };
+        let before = suspect.alone.replace((partition, offset, refusal.clone()));
+        match before {
+            Some((p, o, before)) if (p, o, before.code) == (partition, offset, refusal.code) => {
+                Err(ProcessorError::OutputRefused { partition, offset, refusal: refusal.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is out, or another instance's, is under no suspicion.
+    fn clear_suspicion(&mut self, snapshot: &Snapshot<K::Membership>) {
+        let out = &self.offsets;
+        // A batch that is void says nothing.
+        let Some(suspect) = self.suspect.as_mut().filter(|_| !out.is_empty()) else { return };
+        suspect.until.retain(|partition, until| {
+            snapshot.held.contains_key(partition) && out.get(partition).is_none_or(|out| out < until)
+        });
+        if suspect.until.is_empty() {
+            self.suspect = None;
+        }
+    }
+
+    /// Whether all partitions of the transaction under way are held as they were.
+    fn still_holds(&self, snapshot: &Snapshot<K::Membership>) -> bool {
+        let now = self.ownership.snapshot();
+        let epoch = |snapshot: &Snapshot<K::Membership>, partition: &i32| {
+            snapshot.held.get(partition).map(|held| held.epoch)
+        };
+        self.offsets.keys().all(|partition| epoch(&now, partition) == epoch(snapshot, partition))
     }
 
     /// The batch's end is unknown. A new producer fences the old one and settles what it left open; then
@@ -209,6 +287,8 @@ where
         tracing::warn!(%error, "making a new producer");
         self.observer.aborted(match error {
             PublishError::Fenced(_) => AbortReason::Fenced,
+            PublishError::TimedOut(_) => AbortReason::TimedOut,
+            PublishError::Refused(_) | PublishError::Aborted(_) => AbortReason::Refused,
             _ => AbortReason::Unknown,
         });
         // A transaction that took too long was ended by the broker, which fences its producer as well: this process
@@ -255,7 +335,7 @@ where
         from: Place,
         snapshot: &Snapshot<K::Membership>,
     ) -> Result<Place, PublishError> {
-        let mut offsets: BTreeMap<i32, i64> = BTreeMap::new();
+        (self.commands, self.last, self.offsets) = (0, None, BTreeMap::new());
         let mut sent = Sent::default();
         let mut begun = false;
         let started = Instant::now();
@@ -270,53 +350,47 @@ where
                             self.sink.begin()?;
                             begun = true;
                         }
+                        self.commands += 1;
+                        self.last = Some((chunk.partition, offset));
+                        self.offsets.insert(chunk.partition, offset + 1);
                         self.send(outcome, &mut sent)?;
-                        offsets.insert(chunk.partition, offset + 1);
                     }
                     at.outcome += 1;
-                    if sent.bytes >= self.options.output_bytes {
+                    let is_alone = self.suspect.is_some() && self.commands > 0;
+                    if sent.bytes >= self.options.output_bytes || is_alone {
                         break 'batch;
                     }
                 }
                 // Past control records behind the last record.
                 if chunk.next_offset > held.published {
-                    offsets.insert(chunk.partition, chunk.next_offset);
+                    self.offsets.insert(chunk.partition, chunk.next_offset);
                 }
             }
             at = Place { chunk: at.chunk + 1, outcome: 0 };
         }
         let mut replies = ReplyCounts::default();
-        if !offsets.is_empty() {
+        if !self.offsets.is_empty() {
             if !begun {
                 self.sink.begin()?;
             }
-            replies = self.commit(&offsets, snapshot)?;
+            replies = self.commit(snapshot)?;
         }
         if begun {
             self.observer.published(sent.notifications, sent.rejections, started.elapsed());
             self.observer.replied(&replies);
         }
-        self.note(batch, from, at, &offsets, snapshot);
+        self.note(batch, from, at, snapshot);
+        self.clear_suspicion(snapshot);
         Ok(at)
     }
 
-    fn commit(
-        &mut self,
-        offsets: &BTreeMap<i32, i64>,
-        snapshot: &Snapshot<K::Membership>,
-    ) -> Result<ReplyCounts, PublishError> {
+    fn commit(&mut self, snapshot: &Snapshot<K::Membership>) -> Result<ReplyCounts, PublishError> {
         // Asked once more, as late as can be: what was lost meanwhile would only be refused.
-        let now = self.ownership.snapshot();
-        let same = |partition: &i32| {
-            let epoch =
-                |snapshot: &Snapshot<K::Membership>| snapshot.held.get(partition).map(|held| held.epoch);
-            epoch(&now) == epoch(snapshot)
-        };
-        let Some(membership) = snapshot.membership.as_ref().filter(|_| offsets.keys().all(same)) else {
+        let Some(membership) = snapshot.membership.as_ref().filter(|_| self.still_holds(snapshot)) else {
             self.sink.abort()?;
             return Err(PublishError::StaleMembership("this instance is not a member now".into()));
         };
-        let offsets: Vec<_> = offsets.iter().map(|(&partition, &offset)| (partition, offset)).collect();
+        let offsets: Vec<_> = self.offsets.iter().map(|(&partition, &offset)| (partition, offset)).collect();
         self.sink.commit(&offsets, membership)
     }
 
@@ -357,11 +431,10 @@ where
         batch: &[Chunk<Vec<Outcome>>],
         from: Place,
         to: Place,
-        offsets: &BTreeMap<i32, i64>,
         snapshot: &Snapshot<K::Membership>,
     ) {
         for chunk in &batch[from.chunk..batch.len().min(to.chunk + 1)] {
-            if let Some(&next_offset) = offsets.get(&chunk.partition) {
+            if let Some(&next_offset) = self.offsets.get(&chunk.partition) {
                 self.ownership.set_published(
                     chunk.partition,
                     chunk.epoch,

@@ -1,5 +1,7 @@
 //! What becomes of the producer where a transaction fails, and what is sent.
 
+use rdkafka::error::RDKafkaErrorCode;
+
 use super::*;
 use crate::{
     activity::{Coordinates, Decider, Header, Limits, OutputRecord, Reading, Record, ReplyRecord},
@@ -8,7 +10,18 @@ use crate::{
 
 /// A sink whose producer can be made anew, unless there is a reason why not. It keeps what it is sent.
 #[derive(Default)]
-struct Made(Option<String>, Vec<OutputRecord>);
+struct Made(Option<String>, Vec<OutputRecord>, Refusing);
+
+/// Which transactions are refused.
+#[derive(Default)]
+struct Refusing {
+    /// Those with a record that contains this.
+    poison: Option<&'static str>,
+    /// Those of more records.
+    most: Option<usize>,
+    sent: Vec<String>,
+    committed: Vec<Vec<(i32, i64)>>,
+}
 
 impl Sink for Made {
     type Membership = u32;
@@ -18,11 +31,13 @@ impl Sink for Made {
     }
 
     fn begin(&mut self) -> Result<(), PublishError> {
+        self.2.sent.clear();
         Ok(())
     }
 
     fn send(&mut self, _: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
         self.1.push(record.clone());
+        self.2.sent.push(String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned());
         Ok(())
     }
 
@@ -30,7 +45,18 @@ impl Sink for Made {
         Ok(())
     }
 
-    fn commit(&mut self, _: &[(i32, i64)], _: &u32) -> Result<ReplyCounts, PublishError> {
+    fn commit(&mut self, offsets: &[(i32, i64)], _: &u32) -> Result<ReplyCounts, PublishError> {
+        let Refusing { poison, most, sent, committed } = &mut self.2;
+        let is_poisoned = poison.is_some_and(|poison| {
+            let quoted = format!("\"{poison}\"");
+            sent.iter().any(|value| value.contains(&quoted))
+        });
+        if is_poisoned || most.is_some_and(|most| sent.len() > most) {
+            let code = RDKafkaErrorCode::InvalidRecord;
+            let refusal = OutputRefusal::of(code, || "a record for 'r': no".into());
+            return Err(PublishError::Refused(refusal.unwrap()));
+        }
+        committed.push(offsets.to_vec());
         Ok(ReplyCounts::default())
     }
 
@@ -114,4 +140,99 @@ fn a_notification_has_nothing_of_the_one_before_it() {
         .collect();
     assert_eq!(expected.len(), 4);
     assert_eq!(publish.sink.1, expected);
+}
+
+/// Publishes commands 0 to 5 of partition 0, and 0 to 2 of partition 1, as an intake would that begins again at the
+/// cursors after each restart.
+fn published_by(publish: &mut Publish<Made>) -> Result<(), ProcessorError> {
+    let outcome = |partition: i32, offset: i64| {
+        let coordinates = Coordinates { partition, offset, timestamp: 0 };
+        let value = format!(
+            r#"{{"objectType":"case","objectId":"{partition}-{offset}","targets":[{{"targetId":"a","notify":true}}]}}"#
+        );
+        let record = Record { coordinates, key: None, value: Some(value.into()), headers: Vec::new() };
+        let Reading::Valid { event, .. } = Decider::new("c", Limits::default()).read(&record).reading else {
+            panic!("a valid command")
+        };
+        Outcome { record, decision: Decision::Accepted(event) }
+    };
+    let ends: BTreeMap<i32, i64> = [(0, 6), (1, 3)].into();
+    let mut published: BTreeMap<i32, i64> = [(0, 0), (1, 0)].into();
+    publish.open()?;
+    publish.ownership.set_membership(Some(1));
+    for _ in 0..20 {
+        let batch: Vec<_> = ends
+            .iter()
+            .map(|(&partition, &end)| {
+                let from = published[&partition];
+                let epoch = publish.ownership.take_up(partition, from, from);
+                let content = (from..end).map(|offset| outcome(partition, offset)).collect();
+                Chunk { partition, epoch, first_offset: from, next_offset: end, content }
+            })
+            .collect();
+        let ended = publish.publish(&batch);
+        for (partition, next_offset) in publish.sink.2.committed.iter().flatten() {
+            published.insert(*partition, *next_offset);
+        }
+        ended?;
+        if !publish.ownership.take_restart() {
+            assert_eq!(published, ends);
+            return Ok(());
+        }
+    }
+    panic!("it never ends: {published:?}");
+}
+
+#[test]
+fn a_command_whose_output_is_refused_stops_it_behind_all_before_it() {
+    for (poison, at) in [("0-0", (0, 0)), ("0-3", (0, 3)), ("0-5", (0, 5)), ("1-0", (1, 0)), ("1-2", (1, 2))]
+    {
+        let mut publish = publish();
+        publish.sink.2.poison = Some(poison);
+        let error = published_by(&mut publish).unwrap_err();
+        let ProcessorError::OutputRefused { partition, offset, .. } = &error else { panic!("{error}") };
+        assert_eq!((*partition, *offset), at);
+        let said = error.to_string();
+        let wanted = format!("partition {partition}, offset {offset}: ");
+        assert!(said.starts_with(&wanted) && said.contains("a record for 'r': no. "), "{said}");
+        let committed = publish.sink.2.committed.iter().flatten().filter(|(p, _)| p == partition).next_back();
+        assert_eq!(committed.map_or(0, |(_, next_offset)| *next_offset), *offset);
+    }
+}
+
+#[test]
+fn what_is_refused_together_and_not_alone_goes_through() {
+    let mut publish = publish();
+    publish.sink.2.most = Some(1);
+    published_by(&mut publish).unwrap();
+    assert!(publish.suspect.is_none(), "the suspicion outlives its end");
+    let mut unsuspected = self::publish();
+    published_by(&mut unsuspected).unwrap();
+    assert_eq!(unsuspected.sink.2.committed.len(), 1);
+}
+
+#[test]
+fn why_a_transaction_was_aborted_is_told_apart() {
+    #[derive(Default)]
+    struct Reasons(std::sync::Mutex<Vec<AbortReason>>);
+    impl Observer for Reasons {
+        fn aborted(&self, reason: AbortReason) {
+            self.0.lock().unwrap().push(reason);
+        }
+    }
+    let reasons = Arc::new(Reasons::default());
+    let mut publish = publish();
+    publish.observer = Arc::clone(&reasons) as Arc<dyn Observer>;
+    let refusal = OutputRefusal::of(RDKafkaErrorCode::InvalidRecord, || "no".into()).unwrap();
+    for error in [
+        PublishError::Aborted("again and again".into()),
+        PublishError::Refused(refusal),
+        PublishError::TimedOut("no answer".into()),
+        PublishError::Unknown("strange".into()),
+    ] {
+        publish.recover(error, Duration::ZERO, Place::default()).unwrap();
+    }
+    publish.recover(PublishError::Fenced("newer".into()), Duration::ZERO, Place::default()).unwrap();
+    let names: Vec<_> = reasons.0.lock().unwrap().iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(names, ["refused", "refused", "timed_out", "unknown", "fenced"]);
 }

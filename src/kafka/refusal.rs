@@ -1,0 +1,75 @@
+//! Refusals for good: what the brokers do not take, however often it is sent.
+
+use std::fmt;
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+/// Why the brokers do not take something, and the way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputRefusal {
+    pub code: Code,
+    /// What was refused, and the broker's words.
+    pub text: String,
+}
+
+impl OutputRefusal {
+    /// Where a code is no matter of time. One that may pass, or that nothing is known of, is none.
+    pub fn of(code: Code, text: impl FnOnce() -> String) -> Option<Self> {
+        let is_refusal = matches!(
+            code,
+            Code::InvalidRecord
+                | Code::InvalidDifferentRecord
+                | Code::InvalidTimestamp
+                | Code::MessageSizeTooLarge
+                | Code::InvalidMessageSize
+                | Code::MessageBatchTooLarge
+                | Code::UnsupportedForMessageFormat
+                | Code::UnsupportedCompressionType
+                | Code::PolicyViolation
+                | Code::InvalidTopic
+                | Code::OffsetMetadataTooLarge
+                | Code::InvalidCommitOffsetSize
+        );
+        is_refusal.then(|| Self { code, text: text() })
+    }
+
+    fn way_out(&self) -> &'static str {
+        match self.code {
+            Code::InvalidRecord | Code::InvalidDifferentRecord => {
+                "A compacted topic refuses records without a key: set its cleanup.policy to delete (kafka-configs.sh \
+                 --bootstrap-server HOST:PORT --alter --entity-type topics --entity-name TOPIC --add-config \
+                 cleanup.policy=delete), then start again"
+            }
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
+                "Raise that topic's max.message.bytes (kafka-configs.sh --bootstrap-server HOST:PORT --alter \
+                 --entity-type topics --entity-name TOPIC --add-config max.message.bytes=BYTES), then start again"
+            }
+            Code::InvalidTimestamp => {
+                "Compare this machine's clock with the brokers', and look at the topic's \
+                 message.timestamp.before.max.ms and message.timestamp.after.max.ms, then start again"
+            }
+            _ => "Change what the broker objects to, then start again",
+        }
+    }
+}
+
+impl fmt::Display for OutputRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}", self.text, self.way_out())
+    }
+}
+
+/// Whether a record failed with this code only because another one did.
+#[must_use]
+pub fn is_consequence(code: Code) -> bool {
+    matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::InvalidDifferentRecord)
+}
+
+/// Whether there was no answer in time.
+#[must_use]
+pub fn is_timeout(code: Code) -> bool {
+    matches!(
+        code,
+        Code::OperationTimedOut | Code::MessageTimedOut | Code::RequestTimedOut | Code::TimedOutQueue
+    )
+}
