@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Post(args) => return post::post(args, &config),
         Command::Tail(args) => tail::tail(args, &config)?,
         Command::Rejections(args) => return rejections::rejections(args, &config),
-        Command::Log(args) => log::log(args, &config)?,
+        Command::Log(args) => return log::log(args, &config),
         Command::Schema(args) => schema::schema(args, &config)?,
         Command::Check(args) => return check::check(args, &config),
         Command::Verify(args) => return verify::verify(args, &config),

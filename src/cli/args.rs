@@ -189,6 +189,7 @@ pub enum LogCommand {
     List(LogList),
     Show(LogShow),
     Stats(LogStats),
+    Check(LogCheck),
     Rebuild(LogRebuild),
 }
 
@@ -244,6 +245,17 @@ pub struct LogShow {
 #[command(after_help = examples::LOG_STATS)]
 pub struct LogStats {
     /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Reads all of the log, and says what is damaged
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::LOG_CHECK)]
+pub struct LogCheck {
+    /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -461,6 +473,7 @@ impl Args {
             Command::Log(Log { command: LogCommand::List(list) }) => &list.settings,
             Command::Log(Log { command: LogCommand::Show(show) }) => &show.settings,
             Command::Log(Log { command: LogCommand::Stats(stats) }) => &stats.settings,
+            Command::Log(Log { command: LogCommand::Check(check) }) => &check.settings,
             Command::Log(Log { command: LogCommand::Rebuild(rebuild) }) => &rebuild.settings,
             Command::Rejections(Rejections { command: RejectionsCommand::List(list) }) => &list.settings,
             Command::Rejections(Rejections { command: RejectionsCommand::Show(show) }) => &show.settings,
@@ -582,6 +595,11 @@ Examples:
     pub(super) const LOG_STATS: &str = "\
 Example:
   activity-stream log stats --log-file /var/lib/activity-stream/activity.db";
+    pub(super) const LOG_CHECK: &str = "\
+Example:
+  activity-stream log check --log-file /var/lib/activity-stream/activity.db
+
+Exits with 1 where it finds something. A processor may be running.";
     pub(super) const LOG_REBUILD: &str = "\
 Example:
   activity-stream log rebuild --log-file /var/lib/activity-stream/activity.db";

@@ -198,6 +198,9 @@ fn examine(path: &Path, topic: &str) -> Result<String, LogError> {
         return Err(LogError::OtherTopic { path: path.to_owned(), found, wanted: topic.to_owned() });
     }
     let stats = log.stats()?;
+    if let Some(damaged) = stats.damaged.first() {
+        return Err(LogError::Damaged { path: path.to_owned(), found: damaged.to_string() });
+    }
     let used = if is_in_use(path) { "in use by a running processor" } else { "not in use" };
     let (events, version) = (count(stats.counts.events, "event"), stats.schema_version);
     Ok(format!("'{}' holds {events}, has schema version {version}, and is {used}", path.display()))

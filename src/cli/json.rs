@@ -48,11 +48,14 @@ fn on_one_line(json: &str) -> Cow<'_, str> {
     Cow::Owned(json.chars().filter(|&c| in_string.next(c) || !c.is_ascii_whitespace()).collect())
 }
 
+/// Levels that are indented. No command has more; text that is none may have so many that the spaces fill the memory.
+const DEEPEST: usize = 64;
+
 /// Valid JSON with a line for each member and element, indented by two spaces.
 #[must_use]
 pub fn pretty(json: &str) -> String {
     let mut text = String::with_capacity(json.len() * 2);
-    let mut depth = 0;
+    let mut depth: usize = 0;
     let mut in_string = InString::default();
     let mut previous = ' ';
     for c in json.chars() {
@@ -62,7 +65,7 @@ pub fn pretty(json: &str) -> String {
             match c {
                 _ if c.is_ascii_whitespace() => continue,
                 '}' | ']' => {
-                    depth -= 1;
+                    depth = depth.saturating_sub(1);
                     if !matches!(previous, '{' | '[') {
                         break_line(&mut text, depth);
                     }
@@ -93,7 +96,7 @@ fn push(text: &mut String, c: char) {
 
 fn break_line(text: &mut String, depth: usize) {
     text.push('\n');
-    text.extend(std::iter::repeat_n("  ", depth));
+    text.extend(std::iter::repeat_n("  ", depth.min(DEEPEST)));
 }
 
 /// Tells what stands inside a string from what does not.
@@ -138,6 +141,15 @@ mod tests {
         assert_eq!(pretty(json), wanted);
         assert_eq!(pretty("\"\u{9b}31m\u{7f}\""), r#""\u009b31m\u007f""#);
         assert_eq!(pretty("{\"\u{202e}\":\"\u{200d}\"}"), "{\n  \"\\u202e\": \"\\u200d\"\n}");
+    }
+
+    #[test]
+    fn text_that_is_no_json_ends_and_stays_small() {
+        for text in ["}", "]}", "{}}", "\"", "{\"a", ":,", "[]]]{"] {
+            assert!(pretty(text).len() < 100, "{text}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(pretty(&deep).len() < 200 * deep.len());
     }
 
     #[test]

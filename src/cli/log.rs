@@ -1,21 +1,67 @@
 //! `log`: what the event log holds, read while a processor may be writing it.
 
+mod check;
 mod list;
 mod rebuild;
 mod show;
 mod stats;
 
-use super::args::{self, LogCommand};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::bail;
+
+use super::{
+    args::{self, LogCommand},
+    output::count,
+};
 use crate::{config::Config, event_log::LogReader};
 
-/// Lists events, shows one command's end, or counts.
-pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<()> {
+/// Lists events, shows one command's end, counts, or checks.
+pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<ExitCode> {
     let path = &config.log.path;
-    let log = LogReader::open(path)?;
+    // What a damaged log still holds can be shown.
+    let log = LogReader::open_damaged(path)?;
     match &args.command {
-        LogCommand::List(args) => list::list(args, &log, path),
-        LogCommand::Show(args) => show::show(args, &log, path),
-        LogCommand::Stats(args) => stats::stats(args, &log, path),
-        LogCommand::Rebuild(args) => rebuild::rebuild(args, log, path),
+        LogCommand::List(args) => list::list(args, &log, path)?,
+        LogCommand::Show(args) => show::show(args, &log, path)?,
+        LogCommand::Stats(args) => stats::stats(args, &log, path)?,
+        LogCommand::Check(args) => return check::check(args, &log, path),
+        LogCommand::Rebuild(args) => rebuild::rebuild(args, log, path)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Rows that can't be shown because they are not as they were written: each is named, the others are shown.
+struct Damage<'a> {
+    path: &'a Path,
+    rows: u64,
+}
+
+impl<'a> Damage<'a> {
+    fn new(path: &'a Path) -> Self {
+        Self { path, rows: 0 }
+    }
+
+    fn name(&mut self, row: &impl Display) {
+        self.rows += 1;
+        let _ = writeln!(io::stderr(), "activity-stream: {}: {row}", self.path.display());
+    }
+
+    /// Fails where there was one, or where the log has lost its end.
+    fn end(self, log: &LogReader) -> anyhow::Result<()> {
+        if self.rows == 0 {
+            return Ok(log.check_counts()?);
+        }
+        let rows = count(self.rows, "damaged row");
+        bail!(
+            "{}: left out {rows}; find all damage with 'activity-stream log check', then restore the log from a \
+             backup, or move it away with its -wal and -shm files: it fills up again from what the topic retains",
+            self.path.display()
+        )
     }
 }

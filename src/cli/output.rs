@@ -25,6 +25,8 @@ const BYTES: &str = "{bar:40} {bytes} of {total_bytes}, {eta} left";
 const EVENTS: &str = "{bar:40} {human_pos} of {human_len} events, {eta} left";
 const RECORDS: &str = "{bar:40} {human_pos} of {human_len} records, {eta} left";
 
+const ROWS: &str = "{bar:40} {human_pos} of {human_len} rows, {eta} left";
+
 /// Where a command prints. What is written is text for people: in colour on a terminal only, and with what a terminal does
 /// not show escaped. What is for programs goes past that: [`raw`](Self::raw).
 #[expect(missing_debug_implementations, reason = "a stream")]
@@ -103,11 +105,21 @@ pub fn progress(total_bytes: Option<u64>) -> ProgressBar {
 /// A bar on standard error where somebody sees it; how long it is is said as it becomes known.
 #[must_use]
 pub fn records() -> ProgressBar {
+    growing(RECORDS)
+}
+
+/// As [`records`], over rows.
+#[must_use]
+pub fn rows() -> ProgressBar {
+    growing(ROWS)
+}
+
+fn growing(template: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
-        .with_style(ProgressStyle::with_template(RECORDS).expect("a template that a test has tried"))
+        .with_style(ProgressStyle::with_template(template).expect("a template that a test has tried"))
 }
 
 /// `1 event`, `2 events`.
@@ -187,6 +199,7 @@ mod tests {
         assert!(ProgressStyle::with_template(BYTES).is_ok());
         assert!(ProgressStyle::with_template(EVENTS).is_ok());
         assert!(ProgressStyle::with_template(RECORDS).is_ok());
+        assert!(ProgressStyle::with_template(ROWS).is_ok());
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::{CachedStatement, Connection, TransactionBehavior, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{CachedStatement, Connection, TransactionBehavior};
 
+use super::checksum::{self, BATCHES, DUPLICATES, EVENTS, REJECTIONS};
 use super::claims::{ClaimStatements, Claims};
 use super::cursor::CursorRow;
 use super::{EventLog, LogError, Wanted};
@@ -186,14 +188,14 @@ impl Writer<'_> {
         }
         if let Some((first_offset, next_offset)) = span {
             let events = self.next_position - first_position;
-            self.statements
-                .batch
-                .execute(params![chunk.partition, first_offset, next_offset, first_position, events])
-                .map_err(sqlite)?;
+            let values = [chunk.partition.into(), first_offset, next_offset, first_position, events]
+                .map(ValueRef::Integer);
+            checksum::insert(&mut self.statements.batch, &BATCHES, &values).map_err(sqlite)?;
         }
         if let Some(claims) = claims.get_mut(&chunk.partition) {
             claims.expire(row.cursor.clock, chunk.next_offset);
             claims.trim(self.connection).map_err(sqlite)?;
+            row.claims = claims.rows;
         }
         row.cursor.logged = chunk.next_offset;
         row.cursor.clean = false;
@@ -214,8 +216,10 @@ impl Writer<'_> {
         let (at, clock) = (event.coordinates(), row.cursor.clock);
         let claims = match claims.entry(at.partition) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry
-                .insert(Claims::load(self.connection, at.partition, clock, self.window_ms).map_err(sqlite)?),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let of = (at.partition, row.claims);
+                entry.insert(Claims::load(self.connection, path, of, clock, self.window_ms)?)
+            }
         };
         if self.claim_statements.is_none() {
             self.claim_statements = Some(ClaimStatements::prepare(self.connection).map_err(sqlite)?);
@@ -261,49 +265,48 @@ struct Statements<'a> {
 impl<'a> Statements<'a> {
     fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
         Ok(Self {
-            event: connection.prepare_cached(
-                "INSERT INTO events (position, partition, offset, timestamp, checksum, object_type, object_id, json) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?,
-            duplicate: connection.prepare_cached(
-                "INSERT INTO duplicates (partition, offset, timestamp, checksum, of_offset, of_timestamp) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?,
-            rejection: connection.prepare_cached(
-                "INSERT INTO rejections (partition, offset, timestamp, checksum, problems) \
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?,
-            batch: connection.prepare_cached(
-                "INSERT INTO batches (partition, first_offset, next_offset, first_position, events) \
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?,
+            event: connection.prepare_cached(EVENTS.insert)?,
+            duplicate: connection.prepare_cached(DUPLICATES.insert)?,
+            rejection: connection.prepare_cached(REJECTIONS.insert)?,
+            batch: connection.prepare_cached(BATCHES.insert)?,
         })
     }
 
-    fn event(&mut self, position: i64, event: &Event, checksum: u32) -> rusqlite::Result<()> {
-        let at = event.coordinates();
-        self.event.execute(params![
-            position,
-            at.partition,
-            at.offset,
-            at.timestamp,
-            checksum,
-            event.object_type(),
-            event.object_id(),
-            event.json(),
-        ])?;
-        Ok(())
+    fn event(&mut self, position: i64, event: &Event, record_checksum: u32) -> rusqlite::Result<()> {
+        let [partition, offset, timestamp, checksum] = of_record(event.coordinates(), record_checksum);
+        let [object_type, object_id, json] = [event.object_type(), event.object_id(), event.json()]
+            .map(|text| ValueRef::Text(text.as_bytes()));
+        let position = ValueRef::Integer(position);
+        let values = [position, partition, offset, timestamp, checksum, object_type, object_id, json];
+        checksum::insert(&mut self.event, &EVENTS, &values)
     }
 
-    fn duplicate(&mut self, at: Coordinates, checksum: u32, first: (i64, i64)) -> rusqlite::Result<()> {
-        self.duplicate.execute(params![at.partition, at.offset, at.timestamp, checksum, first.0, first.1])?;
-        Ok(())
+    fn duplicate(
+        &mut self,
+        at: Coordinates,
+        record_checksum: u32,
+        first: (i64, i64),
+    ) -> rusqlite::Result<()> {
+        let [partition, offset, timestamp, checksum] = of_record(at, record_checksum);
+        let [of_offset, of_timestamp] = [first.0, first.1].map(ValueRef::Integer);
+        let values = [partition, offset, timestamp, checksum, of_offset, of_timestamp];
+        checksum::insert(&mut self.duplicate, &DUPLICATES, &values)
     }
 
-    fn rejection(&mut self, at: Coordinates, checksum: u32, problems: &Problems) -> rusqlite::Result<()> {
+    fn rejection(
+        &mut self,
+        at: Coordinates,
+        record_checksum: u32,
+        problems: &Problems,
+    ) -> rusqlite::Result<()> {
         let problems = serde_json::to_string(problems)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        self.rejection.execute(params![at.partition, at.offset, at.timestamp, checksum, problems])?;
-        Ok(())
+        let [partition, offset, timestamp, checksum] = of_record(at, record_checksum);
+        let values = [partition, offset, timestamp, checksum, ValueRef::Text(problems.as_bytes())];
+        checksum::insert(&mut self.rejection, &REJECTIONS, &values)
     }
+}
+
+fn of_record(at: Coordinates, checksum: u32) -> [ValueRef<'static>; 4] {
+    [at.partition.into(), at.offset, at.timestamp, checksum.into()].map(ValueRef::Integer)
 }

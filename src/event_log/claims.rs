@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::LogError;
+use super::checksum::{self, CLAIMS, checked};
 use super::window::{Window, prefix};
 use crate::activity::{Coordinates, IdempotencyKey};
 
@@ -32,27 +34,44 @@ pub(super) struct Claims {
     trim_below: Option<i64>,
     /// Rows written since the last [`trim`](Self::trim).
     written: u64,
+    /// Rows that the table has.
+    pub(super) rows: i64,
 }
 
 impl Claims {
     /// Reads what of the partition's claims is still in the window, one point query a key less than once: keys
-    /// that came twice within an eighth of the window.
+    /// that came twice within an eighth of the window. `counted` is how many rows there must be.
     pub(super) fn load(
         connection: &Connection,
-        partition: i32,
+        path: &Path,
+        (partition, counted): (i32, i64),
         clock: i64,
         window_ms: i64,
-    ) -> rusqlite::Result<Self> {
-        let mut claims = Self { partition, window: Window::new(window_ms), trim_below: None, written: 0 };
-        let mut all = connection.prepare_cached(
-            "SELECT offset, key_hash, last_seen FROM claims WHERE partition = ?1 ORDER BY offset",
-        )?;
+    ) -> Result<Self, LogError> {
+        let claims = Self::read(connection, partition, clock, window_ms);
+        let claims = claims.map_err(|error| LogError::sqlite(path, None, error))?;
+        if claims.rows != counted {
+            let found = claims.rows;
+            let found =
+                format!("partition {partition} has {found} rows in table claims, counted are {counted}");
+            return Err(LogError::damaged(path, found));
+        }
+        Ok(claims)
+    }
+
+    fn read(connection: &Connection, partition: i32, clock: i64, window_ms: i64) -> rusqlite::Result<Self> {
+        let window = Window::new(window_ms);
+        let mut claims = Self { partition, window, trim_below: None, written: 0, rows: 0 };
+        let mut all =
+            connection.prepare_cached(&format!("{} WHERE partition = ?1 ORDER BY offset", CLAIMS.select))?;
         let mut statements = ClaimStatements::prepare(connection)?;
         let mut rows = all.query([partition])?;
         let mut dead = None;
         while let Some(row) = rows.next()? {
-            let (offset, hash, last_seen): (i64, [u8; 16], i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            if clock - last_seen >= window_ms {
+            checked(row, &CLAIMS)?;
+            claims.rows += 1;
+            let (offset, hash, last_seen): (i64, [u8; 16], i64) = (row.get(1)?, row.get(2)?, row.get(6)?);
+            if clock.saturating_sub(last_seen) >= window_ms {
                 dead = Some(offset + 1);
                 continue;
             }
@@ -102,15 +121,20 @@ impl Claims {
         clock: i64,
         latest: Option<&Found>,
     ) -> rusqlite::Result<()> {
-        statements.insert.execute(params![
-            self.partition,
-            at.offset,
-            key.hash,
-            key.fingerprint,
-            first.0,
-            first.1,
-            clock
-        ])?;
+        checksum::insert(
+            &mut statements.insert,
+            &CLAIMS,
+            &[
+                ValueRef::Integer(self.partition.into()),
+                ValueRef::Integer(at.offset),
+                ValueRef::Blob(&key.hash),
+                ValueRef::Blob(&key.fingerprint),
+                ValueRef::Integer(first.0),
+                ValueRef::Integer(first.1),
+                ValueRef::Integer(clock),
+            ],
+        )?;
+        self.rows += 1;
         self.window.note(prefix(&key.hash), at.offset, clock, latest.map(|latest| latest.offset));
         self.written += 1;
         Ok(())
@@ -133,6 +157,7 @@ impl Claims {
              (SELECT offset FROM claims WHERE partition = ?1 ORDER BY offset LIMIT 1 OFFSET ?3), ?2))",
         )?;
         let deleted = delete.execute(params![self.partition, below, limit.cast_signed()])?;
+        self.rows -= deleted as i64;
         if (deleted as u64) < limit {
             self.trim_below = None;
         }
@@ -149,28 +174,24 @@ pub(super) struct ClaimStatements<'a> {
 impl<'a> ClaimStatements<'a> {
     pub(super) fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
         Ok(Self {
-            select: connection.prepare_cached(
-                "SELECT key_hash, fingerprint, first_offset, first_timestamp, last_seen FROM claims \
-                 WHERE partition = ?1 AND offset = ?2",
-            )?,
-            insert: connection.prepare_cached(
-                "INSERT INTO claims (partition, offset, key_hash, fingerprint, first_offset, first_timestamp, \
-                 last_seen) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?,
+            select: connection
+                .prepare_cached(&format!("{} WHERE partition = ?1 AND offset = ?2", CLAIMS.select))?,
+            insert: connection.prepare_cached(CLAIMS.insert)?,
         })
     }
 
     fn row_at(&mut self, partition: i32, offset: i64) -> rusqlite::Result<Option<([u8; 16], Found)>> {
         self.select
             .query_row(params![partition, offset], |row| {
+                checked(row, &CLAIMS)?;
                 let found = Found {
                     offset,
-                    fingerprint: row.get(1)?,
-                    first_offset: row.get(2)?,
-                    first_timestamp: row.get(3)?,
-                    last_seen: row.get(4)?,
+                    fingerprint: row.get(3)?,
+                    first_offset: row.get(4)?,
+                    first_timestamp: row.get(5)?,
+                    last_seen: row.get(6)?,
                 };
-                Ok((row.get(0)?, found))
+                Ok((row.get(2)?, found))
             })
             .optional()
     }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
 
+use super::checksum::{self, CURSORS, DamagedRow};
 use crate::activity::Coordinates;
 
 /// The record timestamps that the contract accepts: 1970 to the end of 9999, in milliseconds.
-const VALID_TIMESTAMPS: std::ops::RangeInclusive<i64> = 0..=253_402_300_799_999;
+pub(super) const VALID_TIMESTAMPS: std::ops::RangeInclusive<i64> = 0..=253_402_300_799_999;
 
 /// How far the log is with one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +52,15 @@ pub struct Counts {
 pub(super) struct CursorRow {
     pub(super) cursor: Cursor,
     pub(super) counts: Counts,
+    /// The partition's rows in table `claims`.
+    pub(super) claims: i64,
 }
 
 impl CursorRow {
     pub(super) fn new(partition: i32) -> Self {
         let cursor =
             Cursor { partition, logged: 0, clock: 0, published_seen: None, clean: false, anchor: None };
-        Self { cursor, counts: Counts::default() }
+        Self { cursor, counts: Counts::default(), claims: 0 }
     }
 
     /// A record goes by. The clock moves before the record is settled, and by a rejected one as well.
@@ -81,18 +85,27 @@ impl CursorRow {
     }
 
     pub(super) fn load_all(connection: &Connection) -> rusqlite::Result<BTreeMap<i32, Self>> {
-        let mut statement = connection.prepare_cached(
-            "SELECT partition, logged, clock, published_seen, clean, anchor_offset, anchor_timestamp, \
-             anchor_checksum, events, duplicates, rejections, earliest, latest FROM cursors",
-        )?;
-        let rows = statement.query_map([], Self::read)?;
-        rows.map(|row| row.map(|row| (row.cursor.partition, row))).collect()
+        let mut rows = BTreeMap::new();
+        for row in Self::load_each(connection)? {
+            let row = row?;
+            rows.insert(row.cursor.partition, row);
+        }
+        Ok(rows)
+    }
+
+    /// Every row, or what is wrong with it.
+    pub(super) fn load_each(connection: &Connection) -> rusqlite::Result<Vec<Result<Self, DamagedRow>>> {
+        checksum::each(connection, &CURSORS, "", Self::read)
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let anchor = match (row.get(5)?, row.get(6)?, row.get(7)?) {
             (Some(offset), Some(timestamp), Some(checksum)) => Some(Anchor { offset, timestamp, checksum }),
             _ => None,
+        };
+        let count = |column| -> rusqlite::Result<u64> {
+            let count: i64 = row.get(column)?;
+            count.try_into().map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, count))
         };
         Ok(Self {
             cursor: Cursor {
@@ -104,37 +117,39 @@ impl CursorRow {
                 anchor,
             },
             counts: Counts {
-                events: row.get::<_, i64>(8)?.cast_unsigned(),
-                duplicates: row.get::<_, i64>(9)?.cast_unsigned(),
-                rejections: row.get::<_, i64>(10)?.cast_unsigned(),
+                events: count(8)?,
+                duplicates: count(9)?,
+                rejections: count(10)?,
                 earliest: row.get(11)?,
                 latest: row.get(12)?,
             },
+            claims: row.get(13)?,
         })
     }
 
     pub(super) fn store(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let Self { cursor, counts } = self;
-        let mut statement = connection.prepare_cached(
-            "INSERT OR REPLACE INTO cursors (partition, logged, clock, published_seen, clean, anchor_offset, \
-             anchor_timestamp, anchor_checksum, events, duplicates, rejections, earliest, latest) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-        )?;
-        statement.execute(params![
-            cursor.partition,
-            cursor.logged,
-            cursor.clock,
-            cursor.published_seen,
-            cursor.clean,
-            cursor.anchor.map(|anchor| anchor.offset),
-            cursor.anchor.map(|anchor| anchor.timestamp),
-            cursor.anchor.map(|anchor| anchor.checksum),
-            counts.events.cast_signed(),
-            counts.duplicates.cast_signed(),
-            counts.rejections.cast_signed(),
-            counts.earliest,
-            counts.latest,
-        ])?;
-        Ok(())
+        let Self { cursor, counts, claims } = self;
+        let optional = |number: Option<i64>| number.map_or(ValueRef::Null, ValueRef::Integer);
+        let anchor = cursor.anchor;
+        checksum::insert_one(
+            connection,
+            &CURSORS,
+            &[
+                ValueRef::Integer(cursor.partition.into()),
+                ValueRef::Integer(cursor.logged),
+                ValueRef::Integer(cursor.clock),
+                optional(cursor.published_seen),
+                ValueRef::Integer(cursor.clean.into()),
+                optional(anchor.map(|anchor| anchor.offset)),
+                optional(anchor.map(|anchor| anchor.timestamp)),
+                optional(anchor.map(|anchor| anchor.checksum.into())),
+                ValueRef::Integer(counts.events.cast_signed()),
+                ValueRef::Integer(counts.duplicates.cast_signed()),
+                ValueRef::Integer(counts.rejections.cast_signed()),
+                optional(counts.earliest),
+                optional(counts.latest),
+                ValueRef::Integer(*claims),
+            ],
+        )
     }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, ffi};
 use thiserror::Error;
 
+use super::DamagedRow;
+
 /// Each variant says which file, what was found, what was wanted, and what to do about it. After any of
 /// them the log is as it was before the call.
 #[derive(Debug, Error)]
@@ -30,12 +32,6 @@ pub enum LogError {
          newer program that wrote it"
     )]
     NewerSchema { path: PathBuf, found: i64, known: i64 },
-
-    #[error(
-        "{path}: the event log has schema version {found}, and reading needs {known}; run this version of the \
-         program on it once, which brings it up to date"
-    )]
-    OlderSchema { path: PathBuf, found: i64, known: i64 },
 
     #[error(
         "{path}: the event log belongs to topic `{found}`, wanted `{wanted}`; activity ids depend on the topic's \
@@ -119,6 +115,9 @@ impl LogError {
                 Self::DiskFull { path, source }
             }
             _ => match source {
+                rusqlite::Error::FromSqlConversionFailure(_, _, cause) if cause.is::<DamagedRow>() => {
+                    Self::Damaged { path, found: cause.to_string() }
+                }
                 rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::InvalidColumnType(..)
                 | rusqlite::Error::IntegralValueOutOfRange(..) => {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::LogError;
+use super::checksum::{BATCHES, DUPLICATES, EVENTS, REJECTIONS, checked, key_of};
+use super::{DamagedRow, LogError};
 use crate::activity::{ActivityId, Coordinates, Decision, Event, Problems};
 
 /// What the log says of one command.
@@ -22,10 +23,10 @@ pub struct Recorded {
 /// A row of table `batches`: events with ascending offsets at consecutive positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Batch {
-    first_offset: i64,
-    next_offset: i64,
-    first_position: i64,
-    events: i64,
+    pub(super) first_offset: i64,
+    pub(super) next_offset: i64,
+    pub(super) first_position: i64,
+    pub(super) events: i64,
 }
 
 impl Batch {
@@ -37,13 +38,22 @@ impl Batch {
         (self.first_position..self.first_position + self.events).contains(&position)
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            first_offset: row.get(0)?,
-            next_offset: row.get(1)?,
-            first_position: row.get(2)?,
-            events: row.get(3)?,
-        })
+    /// Sums with what it says neither overflow nor turn round.
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        checked(row, &BATCHES)?;
+        let [first_offset, next_offset, first_position, events]: [i64; 4] =
+            [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?];
+        let is_sound = first_offset >= 0
+            && first_position >= 1
+            && first_position.checked_add(events).is_some()
+            && next_offset.checked_sub(first_offset).is_some_and(|span| (1..=span).contains(&events));
+        if is_sound {
+            return Ok(Self { first_offset, next_offset, first_position, events });
+        }
+        let found = format!(
+            "offsets {first_offset} to {next_offset} can't have {events} events from position {first_position} on"
+        );
+        Err(DamagedRow { table: BATCHES.name, row: key_of(&BATCHES, row), found }.into())
     }
 
     /// The batch in whose span the offset lies, if there is one.
@@ -52,10 +62,10 @@ impl Batch {
         partition: i32,
         offset: i64,
     ) -> rusqlite::Result<Option<Self>> {
-        let mut statement = connection.prepare_cached(
-            "SELECT first_offset, next_offset, first_position, events FROM batches \
-             WHERE partition = ?1 AND first_offset <= ?2 ORDER BY first_offset DESC LIMIT 1",
-        )?;
+        let mut statement = connection.prepare_cached(&format!(
+            "{} WHERE partition = ?1 AND first_offset <= ?2 ORDER BY first_offset DESC LIMIT 1",
+            BATCHES.select
+        ))?;
         let batch = statement.query_row(params![partition, offset], Self::read).optional()?;
         Ok(batch.filter(|batch| offset < batch.next_offset))
     }
@@ -63,10 +73,10 @@ impl Batch {
     /// Batches that hold offsets of the range, in order.
     fn within(connection: &Connection, partition: i32, offsets: &Range<i64>) -> rusqlite::Result<Vec<Self>> {
         let around = Self::around(connection, partition, offsets.start)?;
-        let mut statement = connection.prepare_cached(
-            "SELECT first_offset, next_offset, first_position, events FROM batches \
-             WHERE partition = ?1 AND first_offset > ?2 AND first_offset < ?3 ORDER BY first_offset",
-        )?;
+        let mut statement = connection.prepare_cached(&format!(
+            "{} WHERE partition = ?1 AND first_offset > ?2 AND first_offset < ?3 ORDER BY first_offset",
+            BATCHES.select
+        ))?;
         let further = statement.query_map(params![partition, offsets.start, offsets.end], Self::read)?;
         around.map(Ok).into_iter().chain(further).collect()
     }
@@ -78,10 +88,9 @@ impl Batch {
     pub(super) fn position_at_or_after(&self, connection: &Connection, offset: i64) -> rusqlite::Result<i64> {
         let mut low = self.first_position + (self.events - (self.next_offset - offset).max(0)).max(0);
         let mut high = self.first_position + (offset - self.first_offset).clamp(0, self.events);
-        let mut statement = connection.prepare_cached("SELECT offset FROM events WHERE position = ?1")?;
         while low < high {
             let middle = low + (high - low) / 2;
-            if statement.query_row([middle], |row| row.get::<_, i64>(0))? < offset {
+            if offset_at(connection, middle)? < offset {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -90,6 +99,18 @@ impl Batch {
         Ok(low)
     }
 }
+
+fn offset_at(connection: &Connection, position: i64) -> rusqlite::Result<i64> {
+    let mut statement = connection.prepare_cached(&format!("{} WHERE position = ?1", EVENTS.select))?;
+    let offset = statement.query_row([position], |row| {
+        checked(row, &EVENTS)?;
+        row.get(2)
+    });
+    offset.optional()?.ok_or_else(|| DamagedRow::event(position, MISSING).into())
+}
+
+/// What is found where a row must be.
+pub(super) const MISSING: &str = "the row is missing";
 
 /// Events, duplicates and rejections of a range of offsets, merged in order of offset.
 pub(super) fn recorded(
@@ -124,10 +145,10 @@ pub(super) fn refused(
 ) -> Result<(), LogError> {
     let sqlite = |error| LogError::sqlite(path, None, error);
     let mut statement = connection
-        .prepare_cached(
-            "SELECT offset, timestamp, checksum, of_offset, of_timestamp FROM duplicates \
-             WHERE partition = ?1 AND offset >= ?2 AND offset < ?3",
-        )
+        .prepare_cached(&format!(
+            "{} WHERE partition = ?1 AND offset >= ?2 AND offset < ?3",
+            DUPLICATES.select
+        ))
         .map_err(sqlite)?;
     let mut rows = statement.query(params![partition, offsets.start, offsets.end]).map_err(sqlite)?;
     while let Some(row) = rows.next().map_err(sqlite)? {
@@ -135,10 +156,10 @@ pub(super) fn refused(
     }
 
     let mut statement = connection
-        .prepare_cached(
-            "SELECT offset, timestamp, checksum, problems FROM rejections \
-             WHERE partition = ?1 AND offset >= ?2 AND offset < ?3",
-        )
+        .prepare_cached(&format!(
+            "{} WHERE partition = ?1 AND offset >= ?2 AND offset < ?3",
+            REJECTIONS.select
+        ))
         .map_err(sqlite)?;
     let mut rows = statement.query(params![partition, offsets.start, offsets.end]).map_err(sqlite)?;
     while let Some(row) = rows.next().map_err(sqlite)? {
@@ -157,24 +178,27 @@ fn events(
 ) -> Result<(), LogError> {
     let sqlite = |error| LogError::sqlite(path, None, error);
     let mut statement = connection
-        .prepare_cached(
-            "SELECT position, partition, offset, timestamp, checksum, json FROM events \
-             WHERE position >= ?1 AND position < ?2 ORDER BY position",
-        )
+        .prepare_cached(&format!(
+            "{} WHERE position >= ?1 AND position < ?2 ORDER BY position",
+            EVENTS.select
+        ))
         .map_err(sqlite)?;
     for batch in Batch::within(connection, partition, offsets).map_err(sqlite)? {
         let first = batch.position_at_or_after(connection, offsets.start).map_err(sqlite)?;
         let end = batch.first_position + batch.events;
         let mut rows = statement.query([first, end]).map_err(sqlite)?;
-        while let Some(row) = rows.next().map_err(sqlite)? {
-            let event = event(row, path, topic_bits)?;
+        for position in first..end {
+            let row = rows.next().map_err(sqlite)?;
+            let event = row.map(|row| event(row, path, topic_bits)).transpose()?;
+            let Some(event) = event.filter(|event| event.position == Some(position)) else {
+                return Err(LogError::damaged(path, DamagedRow::event(position, MISSING).to_string()));
+            };
             let at = event.coordinates;
             if at.partition != partition {
                 return Err(LogError::damaged(
                     path,
                     format!(
-                        "the event at position {} is of partition {}, wanted {partition}",
-                        event.position.unwrap_or_default(),
+                        "the event at position {position} is of partition {}, wanted {partition}",
                         at.partition
                     ),
                 ));
@@ -190,8 +214,9 @@ fn events(
 
 fn event(row: &Row<'_>, path: &Path, topic_bits: u16) -> Result<Recorded, LogError> {
     let read = || -> rusqlite::Result<_> {
+        checked(row, &EVENTS)?;
         let at = Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
-        Ok((row.get::<_, i64>(0)?, at, row.get(4)?, row.get(5)?))
+        Ok((row.get::<_, i64>(0)?, at, row.get(4)?, row.get(7)?))
     };
     let (position, at, checksum, json) = read().map_err(|error| LogError::sqlite(path, None, error))?;
     let event = Event::from_log(topic_bits, at, json)
@@ -200,10 +225,11 @@ fn event(row: &Row<'_>, path: &Path, topic_bits: u16) -> Result<Recorded, LogErr
 }
 
 fn duplicate(row: &Row<'_>, topic_bits: u16, partition: i32) -> rusqlite::Result<Recorded> {
-    let first = Coordinates { partition, offset: row.get(3)?, timestamp: row.get(4)? };
+    checked(row, &DUPLICATES)?;
+    let first = Coordinates { partition, offset: row.get(4)?, timestamp: row.get(5)? };
     Ok(Recorded {
-        coordinates: Coordinates { partition, offset: row.get(0)?, timestamp: row.get(1)? },
-        checksum: row.get(2)?,
+        coordinates: Coordinates { partition, offset: row.get(1)?, timestamp: row.get(2)? },
+        checksum: row.get(3)?,
         decision: Decision::Duplicate { of: ActivityId::new(topic_bits, first) },
         position: None,
     })
@@ -211,8 +237,9 @@ fn duplicate(row: &Row<'_>, topic_bits: u16, partition: i32) -> rusqlite::Result
 
 fn rejection(row: &Row<'_>, path: &Path, partition: i32) -> Result<Recorded, LogError> {
     let read = || -> rusqlite::Result<_> {
-        let at = Coordinates { partition, offset: row.get(0)?, timestamp: row.get(1)? };
-        Ok((at, row.get(2)?, row.get::<_, String>(3)?))
+        checked(row, &REJECTIONS)?;
+        let at = Coordinates { partition, offset: row.get(1)?, timestamp: row.get(2)? };
+        Ok((at, row.get(3)?, row.get::<_, String>(4)?))
     };
     let (at, checksum, problems) = read().map_err(|error| LogError::sqlite(path, None, error))?;
     let problems: Problems = serde_json::from_str(&problems).map_err(|error| {

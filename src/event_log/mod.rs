@@ -6,13 +6,17 @@
 //! below `logged`.
 //!
 //! - `schema`: the tables, how a file is recognised, made and upgraded; `schema/0001.sql` is worth reading first.
+//! - `checksum`: what shows that a row is as it was written.
 //! - `instance`: the lock and the instance id, beside the file.
 //! - `writer`, `append`: the one writer.
 //! - `claims`, `window`: the idempotency window, on disk and in memory.
 //! - `cursor`: how far each partition is. `lookup`: from an offset to what it became.
-//! - `reader`, `show`, `stats`: what people and tools ask. `rows`: every row as it is, for a checker.
+//! - `reader`, `show`, `stats`: what people and tools ask. `scan`: events in order, past damaged ones. `rows`: every row as it is, for a checker.
+//! - `check`: whether all of it is sound.
 
 mod append;
+mod check;
+pub(crate) mod checksum;
 mod claims;
 mod cursor;
 mod error;
@@ -21,6 +25,7 @@ mod lookup;
 mod options;
 mod reader;
 mod rows;
+mod scan;
 mod schema;
 mod show;
 mod stats;
@@ -31,6 +36,8 @@ mod writer;
 mod tests;
 
 pub use append::{Chunk, Settled};
+pub use check::{CheckError, CheckReport, Checked, LogFinding};
+pub use checksum::DamagedRow;
 pub use cursor::{Anchor, Counts, Cursor};
 pub use error::{LogError, Wanted};
 pub use instance::is_in_use;

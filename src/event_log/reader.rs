@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::schema::{self, Presence, VERSION};
-use super::{LogError, Recorded, lookup};
+use super::checksum::{EVENTS, checked};
+use super::lookup::MISSING;
+use super::scan::Scan;
+use super::schema::{self, Presence};
+use super::{DamagedRow, LogError, Recorded, lookup};
 use crate::activity::{ActivityId, Coordinates};
 
 /// Reads, and never writes or makes a log.
@@ -46,10 +49,20 @@ pub struct Listed {
     pub position: i64,
     pub id: ActivityId,
     pub coordinates: Coordinates,
+    /// CRC-32C of the record.
+    pub checksum: u32,
     pub object_type: String,
     pub object_id: String,
     /// The entry in normal form.
     pub json: String,
+}
+
+impl Listed {
+    /// Its row as one whose JSON can't be read.
+    #[must_use]
+    pub fn unreadable(&self, error: &serde_json::Error) -> DamagedRow {
+        DamagedRow::event(self.position, format!("its JSON is unreadable: {error}"))
+    }
 }
 
 /// What identifies the event at a position: its record's place, time and checksum.
@@ -59,36 +72,33 @@ pub struct Mark {
     pub checksum: u32,
 }
 
-/// Positions looked through at once, and bytes gathered at once.
-const STRIDE: i64 = 4096;
-const GATHER_BYTES: usize = 4 << 20;
-
-macro_rules! select_events {
-    ($order:literal) => {
-        concat!(
-            "SELECT position, partition, offset, timestamp, object_type, object_id, json FROM events \
-             WHERE position BETWEEN ?1 AND ?2 AND (?3 IS NULL OR timestamp >= ?3) \
-             AND (?4 IS NULL OR timestamp < ?4) AND (?5 IS NULL OR object_type || '/' || object_id = ?5) \
-             ORDER BY position ",
-            $order
-        )
-    };
-}
-
 impl LogReader {
-    /// Opens an existing log of the schema version that this program writes.
+    /// Opens an existing log; the rows of one of schema version 1 have no checksums, so they can't be checked.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LogError> {
+        let log = Self::open_damaged(path)?;
+        log.check_counts()?;
+        Ok(log)
+    }
+
+    /// As [`open`](Self::open), also where the log's end or a cursor is damaged, to show what is left.
+    pub fn open_damaged(path: impl AsRef<Path>) -> Result<Self, LogError> {
         let path = path.as_ref();
         if schema::inspect(path)? == Presence::Missing {
             return Err(LogError::Missing { path: path.to_owned() });
         }
         let connection = connect(path)?;
-        let (version, topic) = schema::examine(path, &connection, None)?;
-        if version < VERSION {
-            return Err(LogError::OlderSchema { path: path.to_owned(), found: version, known: VERSION });
+        let (_, topic) = schema::examine(path, &connection, None)?;
+        if !connection.is_readonly("main").map_err(|error| LogError::sqlite(path, None, error))? {
+            let query_only = connection.pragma_update(None, "query_only", true);
+            query_only.map_err(|error| LogError::sqlite(path, None, error))?;
         }
         let topic_bits = crate::activity::topic_bits(&topic);
         Ok(Self { connection, path: path.to_owned(), topic, topic_bits })
+    }
+
+    /// Whether the log has as many events as its cursors count.
+    pub fn check_counts(&self) -> Result<(), LogError> {
+        schema::check_counts(&self.path, &self.connection)
     }
 
     /// The commands topic that the log belongs to.
@@ -102,14 +112,15 @@ impl LogReader {
         lookup::recorded(&self.connection, &self.path, self.topic_bits, partition, offsets)
     }
 
-    /// Gives each event that the query wants to `each`, in order of position, until that breaks off. Events
-    /// appended after the call began are not listed. All events are looked through.
+    /// Gives each event that the query wants to `each`, in order of position, until that breaks off, and, in its place,
+    /// each row that is not as it was written. Events appended after the call began are not listed. All events
+    /// are looked through.
     ///
     /// No read transaction is open while `each` runs: a slow one would keep SQLite from emptying the -wal file.
     pub fn list<E: From<LogError>>(
         &self,
         query: &ListQuery,
-        mut each: impl FnMut(Listed) -> Result<ControlFlow<()>, E>,
+        mut each: impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
         let mut left = query.limit.unwrap_or(u64::MAX);
         self.scan(query, 1..=self.last_position()?, &mut left, &mut each).map(drop)
@@ -129,23 +140,14 @@ impl LogReader {
         query: &ListQuery,
         positions: RangeInclusive<i64>,
         left: &mut u64,
-        each: &mut impl FnMut(Listed) -> Result<ControlFlow<()>, E>,
+        each: &mut impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
     ) -> Result<ControlFlow<()>, E> {
-        // Positions still to be looked through: [from, to].
-        let (mut from, mut to) = positions.into_inner();
-        while from <= to && *left > 0 {
-            let (low, high) = match query.order {
-                Order::OldestFirst => (from, to.min(from + STRIDE - 1)),
-                Order::NewestFirst => (from.max(to - STRIDE + 1), to),
-            };
-            let (gathered, cut_at) =
-                self.gather_listed(query, low, high, *left).map_err(|error| self.sqlite(error))?;
-            match query.order {
-                Order::OldestFirst => from = cut_at.unwrap_or(high) + 1,
-                Order::NewestFirst => to = cut_at.unwrap_or(low) - 1,
-            }
+        let mut scan = Scan::new(positions, query.order);
+        while *left > 0
+            && let Some(gathered) = scan.gather(self, query, *left)?
+        {
             for listed in gathered {
-                *left -= 1;
+                *left -= u64::from(listed.is_ok());
                 if each(listed)?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
@@ -160,7 +162,7 @@ impl LogReader {
         query: &ListQuery,
         positions: &[i64],
         left: &mut u64,
-        each: &mut impl FnMut(Listed) -> Result<ControlFlow<()>, E>,
+        each: &mut impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
     ) -> Result<ControlFlow<()>, E> {
         for &position in positions {
             if *left == 0 {
@@ -179,15 +181,17 @@ impl LogReader {
         positions: RangeInclusive<i64>,
         mut each: impl FnMut(i64, i64, &str, &str),
     ) -> Result<(), LogError> {
-        let (from, to) = positions.into_inner();
         let mut read = || -> rusqlite::Result<()> {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT position, timestamp, object_type, object_id FROM events \
-                 WHERE position BETWEEN ?1 AND ?2 ORDER BY position",
-            )?;
-            let mut rows = statement.query(params![from, to])?;
-            while let Some(row) = rows.next()? {
-                each(row.get(0)?, row.get(1)?, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
+            let mut statement = self.connection.prepare_cached(&format!(
+                "{} WHERE position BETWEEN ?1 AND ?2 ORDER BY position",
+                EVENTS.select
+            ))?;
+            let mut rows = statement.query(params![positions.start(), positions.end()])?;
+            for position in positions.clone() {
+                let row = rows.next()?.filter(|row| row.get(0) == Ok(position));
+                let row = row.ok_or_else(|| DamagedRow::event(position, MISSING))?;
+                checked(row, &EVENTS)?;
+                each(position, row.get(3)?, row.get_ref(5)?.as_str()?, row.get_ref(6)?.as_str()?);
             }
             Ok(())
         };
@@ -197,49 +201,29 @@ impl LogReader {
     /// What identifies the event at that position; `None` where there is none.
     pub fn mark(&self, position: i64) -> Result<Option<Mark>, LogError> {
         let mark = |row: &Row<'_>| {
+            checked(row, &EVENTS)?;
             let coordinates =
-                Coordinates { partition: row.get(0)?, offset: row.get(1)?, timestamp: row.get(2)? };
-            Ok(Mark { coordinates, checksum: row.get(3)? })
+                Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
+            Ok(Mark { coordinates, checksum: row.get(4)? })
         };
         self.connection
-            .prepare_cached("SELECT partition, offset, timestamp, checksum FROM events WHERE position = ?1")
+            .prepare_cached(&format!("{} WHERE position = ?1", EVENTS.select))
             .and_then(|mut statement| statement.query_row([position], mark).optional())
             .map_err(|error| self.sqlite(error))
     }
 
-    /// Events of a range of positions, and the position after which it stopped early.
-    fn gather_listed(
-        &self,
-        query: &ListQuery,
-        low: i64,
-        high: i64,
-        limit: u64,
-    ) -> rusqlite::Result<(Vec<Listed>, Option<i64>)> {
-        let mut statement = self.connection.prepare_cached(match query.order {
-            Order::OldestFirst => select_events!("ASC"),
-            Order::NewestFirst => select_events!("DESC"),
-        })?;
-        let mut rows = statement.query(params![low, high, query.since, query.until, query.object])?;
-        let (mut gathered, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = rows.next()? {
-            let position = row.get(0)?;
-            let coordinates =
-                Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
-            let listed = Listed {
-                position,
-                id: ActivityId::new(self.topic_bits, coordinates),
-                coordinates,
-                object_type: row.get(4)?,
-                object_id: row.get(5)?,
-                json: row.get(6)?,
-            };
-            bytes += listed.json.len();
-            gathered.push(listed);
-            if bytes >= GATHER_BYTES || gathered.len() as u64 >= limit {
-                return Ok((gathered, Some(position)));
-            }
-        }
-        Ok((gathered, None))
+    /// A row of table `events`.
+    pub(super) fn listed(&self, row: &Row<'_>) -> rusqlite::Result<Listed> {
+        let coordinates = Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
+        Ok(Listed {
+            position: row.get(0)?,
+            id: ActivityId::new(self.topic_bits, coordinates),
+            coordinates,
+            checksum: row.get(4)?,
+            object_type: row.get(5)?,
+            object_id: row.get(6)?,
+            json: row.get(7)?,
+        })
     }
 
     pub(super) fn sqlite(&self, error: rusqlite::Error) -> LogError {
@@ -253,7 +237,8 @@ fn connect(path: &Path) -> Result<Connection, LogError> {
     if !schema::at_rest(path) {
         return schema::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
     }
-    match schema::examine_at_rest(path, None) {
+    let examined = schema::open_at_rest(path).and_then(|connection| schema::examine(path, &connection, None));
+    match examined {
         Err(error) if schema::at_rest(path) => return Err(error),
         _ => {}
     }
@@ -264,6 +249,5 @@ fn connect(path: &Path) -> Result<Connection, LogError> {
         // Another user's, and nobody writes: not even those two files may be made.
         return if schema::at_rest(path) { schema::open_immutable(path) } else { Ok(connection) };
     }
-    connection.pragma_update(None, "query_only", true).map_err(sqlite)?;
     Ok(connection)
 }

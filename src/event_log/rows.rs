@@ -5,8 +5,9 @@ use std::path::Path;
 
 use rusqlite::{OptionalExtension, params};
 
+use super::checksum::{DUPLICATES, EVENTS, REJECTIONS, Table, checked};
 use super::lookup::{self, Batch};
-use super::{LogError, LogReader, Recorded};
+use super::{DamagedRow, LogError, LogReader, Recorded};
 use crate::activity::Coordinates;
 
 /// A row of table `events`, `duplicates` or `rejections`; nothing of it is parsed.
@@ -44,6 +45,8 @@ const GATHER_BYTES: usize = 4 << 20;
 /// Where the reading of a table begins or goes on: after this key.
 type After = (i64, i64);
 
+type Gathered = Vec<Result<Row, DamagedRow>>;
+
 impl LogReader {
     /// The file.
     #[must_use]
@@ -66,19 +69,19 @@ impl LogReader {
         Ok(recorded.pop())
     }
 
-    /// Gives every row to `each`, table by table, in the order of the table's own key, until that breaks off.
-    /// Events appended after the call began are not given.
+    /// Gives every row to `each`, table by table, in the order of the table's own key, until that breaks off, or what is
+    /// wrong with it where it is not as it was written. Events appended after the call began are not given.
     ///
     /// No read transaction is open while `each` runs: a slow one would keep SQLite from emptying the -wal file.
     pub fn rows<E: From<LogError>>(
         &self,
-        mut each: impl FnMut(Row) -> Result<ControlFlow<()>, E>,
+        mut each: impl FnMut(Result<Row, DamagedRow>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
         let last: i64 = self
             .connection
             .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))
             .map_err(|error| self.sqlite(error))?;
-        type Gather = fn(&LogReader, After, i64) -> rusqlite::Result<(Vec<Row>, Option<After>)>;
+        type Gather = fn(&LogReader, After, i64) -> rusqlite::Result<(Gathered, Option<After>)>;
         let tables: [Gather; 3] = [Self::gather_events, Self::gather_duplicates, Self::gather_rejections];
         for gather in tables {
             let mut after = Some((i64::MIN, i64::MIN));
@@ -95,30 +98,23 @@ impl LogReader {
         Ok(())
     }
 
-    fn gather_events(&self, after: After, last: i64) -> rusqlite::Result<(Vec<Row>, Option<After>)> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT position, partition, offset, timestamp, checksum, object_type, object_id, json FROM events \
-             WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3",
-        )?;
-        let mut rows = statement.query(params![after.0, last, STRIDE])?;
-        let (mut gathered, mut bytes, mut next) = (Vec::new(), 0, None);
+    fn gather_events(&self, after: After, last: i64) -> rusqlite::Result<(Gathered, Option<After>)> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "{} WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3",
+            EVENTS.select
+        ))?;
         let (mut batch, mut before) = (None, None);
-        while let Some(row) = rows.next()? {
+        gather(statement.query(params![after.0, last, STRIDE])?, &EVENTS, |row| {
             let position = row.get(0)?;
             let at = Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
             let json: String = row.get(7)?;
-            bytes += json.len();
+            let bytes = json.len();
             let is_found = self.is_found(&mut batch, before, position, at)?;
             before = Some((position, at.offset));
             let content =
                 Content::Event { position, object_type: row.get(5)?, object_id: row.get(6)?, json, is_found };
-            gathered.push(Row { coordinates: at, checksum: row.get(4)?, content });
-            next = Some((position, 0));
-            if bytes >= GATHER_BYTES {
-                break;
-            }
-        }
-        Ok((gathered, next))
+            Ok((Row { coordinates: at, checksum: row.get(4)?, content }, bytes))
+        })
     }
 
     /// Whether the event's offset leads to its position: the batch around the one holds the other, and offsets
@@ -134,7 +130,11 @@ impl LogReader {
         let known = around.filter(|(partition, batch)| *partition == at.partition && batch.spans(at.offset));
         let batch = match known {
             Some((_, batch)) => Some(batch),
-            None => Batch::around(&self.connection, at.partition, at.offset)?,
+            None => match Batch::around(&self.connection, at.partition, at.offset) {
+                // A damaged one leads nowhere.
+                Err(rusqlite::Error::FromSqlConversionFailure(..)) => None,
+                batch => batch?,
+            },
         };
         *around = batch.map(|batch| (at.partition, batch));
         let Some(batch) = batch.filter(|batch| batch.holds(position)) else { return Ok(false) };
@@ -152,47 +152,56 @@ impl LogReader {
         Ok(before.is_none_or(|before| before < at.offset))
     }
 
-    fn gather_duplicates(&self, after: After, _: i64) -> rusqlite::Result<(Vec<Row>, Option<After>)> {
-        self.gather(
-            "SELECT partition, offset, timestamp, checksum, of_offset, of_timestamp FROM duplicates \
-             WHERE (partition, offset) > (?1, ?2) ORDER BY partition, offset LIMIT ?3",
-            after,
-            |row| Ok((Content::Duplicate { of_offset: row.get(4)?, of_timestamp: row.get(5)? }, 0)),
-        )
+    fn gather_duplicates(&self, after: After, _: i64) -> rusqlite::Result<(Gathered, Option<After>)> {
+        self.gather_refused(&DUPLICATES, after, |row| {
+            Ok((Content::Duplicate { of_offset: row.get(4)?, of_timestamp: row.get(5)? }, 0))
+        })
     }
 
-    fn gather_rejections(&self, after: After, _: i64) -> rusqlite::Result<(Vec<Row>, Option<After>)> {
-        self.gather(
-            "SELECT partition, offset, timestamp, checksum, problems FROM rejections \
-             WHERE (partition, offset) > (?1, ?2) ORDER BY partition, offset LIMIT ?3",
-            after,
-            |row| {
-                let problems: String = row.get(4)?;
-                let bytes = problems.len();
-                Ok((Content::Rejection { problems }, bytes))
-            },
-        )
+    fn gather_rejections(&self, after: After, _: i64) -> rusqlite::Result<(Gathered, Option<After>)> {
+        self.gather_refused(&REJECTIONS, after, |row| {
+            let problems: String = row.get(4)?;
+            let bytes = problems.len();
+            Ok((Content::Rejection { problems }, bytes))
+        })
     }
 
-    fn gather(
+    fn gather_refused(
         &self,
-        sql: &str,
+        table: &Table,
         after: After,
         content: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<(Content, usize)>,
-    ) -> rusqlite::Result<(Vec<Row>, Option<After>)> {
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![after.0, after.1, STRIDE])?;
-        let (mut gathered, mut bytes, mut next) = (Vec::new(), 0, None);
-        while let Some(row) = rows.next()? {
+    ) -> rusqlite::Result<(Gathered, Option<After>)> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "{} WHERE (partition, offset) > (?1, ?2) ORDER BY partition, offset LIMIT ?3",
+            table.select
+        ))?;
+        gather(statement.query(params![after.0, after.1, STRIDE])?, table, |row| {
             let at = Coordinates { partition: row.get(0)?, offset: row.get(1)?, timestamp: row.get(2)? };
-            let (content, size) = content(row)?;
-            gathered.push(Row { coordinates: at, checksum: row.get(3)?, content });
-            next = Some((at.partition.into(), at.offset));
-            bytes += size;
-            if bytes >= GATHER_BYTES {
-                break;
-            }
-        }
-        Ok((gathered, next))
+            let (content, bytes) = content(row)?;
+            Ok((Row { coordinates: at, checksum: row.get(3)?, content }, bytes))
+        })
     }
+}
+
+/// Rows up to a limit of bytes, which `read` tells of each, and the key after which the next ones come.
+fn gather(
+    mut rows: rusqlite::Rows<'_>,
+    table: &Table,
+    mut read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<(Row, usize)>,
+) -> rusqlite::Result<(Gathered, Option<After>)> {
+    let (mut gathered, mut bytes, mut next) = (Vec::new(), 0, None);
+    while bytes < GATHER_BYTES
+        && let Some(row) = rows.next()?
+    {
+        next = Some((row.get(0)?, if table.key == 2 { row.get(1)? } else { 0 }));
+        gathered.push(match checked(row, table).and_then(|()| read(row)) {
+            Ok((row, size)) => {
+                bytes += size;
+                Ok(row)
+            }
+            Err(error) => Err(DamagedRow::of(error, table, row)?),
+        });
+    }
+    Ok((gathered, next))
 }

@@ -6,24 +6,29 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::LogError;
+use super::checksum::{self, META, TABLES, UNCHECKED, checked};
+use super::cursor::CursorRow;
 use super::error::BUSY_TIMEOUT_MS;
 use super::instance::{beside, sync_directory};
 
 /// `AcSt`, by which `file` and the next start know the log. <https://sqlite.org/pragma.html#pragma_application_id>
 pub(super) const APPLICATION_ID: u32 = 0x4163_5374;
 
-/// Each brings the schema from its index to the next version; what was released is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
+/// Brings the schema from one version to the next: the statements, then what SQL can't say.
+type Migration = (&'static str, fn(&Connection) -> rusqlite::Result<()>);
+
+/// Each from the version that is its index; what was released is never edited.
+const MIGRATIONS: &[Migration] =
+    &[(include_str!("schema/0001.sql"), |_| Ok(())), (include_str!("schema/0002.sql"), compute_checksums)];
 
 /// The schema version that this program writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
-
-const TABLES: [&str; 9] =
-    ["meta", "events", "duplicates", "rejections", "cursors", "batches", "claims", "gaps", "interventions"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
@@ -77,50 +82,74 @@ pub(super) fn examine(
     let sqlite = |error| LogError::sqlite(path, Some(connection), error);
     let version = user_version(connection).map_err(sqlite)?;
     refuse_newer(path, version)?;
+    if version < 1 {
+        return Err(LogError::damaged(path, format!("its schema version is {version}")));
+    }
+    if version == 1 {
+        add_stand_ins(connection).map_err(|error| no_such_table_is_damage(path, connection, error))?;
+    }
+    for table in TABLES {
+        connection
+            .query_row(&format!("SELECT 1 FROM {} LIMIT 1", table.name), [], |_| Ok(()))
+            .optional()
+            .map_err(|error| no_such_table_is_damage(path, connection, error))?;
+    }
     let found: Option<String> = connection
-        .query_row("SELECT value FROM meta WHERE name = 'topic'", [], |row| row.get(0))
+        .query_row(&format!("{} WHERE name = 'topic'", META.select), [], |row| {
+            checked(row, &META)?;
+            row.get(1)
+        })
         .optional()
-        .map_err(|error| no_such_table_is_damage(path, connection, error))?;
+        .map_err(sqlite)?;
     let found = found.ok_or_else(|| LogError::damaged(path, "the topic is missing from table meta"))?;
     if let Some(wanted) = topic.filter(|wanted| *wanted != found) {
         return Err(LogError::OtherTopic { path: path.to_owned(), found, wanted: wanted.to_owned() });
     }
-    if version == VERSION {
-        for table in TABLES {
-            connection
-                .query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(()))
-                .optional()
-                .map_err(|error| no_such_table_is_damage(path, connection, error))?;
-        }
-        let (positions, counted): (i64, i64) = connection
-            .query_row(
-                "SELECT (SELECT coalesce(max(position), 0) FROM events), (SELECT coalesce(sum(events), 0) FROM cursors)",
-                [],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .map_err(sqlite)?;
-        if positions != counted {
-            return Err(LogError::damaged(
-                path,
-                format!(
-                    "the last event is at position {positions}, while the cursors count {counted} events"
-                ),
-            ));
-        }
-    }
     Ok((version, found))
 }
 
-/// [`examine`] as far as possible through a connection that takes no locks and leaves no files. The writer
-/// holds the instance's lock meanwhile; a reader asks again where it finds that somebody has begun to write.
-pub(super) fn examine_at_rest(path: &Path, topic: Option<&str>) -> Result<(), LogError> {
-    let connection = if at_rest(path) {
-        not_cut_short(path)?;
-        open_immutable(path)?
-    } else {
-        open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?
+/// Compares the events with what the cursors count of them.
+pub(super) fn check_counts(path: &Path, connection: &Connection) -> Result<(), LogError> {
+    let read = || -> rusqlite::Result<_> {
+        // One state for both questions.
+        let snapshot = connection.unchecked_transaction()?;
+        let counted: u64 = CursorRow::load_all(&snapshot)?
+            .values()
+            .fold(0, |sum: u64, row| sum.saturating_add(row.counts.events));
+        let last: i64 =
+            snapshot.query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))?;
+        Ok((last, counted))
     };
-    examine(path, &connection, topic).map(|_| ())
+    let (last, counted) = read().map_err(|error| LogError::sqlite(path, Some(connection), error))?;
+    if u64::try_from(last) != Ok(counted) {
+        let found = format!("the last event is at position {last}, while the cursors count {counted} events");
+        return Err(LogError::damaged(path, found));
+    }
+    Ok(())
+}
+
+/// A connection to look at the file before a writer or a reader opens it. It takes no locks and leaves no files, as far
+/// as that is possible. The writer holds the instance's lock meanwhile; a reader asks again where it finds that somebody
+/// has begun to write.
+pub(super) fn open_at_rest(path: &Path) -> Result<Connection, LogError> {
+    if at_rest(path) {
+        not_cut_short(path)?;
+        open_immutable(path)
+    } else {
+        open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+}
+
+/// Lets a reader ask a log of version 1 as it asks one of this version: the columns that it lacks say so.
+fn add_stand_ins(connection: &Connection) -> rusqlite::Result<()> {
+    for table in TABLES {
+        let claims = if table.name == "cursors" { format!("{UNCHECKED} AS claims, ") } else { String::new() };
+        connection.execute_batch(&format!(
+            "CREATE TEMP VIEW IF NOT EXISTS {0} AS SELECT *, {claims}{UNCHECKED} AS row_checksum FROM main.{0}",
+            table.name
+        ))?;
+    }
+    Ok(())
 }
 
 /// All that was appended is in the database file itself.
@@ -145,10 +174,10 @@ pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
     let mut fill = || -> rusqlite::Result<()> {
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         migrate(&mut connection, MIGRATIONS)?;
-        connection.execute(
-            "INSERT INTO meta (name, value) VALUES ('topic', ?1), ('topic_bits', ?2)",
-            params![topic, crate::activity::topic_bits(topic)],
-        )?;
+        let topic_bits = ValueRef::Integer(crate::activity::topic_bits(topic).into());
+        for (name, value) in [("topic", ValueRef::Text(topic.as_bytes())), ("topic_bits", topic_bits)] {
+            checksum::insert_one(&connection, &META, &[ValueRef::Text(name.as_bytes()), value])?;
+        }
         // Last, so that the header on disk, which is looked at before SQLite is, is complete.
         connection.pragma_update(None, "journal_mode", "WAL")
     };
@@ -173,19 +202,35 @@ pub(super) fn upgrade(path: &Path, connection: &mut Connection) -> Result<(), Lo
     upgraded.map_err(|error| LogError::sqlite(path, Some(connection), error))
 }
 
-fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<bool> {
+fn migrate(connection: &mut Connection, migrations: &[Migration]) -> rusqlite::Result<bool> {
     let mut changed = false;
     loop {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = user_version(&transaction)?;
-        let Some(migration) = usize::try_from(version).ok().and_then(|next| migrations.get(next)) else {
+        let Some((statements, then)) = usize::try_from(version).ok().and_then(|next| migrations.get(next))
+        else {
             return Ok(changed);
         };
-        transaction.execute_batch(migration)?;
+        transaction.execute_batch(statements)?;
+        then(&transaction)?;
         transaction.pragma_update(None, "user_version", version + 1)?;
         transaction.commit()?;
         changed = true;
     }
+}
+
+/// Between two log lines that say how far an upgrade is.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+fn compute_checksums(connection: &Connection) -> rusqlite::Result<()> {
+    let (mut rows, mut said) = (0, Instant::now());
+    checksum::seal(connection, |more| {
+        rows += more;
+        if said.elapsed() >= PROGRESS {
+            said = Instant::now();
+            tracing::info!(rows, "upgrading the event log to schema version 2: computing checksums");
+        }
+    })
 }
 
 /// A connection that makes no new file unless `flags` say so.
@@ -193,7 +238,7 @@ pub(super) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, LogError
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| LogError::sqlite(path, None, error))?;
     connection
-        .busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))
+        .busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))
         .map_err(|error| LogError::sqlite(path, None, error))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
@@ -269,13 +314,15 @@ mod tests {
     #[test]
     fn a_failed_migration_leaves_the_version_before_it() {
         let mut connection = Connection::open_in_memory().unwrap();
-        let steps = ["CREATE TABLE one (a)", "CREATE TABLE two (a); CREATE TABLE one (a)"];
+        let nothing: fn(&Connection) -> rusqlite::Result<()> = |_| Ok(());
+        let steps =
+            [("CREATE TABLE one (a)", nothing), ("CREATE TABLE two (a); CREATE TABLE one (a)", nothing)];
         migrate(&mut connection, &steps).unwrap_err();
         assert_eq!(user_version(&connection).unwrap(), 1);
         connection.execute_batch("SELECT a FROM one").unwrap();
         connection.execute_batch("SELECT a FROM two").unwrap_err();
 
-        let steps = [steps[0], "ALTER TABLE one ADD COLUMN b"];
+        let steps = [steps[0], ("ALTER TABLE one ADD COLUMN b", nothing)];
         assert!(migrate(&mut connection, &steps).unwrap());
         assert!(!migrate(&mut connection, &steps).unwrap());
         assert_eq!(user_version(&connection).unwrap(), 2);
@@ -284,8 +331,8 @@ mod tests {
     #[test]
     fn no_table_has_a_second_index() {
         let connection = Connection::open_in_memory().unwrap();
-        for migration in MIGRATIONS {
-            connection.execute_batch(migration).unwrap();
+        for (statements, _) in MIGRATIONS {
+            connection.execute_batch(statements).unwrap();
         }
         let tables: i64 = connection
             .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))
@@ -299,5 +346,22 @@ mod tests {
             )
             .unwrap();
         assert_eq!((tables, indexes), (TABLES.len() as i64, 0));
+    }
+
+    #[test]
+    fn every_column_is_part_of_its_rows_checksum() {
+        let connection = Connection::open_in_memory().unwrap();
+        for (statements, _) in MIGRATIONS {
+            connection.execute_batch(statements).unwrap();
+        }
+        for table in TABLES {
+            let columns = |of: &str| -> Vec<String> {
+                let sql = format!("SELECT name FROM pragma_table_info('{}') {of}", table.name);
+                let mut statement = connection.prepare(&sql).unwrap();
+                statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+            };
+            assert_eq!(columns("WHERE name <> 'row_checksum'"), table.columns, "{}", table.name);
+            assert_eq!(columns("WHERE pk > 0 ORDER BY pk"), table.columns[..table.key], "{}", table.name);
+        }
     }
 }

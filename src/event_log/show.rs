@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use super::checksum::{CURSORS, EVENTS, GAPS, checked};
 use super::lookup::Batch;
 use super::{Gap, Listed, LogError, LogReader, Recorded};
 use crate::activity::{ActivityId, Coordinates, Decision, Place, Problems};
@@ -83,26 +84,18 @@ impl LogReader {
         })
     }
 
-    fn event_at(&self, partition: i32, offset: i64) -> Result<Option<Listed>, LogError> {
+    pub(super) fn event_at(&self, partition: i32, offset: i64) -> Result<Option<Listed>, LogError> {
         let find = || -> rusqlite::Result<_> {
             let Some(batch) = Batch::around(&self.connection, partition, offset)? else { return Ok(None) };
             let position = batch.position_at_or_after(&self.connection, offset)?;
-            let mut statement = self.connection.prepare_cached(
-                "SELECT timestamp, object_type, object_id, json FROM events \
-                 WHERE position = ?1 AND partition = ?2 AND offset = ?3",
-            )?;
-            let found = statement.query_row(params![position, partition, offset], |row| {
-                let coordinates = Coordinates { partition, offset, timestamp: row.get(0)? };
-                Ok(Listed {
-                    position,
-                    id: ActivityId::new(self.topic_bits, coordinates),
-                    coordinates,
-                    object_type: row.get(1)?,
-                    object_id: row.get(2)?,
-                    json: row.get(3)?,
-                })
+            let mut statement =
+                self.connection.prepare_cached(&format!("{} WHERE position = ?1", EVENTS.select))?;
+            let found = statement.query_row([position], |row| {
+                checked(row, &EVENTS)?;
+                self.listed(row)
             });
-            found.optional()
+            let is_it = |at: Coordinates| (at.partition, at.offset) == (partition, offset);
+            Ok(found.optional()?.filter(|listed| is_it(listed.coordinates)))
         };
         find().map_err(|error| self.sqlite(error))
     }
@@ -110,19 +103,23 @@ impl LogReader {
     fn absence(&self, partition: i32, offset: i64) -> rusqlite::Result<Absence> {
         let logged: Option<i64> = self
             .connection
-            .query_row("SELECT logged FROM cursors WHERE partition = ?1", [partition], |row| row.get(0))
+            .query_row(&format!("{} WHERE partition = ?1", CURSORS.select), [partition], |row| {
+                checked(row, &CURSORS)?;
+                row.get(1)
+            })
             .optional()?;
         let Some(logged) = logged else { return Ok(Absence::UnknownPartition { partition }) };
         if offset >= logged {
             return Ok(Absence::NotYet { partition, offset, logged });
         }
-        let mut statement = self.connection.prepare_cached(
-            "SELECT first_offset, next_offset, reason FROM gaps WHERE partition = ?1 AND first_offset <= ?2 \
-             ORDER BY first_offset DESC LIMIT 1",
-        )?;
+        let mut statement = self.connection.prepare_cached(&format!(
+            "{} WHERE partition = ?1 AND first_offset <= ?2 ORDER BY first_offset DESC LIMIT 1",
+            GAPS.select
+        ))?;
         let gap = statement
             .query_row(params![partition, offset], |row| {
-                Ok(Gap { first_offset: row.get(0)?, next_offset: row.get(1)?, reason: row.get(2)? })
+                checked(row, &GAPS)?;
+                Gap::read(row)
             })
             .optional()?;
         Ok(match gap.filter(|gap| offset < gap.next_offset) {

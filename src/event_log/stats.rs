@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use rusqlite::Row;
+
+use super::checksum::{self, GAPS, INTERVENTIONS};
 use super::cursor::CursorRow;
 use super::instance::beside;
 use super::schema::user_version;
-use super::{Counts, Cursor, Gap, Intervention, LogError, LogReader};
+use super::{Counts, Cursor, DamagedRow, Gap, Intervention, LogError, LogReader};
 
 /// One state of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct Stats {
     pub gaps: Vec<(i32, Gap)>,
     /// Each with its partition, in the order in which they were written down.
     pub interventions: Vec<(i32, Intervention)>,
+    /// Rows that are in none of these, because they are not as they were written.
+    pub damaged: Vec<DamagedRow>,
 }
 
 /// One partition's.
@@ -39,26 +44,18 @@ impl LogReader {
 
     fn read_stats(&self) -> rusqlite::Result<Stats> {
         let snapshot = self.connection.unchecked_transaction()?;
-        let partitions: Vec<PartitionStats> = CursorRow::load_all(&snapshot)?
-            .into_values()
-            .map(|CursorRow { cursor, counts }| PartitionStats { cursor, counts })
+        let mut damaged = Vec::new();
+        let partitions: Vec<PartitionStats> = sound(CursorRow::load_each(&snapshot)?, &mut damaged)
+            .into_iter()
+            .map(|CursorRow { cursor, counts, .. }| PartitionStats { cursor, counts })
             .collect();
-        let mut statement =
-            snapshot.prepare_cached("SELECT partition, first_offset, next_offset, reason FROM gaps")?;
-        let gaps = statement
-            .query_map([], |row| {
-                let gap = Gap { first_offset: row.get(1)?, next_offset: row.get(2)?, reason: row.get(3)? };
-                Ok((row.get(0)?, gap))
-            })?
-            .collect::<rusqlite::Result<_>>()?;
-        let mut statement =
-            snapshot.prepare_cached("SELECT partition, at, flag, details FROM interventions ORDER BY id")?;
-        let interventions = statement
-            .query_map([], |row| {
-                let intervention = Intervention { at: row.get(1)?, flag: row.get(2)?, details: row.get(3)? };
-                Ok((row.get(0)?, intervention))
-            })?
-            .collect::<rusqlite::Result<_>>()?;
+        let gap = |row: &Row<'_>| Ok((row.get(0)?, Gap::read(row)?));
+        let gaps = sound(checksum::each(&snapshot, &GAPS, "", gap)?, &mut damaged);
+        let intervention = |row: &Row<'_>| {
+            Ok((row.get(1)?, Intervention { at: row.get(2)?, flag: row.get(3)?, details: row.get(4)? }))
+        };
+        let interventions = checksum::each(&snapshot, &INTERVENTIONS, "ORDER BY id", intervention)?;
+        let interventions = sound(interventions, &mut damaged);
         let bytes = |path: &std::path::Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         Ok(Stats {
             topic: self.topic.clone(),
@@ -68,16 +65,29 @@ impl LogReader {
             partitions,
             gaps,
             interventions,
+            damaged,
         })
+    }
+}
+
+/// Rows as they were written; the others go to `damaged`.
+fn sound<T>(rows: Vec<Result<T, DamagedRow>>, damaged: &mut Vec<DamagedRow>) -> Vec<T> {
+    rows.into_iter().filter_map(|row| row.map_err(|error| damaged.push(error)).ok()).collect()
+}
+
+impl Gap {
+    /// A row of table `gaps`.
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { first_offset: row.get(1)?, next_offset: row.get(2)?, reason: row.get(3)? })
     }
 }
 
 impl Counts {
     fn with(self, other: &Self) -> Self {
         Self {
-            events: self.events + other.events,
-            duplicates: self.duplicates + other.duplicates,
-            rejections: self.rejections + other.rejections,
+            events: self.events.saturating_add(other.events),
+            duplicates: self.duplicates.saturating_add(other.duplicates),
+            rejections: self.rejections.saturating_add(other.rejections),
             earliest: self.earliest.into_iter().chain(other.earliest).min(),
             latest: self.latest.into_iter().chain(other.latest).max(),
         }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use uuid::Uuid;
 
+use super::checksum::{self, GAPS, INTERVENTIONS, META};
 use super::claims::Claims;
 use super::cursor::CursorRow;
 use super::instance::Instance;
@@ -63,12 +65,17 @@ impl EventLog {
         // Again: only now can nobody else be making it.
         match schema::inspect(&path)? {
             Presence::Missing => schema::create(&path, &options.topic)?,
-            Presence::Log => schema::examine_at_rest(&path, Some(&options.topic))?,
+            Presence::Log => {
+                let connection = schema::open_at_rest(&path)?;
+                schema::examine(&path, &connection, Some(&options.topic))?;
+                schema::check_counts(&path, &connection)?;
+            }
         }
         let mut connection = schema::open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         configure(&connection, options).map_err(|error| LogError::sqlite(&path, Some(&connection), error))?;
         schema::upgrade(&path, &mut connection)?;
         schema::examine(&path, &connection, Some(&options.topic))?;
+        schema::check_counts(&path, &connection)?;
 
         let sqlite = |error| LogError::sqlite(&path, Some(&connection), error);
         let rows = CursorRow::load_all(&connection).map_err(sqlite)?;
@@ -151,16 +158,23 @@ impl EventLog {
         rows.values_mut().for_each(|row| row.cursor.clean = false);
         self.change(|connection| {
             if let Some(gap) = &gap {
-                connection.execute(
-                    "INSERT INTO gaps (partition, first_offset, next_offset, reason) VALUES (?1, ?2, ?3, ?4)",
-                    params![partition, gap.first_offset, gap.next_offset, gap.reason],
-                )?;
+                let Gap { first_offset, next_offset, reason } = gap;
+                let [partition, first_offset, next_offset] =
+                    [partition.into(), *first_offset, *next_offset].map(ValueRef::Integer);
+                let reason = ValueRef::Text(reason.as_bytes());
+                let values = [partition, first_offset, next_offset, reason];
+                checksum::insert_one(connection, &GAPS, &values)?;
             }
             if let Some(Intervention { at, flag, details }) = intervention {
-                connection.execute(
-                    "INSERT INTO interventions (partition, at, flag, details) VALUES (?1, ?2, ?3, ?4)",
-                    params![partition, at, flag, details],
+                let id: i64 = connection.query_row(
+                    "SELECT coalesce(max(id), 0) + 1 FROM interventions",
+                    [],
+                    |row| row.get(0),
                 )?;
+                let [id, partition, at] = [id, partition.into(), *at].map(ValueRef::Integer);
+                let [flag, details] = [flag, details].map(|text| ValueRef::Text(text.as_bytes()));
+                let values = [id, partition, at, flag, details];
+                checksum::insert_one(connection, &INTERVENTIONS, &values)?;
             }
             rows.values().try_for_each(|row| row.store(connection))
         })?;
@@ -247,16 +261,15 @@ fn configure(connection: &Connection, options: &LogOptions) -> rusqlite::Result<
 }
 
 /// Bytes that must fit before commands are taken in again: a batch of usual size.
-const ROOM: u32 = 8 * 1024 * 1024;
+const ROOM: usize = 8 * 1024 * 1024;
 
 impl EventLog {
     /// Whether a batch would fit on the disk: writes as many bytes, and deletes them again. An error
     /// [`LogError::is_disk_full`] says that there is still no room.
     pub fn check_room(&mut self) -> Result<(), LogError> {
+        let room = vec![0; ROOM];
         self.change(|connection| {
-            connection
-                .execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('room', zeroblob(?1))", [ROOM])
-                .map(drop)
+            checksum::insert_one(connection, &META, &[ValueRef::Text(b"room"), ValueRef::Blob(&room)])
         })?;
         self.change(|connection| connection.execute("DELETE FROM meta WHERE name = 'room'", []).map(drop))
     }
@@ -264,6 +277,15 @@ impl EventLog {
 
 #[cfg(test)]
 impl EventLog {
+    /// Gives the rows of a log file that a test has changed the checksums of what they hold now, and the cursors the
+    /// count of claims.
+    pub(crate) fn seal(connection: &Connection) {
+        let count = "UPDATE cursors SET claims = \
+                     (SELECT count(*) FROM claims AS c WHERE c.partition = cursors.partition)";
+        connection.execute(count, []).expect("the tables of a log");
+        checksum::seal(connection, |_| ()).expect("the tables of a log");
+    }
+
     /// From now on the database can't grow, so that some append ends in its middle; or it can again.
     pub(crate) fn fill_disk(&mut self, full: bool) {
         // SQLite takes the present size where that is more.

@@ -29,8 +29,12 @@ fn cut(hash: &blake3::Hash) -> u64 {
     u64::from_be_bytes(*bytes) >> 1
 }
 
-/// Sorted entries as blocks, each with its first hash.
-pub(super) fn blocks(entries: &[Entry], first_position: i64) -> impl Iterator<Item = (i64, Vec<u8>)> {
+/// Sorted entries as blocks, each with its first hash and the next one's.
+pub(super) fn blocks(
+    entries: &[Entry],
+    first_position: i64,
+) -> impl Iterator<Item = (i64, Option<i64>, Vec<u8>)> {
+    let mut next = entries.chunks(BLOCK).skip(1).map(|block| block[0].hash as i64);
     entries.chunks(BLOCK).map(move |block| {
         let mut bytes = Vec::with_capacity(block.len() * BYTES);
         for entry in block {
@@ -38,7 +42,7 @@ pub(super) fn blocks(entries: &[Entry], first_position: i64) -> impl Iterator<It
             bytes.extend_from_slice(&entry.hash.to_be_bytes());
             bytes.extend_from_slice(&place.to_be_bytes());
         }
-        (block[0].hash as i64, bytes)
+        (block[0].hash as i64, next.next(), bytes)
     })
 }
 
@@ -69,9 +73,13 @@ mod tests {
                 (first..).zip(hashes).map(|(position, hash)| Entry { hash: hash << 57 >> 1, position }).collect();
             entries.sort_unstable();
             let blocks: Vec<_> = blocks(&entries, first).collect();
-            let found: Vec<_> = blocks.iter().flat_map(|(_, block)| of_block(block, first)).collect();
+            let found: Vec<_> = blocks.iter().flat_map(|(_, _, block)| of_block(block, first)).collect();
             prop_assert_eq!(found, entries);
-            prop_assert!(blocks.is_sorted_by_key(|(first_hash, _)| *first_hash));
+            prop_assert!(blocks.is_sorted_by_key(|(first_hash, ..)| *first_hash));
+            for pair in blocks.windows(2) {
+                prop_assert_eq!(pair[0].1, Some(pair[1].0));
+            }
+            prop_assert!(blocks.last().is_none_or(|(_, next, _)| next.is_none()));
         }
     }
 

@@ -1,7 +1,11 @@
 //! Why the read model could not be read or brought up to date.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
+use rusqlite::ErrorCode;
 use thiserror::Error;
 
 use crate::event_log::LogError;
@@ -15,6 +19,33 @@ pub enum ReadModelError {
         "{path}: the read model: {source}; if it comes again, delete the file: it is made again from the log"
     )]
     Sqlite { path: PathBuf, source: rusqlite::Error },
+    #[error(
+        "{path}: the read model is damaged: {found}; 'activity-stream log rebuild' makes it again from the log"
+    )]
+    Damaged { path: PathBuf, found: String },
     #[error("{path}: {doing}: {source}")]
     Io { path: PathBuf, doing: &'static str, source: io::Error },
+}
+
+impl ReadModelError {
+    pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..) => {
+                Self::Damaged { path, found: source.to_string() }
+            }
+            _ => match source.sqlite_error_code() {
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                    Self::Damaged { path, found: source.to_string() }
+                }
+                _ => Self::Sqlite { path, source },
+            },
+        }
+    }
+
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
 }

@@ -64,8 +64,18 @@ impl Follower {
     pub fn open(log: LogReader, path: &Path) -> Result<Self, ReadModelError> {
         let model = ReadModel::open_or_make(path)?;
         let mut follower = Self { log, path: path.to_owned(), model, runs: Vec::new() };
-        follower.reload()?;
+        follower.reload().or_else(|error| follower.begin_again(error))?;
         Ok(follower)
+    }
+
+    /// With an empty model where the one that is there is damaged.
+    fn begin_again(&mut self, error: ReadModelError) -> Result<(), ReadModelError> {
+        if !error.is_damage() {
+            return Err(error);
+        }
+        self.model = ReadModel::make_again(&self.path, &error)?;
+        self.runs.clear();
+        Ok(())
     }
 
     /// Begins again with an empty model.
@@ -103,8 +113,8 @@ impl Follower {
         if to - covered >= if all { 1 } else { WORTH_A_RUN } {
             let (run, entries) = self.read_run(covered + 1, to)?;
             let end = self.runs.len();
-            self.replace(end..end, Some((run, &entries)))?;
-            self.merge()?;
+            let added = self.replace(end..end, Some((run, &entries))).and_then(|()| self.merge());
+            added.or_else(|error| self.begin_again(error))?;
         }
         Ok(Progress { covered: self.runs.last().map_or(0, |run| run.last_position), last })
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, params, types::ValueRef};
 
 use super::{
     ReadModelError,
@@ -15,13 +15,22 @@ use super::{
 };
 use crate::{
     activity::Coordinates,
-    event_log::{LogReader, Mark},
+    event_log::{
+        DamagedRow, LogReader, Mark,
+        checksum::{self, checked, table},
+    },
 };
 
 /// `AcRm`. <https://sqlite.org/pragma.html#pragma_application_id>
 const APPLICATION_ID: i64 = 0x4163_526d;
 /// A model of another version is made anew.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+table!(RUNS, "INSERT" "runs", 1 of [
+    "id", "first_position", "last_position", "earliest", "latest", "partition", "offset", "timestamp",
+    "checksum",
+]);
+table!(BLOCKS, "INSERT" "blocks", 3 of ["run", "first_hash", "block", "next_hash", "entries"]);
+
 const BUSY: Duration = Duration::from_secs(10);
 
 /// Which events are about which object, as far as it has followed the log.
@@ -50,6 +59,7 @@ impl Run {
     }
 
     fn of_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        checked(row, &RUNS)?;
         let coordinates = Coordinates { partition: row.get(5)?, offset: row.get(6)?, timestamp: row.get(7)? };
         Ok(Self {
             id: row.get(0)?,
@@ -95,17 +105,20 @@ impl ReadModel {
     pub(super) fn open_or_make(log: &Path) -> Result<Self, ReadModelError> {
         let path = Self::path_of(log);
         match Self::make(path.clone()) {
-            Err(ReadModelError::Sqlite { source, .. }) if is_damage(&source) => {
-                tracing::warn!(path = %path.display(), error = %source, "the read model is made anew");
-                Self::delete(log)?;
-                Self::make(path)
-            }
+            Err(error) if error.is_damage() => Self::make_again(log, &error),
             made => made,
         }
     }
 
+    /// Throws away a model that is damaged, which costs nothing but the time to make another.
+    pub(super) fn make_again(log: &Path, error: &ReadModelError) -> Result<Self, ReadModelError> {
+        tracing::warn!(%error, "the read model is deleted, and built again from the log");
+        Self::delete(log)?;
+        Self::make(Self::path_of(log))
+    }
+
     fn make(path: PathBuf) -> Result<Self, ReadModelError> {
-        let named = |source| ReadModelError::Sqlite { path: path.clone(), source };
+        let named = |source| ReadModelError::sqlite(&path, source);
         let make = || {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
             let mut connection = connect(&path, flags)?;
@@ -162,7 +175,8 @@ impl ReadModel {
         let mut next = 1;
         for index in 0..runs.len() {
             let Run { first_position, last_position, mark, .. } = runs[index];
-            if first_position != next || log.mark(last_position)? != Some(mark) {
+            // A damaged row of the log is named by who reads the log there.
+            if first_position != next || log.mark(last_position).ok().flatten() != Some(mark) {
                 runs.truncate(index);
                 break;
             }
@@ -175,10 +189,7 @@ impl ReadModel {
     pub(super) fn all_runs(&self) -> Result<Vec<Run>, ReadModelError> {
         let read = || {
             self.connection
-                .prepare_cached(
-                    "SELECT id, first_position, last_position, earliest, latest, partition, offset, timestamp, \
-                     checksum FROM runs ORDER BY first_position",
-                )?
+                .prepare_cached(&format!("{} ORDER BY first_position", RUNS.select))?
                 .query_map([], Run::of_row)?
                 .collect::<rusqlite::Result<Vec<_>>>()
         };
@@ -194,37 +205,70 @@ impl ReadModel {
     pub(super) fn positions(&self, run: &Run, hash: u64) -> Result<Vec<i64>, ReadModelError> {
         let read = || -> rusqlite::Result<_> {
             // The last block that begins below the hash may end with it.
-            let mut statement = self.connection.prepare_cached(
-                "SELECT entries FROM blocks WHERE run = ?1 AND first_hash BETWEEN coalesce((SELECT first_hash \
-                 FROM blocks WHERE run = ?1 AND first_hash < ?2 ORDER BY first_hash DESC LIMIT 1), 0) AND ?2 \
-                 ORDER BY first_hash, block",
-            )?;
+            let mut statement = self.connection.prepare_cached(&format!(
+                "{} WHERE run = ?1 AND first_hash BETWEEN coalesce((SELECT first_hash FROM blocks WHERE run = ?1 \
+                 AND first_hash < ?2 ORDER BY first_hash DESC LIMIT 1), 0) AND ?2 ORDER BY first_hash, block",
+                BLOCKS.select
+            ))?;
             let mut rows = statement.query(params![run.id, hash as i64])?;
-            let mut positions = Vec::new();
+            let (mut chain, mut positions) = (Chain::default(), Vec::new());
             while let Some(row) = rows.next()? {
-                let entries = entries::of_block(row.get_ref(0)?.as_blob()?, run.first_position);
+                let entries = chain.entries(row, run)?.into_iter();
                 positions.extend(entries.filter(|entry| entry.hash == hash).map(|entry| entry.position));
             }
-            Ok(positions)
+            drop(rows);
+            if chain.first.is_none() {
+                // All begin above it, or they are gone: the first one says.
+                let mut statement = self.connection.prepare_cached(&format!(
+                    "{} WHERE run = ?1 ORDER BY first_hash, block LIMIT 1",
+                    BLOCKS.select
+                ))?;
+                let mut rows = statement.query([run.id])?;
+                while let Some(row) = rows.next()? {
+                    chain.entries(row, run)?;
+                }
+            }
+            Ok(chain.holds(hash as i64).then_some(positions))
         };
-        read().map_err(|source| self.named(source))
+        let positions = read().map_err(|source| self.named(source))?;
+        positions.ok_or_else(|| self.incomplete(run))
     }
 
     /// All entries of the runs.
     pub(super) fn entries(&self, runs: &[Run]) -> Result<Vec<Entry>, ReadModelError> {
-        let read = || -> rusqlite::Result<_> {
-            let mut all = Vec::new();
-            let mut statement =
-                self.connection.prepare_cached("SELECT entries FROM blocks WHERE run = ?1")?;
-            for run in runs {
+        let mut all = Vec::new();
+        for run in runs {
+            let before = all.len();
+            let mut read = || -> rusqlite::Result<()> {
+                let mut statement = self.connection.prepare_cached(&format!(
+                    "{} WHERE run = ?1 ORDER BY first_hash, block",
+                    BLOCKS.select
+                ))?;
                 let mut rows = statement.query([run.id])?;
+                let mut chain = Chain::default();
                 while let Some(row) = rows.next()? {
-                    all.extend(entries::of_block(row.get_ref(0)?.as_blob()?, run.first_position));
+                    all.extend(chain.entries(row, run)?);
                 }
+                Ok(())
+            };
+            read().map_err(|source| self.named(source))?;
+            if usize::try_from(run.events()) != Ok(all.len() - before) {
+                return Err(self.incomplete(run));
             }
-            Ok(all)
-        };
-        read().map_err(|source| self.named(source))
+        }
+        Ok(all)
+    }
+
+    /// Whether every run and block is as it was written.
+    pub fn check(&self) -> Result<(), ReadModelError> {
+        // Runs may be merged meanwhile.
+        let _snapshot = self.snapshot()?;
+        self.all_runs()?.into_iter().try_for_each(|run| self.entries(&[run]).map(drop))
+    }
+
+    fn incomplete(&self, run: &Run) -> ReadModelError {
+        let found = format!("blocks of run {} are missing", run.id);
+        ReadModelError::Damaged { path: self.path.clone(), found }
     }
 
     /// Puts a run, with its sorted entries, in the place of others, all in one transaction, and gives what is there
@@ -263,30 +307,57 @@ impl ReadModel {
     }
 
     fn named(&self, source: rusqlite::Error) -> ReadModelError {
-        ReadModelError::Sqlite { path: self.path.clone(), source }
+        ReadModelError::sqlite(&self.path, source)
+    }
+}
+
+/// Blocks of a run that were read one after another: each names the next, so one that SQLite does not find is missed.
+#[derive(Debug, Default)]
+struct Chain {
+    /// Number and first hash of the first one.
+    first: Option<(i64, i64)>,
+    /// Number and next hash of the last one.
+    last: (i64, Option<i64>),
+}
+
+impl Chain {
+    /// The entries of the next block.
+    fn entries(&mut self, row: &Row<'_>, run: &Run) -> rusqlite::Result<Vec<Entry>> {
+        checked(row, &BLOCKS)?;
+        let (first_hash, block, next_hash): (i64, i64, Option<i64>) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        if self.first.is_some() && (self.last.0 + 1, self.last.1) != (block, Some(first_hash)) {
+            let found = format!("block {block} comes after block {}", self.last.0);
+            return Err(DamagedRow { table: BLOCKS.name, row: format!("run {}", run.id), found }.into());
+        }
+        self.first.get_or_insert((block, first_hash));
+        self.last = (block, next_hash);
+        Ok(entries::of_block(row.get_ref(4)?.as_blob()?, run.first_position).collect())
+    }
+
+    /// Whether all entries with that hash are in these blocks.
+    fn holds(&self, hash: i64) -> bool {
+        let begins = self.first.is_some_and(|(block, first_hash)| block == 0 || first_hash < hash);
+        begins && self.last.1.is_none_or(|next| next > hash)
     }
 }
 
 fn insert(transaction: &Connection, run: &Run, entries: &[Entry]) -> rusqlite::Result<()> {
     let Run { id, first_position, last_position, earliest, latest, mark } = *run;
     let Coordinates { partition, offset, timestamp } = mark.coordinates;
-    transaction.prepare_cached("INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(
-        params![
-            id,
-            first_position,
-            last_position,
-            earliest,
-            latest,
-            partition,
-            offset,
-            timestamp,
-            mark.checksum
-        ],
-    )?;
-    let mut statement = transaction
-        .prepare_cached("INSERT INTO blocks (run, block, first_hash, entries) VALUES (?1, ?2, ?3, ?4)")?;
-    for (number, (first_hash, block)) in entries::blocks(entries, first_position).enumerate() {
-        statement.execute(params![id, number as i64, first_hash, block])?;
+    let mark = [partition.into(), offset, timestamp, mark.checksum.into()];
+    let of_run = [id, first_position, last_position, earliest, latest];
+    let values: Vec<_> = of_run.into_iter().chain(mark).map(ValueRef::Integer).collect();
+    checksum::insert_one(transaction, &RUNS, &values)?;
+    let mut statement = transaction.prepare_cached(BLOCKS.insert)?;
+    for (number, (first_hash, next_hash, block)) in (0..).zip(entries::blocks(entries, first_position)) {
+        let values = [
+            ValueRef::Integer(id),
+            ValueRef::Integer(first_hash),
+            ValueRef::Integer(number),
+            next_hash.map_or(ValueRef::Null, ValueRef::Integer),
+            ValueRef::Blob(&block),
+        ];
+        checksum::insert(&mut statement, &BLOCKS, &values)?;
     }
     Ok(())
 }
@@ -300,11 +371,4 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 fn is_usable(connection: &Connection) -> rusqlite::Result<bool> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     Ok(number("application_id")? == APPLICATION_ID && number("user_version")? == VERSION)
-}
-
-fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-    )
 }

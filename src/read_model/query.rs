@@ -6,7 +6,7 @@ use super::{
     ReadModelError, entries,
     model::{ReadModel, Run},
 };
-use crate::event_log::{ListQuery, Listed, LogError, LogReader, Order};
+use crate::event_log::{DamagedRow, ListQuery, Listed, LogError, LogReader, Order};
 
 /// Where events that the query wants can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +24,17 @@ impl ReadModel {
         &self,
         log: &LogReader,
         query: &ListQuery,
-        mut each: impl FnMut(Listed) -> Result<ControlFlow<()>, E>,
+        mut each: impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
         // The follower may merge runs meanwhile; what is read here stays as it was.
         let _snapshot = self.snapshot()?;
         let last = log.last_position()?;
-        let mut segments = segments(query, &self.runs(log)?, last);
+        // What the model can't say is read from the log.
+        let runs = self.runs(log).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the log is read instead");
+            Vec::new()
+        });
+        let mut segments = segments(query, &runs, last);
         if query.order == Order::NewestFirst {
             segments.reverse();
         }
@@ -37,13 +42,18 @@ impl ReadModel {
         let mut left = query.limit.unwrap_or(u64::MAX);
         for segment in segments {
             let flow = match (segment, hash) {
-                (Segment::Run(run), Some(hash)) => {
-                    let mut positions = self.positions(&run, hash)?;
-                    if query.order == Order::NewestFirst {
-                        positions.reverse();
+                (Segment::Run(run), Some(hash)) => match self.positions(&run, hash) {
+                    Ok(mut positions) => {
+                        if query.order == Order::NewestFirst {
+                            positions.reverse();
+                        }
+                        log.pick(query, &positions, &mut left, &mut each)?
                     }
-                    log.pick(query, &positions, &mut left, &mut each)?
-                }
+                    Err(error) => {
+                        tracing::warn!(%error, "the log is read instead");
+                        log.scan(query, run.first_position..=run.last_position, &mut left, &mut each)?
+                    }
+                },
                 (Segment::Run(Run { first_position, last_position, .. }), None) => {
                     log.scan(query, first_position..=last_position, &mut left, &mut each)?
                 }

@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     activity::{Coordinates, Decider, Limits, Record},
-    event_log::{Chunk, EventLog, ListQuery, Listed, LogError, LogOptions, LogReader, Order, Synchronous},
+    event_log::{
+        Chunk, DamagedRow, EventLog, ListQuery, Listed, LogError, LogOptions, LogReader, Order, Synchronous,
+    },
 };
 
 struct Place {
@@ -74,11 +76,13 @@ fn objects(count: usize, different: usize) -> Vec<String> {
 }
 
 fn collect(
-    list: impl FnOnce(&mut dyn FnMut(Listed) -> Result<ControlFlow<()>, Failure>) -> Result<(), Failure>,
+    list: impl FnOnce(
+        &mut dyn FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<(), Failure>,
 ) -> Vec<Listed> {
     let mut found = Vec::new();
     list(&mut |listed| {
-        found.push(listed);
+        found.push(listed.unwrap());
         Ok(ControlFlow::Continue(()))
     })
     .unwrap();

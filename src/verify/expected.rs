@@ -168,6 +168,8 @@ pub fn by_logs(
             continue;
         }
         log.rows(|row| {
+            // One that is not as it was written says nothing; it is told where the log's rows are.
+            let Ok(row) = row else { return Ok(ControlFlow::Continue(())) };
             let Coordinates { partition, offset, timestamp } = row.coordinates;
             let segment = context.facts.partition(partition).and_then(|found| found.segment(offset));
             let Some(segment) = segment.filter(|segment| is_witness(segment)) else {

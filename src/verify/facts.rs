@@ -9,7 +9,7 @@ use super::{
     source::{Topic, Topics},
 };
 use crate::{
-    event_log::{Anchor, Counts, LogReader},
+    event_log::{Anchor, Counts, LogError, LogReader},
     kafka::Bounds,
 };
 
@@ -159,6 +159,10 @@ impl Partition {
 impl LogFacts {
     fn of(log: &LogReader) -> Result<Self, VerifyError> {
         let stats = log.stats()?;
+        if let Some(damaged) = stats.damaged.first() {
+            let found = damaged.to_string();
+            return Err(LogError::Damaged { path: log.path().to_owned(), found }.into());
+        }
         let mut facts = Self { coverage: BTreeMap::new(), counts: BTreeMap::new(), anchors: BTreeMap::new() };
         for partition in stats.partitions {
             let cursor = partition.cursor;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     activity::Record,
-    event_log::{Content, Row},
+    event_log::{Content, DamagedRow, Row},
 };
 
 /// Something that exists, of a command whose output is out.
@@ -150,6 +150,15 @@ fn rows(
         if let Some(findings) = &mut findings {
             findings.advanced(1);
         }
+        let row = match row {
+            Ok(row) => row,
+            Err(damaged) => {
+                if let Some(findings) = &mut findings {
+                    findings.deviation(&of_damaged(context.place(Collection::Log(log), None), &damaged))?;
+                }
+                return Ok(ControlFlow::Continue(()));
+            }
+        };
         let (what, position) = match row.content {
             Content::Event { position, .. } => (What::Event, Some(position)),
             Content::Duplicate { .. } => (What::Duplicate, None),
@@ -210,6 +219,16 @@ fn rows(
         }
     }
     Ok(())
+}
+
+/// Whose command it is, or was, the row can't say: that one is told as lost besides.
+fn of_damaged(place: Place, damaged: &DamagedRow) -> Deviation {
+    let what = match damaged.table {
+        "duplicates" => What::Duplicate,
+        "rejections" => What::Rejection,
+        _ => What::Event,
+    };
+    Deviation { kind: Kind::Altered, what, place, command: None, id: None, details: damaged.to_string() }
 }
 
 fn records(

@@ -63,6 +63,7 @@ fn examples_parse() {
         examples::LOG_LIST,
         examples::LOG_SHOW,
         examples::LOG_STATS,
+        examples::LOG_CHECK,
         examples::LOG_REBUILD,
         examples::REJECTIONS,
         examples::REJECTIONS_LIST,

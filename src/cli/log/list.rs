@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::Damage;
 use crate::{
     activity::ActivityId,
     cli::{
@@ -20,7 +21,7 @@ use crate::{
         time::JsonTime,
         when::When,
     },
-    event_log::{ListQuery, Listed, LogReader, Order},
+    event_log::{DamagedRow, ListQuery, Listed, LogReader, Order},
     read_model::ReadModel,
 };
 
@@ -57,19 +58,23 @@ pub(super) fn list(args: &args::LogList, log: &LogReader, path: &Path) -> anyhow
         limit: args.limit,
     };
     let mut out = output::stdout();
-    let each = |listed| {
-        if args.json {
-            print_json(&listed, &mut out)?;
-        } else {
-            print(&listed, &mut out)?;
-        }
+    let mut damage = Damage::new(path);
+    let each = |listed: Result<Listed, DamagedRow>| {
+        let printed = listed.and_then(|listed| print(&listed, args.json, &mut out));
+        printed.unwrap_or_else(|damaged| {
+            // In its place between the others where both go to a terminal.
+            out.flush()?;
+            damage.name(&damaged);
+            Ok(())
+        })?;
         anyhow::Ok(ControlFlow::Continue(()))
     };
     match ReadModel::open(path) {
         Some(model) => model.list(log, &query, each)?,
         None => log.list(&query, each)?,
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    damage.end(log)
 }
 
 /// The first whole millisecond at or after that time: a record's timestamp is before the one exactly if it is before
@@ -80,22 +85,32 @@ fn first_millisecond(when: When, now: Timestamp) -> i64 {
     i64::try_from(milliseconds).expect("a timestamp is within the years -9999 to 9999")
 }
 
-fn print_json(listed: &Listed, out: &mut Output) -> anyhow::Result<()> {
-    let Listed { position, id, coordinates, json, .. } = listed;
+/// A row of a log without checksums may hold what is no JSON.
+fn print(listed: &Listed, json: bool, out: &mut Output) -> Result<io::Result<()>, DamagedRow> {
+    let printed = if json {
+        serde_json::from_str(&listed.json).map(|activity| print_json(listed, activity, out))
+    } else {
+        serde_json::from_str(&listed.json).map(|entry| print_line(listed, &entry, out))
+    };
+    printed.map_err(|error| listed.unreadable(&error))
+}
+
+fn print_json(listed: &Listed, activity: &RawValue, out: &mut Output) -> io::Result<()> {
+    let Listed { position, id, coordinates, .. } = listed;
     let line = Line {
         position: *position,
         id: *id,
         partition: coordinates.partition,
         offset: coordinates.offset,
         timestamp: JsonTime(coordinates.timestamp),
-        activity: serde_json::from_str(json)?,
+        activity,
     };
-    Ok(write_json(&line, out)?)
+    write_json(&line, out)
 }
 
-fn print(listed: &Listed, out: &mut dyn Write) -> io::Result<()> {
-    let Listed { id, coordinates, object_type, object_id, json, .. } = listed;
-    let Entry { verb, content } = serde_json::from_str(json)?;
+fn print_line(listed: &Listed, entry: &Entry<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Listed { id, coordinates, object_type, object_id, .. } = listed;
+    let Entry { verb, content } = entry;
     writeln!(
         out,
         "{id}  {FAINT}{}{FAINT:#}  {GOOD}{object_type}/{object_id}{GOOD:#} {verb}{}",

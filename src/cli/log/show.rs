@@ -15,7 +15,7 @@ use crate::{
         output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, time},
         time::JsonTime,
     },
-    event_log::{Absence, LogReader, Shown},
+    event_log::{Absence, Listed, LogReader, Shown},
 };
 
 /// The object of `--json`.
@@ -49,9 +49,9 @@ pub(super) fn show(args: &args::LogShow, log: &LogReader, path: &Path) -> anyhow
     let id = ActivityId::new(topic_bits(log.topic()), coordinates(&shown));
     let mut out = output::stdout();
     if args.json {
-        write_json(&line(id, &shown, log.topic())?, &mut out)?;
+        write_json(&line(id, &shown, log.topic(), path)?, &mut out)?;
     } else {
-        print(id, &shown, log.topic(), &mut out)?;
+        print(id, &shown, log.topic(), path, &mut out)?;
     }
     Ok(out.flush()?)
 }
@@ -64,7 +64,7 @@ fn coordinates(shown: &Shown) -> Coordinates {
     }
 }
 
-fn line<'a>(id: ActivityId, shown: &'a Shown, topic: &'a str) -> anyhow::Result<Line<'a>> {
+fn line<'a>(id: ActivityId, shown: &'a Shown, topic: &'a str, path: &Path) -> anyhow::Result<Line<'a>> {
     let Coordinates { partition, offset, timestamp } = coordinates(shown);
     let line = Line {
         outcome: "event",
@@ -79,11 +79,9 @@ fn line<'a>(id: ActivityId, shown: &'a Shown, topic: &'a str) -> anyhow::Result<
         activity: None,
     };
     Ok(match shown {
-        Shown::Event(listed) => Line {
-            position: Some(listed.position),
-            activity: Some(serde_json::from_str(&listed.json)?),
-            ..line
-        },
+        Shown::Event(listed) => {
+            Line { position: Some(listed.position), activity: Some(readable(listed, path)?), ..line }
+        }
         Shown::Duplicate { of, .. } => Line { outcome: "duplicate", of: Some(*of), ..line },
         Shown::Rejected { problems, .. } => {
             Line { outcome: "rejection", problems: Some(&problems.0), ..line }
@@ -92,7 +90,7 @@ fn line<'a>(id: ActivityId, shown: &'a Shown, topic: &'a str) -> anyhow::Result<
     })
 }
 
-fn print(id: ActivityId, shown: &Shown, topic: &str, out: &mut Output) -> anyhow::Result<()> {
+fn print(id: ActivityId, shown: &Shown, topic: &str, path: &Path, out: &mut Output) -> anyhow::Result<()> {
     match shown {
         Shown::Event(_) => writeln!(out, "{GOOD}event{GOOD:#}      {id}")?,
         Shown::Duplicate { of, .. } => {
@@ -108,7 +106,7 @@ fn print(id: ActivityId, shown: &Shown, topic: &str, out: &mut Output) -> anyhow
     match shown {
         Shown::Event(listed) => {
             writeln!(out, "{FAINT}position{FAINT:#}   {}", listed.position)?;
-            writeln!(out, "{}", pretty(&listed.json))?;
+            writeln!(out, "{}", pretty(readable(listed, path)?.get()))?;
         }
         Shown::Rejected { problems, .. } => {
             problems.0.iter().try_for_each(|problem| print_problem(problem, out))?;
@@ -116,6 +114,12 @@ fn print(id: ActivityId, shown: &Shown, topic: &str, out: &mut Output) -> anyhow
         Shown::Duplicate { .. } | Shown::Absent(_) => {}
     }
     Ok(())
+}
+
+/// A row of a log without checksums may hold what is no JSON.
+fn readable<'a>(listed: &'a Listed, path: &Path) -> anyhow::Result<&'a RawValue> {
+    serde_json::from_str(&listed.json)
+        .map_err(|error| anyhow!("{}: {}", path.display(), listed.unreadable(&error)))
 }
 
 /// What was looked for, where, and why it is not there.
@@ -145,7 +149,7 @@ fn absent(named: Named, absence: &Absence, log: &LogReader, path: &Path) -> Stri
         Absence::InGap { gap, .. } => format!(
             "{command}, which '{path}' never saw: it lacks the offsets {} to {} ({})",
             gap.first_offset,
-            gap.next_offset - 1,
+            gap.next_offset.saturating_sub(1),
             gap.reason
         ),
         Absence::OtherCommand { coordinates, id: found } => format!(

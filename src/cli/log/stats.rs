@@ -7,6 +7,7 @@ use std::{io::Write, path::Path};
 use bytesize::ByteSize;
 use serde::Serialize;
 
+use super::Damage;
 use crate::{
     cli::{
         args,
@@ -85,10 +86,12 @@ struct InterventionLine<'a> {
 pub(super) fn stats(args: &args::LogStats, log: &LogReader, path: &Path) -> anyhow::Result<()> {
     let stats = log.stats()?;
     let read_model = match ReadModel::open(path) {
-        Some(model) => {
-            let (covered, last) = (model.covered(log)?, log.last_position()?);
-            Some(ReadModelLine { covered, behind: last - covered })
-        }
+        Some(model) => match model.covered(log) {
+            Ok(covered) => {
+                Some(ReadModelLine { covered, behind: log.last_position()?.saturating_sub(covered) })
+            }
+            Err(_) => None,
+        },
         None => None,
     };
     let mut out = output::stdout();
@@ -97,11 +100,14 @@ pub(super) fn stats(args: &args::LogStats, log: &LogReader, path: &Path) -> anyh
     } else {
         print(&stats, read_model, path, &mut out)?;
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    let mut damage = Damage::new(path);
+    stats.damaged.iter().for_each(|row| damage.name(row));
+    damage.end(log)
 }
 
 fn commands(counts: &Counts) -> u64 {
-    counts.events + counts.duplicates + counts.rejections
+    counts.events.saturating_add(counts.duplicates).saturating_add(counts.rejections)
 }
 
 fn counts_line(counts: &Counts) -> CountsLine {
@@ -147,7 +153,8 @@ fn print(
     path: &Path,
     out: &mut Output,
 ) -> anyhow::Result<()> {
-    let Stats { topic, schema_version, file_bytes, counts, partitions, gaps, interventions } = stats;
+    let Stats { topic, schema_version, file_bytes, counts, partitions, gaps, interventions, damaged: _ } =
+        stats;
     let mut fact = |name: &str, value: &str| writeln!(out, "{FAINT}{name:<9}{FAINT:#} {value}");
     let size = ByteSize::b(*file_bytes).display().iec();
     fact("log", &format!("{}, {size}, schema version {schema_version}", path.display()))?;

@@ -5,6 +5,7 @@ mod crash;
 mod equivalence;
 mod reading;
 mod refusal;
+mod rot;
 mod round_trip;
 
 use std::collections::{BTreeMap, HashMap};

@@ -33,7 +33,7 @@ fn list(reader: &LogReader, query: &ListQuery) -> Vec<Listed> {
     let mut listed = Vec::new();
     reader
         .list(query, |one| {
-            listed.push(one);
+            listed.push(one.unwrap());
             Ok::<_, LogError>(ControlFlow::Continue(()))
         })
         .unwrap();
@@ -219,7 +219,7 @@ fn stats_say_what_was_counted() {
     let times = all.iter().filter(|one| one.position.is_some()).map(|one| one.coordinates.timestamp);
     assert_eq!((stats.counts.earliest, stats.counts.latest), (times.clone().min(), times.max()));
     assert_eq!(stats.partitions.iter().map(|one| one.cursor.partition).collect::<Vec<_>>(), [0, 1, 2]);
-    assert_eq!((stats.topic.as_str(), stats.schema_version), (TOPIC, 1));
+    assert_eq!((stats.topic.as_str(), stats.schema_version), (TOPIC, 2));
     assert!(stats.file_bytes > 4096);
 }
 

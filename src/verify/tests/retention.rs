@@ -96,7 +96,7 @@ fn where_commands_are_gone_the_output_is_held_against_the_log() {
     assert_eq!(
         deviations(&|world| {
             let copy = "INSERT INTO events SELECT (SELECT max(position) + 1 FROM events), partition, offset, timestamp, checksum, \
-                        object_type, object_id, json FROM events WHERE position = 1; \
+                        object_type, object_id, json, 0 FROM events WHERE position = 1; \
                         UPDATE cursors SET events = events + 1 WHERE partition = 0";
             world.sql(0, copy);
         }),

@@ -327,7 +327,9 @@ impl World {
     }
 
     pub fn sql_uncounted(&self, log: usize, statements: &str) {
-        Connection::open(&self.logs[log]).unwrap().execute_batch(statements).unwrap();
+        let connection = Connection::open(&self.logs[log]).unwrap();
+        connection.execute_batch(statements).unwrap();
+        EventLog::seal(&connection);
     }
 
     pub fn try_verify(&mut self, sizes: Sizes) -> Result<Told, VerifyError> {

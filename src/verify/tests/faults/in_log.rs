@@ -7,7 +7,7 @@ fn in_the_log_events() {
     // Another row needs a position, and the cursors' counts must agree with it or the log is not even opened.
     let insert = |columns: &str, filter: &str| {
         format!(
-            "INSERT INTO events SELECT (SELECT max(position) + 1 FROM events), {columns} FROM events WHERE {filter}; \
+            "INSERT INTO events SELECT (SELECT max(position) + 1 FROM events), {columns}, 0 FROM events WHERE {filter}; \
              UPDATE cursors SET events = events + 1 WHERE partition = 0;"
         )
     };
@@ -92,7 +92,7 @@ fn in_the_log_events() {
             &|world| {
                 world.sql(
                     0,
-                    "INSERT INTO duplicates SELECT partition, offset, timestamp, checksum, 0, 0 FROM events WHERE position = 1;",
+                    "INSERT INTO duplicates SELECT partition, offset, timestamp, checksum, 0, 0, 0 FROM events WHERE position = 1;",
                 );
             },
             &[(Doubled, Duplicate)],
@@ -114,7 +114,7 @@ fn in_the_log_duplicates_and_rejections() {
     };
     let delete = "DELETE FROM TABLE WHERE FIRST";
     // Offset 1 of partition 0 is a control record.
-    let foreign = "INSERT INTO TABLE SELECT 0, 1, timestamp, checksum, REST FROM TABLE LIMIT 1";
+    let foreign = "INSERT INTO TABLE SELECT 0, 1, timestamp, checksum, REST, 0 FROM TABLE LIMIT 1";
     plant(&[
         ("lost", &sql(delete, "duplicates"), &[(Lost, Duplicate)]),
         ("lost", &sql(delete, "rejections"), &[(Lost, Rejection)]),
@@ -162,7 +162,7 @@ fn in_the_log_duplicates_and_rejections() {
             &|world| {
                 world.sql(
                     0,
-                    "INSERT INTO rejections SELECT partition, offset, timestamp, checksum, (SELECT problems FROM rejections) \
+                    "INSERT INTO rejections SELECT partition, offset, timestamp, checksum, (SELECT problems FROM rejections), 0 \
                      FROM duplicates LIMIT 1;",
                 );
             },
@@ -173,7 +173,7 @@ fn in_the_log_duplicates_and_rejections() {
             &|world| {
                 world.sql_uncounted(
                     0,
-                    "INSERT INTO rejections SELECT 0, 100000, timestamp, checksum, problems FROM rejections LIMIT 1",
+                    "INSERT INTO rejections SELECT 0, 100000, timestamp, checksum, problems, 0 FROM rejections LIMIT 1",
                 );
             },
             &[(Foreign, Rejection)],
@@ -183,7 +183,7 @@ fn in_the_log_duplicates_and_rejections() {
             &|world| {
                 world.sql(
                     0,
-                    "INSERT INTO gaps SELECT partition, offset, offset + 1, 'x' FROM rejections LIMIT 1",
+                    "INSERT INTO gaps SELECT partition, offset, offset + 1, 'x', 0 FROM rejections LIMIT 1",
                 );
             },
             // The topic holds it still, so the log has no business to have a gap there.

@@ -1,0 +1,477 @@
+//! Reads all of a log and says what is wrong with it: what SQLite finds, each row's checksum, and whether the tables
+//! agree with each other.
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::{fmt, io};
+
+use rusqlite::{ErrorCode, OptionalExtension, Row, params};
+use thiserror::Error;
+
+use super::checksum::{
+    self, BATCHES, CLAIMS, DUPLICATES, GAPS, INTERVENTIONS, META, REJECTIONS, Table, UNCHECKED, checked,
+    key_of,
+};
+use super::cursor::{CursorRow, VALID_TIMESTAMPS};
+use super::lookup::Batch;
+use super::{Anchor, Counts, DamagedRow, Gap, ListQuery, Listed, LogError, LogReader};
+use crate::activity::{Coordinates, Event, Problems, topic_bits};
+
+/// Something that is wrong with the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFinding {
+    pub table: Option<&'static str>,
+    pub row: Option<String>,
+    pub found: String,
+}
+
+impl fmt::Display for LogFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.table, &self.row) {
+            (Some(table), Some(row)) => write!(f, "table {table}, {row}: {}", self.found),
+            (Some(table), None) => write!(f, "table {table}: {}", self.found),
+            _ => f.write_str(&self.found),
+        }
+    }
+}
+
+impl From<DamagedRow> for LogFinding {
+    fn from(DamagedRow { table, row, found }: DamagedRow) -> Self {
+        Self { table: Some(table), row: Some(row), found }
+    }
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checked {
+    pub rows: u64,
+    pub findings: u64,
+    /// Whether rows carry checksums; those of schema version 1 don't.
+    pub has_checksums: bool,
+}
+
+/// Why the check did not come to its end.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Report(io::Error),
+}
+
+/// Hears of what is found, and of each row that was read.
+pub trait CheckReport {
+    /// Rows that there are to read.
+    fn ahead(&mut self, rows: u64);
+    fn advanced(&mut self);
+    /// An error ends the check.
+    fn finding(&mut self, finding: &LogFinding) -> io::Result<()>;
+}
+
+impl LogReader {
+    /// Reads everything. A processor may write meanwhile: what it adds after the start is left out.
+    pub fn check(&self, report: &mut dyn CheckReport) -> Result<Checked, CheckError> {
+        let mut check =
+            Check { log: self, report, rows: 0, findings: 0, has_damage: false, partitions: BTreeMap::new() };
+        check.integrity()?;
+        let has_checksums = check.whole_log()?;
+        let last = check.bookkeeping()?;
+        check.events(last)?;
+        check.duplicates()?;
+        check.rejections()?;
+        check.claims()?;
+        check.cursors()?;
+        Ok(Checked { rows: check.rows, findings: check.findings, has_checksums })
+    }
+}
+
+struct Check<'a> {
+    log: &'a LogReader,
+    report: &'a mut dyn CheckReport,
+    rows: u64,
+    findings: u64,
+    /// A row was left out, so counts can't agree.
+    has_damage: bool,
+    partitions: BTreeMap<i32, Partition>,
+}
+
+/// What the log says of a partition, and what there is.
+#[derive(Default)]
+struct Partition {
+    /// As it was at the start.
+    cursor: Option<CursorRow>,
+    gaps: Vec<Range<i64>>,
+    counted: Counts,
+    last: Option<Anchor>,
+    last_event: Option<i64>,
+    clock: i64,
+}
+
+impl Check<'_> {
+    fn tell(&mut self, finding: LogFinding) -> Result<(), CheckError> {
+        self.findings += 1;
+        self.report.finding(&finding).map_err(CheckError::Report)
+    }
+
+    fn tell_row(&mut self, table: &Table, row: String, found: impl Into<String>) -> Result<(), CheckError> {
+        self.tell(LogFinding { table: Some(table.name), row: Some(row), found: found.into() })
+    }
+
+    fn tell_damaged(&mut self, damaged: DamagedRow) -> Result<(), CheckError> {
+        self.has_damage = true;
+        self.tell(damaged.into())
+    }
+
+    fn advance(&mut self) {
+        self.rows += 1;
+        self.report.advanced();
+    }
+
+    fn sqlite(&self, error: rusqlite::Error) -> LogError {
+        self.log.sqlite(error)
+    }
+
+    /// Gives each sound row of a table to `each`, some thousands in one transaction, so that the -wal file can be emptied
+    /// in between.
+    fn walk(
+        &mut self,
+        table: &Table,
+        mut each: impl FnMut(&mut Self, &Row<'_>) -> rusqlite::Result<Result<(), CheckError>>,
+    ) -> Result<(), CheckError> {
+        let log = self.log;
+        let mut walk = checksum::Walk::new(table);
+        loop {
+            let mut told = Ok(());
+            let walked = walk.next(&log.connection, |row| {
+                self.advance();
+                match checked(row, table).and_then(|()| each(self, row)) {
+                    Ok(ended) => told = ended,
+                    Err(error) => told = self.tell_damaged(DamagedRow::of(error, table, row)?),
+                }
+                Ok(if told.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            });
+            told?;
+            match walked {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                    self.has_damage = true;
+                    let found = format!("the rest can't be read: {error}");
+                    return self.tell(LogFinding { table: Some(table.name), row: None, found });
+                }
+                Err(error) => return Err(self.sqlite(error).into()),
+            }
+        }
+    }
+
+    fn integrity(&mut self) -> Result<(), CheckError> {
+        let log = self.log;
+        let read = || -> rusqlite::Result<Vec<String>> {
+            log.connection.prepare("PRAGMA integrity_check")?.query_map([], |row| row.get(0))?.collect()
+        };
+        let found = match read() {
+            Ok(lines) => lines,
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                vec![error.to_string()]
+            }
+            Err(error) => return Err(self.sqlite(error).into()),
+        };
+        for found in found.into_iter().filter(|found| found != "ok") {
+            let found = format!("integrity_check: {}", found.replace('\n', "; "));
+            self.tell(LogFinding { table: None, row: None, found })?;
+        }
+        Ok(())
+    }
+
+    /// The facts about the log, and whether its rows have checksums.
+    fn whole_log(&mut self) -> Result<bool, CheckError> {
+        let wanted = topic_bits(&self.log.topic);
+        let (mut has_checksums, mut has_bits) = (true, false);
+        self.walk(&META, |check, row| {
+            has_checksums = row.get::<_, i64>(2)? != UNCHECKED;
+            if row.get_ref(0)?.as_str()? != "topic_bits" {
+                return Ok(Ok(()));
+            }
+            has_bits = true;
+            let bits: i64 = row.get(1)?;
+            if bits == i64::from(wanted) {
+                return Ok(Ok(()));
+            }
+            let found = format!("{bits}, while the topic '{}' has {wanted}", check.log.topic);
+            Ok(check.tell_row(&META, key_of(&META, row), found))
+        })?;
+        if !has_bits {
+            self.tell_row(&META, "name \"topic_bits\"".to_owned(), super::lookup::MISSING)?;
+        }
+        Ok(has_checksums)
+    }
+
+    /// Cursors, gaps and interventions, and the position of the last event, all of one moment.
+    fn bookkeeping(&mut self) -> Result<i64, CheckError> {
+        let log = self.log;
+        let snapshot = log.connection.unchecked_transaction().map_err(|error| log.sqlite(error))?;
+        let last = log.last_position()?;
+        let sqlite = |error| log.sqlite(error);
+        let count = |table: &str, of: i32| -> rusqlite::Result<i64> {
+            let sql = format!("SELECT count(*) FROM {table} WHERE partition = ?1");
+            snapshot.query_row(&sql, [of], |row| row.get(0))
+        };
+        for row in CursorRow::load_each(&snapshot).map_err(sqlite)? {
+            self.advance();
+            let row = match row {
+                Ok(row) => row,
+                Err(damaged) => {
+                    self.tell_damaged(damaged)?;
+                    continue;
+                }
+            };
+            let (partition, counts) = (row.cursor.partition, row.counts);
+            let claims = count("claims", partition).map_err(sqlite)?;
+            if row.claims != UNCHECKED && row.claims != claims {
+                let found = format!("it counts {} rows of table claims, which has {claims}", row.claims);
+                self.tell_row(&checksum::CURSORS, format!("partition {partition}"), found)?;
+            }
+            let ahead = [counts.events, counts.duplicates, counts.rejections, claims.unsigned_abs()];
+            self.report.ahead(ahead.into_iter().fold(0, u64::saturating_add));
+            self.partitions.entry(partition).or_default().cursor = Some(row);
+        }
+        drop(snapshot);
+        self.walk(&GAPS, |check, row| {
+            let (partition, gap) = (row.get(0)?, Gap::read(row)?);
+            let partition = check.partitions.entry(partition).or_default();
+            let begins_after = partition.gaps.last().is_none_or(|last| last.end <= gap.first_offset);
+            if begins_after && gap.first_offset < gap.next_offset {
+                partition.gaps.push(gap.first_offset..gap.next_offset);
+                return Ok(Ok(()));
+            }
+            let found = format!("it ends at offset {}, or overlaps the gap before it", gap.next_offset);
+            Ok(check.tell_row(&GAPS, key_of(&GAPS, row), found))
+        })?;
+        self.walk(&INTERVENTIONS, |_, _| Ok(Ok(())))?;
+        Ok(last)
+    }
+
+    fn events(&mut self, last: i64) -> Result<(), CheckError> {
+        let (log, mut left, mut batch, mut batches) = (self.log, u64::MAX, None, 0);
+        let _ = log.scan(&ListQuery::default(), 1..=last, &mut left, &mut |listed| {
+            self.advance();
+            match listed {
+                Ok(listed) => self.event(&listed, &mut batch, &mut batches)?,
+                Err(damaged) => self.tell_damaged(damaged)?,
+            }
+            Ok::<_, CheckError>(ControlFlow::Continue(()))
+        })?;
+        let mut found = 0;
+        self.walk(&BATCHES, |_, row| {
+            found += i64::from(Batch::read(row)?.first_position <= last);
+            Ok(Ok(()))
+        })?;
+        if !self.has_damage && found != batches {
+            let found = format!("{found} rows, while {batches} lead to events");
+            self.tell(LogFinding { table: Some(BATCHES.name), row: None, found })?;
+        }
+        Ok(())
+    }
+
+    /// `around` is the batch of the event before, with its partition.
+    fn event(
+        &mut self,
+        listed: &Listed,
+        around: &mut Option<(i32, Batch)>,
+        batches: &mut i64,
+    ) -> Result<(), CheckError> {
+        let (position, at) = (listed.position, listed.coordinates);
+        let tell = |check: &mut Self, found: String| check.tell(DamagedRow::event(position, found).into());
+        match Event::from_log(self.log.topic_bits, at, listed.json.clone()) {
+            Ok(event)
+                if event.object_type() != listed.object_type || event.object_id() != listed.object_id =>
+            {
+                tell(self, "its object is not the one in its JSON".to_owned())?;
+            }
+            Ok(_) => {}
+            Err(error) => tell(self, format!("its JSON is {error}"))?,
+        }
+        let partition = self.partitions.entry(at.partition).or_default();
+        let ascends = partition.last_event.is_none_or(|last| last < at.offset);
+        partition.last_event = Some(at.offset);
+        let Counts { events, earliest, latest, .. } = &mut partition.counted;
+        *events += 1;
+        *earliest = Some(earliest.map_or(at.timestamp, |earliest| earliest.min(at.timestamp)));
+        *latest = Some(latest.map_or(at.timestamp, |latest| latest.max(at.timestamp)));
+        if !ascends {
+            tell(
+                self,
+                format!("offset {} of partition {} comes after a higher one", at.offset, at.partition),
+            )?;
+        }
+        if let Some(found) = self.record(at, listed.checksum) {
+            tell(self, found)?;
+        }
+        if around.is_none_or(|(_, batch)| !batch.holds(position)) {
+            *around = match Batch::around(&self.log.connection, at.partition, at.offset) {
+                Ok(batch) => batch.map(|batch| (at.partition, batch)),
+                // Named where the table is read.
+                Err(rusqlite::Error::FromSqlConversionFailure(..)) => return Ok(()),
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => return Ok(()),
+                Err(error) => return Err(self.sqlite(error).into()),
+            };
+            *batches += i64::from(around.is_some());
+        }
+        let leads_here = around.is_some_and(|(partition, batch)| {
+            let last = batch.first_position + batch.events - 1;
+            partition == at.partition
+                && batch.spans(at.offset)
+                && batch.holds(position)
+                && (batch.first_offset == at.offset) == (batch.first_position == position)
+                && (batch.next_offset == at.offset + 1) == (last == position)
+        });
+        if !leads_here {
+            let Coordinates { partition, offset, .. } = at;
+            tell(
+                self,
+                format!("no row of table batches leads to it from partition {partition} offset {offset}"),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn duplicates(&mut self) -> Result<(), CheckError> {
+        self.walk(&DUPLICATES, |check, row| {
+            let at = Coordinates { partition: row.get(0)?, offset: row.get(1)?, timestamp: row.get(2)? };
+            let (checksum, of_offset, of_timestamp) = (row.get(3)?, row.get(4)?, row.get(5)?);
+            let mut found = check.refused(at, checksum, |counts| &mut counts.duplicates);
+            if of_offset >= at.offset || !check.is_event(at.partition, of_offset, Some(of_timestamp)) {
+                found.push(format!("offset {of_offset}, of which it is a duplicate, holds no such event"));
+            }
+            Ok(check.tell_all(&DUPLICATES, row, found))
+        })
+    }
+
+    fn rejections(&mut self) -> Result<(), CheckError> {
+        self.walk(&REJECTIONS, |check, row| {
+            let at = Coordinates { partition: row.get(0)?, offset: row.get(1)?, timestamp: row.get(2)? };
+            let mut found = check.refused(at, row.get(3)?, |counts| &mut counts.rejections);
+            if let Err(error) = serde_json::from_str::<Problems>(row.get_ref(4)?.as_str()?) {
+                found.push(format!("its problems are unreadable: {error}"));
+            }
+            if check.is_duplicate(at.partition, at.offset)? {
+                found.push("table duplicates has the same command".to_owned());
+            }
+            Ok(check.tell_all(&REJECTIONS, row, found))
+        })
+    }
+
+    fn claims(&mut self) -> Result<(), CheckError> {
+        self.walk(&CLAIMS, |check, row| {
+            let (partition, offset): (i32, i64) = (row.get(0)?, row.get(1)?);
+            let (_, _): ([u8; 16], [u8; 16]) = (row.get(2)?, row.get(3)?);
+            let (first_offset, first_timestamp): (i64, i64) = (row.get(4)?, row.get(5)?);
+            let mut found = Vec::new();
+            if !check.is_event(partition, first_offset, Some(first_timestamp)) {
+                found.push(format!("offset {first_offset}, which it names, holds no such event"));
+            }
+            if offset != first_offset && !check.is_duplicate(partition, offset)? {
+                found.push("table duplicates lacks its command".to_owned());
+            }
+            Ok(check.tell_all(&CLAIMS, row, found))
+        })
+    }
+
+    /// Compares the cursors with the rows.
+    fn cursors(&mut self) -> Result<(), CheckError> {
+        if self.has_damage {
+            // Rows that can't be read are in no count.
+            return Ok(());
+        }
+        for (number, partition) in std::mem::take(&mut self.partitions) {
+            let Partition { cursor, gaps, counted, last, clock, .. } = partition;
+            let row = format!("partition {number}");
+            let Some(CursorRow { cursor, counts, .. }) = cursor else {
+                // A partition that is new since the start has none of the rows either.
+                if last.is_some() || !gaps.is_empty() {
+                    self.tell_row(&checksum::CURSORS, row, super::lookup::MISSING)?;
+                }
+                continue;
+            };
+            let mut found = Vec::new();
+            if counts != counted {
+                found.push(format!("it counts {counts:?}, the tables have {counted:?}"));
+            }
+            if cursor.anchor != last {
+                found.push(format!("its last record is {:?}, the tables have {last:?}", cursor.anchor));
+            }
+            if cursor.clock != clock {
+                found.push(format!("its clock is {}, the highest record timestamp is {clock}", cursor.clock));
+            }
+            let end = last.map_or(0, |last| last.offset + 1).max(gaps.last().map_or(0, |gap| gap.end));
+            if cursor.logged < end {
+                found.push(format!("logged is {}, while the log goes to {end}", cursor.logged));
+            }
+            if cursor.published_seen.is_some_and(|seen| seen < 0) {
+                found.push("published_seen is negative".to_owned());
+            }
+            for found in found {
+                self.tell_row(&checksum::CURSORS, row.clone(), found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of a record's row. Says what is wrong with its place.
+    fn record(&mut self, at: Coordinates, checksum: u32) -> Option<String> {
+        let partition = self.partitions.entry(at.partition).or_default();
+        if partition.last.is_none_or(|last| last.offset < at.offset) {
+            partition.last = Some(Anchor { offset: at.offset, timestamp: at.timestamp, checksum });
+        }
+        if VALID_TIMESTAMPS.contains(&at.timestamp) {
+            partition.clock = partition.clock.max(at.timestamp);
+        }
+        let gap = partition.gaps.iter().find(|gap| gap.contains(&at.offset))?;
+        Some(format!("offset {} is in the gap from {} to {}", at.offset, gap.start, gap.end - 1))
+    }
+
+    /// Takes note of a row that became no event, unless it was appended after the start.
+    fn refused(
+        &mut self,
+        at: Coordinates,
+        checksum: u32,
+        count: impl Fn(&mut Counts) -> &mut u64,
+    ) -> Vec<String> {
+        let cursor = self.partitions.entry(at.partition).or_default().cursor;
+        if at.offset >= cursor.map_or(0, |row| row.cursor.logged) {
+            let now = self.log.logged(at.partition);
+            let is_beyond = now.is_ok_and(|logged| logged.is_none_or(|logged| at.offset >= logged));
+            return is_beyond
+                .then(|| "its offset is beyond the partition's cursor".to_owned())
+                .into_iter()
+                .collect();
+        }
+        *count(&mut self.partitions.entry(at.partition).or_default().counted) += 1;
+        let mut found: Vec<_> = self.record(at, checksum).into_iter().collect();
+        if matches!(self.log.event_at(at.partition, at.offset), Ok(Some(_))) {
+            found.push("table events has the same command".to_owned());
+        }
+        found
+    }
+
+    /// Whether there is an event, or one that is damaged, which is named where the events are read.
+    fn is_event(&self, partition: i32, offset: i64, timestamp: Option<i64>) -> bool {
+        match self.log.event_at(partition, offset) {
+            Ok(Some(listed)) => timestamp.is_none_or(|timestamp| timestamp == listed.coordinates.timestamp),
+            Ok(None) => self.has_damage,
+            Err(_) => true,
+        }
+    }
+
+    fn is_duplicate(&self, partition: i32, offset: i64) -> rusqlite::Result<bool> {
+        let mut statement = self
+            .log
+            .connection
+            .prepare_cached("SELECT 1 FROM duplicates WHERE partition = ?1 AND offset = ?2")?;
+        Ok(statement.query_row(params![partition, offset], |_| Ok(())).optional()?.is_some())
+    }
+
+    fn tell_all(&mut self, table: &Table, row: &Row<'_>, found: Vec<String>) -> Result<(), CheckError> {
+        found.into_iter().try_for_each(|found| self.tell_row(table, key_of(table, row), found))
+    }
+}
