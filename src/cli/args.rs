@@ -189,6 +189,7 @@ pub enum LogCommand {
     List(LogList),
     Show(LogShow),
     Stats(LogStats),
+    Backup(LogBackup),
     Rebuild(LogRebuild),
 }
 
@@ -243,6 +244,20 @@ pub struct LogShow {
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples::LOG_STATS)]
 pub struct LogStats {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Copies the event log to a new file, also while a processor writes it
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::LOG_BACKUP)]
+pub struct LogBackup {
+    /// The copy, which must not exist yet
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -461,6 +476,7 @@ impl Args {
             Command::Log(Log { command: LogCommand::List(list) }) => &list.settings,
             Command::Log(Log { command: LogCommand::Show(show) }) => &show.settings,
             Command::Log(Log { command: LogCommand::Stats(stats) }) => &stats.settings,
+            Command::Log(Log { command: LogCommand::Backup(backup) }) => &backup.settings,
             Command::Log(Log { command: LogCommand::Rebuild(rebuild) }) => &rebuild.settings,
             Command::Rejections(Rejections { command: RejectionsCommand::List(list) }) => &list.settings,
             Command::Rejections(Rejections { command: RejectionsCommand::Show(show) }) => &show.settings,
@@ -582,6 +598,9 @@ Examples:
     pub(super) const LOG_STATS: &str = "\
 Example:
   activity-stream log stats --log-file /var/lib/activity-stream/activity.db";
+    pub(super) const LOG_BACKUP: &str = "\
+Example:
+  activity-stream log backup --log-file /var/lib/activity-stream/activity.db /backup/activity.db";
     pub(super) const LOG_REBUILD: &str = "\
 Example:
   activity-stream log rebuild --log-file /var/lib/activity-stream/activity.db";

@@ -1,5 +1,6 @@
 //! `log`: what the event log holds, read while a processor may be writing it.
 
+mod backup;
 mod list;
 mod rebuild;
 mod show;
@@ -16,6 +17,7 @@ pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<()> {
         LogCommand::List(args) => list::list(args, &log, path),
         LogCommand::Show(args) => show::show(args, &log, path),
         LogCommand::Stats(args) => stats::stats(args, &log, path),
+        LogCommand::Backup(args) => backup::back_up(args, &log),
         LogCommand::Rebuild(args) => rebuild::rebuild(args, log, path),
     }
 }

@@ -6,16 +6,19 @@
 //! below `logged`.
 //!
 //! - `schema`: the tables, how a file is recognised, made and upgraded; `schema/0001.sql` is worth reading first.
-//! - `instance`: the lock and the instance id, beside the file.
+//! - `files`: which files may be opened, the lock on the database, and whether all are still in place.
+//! - `instance`: the instance id and its lock, beside the file.
 //! - `writer`, `append`: the one writer.
 //! - `claims`, `window`: the idempotency window, on disk and in memory.
 //! - `cursor`: how far each partition is. `lookup`: from an offset to what it became.
-//! - `reader`, `show`, `stats`: what people and tools ask. `rows`: every row as it is, for a checker.
+//! - `reader`, `show`, `stats`: what people and tools ask. `backup`: a copy under load. `rows`: every row as it is, for a checker.
 
 mod append;
+mod backup;
 mod claims;
 mod cursor;
 mod error;
+mod files;
 mod instance;
 mod lookup;
 mod options;
@@ -33,6 +36,7 @@ mod tests;
 pub use append::{Chunk, Settled};
 pub use cursor::{Anchor, Counts, Cursor};
 pub use error::{LogError, Wanted};
+pub use files::{LogFiles, find, make_private};
 pub use instance::is_in_use;
 pub use lookup::Recorded;
 pub use options::{LogOptions, Synchronous};
