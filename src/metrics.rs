@@ -84,6 +84,8 @@ pub struct Metrics {
     pub partitions_held: Gauge,
     /// Events that only the log has, and not its read model.
     pub read_model_behind: Gauge,
+    /// Bytes of the log's -wal file.
+    pub log_wal_bytes: Gauge,
 }
 
 impl Default for Metrics {
@@ -115,6 +117,7 @@ impl Metrics {
             publish_seconds: seconds(),
             partitions_held: Gauge::default(),
             read_model_behind: Gauge::default(),
+            log_wal_bytes: Gauge::default(),
         };
         // So that a rate has a zero to start from, before the first of its kind.
         for outcome in [Outcome::Event, Outcome::Duplicate, Outcome::Rejection] {
@@ -166,6 +169,12 @@ impl Metrics {
             "read_model_behind_events",
             "Events of the log that its read model does not cover yet",
             self.read_model_behind.clone(),
+        );
+        r.register_with_unit(
+            "log_wal",
+            "Size of the event log's -wal file",
+            Unit::Bytes,
+            self.log_wal_bytes.clone(),
         );
         r.register(
             "logged_offset",
@@ -255,6 +264,7 @@ mod tests {
         metrics.command_bytes.inc_by(328);
         metrics.partitions_held.set(1);
         metrics.read_model_behind.set(7);
+        metrics.log_wal_bytes.set(4_152);
         metrics.logged(5, 101);
         metrics.published(5, 100, Some(160));
         let page: Vec<String> =

@@ -190,6 +190,7 @@ pub enum LogCommand {
     Show(LogShow),
     Stats(LogStats),
     Check(LogCheck),
+    Backup(LogBackup),
     Rebuild(LogRebuild),
 }
 
@@ -256,6 +257,20 @@ pub struct LogStats {
 #[command(after_help = examples::LOG_CHECK)]
 pub struct LogCheck {
     /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Copies the event log to a new file, also while a processor writes it
+#[derive(Debug, clap::Args)]
+#[command(after_help = examples::LOG_BACKUP)]
+pub struct LogBackup {
+    /// The copy, which must not exist yet
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -474,6 +489,7 @@ impl Args {
             Command::Log(Log { command: LogCommand::Show(show) }) => &show.settings,
             Command::Log(Log { command: LogCommand::Stats(stats) }) => &stats.settings,
             Command::Log(Log { command: LogCommand::Check(check) }) => &check.settings,
+            Command::Log(Log { command: LogCommand::Backup(backup) }) => &backup.settings,
             Command::Log(Log { command: LogCommand::Rebuild(rebuild) }) => &rebuild.settings,
             Command::Rejections(Rejections { command: RejectionsCommand::List(list) }) => &list.settings,
             Command::Rejections(Rejections { command: RejectionsCommand::Show(show) }) => &show.settings,
@@ -600,6 +616,9 @@ Example:
   activity-stream log check --log-file /var/lib/activity-stream/activity.db
 
 Exits with 1 where it finds something. A processor may be running.";
+    pub(super) const LOG_BACKUP: &str = "\
+Example:
+  activity-stream log backup --log-file /var/lib/activity-stream/activity.db /backup/activity.db";
     pub(super) const LOG_REBUILD: &str = "\
 Example:
   activity-stream log rebuild --log-file /var/lib/activity-stream/activity.db";

@@ -5,6 +5,8 @@ mod order;
 mod show;
 
 use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
     path::Path,
     process::ExitCode,
     sync::{
@@ -65,7 +67,9 @@ pub fn demo(args: &args::Demo, mut config: Config) -> anyhow::Result<ExitCode> {
     let temporary;
     let folder: &Path = match &args.data_dir {
         Some(folder) => {
-            std::fs::create_dir_all(folder).with_context(|| format!("can't make '{}'", folder.display()))?;
+            // What it holds is as private as the files of a log are.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.with_context(|| format!("can't make '{}'", folder.display()))?;
             folder
         }
         None => {

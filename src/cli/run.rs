@@ -1,5 +1,7 @@
 //! `run`: the processor against the configured brokers, until it is told to stop.
 
+mod files;
+
 use std::{
     io::Write,
     process::ExitCode,
@@ -23,6 +25,7 @@ use crate::{
     activity::Decision,
     admin::{self, Health},
     config::{Config, Guarantee},
+    event_log::{self, EventLog, LogError},
     kafka::{
         client,
         embedded::EmbeddedBroker,
@@ -36,7 +39,7 @@ use crate::{
 
 /// A stop takes 5 s at most: what is not finished by then is finished by the next start.
 const STOP: Duration = Duration::from_millis(4_500);
-/// Between two attempts to reach the brokers at the start.
+/// Between two attempts to reach the brokers, or to open the log, at the start.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Runs the processor.
@@ -161,6 +164,8 @@ fn process(
     watch: &Arc<Watch>,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
+    // What can never be a log is refused before any broker is waited for.
+    event_log::find(&config.log.path)?;
     // The embedded broker has just made its topics, and knows no settings.
     let mut report = None;
     if !embedded {
@@ -170,7 +175,8 @@ fn process(
         }
     }
     // Not before the topic is known to be there: a log belongs to one topic for ever.
-    let log = settings::open_log(config)?;
+    let Some(log) = await_log(config, watch, stop)? else { return Ok(()) };
+    let files = log.files();
     // Before the first append, as the read model asks for.
     let follower = config.log.read_model.then(|| Follower::open(log.reader()?, &config.log.path));
     let log = Arc::new(Mutex::new(log));
@@ -178,13 +184,18 @@ fn process(
     let observer: Arc<dyn Observer> = Arc::<Watch>::clone(watch);
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
+        let metrics = &watch.metrics;
+        let ended = &ended;
+        let looking = thread::Builder::new()
+            .name("log-files".into())
+            .spawn_scoped(scope, move || files::watch(&files, metrics, ended, stop))
+            .context("can't start a thread")?;
+        let running = SetOnDrop(ended);
         match follower {
             Some(Ok(follower)) => {
-                let metrics = &watch.metrics;
                 let behind = |progress: Progress| {
                     metrics.read_model_behind.set(progress.behind());
                 };
-                let ended = &ended;
                 thread::Builder::new()
                     .name("read-model".into())
                     .spawn_scoped(scope, move || read_model::follow(follower, ended, behind))
@@ -195,18 +206,36 @@ fn process(
             }
             None => {}
         }
-        let _ended = SetOnDrop(&ended);
-        Ok(supervise::run(&options, &settings::decider(config), &log, &observer, stop)?)
+        supervise::run(&options, &settings::decider(config), &log, &observer, stop)?;
+        drop(running);
+        // It stopped the processor where a file is gone.
+        Ok(looking.join().map_err(|_| anyhow!("the thread that looks after the log's files failed"))??)
     })
 }
 
-/// Ends the follower however the processor ends.
+/// Ends the follower, and who looks after the files, however the processor ends.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
+}
+
+/// Opens the log; waits for room on the disk, and for another program's lock. `None` where it was told to stop.
+fn await_log(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Result<Option<EventLog>> {
+    while !stop.load(Ordering::SeqCst) {
+        match settings::open_log(config) {
+            Err(error) if error.downcast_ref().is_some_and(LogError::is_passing) => {
+                watch.health.beat();
+                watch.health.set_unready(format!("{error:#}"));
+                tracing::warn!("{error:#}; trying again");
+                pause(stop);
+            }
+            opened => return opened.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 /// Checks the topics; waits for brokers that do not answer. `None` where it was told to stop.
@@ -223,15 +252,20 @@ fn await_topics(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Re
                 watch.health.beat();
                 watch.health.set_unready(error.to_string());
                 tracing::warn!("{error}; trying again");
-                let until = Instant::now() + RETRY;
-                while Instant::now() < until && !stop.load(Ordering::SeqCst) {
-                    thread::sleep(Duration::from_millis(20));
-                }
+                pause(stop);
             }
             Err(error) => return Err(anyhow!(error)),
         }
     }
     Ok(None)
+}
+
+/// Between two attempts.
+fn pause(stop: &AtomicBool) {
+    let until = Instant::now() + RETRY;
+    while Instant::now() < until && !stop.load(Ordering::SeqCst) {
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Health and metrics.

@@ -96,6 +96,8 @@ impl EventLog {
         self.next_position = next_position;
         self.claims.extend(claims);
         self.rows.extend(rows);
+        // Only now: what was committed to a file that is gone must not be published.
+        self.files.check()?;
         Ok(settled)
     }
 }

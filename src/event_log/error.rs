@@ -45,7 +45,31 @@ pub enum LogError {
     Locked { path: PathBuf, lock: PathBuf },
 
     #[error(
-        "{path}: another program has held a lock on the database for {waited_ms} ms; end its transaction"
+        "{path}: the event log has {links} names (hard links), and the appends that SQLite keeps in a -wal file belong \
+         to one of them; remove the other names (`find DIR -samefile {path}` lists them), or give the path of a copy"
+    )]
+    HardLinked { path: PathBuf, links: u64 },
+
+    #[error(
+        "{path}: {found}; nothing was changed; give the path of a regular file in `log.path` (`--log-file FILE`)"
+    )]
+    NotAFile { path: PathBuf, found: &'static str },
+
+    #[error(
+        "{path}: a file already exists here; nothing was changed; give a new name, or move the file away"
+    )]
+    Exists { path: PathBuf },
+
+    #[error(
+        "{path}: removed or replaced while the event log was open: {found}; stopped publishing; put back the files \
+         of {database}, or move the rest of them away, and start again: what the log lacks is read from the topic, as \
+         far as that retains it"
+    )]
+    Moved { path: PathBuf, database: PathBuf, found: String },
+
+    #[error(
+        "{path}: another program has held the write lock on the database for {waited_ms} ms; nothing was appended; end \
+         its transaction (`fuser {path}` lists the processes)"
     )]
     Busy { path: PathBuf, waited_ms: u64 },
 
@@ -65,6 +89,11 @@ pub enum LogError {
          is a fault of the program: report it"
     )]
     OutOfOrder { partition: i32, what: &'static str, found: i64, wanted: Wanted },
+
+    #[error(
+        "{path}: SQLite: {source}: {system}; nothing was appended; check the disk and how it is mounted, then start again"
+    )]
+    Disk { path: PathBuf, source: rusqlite::Error, system: io::Error },
 
     #[error("{path}: {doing}: {source}")]
     Io { path: PathBuf, doing: &'static str, source: io::Error },
@@ -111,8 +140,12 @@ impl LogError {
                 Self::Busy { path, waited_ms: BUSY_TIMEOUT_MS }
             }
             Some(ErrorCode::DiskFull) => Self::DiskFull { path, source },
-            Some(ErrorCode::SystemIoFailure) if connection.is_some_and(no_space_left) => {
-                Self::DiskFull { path, source }
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
+                match connection.and_then(system_error) {
+                    Some(system) if is_no_space(&system) => Self::DiskFull { path, source },
+                    Some(system) => Self::Disk { path, source, system },
+                    None => Self::Sqlite { path, source },
+                }
             }
             _ => match source {
                 rusqlite::Error::FromSqlConversionFailure(_, _, cause) if cause.is::<DamagedRow>() => {
@@ -128,20 +161,61 @@ impl LogError {
         }
     }
 
-    /// Whether the same call can be expected to succeed when somebody has made room.
+    /// Whether the same call can be expected to succeed when somebody has made room, or ended a transaction.
     #[must_use]
-    pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::DiskFull { .. })
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } | Self::Busy { .. } => true,
+            Self::Io { source, .. } => is_no_space(source),
+            _ => false,
+        }
     }
+}
+
+/// The last error of the operating system that the connection met.
+fn system_error(connection: &Connection) -> Option<io::Error> {
+    // SAFETY: the handle is valid as long as the connection lives, and the call only reads a field of it.
+    let errno = unsafe { ffi::sqlite3_system_errno(connection.handle()) };
+    (errno != 0).then(|| io::Error::from_raw_os_error(errno))
 }
 
 /// SQLite names a failed write `SQLITE_FULL`, but a failed fsync or growth of the -shm file only an I/O error, and so a
 /// file that may not grow any more (`ulimit -f`, or what the file system allows).
-fn no_space_left(connection: &Connection) -> bool {
-    // SAFETY: the handle is valid as long as the connection lives, and the call only reads a field of it.
-    let errno = unsafe { ffi::sqlite3_system_errno(connection.handle()) };
-    matches!(
-        io::Error::from_raw_os_error(errno).kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
+fn is_no_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+
+    use super::*;
+
+    #[test]
+    fn waits_for_room_and_not_for_a_broken_disk() {
+        let failed = |errno| {
+            let source = io::Error::from_raw_os_error(errno);
+            LogError::Io { path: "activity.db".into(), doing: "writing", source }
+        };
+        for errno in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
+            assert!(failed(errno).is_passing(), "{errno}");
+        }
+        // Read-only, because of an error perhaps, or broken: what was flushed is in doubt, and a start looks at it again.
+        for errno in [libc::EROFS, libc::EIO, libc::EACCES] {
+            assert!(!failed(errno).is_passing(), "{errno}");
+        }
+    }
+
+    #[test]
+    fn an_io_error_names_the_reason_of_the_operating_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none/activity.db");
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute("ATTACH ?1 AS other", [path.to_str().unwrap()]).unwrap_err();
+        let error = connection.execute("ATTACH ?1 AS other", [path.to_str().unwrap()]).unwrap_err();
+        let error = LogError::sqlite(&path, Some(&connection), error);
+        assert!(matches!(error, LogError::Disk { .. }), "{error:?}");
+        assert!(error.to_string().contains("No such file"), "{error}");
+    }
 }

@@ -3,7 +3,7 @@
 //! The id is not in the database: a backup of the database must not carry it, or two instances would fence
 //! each other's transactions.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,10 +11,14 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::LogError;
+use super::{LogError, files};
 
 /// For how long another's lock may be that of a reader who asked whether the log is in use.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// Of an id and its line's end, and of what is read to see whether it is one.
+const ID_BYTES: usize = 37;
+const LONGEST: u64 = 100;
 
 /// The locked file beside the database. The lock ends with the value, and with the process, however it ends.
 #[derive(Debug)]
@@ -43,13 +47,8 @@ impl Instance {
             let path = path.clone();
             move |source| LogError::Io { path, doing, source }
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io("opening the instance file"))?;
+        files::find_own(&path)?;
+        let file = files::open_own(&path).map_err(io("opening the instance file"))?;
         let asked = Instant::now();
         loop {
             match file.try_lock() {
@@ -63,15 +62,14 @@ impl Instance {
         }
         let mut file = Lock(file);
         let mut text = Vec::new();
-        file.0.read_to_end(&mut text).map_err(io("reading the instance file"))?;
-        let text = String::from_utf8_lossy(&text);
-        if let Ok(id) = Uuid::parse_str(text.trim()) {
+        (&file.0).take(LONGEST).read_to_end(&mut text).map_err(io("reading the instance file"))?;
+        if let Some(id) = std::str::from_utf8(&text).ok().and_then(|text| Uuid::parse_str(text.trim()).ok()) {
             return Ok(Self { id, _lock: file });
         }
-        if text.ends_with('\n') {
-            return Err(LogError::BadInstance { path, found: text.trim().to_owned() });
+        if !is_unfinished(&text) {
+            let found = String::from_utf8_lossy(&text).trim().to_owned();
+            return Err(LogError::BadInstance { path, found });
         }
-        // No line's end: new, or power was lost while it was written, and then nobody has used that id.
         let id = Uuid::new_v4();
         let write = |file: &mut File| {
             file.set_len(0)?;
@@ -83,6 +81,13 @@ impl Instance {
         sync_directory(&path)?;
         Ok(Self { id, _lock: file })
     }
+}
+
+/// New, or power was lost while it was written, and then nobody has used that id. Whatever else stands there is not
+/// this program's to write over.
+fn is_unfinished(text: &[u8]) -> bool {
+    let of_an_id = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'-' | 0);
+    text.len() <= ID_BYTES && text.iter().all(of_an_id)
 }
 
 /// `activity.db` and `-wal` give `activity.db-wal`.
@@ -110,9 +115,11 @@ pub(super) fn sync_directory(file: &Path) -> Result<(), LogError> {
 pub fn is_in_use(database: &Path) -> bool {
     let database = database.canonicalize().unwrap_or_else(|_| database.to_owned());
     // Shared, so that two who ask at once do not take each other for the writer.
-    File::open(beside(&database, "-instance"))
-        .map(Lock)
-        .is_ok_and(|file| matches!(file.0.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    let path = beside(&database, "-instance");
+    files::find_own(&path).is_ok_and(|found| found.is_some())
+        && files::open(&path)
+            .map(Lock)
+            .is_ok_and(|file| matches!(file.0.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 #[cfg(test)]

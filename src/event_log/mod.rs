@@ -6,20 +6,24 @@
 //! below `logged`.
 //!
 //! - `schema`: the tables, how a file is recognised, made and upgraded; `schema/0001.sql` is worth reading first.
+//! - `files`: which files may be opened, the lock on the database, and whether all are still in place.
 //! - `checksum`: what shows that a row is as it was written.
-//! - `instance`: the lock and the instance id, beside the file.
+//! - `instance`: the instance id and its lock, beside the file.
 //! - `writer`, `append`: the one writer.
 //! - `claims`, `window`: the idempotency window, on disk and in memory.
 //! - `cursor`: how far each partition is. `lookup`: from an offset to what it became.
-//! - `reader`, `show`, `stats`: what people and tools ask. `scan`: events in order, past damaged ones. `rows`: every row as it is, for a checker.
+//! - `reader`, `show`, `stats`: what people and tools ask. `backup`: a copy under load. `scan`: events in order, past
+//!   damaged ones. `rows`: every row as it is, for a checker.
 //! - `check`: whether all of it is sound.
 
 mod append;
+mod backup;
 mod check;
 pub(crate) mod checksum;
 mod claims;
 mod cursor;
 mod error;
+mod files;
 mod instance;
 mod lookup;
 mod options;
@@ -40,6 +44,7 @@ pub use check::{CheckError, CheckReport, Checked, LogFinding};
 pub use checksum::DamagedRow;
 pub use cursor::{Anchor, Counts, Cursor};
 pub use error::{LogError, Wanted};
+pub use files::{LogFiles, find, make_private};
 pub use instance::is_in_use;
 pub use lookup::Recorded;
 pub use options::{LogOptions, Synchronous};

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use super::LogError;
 use super::checksum::{self, META, TABLES, UNCHECKED, checked};
 use super::cursor::CursorRow;
 use super::error::BUSY_TIMEOUT_MS;
 use super::instance::{beside, sync_directory};
+use super::{LogError, files};
 
 /// `AcSt`, by which `file` and the next start know the log. <https://sqlite.org/pragma.html#pragma_application_id>
 pub(super) const APPLICATION_ID: u32 = 0x4163_5374;
@@ -43,11 +43,13 @@ pub(super) enum Presence {
 pub(super) fn inspect(path: &Path) -> Result<Presence, LogError> {
     let io = |source| LogError::Io { path: path.to_owned(), doing: "reading the header", source };
     let mut header = Vec::with_capacity(100);
-    match File::open(path) {
-        Ok(file) => file.take(100).read_to_end(&mut header).map_err(io)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(io(error)),
-    };
+    let found = files::find(path)?;
+    for suffix in ["-wal", "-shm", "-journal"] {
+        files::find_own(&beside(path, suffix))?;
+    }
+    if found.is_some() {
+        files::open(path).map_err(io)?.take(100).read_to_end(&mut header).map_err(io)?;
+    }
     if header.is_empty() {
         let wal = beside(path, "-wal");
         if fs::metadata(&wal).is_ok_and(|wal| wal.len() > 0) {
@@ -170,7 +172,12 @@ pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
             _ => {}
         }
     }
-    let mut connection = open(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    files::make_private(&draft).map_err(|source| LogError::Io {
+        path: draft.clone(),
+        doing: "making the new log",
+        source,
+    })?;
+    let mut connection = open(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut fill = || -> rusqlite::Result<()> {
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         migrate(&mut connection, MIGRATIONS)?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use uuid::Uuid;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use super::checksum::{self, GAPS, INTERVENTIONS, META};
 use super::claims::Claims;
 use super::cursor::CursorRow;
+use super::files::{InodeLock, LogFiles};
 use super::instance::Instance;
 use super::schema::{self, Presence};
 use super::{Cursor, LogError, LogOptions, LogReader, Recorded, lookup};
@@ -18,12 +20,18 @@ use super::{Cursor, LogError, LogOptions, LogReader, Recorded, lookup};
 /// Pages of WAL after which SQLite moves them into the database: 62 MiB. Measured; the default is 1000.
 const WAL_PAGES: u32 = 16_000;
 
+/// To which an append larger than usual lets the -wal file grow, until the next checkpoint cuts it.
+pub(super) const WAL_LIMIT: u64 = 2 * WAL_PAGES as u64 * 4096;
+
 /// The one that appends. While it lives nobody else can open the log for writing.
 #[derive(Debug)]
 pub struct EventLog {
     pub(super) connection: Connection,
     path: PathBuf,
+    pub(super) files: LogFiles,
     instance: Instance,
+    /// Closed after the connection, see [`InodeLock`].
+    _inode: InodeLock,
     topic: String,
     pub(super) topic_bits: u16,
     pub(super) window_ms: i64,
@@ -60,16 +68,25 @@ impl EventLog {
     pub fn open(options: &LogOptions) -> Result<Self, LogError> {
         // By the real name, so that a second process finds the same lock through a link.
         let path = options.path.canonicalize().unwrap_or_else(|_| options.path.clone());
-        schema::inspect(&path)?;
+        // Before anything is made beside it, where it is there.
+        let inode = match schema::inspect(&path)? {
+            Presence::Missing => None,
+            Presence::Log => Some(InodeLock::take(&path)?),
+        };
         let instance = Instance::take(&path)?;
         // Again: only now can nobody else be making it.
-        match schema::inspect(&path)? {
-            Presence::Missing => schema::create(&path, &options.topic)?,
-            Presence::Log => {
-                let connection = schema::open_at_rest(&path)?;
-                schema::examine(&path, &connection, Some(&options.topic))?;
-                schema::check_counts(&path, &connection)?;
-            }
+        let present = schema::inspect(&path)?;
+        if present == Presence::Missing {
+            schema::create(&path, &options.topic)?;
+        }
+        let inode = match inode {
+            Some(inode) => inode,
+            None => InodeLock::take(&path)?,
+        };
+        if present == Presence::Log {
+            let connection = schema::open_at_rest(&path)?;
+            schema::examine(&path, &connection, Some(&options.topic))?;
+            schema::check_counts(&path, &connection)?;
         }
         let mut connection = schema::open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         configure(&connection, options).map_err(|error| LogError::sqlite(&path, Some(&connection), error))?;
@@ -85,10 +102,13 @@ impl EventLog {
         let topic_bits = crate::activity::topic_bits(&options.topic);
         let window_ms = options.window_ms;
         let claims = HashMap::new();
+        let files = LogFiles::of(&path, &inode)?;
         Ok(Self {
             connection,
             path,
+            files,
             instance,
+            _inode: inode,
             topic: options.topic.clone(),
             topic_bits,
             window_ms,
@@ -105,6 +125,12 @@ impl EventLog {
         let path = self.path.clone();
         let connection = schema::open(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         Ok(LogReader { connection, path, topic: self.topic.clone(), topic_bits: self.topic_bits })
+    }
+
+    /// What the log consists of, for somebody who looks whether it is still there while nothing is appended.
+    #[must_use]
+    pub fn files(&self) -> LogFiles {
+        self.files.clone()
     }
 
     /// Which instance this is: the same for this file in this place for ever, and another for a copy of it.
@@ -240,7 +266,17 @@ impl EventLog {
                 transaction.commit()
             },
         );
-        changed.map_err(|error| LogError::sqlite(&self.path, Some(&self.connection), error))
+        changed.map_err(|error| LogError::sqlite(&self.path, Some(&self.connection), error))?;
+        self.files.check()
+    }
+}
+
+impl Drop for EventLog {
+    fn drop(&mut self) {
+        if self.files.check().is_err() {
+            // SQLite deletes the -wal file as it closes, by name: it can be that of another log by now.
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
     }
 }
 
@@ -251,8 +287,7 @@ fn configure(connection: &Connection, options: &LogOptions) -> rusqlite::Result<
     let cache_kib = i64::try_from(options.cache_bytes / 1024).unwrap_or(i64::MAX).min(i32::MAX.into());
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
-    // After an append larger than usual the -wal file gives its space back.
-    connection.pragma_update(None, "journal_size_limit", 2 * i64::from(WAL_PAGES) * 4096)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_LIMIT as i64)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     if let Some(pages) = options.max_pages {
         connection.pragma_update(None, "max_page_count", pages)?;
@@ -264,8 +299,8 @@ fn configure(connection: &Connection, options: &LogOptions) -> rusqlite::Result<
 const ROOM: usize = 8 * 1024 * 1024;
 
 impl EventLog {
-    /// Whether a batch would fit on the disk: writes as many bytes, and deletes them again. An error
-    /// [`LogError::is_disk_full`] says that there is still no room.
+    /// Whether a batch could be appended: writes as many bytes, and deletes them again. An error
+    /// [`LogError::is_passing`] says that there is still no room, or that another program holds the write lock.
     pub fn check_room(&mut self) -> Result<(), LogError> {
         let room = vec![0; ROOM];
         self.change(|connection| {

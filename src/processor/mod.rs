@@ -173,7 +173,7 @@ impl ProcessorError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Source(SourceError::Retriable(_)) => true,
-            Self::Log(error) => error.is_disk_full(),
+            Self::Log(error) => error.is_passing(),
             _ => false,
         }
     }

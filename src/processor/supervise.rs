@@ -82,7 +82,7 @@ pub fn run(
         observer.interrupted(&error);
         tracing::warn!(%error, "stopped taking in commands and left the group; going on when that is over");
         wait(backoff, stop);
-        await_room(log, observer, stop)?;
+        await_log(log, observer, stop)?;
         backoff = (backoff * 2).min(LONGEST);
     }
     Ok(())
@@ -128,8 +128,9 @@ fn timing(kafka: &Settings) -> Timing {
     Timing::of_group(client::poll_interval(kafka))
 }
 
-/// While the disk is full the group is left to others: rejoining only to fail would disturb them.
-fn await_room(
+/// While the disk is full, or another program holds the write lock, the group is left to others: rejoining only to fail
+/// would disturb them.
+fn await_log(
     log: &Arc<Mutex<EventLog>>,
     observer: &Arc<dyn Observer>,
     stop: &AtomicBool,
@@ -137,7 +138,7 @@ fn await_room(
     while !stop.load(Ordering::SeqCst) {
         match log.lock().expect("no holder panics").check_room() {
             Ok(()) => return Ok(()),
-            Err(error) if error.is_disk_full() => observer.interrupted(&ProcessorError::Log(error)),
+            Err(error) if error.is_passing() => observer.interrupted(&ProcessorError::Log(error)),
             Err(error) => return Err(error.into()),
         }
         wait(LONGEST / 5, stop);

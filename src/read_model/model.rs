@@ -16,7 +16,7 @@ use super::{
 use crate::{
     activity::Coordinates,
     event_log::{
-        DamagedRow, LogReader, Mark,
+        self, DamagedRow, LogReader, Mark,
         checksum::{self, checked, table},
     },
 };
@@ -85,7 +85,7 @@ impl ReadModel {
     #[must_use]
     pub fn open(log: &Path) -> Option<Self> {
         let path = Self::path_of(log);
-        if !path.exists() {
+        if !path.is_file() {
             return None;
         }
         let opened = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|connection| {
@@ -118,10 +118,15 @@ impl ReadModel {
     }
 
     fn make(path: PathBuf) -> Result<Self, ReadModelError> {
+        if event_log::find(&path)?.is_none() {
+            event_log::make_private(&path).map_err(|source| {
+                let (path, doing) = (path.clone(), "making the read model");
+                ReadModelError::Io { path, doing, source }
+            })?;
+        }
         let named = |source| ReadModelError::sqlite(&path, source);
         let make = || {
-            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-            let mut connection = connect(&path, flags)?;
+            let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             // A power loss may take the file's last runs or all of it; it is made again.
             connection.pragma_update(None, "synchronous", "NORMAL")?;

@@ -25,6 +25,7 @@ mod distribution;
 mod examples;
 mod expected;
 mod fetched;
+mod files;
 mod first;
 mod full;
 mod group;

@@ -3,6 +3,7 @@
 
 mod crash;
 mod equivalence;
+mod files;
 mod reading;
 mod refusal;
 mod rot;

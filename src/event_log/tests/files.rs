@@ -1,0 +1,210 @@
+//! The files themselves: what may stand at the log's path, who may have it open, and what happens when it is taken away.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use super::*;
+
+fn refusal(path: &Path) -> (LogError, LogError) {
+    let writer = EventLog::open(&options(path)).map(drop).unwrap_err();
+    (writer, LogReader::open(path).map(drop).unwrap_err())
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn refuses_what_is_not_a_regular_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("directory")).unwrap();
+    mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
+    let _socket = UnixListener::bind(at("socket")).unwrap();
+    symlink("/dev/null", at("device")).unwrap();
+    symlink(at("fifo"), at("link")).unwrap();
+    symlink(at("nothing"), at("dangling")).unwrap();
+    let before = names(directory.path());
+    for name in ["directory", "fifo", "socket", "device", "link", "dangling", "new.db/"] {
+        let (writer, reader) = refusal(&at(name));
+        assert!(matches!(writer, LogError::NotAFile { .. }), "{name}: {writer}");
+        assert!(matches!(reader, LogError::NotAFile { .. }), "{name}: {reader}");
+    }
+    for name in ["", ":memory:", "file:activity.db", "file::memory:?cache=shared"] {
+        let (writer, reader) = refusal(Path::new(name));
+        assert!(matches!(writer, LogError::NotAFile { .. }), "{name}: {writer}");
+        assert!(matches!(reader, LogError::NotAFile { .. }), "{name}: {reader}");
+    }
+    assert_eq!(names(directory.path()), before, "something was made or replaced");
+}
+
+#[test]
+fn refuses_a_log_with_a_foreign_file_beside_it() {
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let (directory, options, log) = new_log();
+        drop(log);
+        let target = directory.path().join("target");
+        fs::write(&target, "somebody's").unwrap();
+        symlink(&target, beside(&options.path, suffix)).unwrap();
+        let (writer, reader) = refusal(&options.path);
+        assert!(matches!(writer, LogError::NotAFile { .. }), "{suffix}: {writer}");
+        assert!(matches!(reader, LogError::NotAFile { .. }), "{suffix}: {reader}");
+        assert_eq!(fs::read(&target).unwrap(), b"somebody's");
+    }
+}
+
+#[test]
+fn refuses_an_instance_file_that_it_did_not_write() {
+    let (directory, options, log) = new_log();
+    let (id, file) = (log.instance_id(), beside(&options.path, "-instance"));
+    drop(log);
+    let foreign = ["someone\n", "someone", "[section]\nkey = 1\n", &"0".repeat(200), &format!("{id}{id}")];
+    for text in foreign {
+        fs::write(&file, text).unwrap();
+        let error = EventLog::open(&options).map(drop).unwrap_err();
+        assert!(matches!(error, LogError::BadInstance { .. }), "{text}: {error}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), text, "it was written to");
+    }
+    fs::write(&file, "x".repeat(10_000_000)).unwrap();
+    let error = EventLog::open(&options).map(drop).unwrap_err();
+    assert!(error.to_string().len() < 1000, "all of it was read");
+
+    let target = directory.path().join("target");
+    for text in ["", &id.to_string()] {
+        fs::write(&target, text).unwrap();
+        fs::remove_file(&file).unwrap();
+        symlink(&target, &file).unwrap();
+        let error = EventLog::open(&options).map(drop).unwrap_err();
+        assert!(matches!(error, LogError::NotAFile { found: "is a symbolic link", .. }), "{error}");
+        assert!(!is_in_use(&options.path));
+        assert_eq!(fs::read_to_string(&target).unwrap(), text);
+    }
+    fs::remove_file(&file).unwrap();
+    mkfifo(&file, Mode::S_IRWXU).unwrap();
+    assert!(!is_in_use(&options.path));
+    let error = EventLog::open(&options).map(drop).unwrap_err();
+    assert!(matches!(error, LogError::NotAFile { found: "is a FIFO", .. }), "{error}");
+
+    // What a power loss leaves of a file that was just being written.
+    fs::remove_file(&file).unwrap();
+    for unfinished in [Vec::new(), id.to_string().as_bytes()[..20].to_vec(), vec![0; 37]] {
+        fs::write(&file, unfinished).unwrap();
+        let new = EventLog::open(&options).unwrap().instance_id();
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("{new}\n"));
+    }
+}
+
+#[test]
+fn locks_the_database_under_every_name() {
+    let (directory, options, log) = new_log();
+    let link = directory.path().join("hard-link.db");
+    fs::hard_link(&options.path, &link).unwrap();
+    let before = names(directory.path());
+    let error = EventLog::open(&self::options(&link)).map(drop).unwrap_err();
+    assert!(matches!(error, LogError::Locked { .. }), "{error}");
+    assert_eq!(names(directory.path()), before, "something was made beside the other name");
+    drop(log);
+    // A crash could have left appends beside one of the names only.
+    for path in [&options.path, &link] {
+        let error = EventLog::open(&self::options(path)).map(drop).unwrap_err();
+        assert!(matches!(error, LogError::HardLinked { links: 2, .. }), "{error}");
+    }
+    fs::remove_file(&link).unwrap();
+    EventLog::open(&options).unwrap();
+}
+
+#[test]
+fn others_may_not_read_new_files() {
+    let (directory, _options, mut log) = new_log();
+    log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[]).unwrap();
+    let names = names(directory.path());
+    assert_eq!(names, ["activity.db", "activity.db-instance", "activity.db-shm", "activity.db-wal"]);
+    for name in names {
+        let mode = fs::metadata(directory.path().join(&name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode & !0o640, 0, "{name} has mode {mode:o}");
+    }
+}
+
+/// Whatever is taken away, nothing more is appended, and what was put there instead stays as it is.
+#[test]
+fn notices_files_that_are_removed_or_replaced_while_it_is_open() {
+    let records = |offset| vec![chunk(vec![valid(at(0, offset, 1), None)])];
+    for suffix in ["", "-wal", "-shm", "-instance"] {
+        for replaced in [false, true] {
+            let (directory, options, mut log) = new_log();
+            log.append(records(0), &[]).unwrap();
+            let files = log.files();
+            files.check().unwrap();
+            let taken = beside(&options.path, suffix);
+            fs::rename(&taken, directory.path().join("taken")).unwrap();
+            if replaced {
+                fs::write(&taken, "another").unwrap();
+            }
+            let moved = |result: Result<(), LogError>| match result.unwrap_err() {
+                LogError::Moved { path, .. } => assert_eq!(path, taken),
+                error => panic!("{suffix}: {error}"),
+            };
+            moved(files.check());
+            moved(log.append(records(1), &[]).map(drop));
+            moved(log.note_published(&[(0, 1)]));
+            moved(log.put_down(&[(0, 1)]));
+            moved(log.check_room());
+            drop(log);
+            if replaced {
+                assert_eq!(fs::read(&taken).unwrap(), b"another", "{suffix}");
+            }
+        }
+    }
+}
+
+#[test]
+fn notices_a_log_whose_folder_was_moved() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    let log = EventLog::open(&options(folder.join("activity.db"))).unwrap();
+    fs::rename(&folder, directory.path().join("elsewhere")).unwrap();
+    let error = log.files().check().unwrap_err();
+    assert!(matches!(error, LogError::Moved { .. }), "{error}");
+}
+
+#[test]
+fn a_backup_is_a_whole_log_of_another_instance() {
+    let (directory, options, mut log) = new_log();
+    let records =
+        |from: i64| vec![chunk((from..from + 500).map(|offset| valid(at(0, offset, 1), None)).collect())];
+    log.append(records(0), &[]).unwrap();
+    let reader = log.reader().unwrap();
+    let backup = directory.path().join("backup.db");
+    reader.back_up(&backup).unwrap();
+    log.append(records(500), &[]).unwrap();
+    let error = reader.back_up(&backup).unwrap_err();
+    assert!(matches!(error, LogError::Exists { .. }), "{error}");
+    assert!(!names(directory.path()).iter().any(|name| name.starts_with("backup.db-")));
+    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777 & !0o640, 0);
+
+    // Appends to a former log of that name.
+    fs::write(directory.path().join("other.db-wal"), "appends").unwrap();
+    let error = reader.back_up(&directory.path().join("other.db")).unwrap_err();
+    assert!(matches!(error, LogError::Exists { .. }), "{error}");
+    let error = reader.back_up(&directory.path().join("nowhere/backup.db")).unwrap_err();
+    assert!(matches!(error, LogError::Io { .. }), "{error}");
+
+    let mut copy = EventLog::open(&self::options(&backup)).unwrap();
+    assert_ne!(copy.instance_id(), log.instance_id());
+    copy.append(records(500), &[]).unwrap();
+    assert_eq!(copy.cursors().unwrap(), log.cursors().unwrap());
+    drop((copy, log, reader));
+    assert_eq!((audit(&backup), audit(&options.path)), (1000, 1000));
+    // Of a log at rest too, which is read without a lock, or through a connection that may write.
+    LogReader::open(&options.path).unwrap().back_up(&directory.path().join("at-rest.db")).unwrap();
+    assert_eq!(audit(&directory.path().join("at-rest.db")), 1000);
+}
