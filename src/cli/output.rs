@@ -24,7 +24,6 @@ const EXCERPT: usize = 60;
 const BYTES: &str = "{bar:40} {bytes} of {total_bytes}, {eta} left";
 const EVENTS: &str = "{bar:40} {human_pos} of {human_len} events, {eta} left";
 const RECORDS: &str = "{bar:40} {human_pos} of {human_len} records, {eta} left";
-
 const ROWS: &str = "{bar:40} {human_pos} of {human_len} rows, {eta} left";
 
 /// Where a command prints. What is written is text for people: in colour on a terminal only, and with what a terminal does

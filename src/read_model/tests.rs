@@ -229,6 +229,55 @@ fn a_model_that_is_damaged_or_of_another_version_is_made_anew() {
 }
 
 #[test]
+fn no_flipped_bit_of_the_model_changes_an_answer() {
+    let place = Place::new();
+    let mut log = place.log();
+    append(&mut log, 0, 0, &objects(3000, 50));
+    place.follower().advance(true).unwrap();
+    append(&mut log, 1, 0, &objects(2000, 50));
+    place.follower().advance(true).unwrap();
+    let bytes = fs::read(place.path_of_model()).unwrap();
+    let model = |bit: usize| {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(place.path_of_model(), flipped).unwrap();
+        ReadModel::open(&place.options.path)
+    };
+    let query = ListQuery { object: Some("case/7".to_owned()), ..ListQuery::default() };
+    let reader = place.reader();
+    let wanted = collect(|each| reader.list(&query, each));
+    let mut random = fastrand::Rng::with_seed(7);
+    let (mut found_by_check, mut made_again) = (0, 0);
+    for number in 0..300 {
+        // The runs and the tables' descriptions are in the first pages, the blocks in the others.
+        let end = if number % 2 == 0 { bytes.len() } else { 4 * 4096 };
+        let bit = random.usize(..end * 8);
+        if let Some(model) = model(bit) {
+            let found = collect(|each| model.list(&reader, &query, each));
+            assert_eq!(found.len(), wanted.len(), "bit {bit}");
+            assert_eq!(found, wanted, "bit {bit}");
+            found_by_check += u32::from(model.check().is_err());
+        }
+        if number % 10 == 0 {
+            // A follower throws it away where it finds it damaged, and follows on.
+            append(&mut log, 2, number * 10, &objects(10, 50));
+            let before = place.reader().last_position().unwrap();
+            let Ok(mut follower) = Follower::open(place.reader(), &place.options.path) else { continue };
+            let mut progress = follower.advance(true).unwrap();
+            made_again += u32::from(progress.covered < before);
+            while progress.behind() > 0 {
+                progress = follower.advance(true).unwrap();
+            }
+            drop(follower);
+            let now = place.reader();
+            let wanted = collect(|each| now.list(&query, each));
+            assert_eq!(collect(|each| place.model().list(&now, &query, each)), wanted, "bit {bit}");
+        }
+    }
+    assert!(found_by_check > 30, "{found_by_check}, {made_again}");
+}
+
+#[test]
 fn two_followers_do_not_hinder_each_other_and_a_rebuild_begins_again() {
     let place = Place::new();
     let mut log = place.log();

@@ -1,9 +1,10 @@
-use std::fs;
+use std::{fs, path::Path};
 
 use activity_stream::{
     activity::{ActivityId, Coordinates, topic_bits},
     event_log::{Gap, Intervention},
 };
+use rusqlite::Connection;
 
 use crate::{
     assert_output,
@@ -198,4 +199,75 @@ fn says_what_is_wrong_with_a_file() {
         assert_output!(fixed format!("log-{name}"), output.transcript());
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "reading made no file");
+}
+
+/// Changes the file as a disk might, without the program.
+fn change(path: &Path, change: &str) {
+    Connection::open(path).unwrap().execute_batch(change).unwrap();
+}
+
+fn log(path: &Path, arguments: &[&str]) -> String {
+    let mut command = program(&["log"]);
+    command.args(arguments).args(["--log-file", path.to_str().unwrap()]);
+    run(command, b"").transcript()
+}
+
+#[test]
+fn names_damaged_rows_and_lists_the_others() {
+    let folder = folder();
+    let path = fill_log(folder.path());
+    assert_output!(fixed "log-check", log(&path, &["check"]));
+    assert_output!(fixed "log-check-json", log(&path, &["check", "--json"]));
+    change(
+        &path,
+        "UPDATE events SET json = replace(json, 'case', 'cave') WHERE position = 2; \
+         UPDATE gaps SET next_offset = 3",
+    );
+    let damaged = id(TOPIC, 0, 1, MIDNIGHT + 60_000);
+    assert_output!(fixed "log-damaged-list", log(&path, &["list"]));
+    assert_output!(fixed "log-damaged-list-json", log(&path, &["list", "--order", "descending", "--json"]));
+    assert_output!(fixed "log-damaged-show", log(&path, &["show", &damaged]));
+    assert_output!(fixed "log-damaged-stats", log(&path, &["stats"]));
+    assert_output!(fixed "log-damaged-check", log(&path, &["check"]));
+    assert_output!(fixed "log-damaged-check-json", log(&path, &["check", "--json"]));
+}
+
+#[test]
+fn a_log_of_schema_version_1_is_shown_and_its_check_says_that_it_has_no_checksums() {
+    let folder = folder();
+    let path = folder.path().join("activity.db");
+    fs::copy("tests/fixtures/event-log-v1.sqlite", &path).unwrap();
+    assert_output!(fixed "log-version-1-check", log(&path, &["check"]));
+    assert!(log(&path, &["check", "--json"]).contains(r#""checksums":false"#));
+    // Without a checksum only what is no JSON shows.
+    change(&path, "UPDATE events SET json = '}' WHERE position = 2");
+    let list = log(&path, &["list", "--limit", "2"]);
+    assert!(list.starts_with("exit 1\n") && list.contains("position 2: its JSON is unreadable"), "{list}");
+    let shown = list.lines().find(|line| line.contains("case/")).unwrap();
+    assert!(log(&path, &["show", shown.split(' ').next().unwrap()]).starts_with("exit 0\n"), "{list}");
+}
+
+#[test]
+fn no_flipped_bit_makes_a_list_wrong_in_silence() {
+    let folder = folder();
+    let path = fill_log(folder.path());
+    let bytes = fs::read(&path).unwrap();
+    let wanted = log(&path, &["list", "--json"]);
+    let events: Vec<_> = wanted.lines().filter(|line| line.starts_with('{')).collect();
+    let mut random = fastrand::Rng::with_seed(4);
+    let used: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+    let mut noticed = 0;
+    for _ in 0..100 {
+        let (at, bit) = (used[random.usize(..used.len())], random.u32(..8));
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << bit;
+        fs::write(&path, flipped).unwrap();
+        let found = log(&path, &["list", "--json"]);
+        assert!(found == wanted || found.starts_with("exit 1\n"), "byte {at} bit {bit}: {found}");
+        assert!(!found.contains("panicked"), "byte {at} bit {bit}: {found}");
+        let listed = found.lines().filter(|line| line.starts_with('{'));
+        assert!(listed.clone().all(|line| events.contains(&line)), "byte {at} bit {bit}: {found}");
+        noticed += usize::from(found != wanted);
+    }
+    assert!(noticed > 10);
 }

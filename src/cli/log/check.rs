@@ -11,7 +11,7 @@ use crate::{
         json::write_json,
         output::{self, BAD, DOUBTFUL, GOOD, Output, count, plain},
     },
-    event_log::{CheckReport, Checked, LogError, LogFinding, LogReader},
+    event_log::{CheckReport, Checked, LogFinding, LogReader},
     read_model::ReadModel,
 };
 

@@ -62,12 +62,12 @@ impl Schedule {
         Ok(())
     }
 
-    fn count(&self, what: &'static str) {
+    pub(super) fn count(&self, what: &'static str) {
         self.cluster.borrow_mut().count(what);
     }
 
     /// All processes end, and the group and the broker have noticed.
-    fn end_all(&mut self, in_order: bool) -> Result<(), String> {
+    pub(super) fn end_all(&mut self, in_order: bool) -> Result<(), String> {
         for number in 0..self.instances.len() {
             if in_order {
                 self.instances[number].ask_to_stop(true);
@@ -82,7 +82,12 @@ impl Schedule {
     }
 
     /// Starts those, and runs until one of them stops; it must say one of these.
-    fn expect_stop(&mut self, who: &[usize], accept: Accept, says: &[&str]) -> Result<usize, String> {
+    pub(super) fn expect_stop(
+        &mut self,
+        who: &[usize],
+        accept: Accept,
+        says: &[&str],
+    ) -> Result<usize, String> {
         for round in 0..ROUNDS {
             for &number in who {
                 if !self.instances[number].is_running() {
@@ -111,7 +116,7 @@ impl Schedule {
     }
 
     /// One process alone, told what a person decided, gets everything to rest. Then the others may come.
-    fn go_on(&mut self, number: usize, accept: Accept) -> Result<(), String> {
+    pub(super) fn go_on(&mut self, number: usize, accept: Accept) -> Result<(), String> {
         self.end_all(false)?;
         self.note(|| format!("i{number} goes on with {accept:?}"));
         self.instances[number].accept = accept;

@@ -39,7 +39,7 @@ pub struct Instance {
     directory: PathBuf,
     cluster: Shared,
     decider: Decider,
-    mutation: Option<Mutation>,
+    pub(super) mutation: Option<Mutation>,
     log: Option<Arc<Mutex<EventLog>>>,
     session: Option<Session>,
     backups: Vec<PathBuf>,

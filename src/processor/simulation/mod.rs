@@ -12,6 +12,7 @@
 //! - `replies`: where the simulated commands ask for replies.
 //! - `session`: the stages and their queues. `instance`: a process and its log file.
 //! - `schedule`: what happens. `disaster`: what a person has to settle. `rest` and `model`: what must come out.
+//! - `rot`: a disk that changes a log.
 //! - `scenarios`: faults that the processor stops at, one by one. `handover`: what two processes know of each
 //!   other's work.
 
@@ -24,6 +25,7 @@ mod instance;
 mod model;
 mod replies;
 mod rest;
+mod rot;
 mod scenarios;
 mod schedule;
 mod session;
@@ -80,6 +82,8 @@ pub(super) enum Mutation {
     /// A partition that is lost while it drains is taken for revoked all the same. Seeds hardly ever lead there (none of
     /// the first 5,600 did), so it has a test beside the intake.
     RevokedWhenLost,
+    /// A row of the log is used without comparing its checksum.
+    RowsUnchecked,
     /// What is skipped as unpublished ends where the log does, also where that has seen more published than it holds.
     SkipToLogged,
 }

@@ -96,6 +96,22 @@ pub fn run(seed: u64, mutation: Option<Mutation>) -> Result<Happened, Failure> {
 }
 
 fn attempt(seed: u64, mutation: Option<Mutation>, tracing: bool) -> Result<Shared, (String, Shared)> {
+    attempt_with(seed, mutation, tracing, |schedule, steps| {
+        if let Some(disaster) = schedule.kinds.disaster {
+            schedule.strike(disaster)?;
+            schedule.disturb(steps / 3)?;
+        }
+        Ok(())
+    })
+}
+
+/// `strike` comes after so many disturbed steps, and before the rest.
+pub fn attempt_with(
+    seed: u64,
+    mutation: Option<Mutation>,
+    tracing: bool,
+    strike: impl FnOnce(&mut Schedule, u32) -> Result<(), String>,
+) -> Result<Shared, (String, Shared)> {
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(2));
     let partitions = rng.i32(2..=3);
     let cluster = Rc::new(RefCell::new(Cluster::new(seed.wrapping_mul(2) + 1, partitions)));
@@ -104,10 +120,7 @@ fn attempt(seed: u64, mutation: Option<Mutation>, tracing: bool) -> Result<Share
         let mut schedule = Schedule::new(rng, &cluster, mutation);
         let steps = schedule.rng.u32(60..350);
         schedule.disturb(steps)?;
-        if let Some(disaster) = schedule.kinds.disaster {
-            schedule.strike(disaster)?;
-            schedule.disturb(steps / 3)?;
-        }
+        strike(&mut schedule, steps)?;
         schedule.rest()?;
         schedule.check()
     }));

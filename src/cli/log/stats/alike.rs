@@ -68,8 +68,11 @@ pub(super) fn gaps(all: &[(i32, Gap)]) -> Vec<String> {
             all.iter().filter(|(_, gap)| gap.reason == reason)
         {
             let comma = if line.is_empty() { "" } else { ", " };
-            let _ =
-                write!(line, "{comma}offsets {first_offset} to {} of partition {partition}", next_offset - 1);
+            let _ = write!(
+                line,
+                "{comma}offsets {first_offset} to {} of partition {partition}",
+                next_offset.saturating_sub(1)
+            );
         }
         line + " were never seen: " + reason
     };
