@@ -30,10 +30,12 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             match error.downcast_ref::<ConfigError>() {
-                Some(error) => error
-                    .problems
-                    .iter()
-                    .for_each(|it| telemetry::report_failure(&cli::output::sentence(&it.to_string()))),
+                // Each problem is an error by itself.
+                Some(error) => {
+                    for problem in &error.problems {
+                        telemetry::report_failure(&cli::output::sentence(&problem.to_string()));
+                    }
+                }
                 None => telemetry::report_failure(&cli::output::sentence(&sentence(&error))),
             }
             telemetry::flush(LAST_REASON);
