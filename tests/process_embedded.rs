@@ -18,7 +18,8 @@ use std::{
 };
 
 use activity_stream::{
-    admin::probe_ready, cli::poster::Poster, event_log::LogReader, kafka::embedded::EmbeddedBroker,
+    activity::Header, admin::probe_ready, cli::poster::Poster, event_log::LogReader,
+    kafka::embedded::EmbeddedBroker,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -270,6 +271,32 @@ fn a_file_that_may_not_grow_is_waited_for_like_a_full_disk() {
     assert!(decided(&log) < posted);
     raise_file_size_limit(&running);
     wait_until("all decisions", || decided(&log) == posted);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait(PATIENCE).status.code(), Some(0));
+}
+
+/// An idempotency key among more headers than librdkafka reads was no key at all.
+#[test]
+fn a_command_with_more_headers_than_can_be_read_is_rejected() {
+    let (broker, folder) = (broker(), folder());
+    let log = log_in(&folder);
+    let mut running = Running::start(run(&broker.bootstrap_servers(), &log, &[]));
+    let poster = Poster::new(&settings(&broker)).unwrap();
+    for (number, count) in [100_000, 100_001].into_iter().enumerate() {
+        let headers = vec![Header { name: b"h"[..].into(), value: None }; count];
+        poster.post(number, br#"{"objectType":"case","objectId":"7"}"#, &headers).unwrap();
+    }
+    wait_until("decisions", || {
+        poster.deliveries(Duration::from_millis(10));
+        assert!(running.is_running(), "{}", running.stderr());
+        let counts = LogReader::open(&log).map(|reader| reader.stats().unwrap().counts);
+        counts.is_ok_and(|counts| (counts.events, counts.rejections) == (1, 1))
+    });
+    wait_until("the rejection", || {
+        let servers = broker.bootstrap_servers();
+        let list = program(&["rejections", "list", "--code", "unreadable_headers", "-b", &servers]);
+        support::run(list, b"").stdout.contains("unreadable_headers")
+    });
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait(PATIENCE).status.code(), Some(0));
 }
