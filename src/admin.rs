@@ -4,6 +4,8 @@
 //! means that commands are being processed; a processor that waits for brokers or for disk space is live but not
 //! ready, and says why.
 
+mod listener;
+
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -108,7 +110,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
         .with_state(Admin { health, metrics });
-    axum::serve(listener, routes).with_graceful_shutdown(shutdown).await
+    listener::serve(listener, routes, shutdown).await
 }
 
 async fn livez(State(Admin { health, .. }): State<Admin>) -> impl IntoResponse {

@@ -32,7 +32,8 @@ const QUIET: &str = "warn,librdkafka=off";
 
 /// Does what the command line says.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config = Config::load(args.sources())?;
+    // What is wrong with the rest of it is said in the format that it asks for.
+    let config = Config::load(args.sources()).inspect_err(|error| telemetry::set_format(error.log_format))?;
     let filter = if matches!(args.command, Command::Run(_)) { &config.telemetry.filter } else { QUIET };
     telemetry::init(config.telemetry.format, filter).map_err(|error| anyhow!(error))?;
     match &args.command {

@@ -1,8 +1,8 @@
 //! The program `activity-stream`: parse, run, and turn an error into an exit code.
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, time::Duration};
 
-use activity_stream::{cli, telemetry};
+use activity_stream::{cli, config::ConfigError, telemetry};
 use clap::Parser;
 
 /// Records and events are freed on another thread than made them, librdkafka's among them, and glibc's allocator is slow at
@@ -11,13 +11,34 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How long the last log lines may take to be written where nobody seems to read them: short at a stop, which may take
+/// 5 s in all, and longer where they are the reason of a failure.
+const LAST_LINES: Duration = Duration::from_millis(400);
+const LAST_REASON: Duration = Duration::from_secs(3);
+
 fn main() -> ExitCode {
+    cli::stop::survive_file_size_limit();
     match cli::run(&cli::args::Args::parse()) {
-        Ok(code) => code,
+        Ok(code) => {
+            telemetry::flush(LAST_LINES);
+            code
+        }
         // Whoever read the output has seen enough of it, as `head` does.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => {
+            telemetry::flush(LAST_LINES);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            telemetry::report_failure(&cli::output::sentence(&sentence(&error)));
+            match error.downcast_ref::<ConfigError>() {
+                // Each problem is an error by itself.
+                Some(error) => {
+                    for problem in &error.problems {
+                        telemetry::report_failure(&cli::output::sentence(&problem.to_string()));
+                    }
+                }
+                None => telemetry::report_failure(&cli::output::sentence(&sentence(&error))),
+            }
+            telemetry::flush(LAST_REASON);
             ExitCode::FAILURE
         }
     }

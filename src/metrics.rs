@@ -2,7 +2,7 @@
 //!
 //! Every name begins with `activity_stream_`. Times are in seconds, sizes in bytes, offsets and records in themselves.
 
-use std::fmt;
+use std::{fmt, sync::atomic::Ordering};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
@@ -82,6 +82,7 @@ pub struct Metrics {
     pub publish_seconds: Histogram,
     /// Partitions that are assigned to this instance.
     pub partitions_held: Gauge,
+    log_lines_dropped: Counter,
     /// Events that only the log has, and not its read model.
     pub read_model_behind: Gauge,
     /// Bytes of the log's -wal file.
@@ -116,6 +117,7 @@ impl Metrics {
             append_seconds: seconds(),
             publish_seconds: seconds(),
             partitions_held: Gauge::default(),
+            log_lines_dropped: Counter::default(),
             read_model_behind: Gauge::default(),
             log_wal_bytes: Gauge::default(),
         };
@@ -166,6 +168,11 @@ impl Metrics {
         r.register("transactions_aborted", "Kafka transactions aborted, by reason", self.aborts.clone());
         r.register("partitions_held", "Partitions assigned to this instance", self.partitions_held.clone());
         r.register(
+            "log_lines_dropped",
+            "Log lines dropped because standard error was full or could not be written to",
+            self.log_lines_dropped.clone(),
+        );
+        r.register(
             "read_model_behind_events",
             "Events of the log that its read model does not cover yet",
             self.read_model_behind.clone(),
@@ -208,6 +215,11 @@ impl Metrics {
     pub fn undeliverable(&self, reason: &'static str, replies: u64) {
         let labels = UndeliverableLabels { reason };
         self.replies_undeliverable.get_or_create(&labels).inc_by(replies);
+    }
+
+    /// How many log lines were dropped since the start.
+    pub fn log_lines_dropped(&self, lines: u64) {
+        self.log_lines_dropped.inner().store(lines, Ordering::Relaxed);
     }
 
     /// Where a partition's `logged` cursor is.
@@ -263,6 +275,7 @@ mod tests {
         metrics.batch_records.observe(10_000.0);
         metrics.command_bytes.inc_by(328);
         metrics.partitions_held.set(1);
+        metrics.log_lines_dropped(9);
         metrics.read_model_behind.set(7);
         metrics.log_wal_bytes.set(4_152);
         metrics.logged(5, 101);

@@ -3,9 +3,19 @@
 //! librdkafka's lines have the target `librdkafka` and are in the same stream, so that one filter
 //! (`info,librdkafka=debug`) rules them all. A client hands them over when it is polled.
 
-use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+mod lines;
 
+use std::{
+    any::Any,
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal},
+    panic::{self, PanicHookInfo},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -19,8 +29,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// How they are written in this process, once that is known.
-static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+/// Whether lines that do not come from `tracing` are JSON too.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Reads filter directives.
 ///
@@ -31,35 +41,99 @@ pub fn parse_filter(directives: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(directives)
 }
 
-/// Starts writing log lines to standard error. `RUST_LOG` wins over `filter`, as people expect of it.
+/// Starts writing log lines to standard error, panics among them. `RUST_LOG` wins over `filter`, as people expect of it.
+/// From then on no line blocks whoever writes it: see [`lines`].
 ///
 /// # Errors
 ///
-/// A filter that cannot be read, or log lines that are already being written.
+/// A filter that cannot be read, a thread that cannot be started, or log lines that are already being written.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    set_format(format);
     let directives = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
     // The binding's own lines repeat what it returns as errors, or speak of its inside.
     let filter = parse_filter(directives.as_deref().unwrap_or(filter))?.add_directive("rdkafka=off".parse()?);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    lines::start(dropped_notice)?;
+    // Its own complaints would be written with `eprintln!`, which panics where that fails.
+    let events = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(|| lines::Line);
     match format {
-        LogFormat::Text => lines.with_ansi(colours()).finish().try_init()?,
-        LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).finish().try_init()?,
+        LogFormat::Text => events.with_ansi(colours()).finish().try_init()?,
+        LogFormat::Json => events.json().flatten_event(true).with_ansi(false).finish().try_init()?,
     }
-    let _ = FORMAT.set(format);
+    panic::set_hook(Box::new(log_panic));
     Ok(())
 }
 
-/// Reports the error that ends the program: a line of its own, in the format of the log lines before it. A configuration
-/// that cannot be read says nothing of a format; its problems are a list for people.
-pub fn report_failure(sentence: &str) {
-    let format = FORMAT.get();
-    if format == Some(&LogFormat::Json) && tracing::enabled!(tracing::Level::ERROR) {
-        tracing::error!("{sentence}");
-        return;
+/// For lines written before [`init`].
+pub fn set_format(format: LogFormat) {
+    IS_JSON.store(format == LogFormat::Json, Ordering::Relaxed);
+}
+
+/// Reports the error that ends the program: a line of its own in the format of the log lines, whatever the filter.
+pub fn report_failure(reason: &str) {
+    let line = if IS_JSON.load(Ordering::Relaxed) {
+        json_line("ERROR", reason)
+    } else {
+        format!("activity-stream: {reason}\n")
+    };
+    lines::write(line.as_bytes());
+}
+
+/// Writes a line that is not a log line beside a command's output.
+pub fn remark(text: &str) {
+    lines::write(text.as_bytes());
+}
+
+/// Waits until the lines are written, and no longer than that: nobody may be reading them.
+pub fn flush(patience: Duration) {
+    lines::flush(patience);
+}
+
+/// How many lines were dropped because they could not be written in time, or at all.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    lines::dropped()
+}
+
+fn dropped_notice(count: u64) -> String {
+    let text = format!("{count} log lines were dropped: standard error was full, or could not be written to");
+    if IS_JSON.load(Ordering::Relaxed) {
+        json_line("WARN", &text)
+    } else {
+        format!("{}  WARN activity_stream: {text}\n", now())
     }
-    let sentence = if format.is_some() { sentence.replace('\n', " ") } else { sentence.to_owned() };
-    // Where nobody hears it, the exit code still says it.
-    let _ = writeln!(io::stderr(), "activity-stream: {sentence}");
+}
+
+/// A line as the JSON format of `tracing-subscriber` has it.
+fn json_line(level: &str, message: &str) -> String {
+    let line = json!({ "timestamp": now(), "level": level, "message": message, "target": "activity_stream" });
+    format!("{line}\n")
+}
+
+fn now() -> String {
+    format!("{:.6}", Timestamp::now())
+}
+
+/// The standard library's own hook writes to standard error by itself, and waits for it.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let location = panic.location().map(ToString::to_string);
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(
+        thread = thread.name(),
+        location,
+        backtrace,
+        "panicked, which is a fault of the program: report it: {}",
+        payload_text(panic.payload())
+    );
+}
+
+fn payload_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 /// Colours are for a terminal whose owner has not declined them (<https://no-color.org>).
@@ -98,6 +172,7 @@ mod tests {
         let client: Result<BaseProducer, _> = ClientConfig::new().set("debug", "conf").create();
         // librdkafka's lines wait in the client's queue until somebody polls.
         client.expect("a client that connects to nobody").poll(Duration::from_millis(100));
+        super::flush(Duration::from_secs(60));
     }
 
     fn lines(rust_log: Option<&str>) -> Vec<Value> {

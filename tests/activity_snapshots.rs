@@ -188,6 +188,7 @@ fn problems_of_bad_records() {
         with(vec![header(Some(b"\xff"))]),
         with(vec![header(Some(&[b'k'; 256]))]),
         with(vec![header(Some(b"k")), header(Some(b"k"))]),
+        with(vec![Header::unreadable()]),
     ];
     let shown: Vec<_> = bad.iter().map(|record| read(record).expect_err("rejected").to_string()).collect();
     insta::assert_snapshot!("bad-records", shown.join("\n"));

@@ -37,6 +37,8 @@ macro_rules! codes {
 codes! {
     /// The record's timestamp is not between the years 1970 and 9999.
     BadTimestamp => "bad_timestamp",
+    /// The record's headers can't be read: there are more than 100,000.
+    UnreadableHeaders => "unreadable_headers",
     /// The header `idempotency-key` is not given exactly once, with 1 to 255 bytes of UTF-8.
     BadIdempotencyKey => "bad_idempotency_key",
     /// A record with an idempotency key has no record key, so its repetitions could land in other partitions.

@@ -1,7 +1,7 @@
 //! What a record says by itself.
 
 use super::{
-    ActivityId, Code, Event, IdempotencyKey, Limits, Problems, Reading, Record, ReplyTopics, Verdict,
+    ActivityId, Code, Event, Header, IdempotencyKey, Limits, Problems, Reading, Record, ReplyTopics, Verdict,
     cloud_event::{EventField, Form, Structured},
     date_time,
     entry::Entry,
@@ -89,6 +89,11 @@ impl Decider {
                 at.timestamp
             );
             findings.add(&Pointer::Root, Code::BadTimestamp, message);
+        }
+        if Header::are_unreadable(&record.headers) {
+            let message =
+                format_args!("expected at most 100000 headers, found more, or some that can't be read");
+            findings.add(&Pointer::Root, Code::UnreadableHeaders, message);
         }
         let form = Form::of(&record.headers, findings);
         let key_in_headers = GivenKey::read(record, form == Form::Value, findings);

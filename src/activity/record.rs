@@ -26,6 +26,8 @@ pub struct Header {
     pub value: Option<Vec<u8>>,
 }
 
+const UNREADABLE: &[u8] = b"\0unreadable";
+
 /// A command as it came from the commands topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -78,6 +80,20 @@ impl Header {
     /// Of this program's own, whose name is always the same.
     pub(super) fn named(name: &'static str, value: impl Into<Vec<u8>>) -> Self {
         Self { name: Cow::Borrowed(name.as_bytes()), value: Some(value.into()) }
+    }
+
+    /// Stands for all headers of a record whose headers can't be read: there are too many for the Kafka client. Read
+    /// as none, an idempotency key or a request for a reply among them would be ignored without a word.
+    ///
+    /// No header that was read has this name: to the Kafka client a name ends with a NUL.
+    #[must_use]
+    pub fn unreadable() -> Self {
+        Self { name: Cow::Borrowed(UNREADABLE), value: None }
+    }
+
+    /// Whether the headers of a record could not be read.
+    pub(super) fn are_unreadable(headers: &[Self]) -> bool {
+        headers.first().is_some_and(|header| *header.name == *UNREADABLE)
     }
 
     /// Bytes of name and value.

@@ -21,24 +21,28 @@ pub(super) const OMITTED: &str = "activity-stream.omitted";
 ///
 /// `topic` is the commands topic, `limit` the bytes that the rejections topic takes in one record. A command
 /// that was compressed on its way can be larger than that; one that is leaves behind its value, then its
-/// headers, then its key, and the header `activity-stream.omitted` says so. The command itself is where the
-/// other headers say.
+/// headers, then its key, and the header `activity-stream.omitted` says so, as where its headers can't be read. The
+/// command itself is where the other headers say.
 #[must_use]
 pub fn rejection_record(record: &Record, topic: &str, problems: &Problems, limit: usize) -> OutputRecord {
+    let unreadable = Header::are_unreadable(&record.headers);
     let mut rejection = OutputRecord {
         key: record.key.clone(),
         value: record.value.clone(),
-        headers: record.headers.clone(),
+        headers: if unreadable { Vec::new() } else { record.headers.clone() },
     };
     rejection.headers.extend(own_headers(record, topic, problems));
-    if fits(&rejection, limit) {
+    let fits_whole = fits(&rejection, limit);
+    if fits_whole && !unreadable {
         return rejection;
     }
-    let mut omitted = String::from("value");
-    rejection.value = None;
-    if !fits(&rejection, limit) {
-        omitted.push_str(",headers");
-        rejection.headers = own_headers(record, topic, problems).into();
+    let mut omitted = String::from(if fits_whole { "headers" } else { "value" });
+    if !fits_whole {
+        rejection.value = None;
+        if unreadable || !fits(&rejection, limit) {
+            omitted.push_str(",headers");
+            rejection.headers = own_headers(record, topic, problems).into();
+        }
     }
     if !fits(&rejection, limit) {
         omitted.push_str(",key");
@@ -147,6 +151,26 @@ mod tests {
         assert_eq!(parts(25_000), (false, true, true, Some("value".into())));
         assert_eq!(parts(15_000), (false, false, true, Some("value,headers".into())));
         assert_eq!(parts(5_000), (false, false, false, Some("value,headers,key".into())));
+    }
+
+    #[test]
+    fn headers_that_cannot_be_read_are_named_as_left_behind() {
+        let record = Record {
+            coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
+            key: Some(b"k".to_vec()),
+            value: Some(vec![b'v'; 10_000]),
+            headers: vec![Header::unreadable()],
+        };
+        let problems = Problems::one(Code::UnreadableHeaders, "many");
+        let forms = rejection_forms(&record, "c", &problems);
+        let omitted = |form: &OutputRecord| {
+            assert!(!Header::are_unreadable(&form.headers));
+            let last = form.headers.last().filter(|header| *header.name == *OMITTED.as_bytes()).unwrap();
+            text(last.value.as_deref().unwrap()).to_owned()
+        };
+        let all: Vec<_> = forms.iter().map(omitted).collect();
+        assert_eq!(all, ["headers", "value,headers", "value,headers,key"]);
+        assert_eq!(forms[0].value, record.value);
     }
 
     /// Against every limit there is.

@@ -112,3 +112,51 @@ fn all_addresses_are_asked_on_the_loopback() {
         assert_eq!(reachable(listen.parse().expect("address")), asked.parse().expect("address"));
     }
 }
+
+/// Whether the other side has closed it, after an answer maybe.
+fn is_closed(mut stream: TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_secs(120))).expect("timeout");
+    match stream.read_to_end(&mut Vec::new()) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn many_connections_that_send_nothing_silence_nobody() {
+    let mut server = Server::start();
+    let mut idle = Vec::new();
+    for count in 0..4 * listener::MOST {
+        let mut stream = TcpStream::connect(server.address).expect("connection");
+        if count % 2 == 1 {
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost:").expect("half a request");
+        }
+        idle.push(stream);
+        if count % listener::MOST == 0 {
+            assert!(server.get("/livez").starts_with("HTTP/1.1 200 "), "{count}");
+        }
+    }
+    assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+    // The oldest made room.
+    assert!(is_closed(idle.remove(0)));
+    // None is waited for without an end.
+    server.stop();
+}
+
+#[test]
+fn a_request_is_bounded() {
+    let mut server = Server::start();
+    let long = "x".repeat(64 * 1024);
+    for request in [format!("GET /{long} HTTP/1.1\r\n"), format!("GET /livez HTTP/1.1\r\nx: {long}\r\n")] {
+        let mut stream = TcpStream::connect(server.address).expect("connection");
+        // It may be closed before all is sent.
+        let _ = stream.write_all(request.as_bytes());
+        assert!(is_closed(stream));
+    }
+    // A head that does not end is not waited for.
+    let mut stream = TcpStream::connect(server.address).expect("connection");
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n").expect("half a request");
+    assert!(is_closed(stream));
+    assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+    server.stop();
+}

@@ -54,7 +54,7 @@ const TYPED: Duration = Duration::from_millis(50);
 /// Exits with 0 when every command was decided, good or bad, with 1 where one was too large to post, and with
 /// 130 where a signal ended it: in order, so that the temporary folder goes too.
 pub fn demo(args: &args::Demo, mut config: Config) -> anyhow::Result<ExitCode> {
-    let told = stop::on_signal()?;
+    let told = stop::on_signal(None)?;
     let inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>;
     let mut total_bytes = None;
     if args.files.is_empty() {

@@ -14,13 +14,12 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::{net::TcpListener, sync::oneshot};
 
-use super::{args, settings};
+use super::{
+    args, settings,
+    stop::{self, Signals},
+};
 use crate::{
     activity::Decision,
     admin::{self, Health},
@@ -35,24 +34,27 @@ use crate::{
     metrics::{self, Metrics},
     processor::{AbortReason, Observer, ProcessorError, batch::Outcome, start::Accept, supervise},
     read_model::{self, Follower, Progress},
+    telemetry,
 };
 
-/// A stop takes 5 s at most: what is not finished by then is finished by the next start.
-const STOP: Duration = Duration::from_millis(4_500);
 /// Between two attempts to reach the brokers, or to open the log, at the start.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Runs the processor.
 pub fn run(args: &args::Run, mut config: Config) -> anyhow::Result<ExitCode> {
-    let broker = args.embedded.then(|| embed(&mut config)).transpose()?;
-    client::check_properties(&settings::kafka(&config))
-        .map_err(|reason| anyhow!("librdkafka refuses the properties together: {reason}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .context("can't start the asynchronous runtime")?;
-    let code = runtime.block_on(serve(config, accept(&args.accept), broker.is_some()));
+    // First, so that no signal comes too early.
+    let guard = runtime.enter();
+    let signals = Signals::listen()?;
+    drop(guard);
+    let broker = args.embedded.then(|| embed(&mut config)).transpose()?;
+    client::check_properties(&settings::kafka(&config))
+        .map_err(|reason| anyhow!("librdkafka refuses the properties together: {reason}"))?;
+    let code = runtime.block_on(serve(config, accept(&args.accept), broker.is_some(), signals));
     runtime.shutdown_background();
     code.map_err(|error| match (error.downcast_ref(), &broker) {
         (Some(ProcessorError::Refused(_) | ProcessorError::TopicDiffers { .. }), Some(_)) => error.context(
@@ -73,13 +75,15 @@ fn embed(config: &mut Config) -> anyhow::Result<EmbeddedBroker> {
     config.kafka.bootstrap_servers = broker.bootstrap_servers();
     config.kafka.properties.entry("fetch.wait.max.ms".into()).or_insert_with(|| "10".into());
     let mut out = std::io::stdout().lock();
-    writeln!(
+    let address = &config.kafka.bootstrap_servers;
+    let printed = writeln!(
         out,
-        "embedded broker at {}\nfor librdkafka clients (Python, Go, .NET, C, kcat and this program); those in pure Java or \
-         JavaScript need a real Kafka",
-        config.kafka.bootstrap_servers
-    )?;
-    out.flush()?;
+        "embedded broker at {address}\nfor librdkafka clients (Python, Go, .NET, C, kcat and this program); those in pure \
+         Java or JavaScript need a real Kafka"
+    );
+    if let Err(error) = printed.and_then(|()| out.flush()) {
+        tracing::warn!(%error, "can't write to standard output: embedded broker at {address}");
+    }
     Ok(broker)
 }
 
@@ -91,9 +95,12 @@ fn accept(flags: &[args::Accept]) -> Accept {
     }
 }
 
-async fn serve(config: Config, accept: Accept, embedded: bool) -> anyhow::Result<ExitCode> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+async fn serve(
+    config: Config,
+    accept: Accept,
+    embedded: bool,
+    mut signals: Signals,
+) -> anyhow::Result<ExitCode> {
     let health = Arc::new(Health::new());
     let metrics = Arc::new(Metrics::new());
     Undeliverable::ALL.iter().for_each(|reason| metrics.undeliverable(reason.as_str(), 0));
@@ -110,29 +117,30 @@ async fn serve(config: Config, accept: Accept, embedded: bool) -> anyhow::Result
     let stop = Arc::new(AtomicBool::new(false));
     let mut ended = spawn(config, accept, embedded, Arc::new(Watch { health, metrics }), Arc::clone(&stop))?;
     tokio::select! {
-        ended = &mut ended => return finish(ended?),
-        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is in flight"),
-        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is in flight"),
+        ended = &mut ended => return finish(ended),
+        signal = signals.next() => tracing::info!("{signal}: finishing what is in flight"),
     }
     stop.store(true, Ordering::SeqCst);
     drop(end_admin);
     tokio::select! {
-        ended = &mut ended => finish(ended?),
-        () = tokio::time::sleep(STOP) => {
+        ended = &mut ended => finish(ended),
+        () = tokio::time::sleep(stop::LONGEST) => {
             tracing::warn!("the brokers or the disk did not answer in time; the next start goes on at the cursors");
             Ok(ExitCode::SUCCESS)
         }
-        _ = interrupt.recv() => Ok(at_once()),
-        _ = terminate.recv() => Ok(at_once()),
+        _ = signals.next() => Ok(at_once()),
     }
 }
 
 fn at_once() -> ExitCode {
     tracing::warn!("second signal: stopping at once; the next start goes on at the cursors");
-    ExitCode::from(130)
+    ExitCode::from(stop::AT_ONCE)
 }
 
-fn finish(ended: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+fn finish(ended: Result<anyhow::Result<()>, oneshot::error::RecvError>) -> anyhow::Result<ExitCode> {
+    // A thread that sends nothing has panicked, and a log line says where.
+    let ended =
+        ended.map_err(|_| anyhow!("the processor's thread panicked, which is a fault of the program"))?;
     ended.map(|()| {
         tracing::info!("stopped");
         ExitCode::SUCCESS
@@ -328,6 +336,7 @@ impl Observer for Watch {
 
     fn polled(&self, partitions: usize, waits_for: Option<&str>) {
         self.health.beat();
+        self.metrics.log_lines_dropped(telemetry::dropped_lines());
         self.metrics.partitions_held.set(i64::try_from(partitions).unwrap_or(i64::MAX));
         match waits_for {
             None => self.health.set_ready(),

@@ -1,44 +1,119 @@
-//! Stopping in order on a signal, for commands that go on until they get one.
+//! Signals: those that stop a command in order, and one that must not end it.
+#![allow(unsafe_code)]
 
 use std::{
-    process,
+    mem::MaybeUninit,
+    process, ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use nix::libc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Becomes true with the first SIGINT or SIGTERM. The second one ends the process.
-pub fn on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+use crate::telemetry;
+
+/// A stop takes 5 s at most, the last log lines included: what is not finished by then is finished by the next start.
+pub const LONGEST: Duration = Duration::from_millis(4_300);
+/// Exit code where a second signal ended it.
+pub const AT_ONCE: u8 = 130;
+/// For the last lines of a command that ends without going back to `main`.
+const LAST_LINES: Duration = Duration::from_millis(200);
+
+/// The signals that stop a command: SIGINT, SIGTERM, and SIGHUP of a terminal that was closed.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// Not where it is ignored, as `nohup` has it.
+    hang_up: Option<Signal>,
+}
+
+impl Signals {
+    /// Listens from now on. Within a runtime.
+    pub fn listen() -> anyhow::Result<Self> {
+        let hang_up = (!is_hang_up_ignored())
+            .then(|| signal(SignalKind::hangup()).context("can't listen for SIGHUP"))
+            .transpose()?;
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("can't listen for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("can't listen for SIGTERM")?,
+            hang_up,
+        })
+    }
+
+    /// The name of the next one.
+    pub async fn next(&mut self) -> &'static str {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = hang_up => "SIGHUP",
+        }
+    }
+}
+
+/// Ignores SIGXFSZ: a file that may not grow any more (`ulimit -f`) is then an error of the write, as a full disk is,
+/// instead of the process's end.
+pub fn survive_file_size_limit() {
+    // SAFETY: no handler is installed, only the disposition changes, before there is another thread.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+fn is_hang_up_ignored() -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only fills in the old one, which is valid as zeros too.
+    let old = unsafe {
+        libc::sigaction(libc::SIGHUP, ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    old.sa_sigaction == libc::SIG_IGN
+}
+
+/// Becomes true with the first signal. The second one ends the process, and so does `longest` after the first: brokers
+/// that do not answer are not waited for.
+pub fn on_signal(longest: Option<Duration>) -> anyhow::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("can't start the asynchronous runtime")?;
     // Before this returns, so that no signal comes too early.
     let guard = runtime.enter();
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    let mut signals = Signals::listen()?;
     drop(guard);
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
     let wait = async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+        signals.next().await;
+        told.store(true, Ordering::SeqCst);
+        let late = async {
+            match longest {
+                Some(longest) => tokio::time::sleep(longest).await,
+                None => std::future::pending().await,
             }
-            if told.swap(true, Ordering::SeqCst) {
-                process::exit(130);
-            }
+        };
+        tokio::select! {
+            _ = signals.next() => i32::from(AT_ONCE),
+            () = late => 0,
         }
     };
     thread::Builder::new()
         .name("signals".into())
-        .spawn(move || runtime.block_on(wait))
+        .spawn(move || {
+            let code = runtime.block_on(wait);
+            telemetry::flush(LAST_LINES);
+            process::exit(code);
+        })
         .context("can't start a thread")?;
     Ok(stop)
 }

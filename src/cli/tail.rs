@@ -16,6 +16,7 @@ use crate::{
         follow::{Follower, Start},
         topics,
     },
+    telemetry,
 };
 use line::Line;
 
@@ -24,7 +25,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Prints records as they become visible, until the limit, the end where that is wanted, or a signal.
 pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
-    let stop = stop::on_signal()?;
+    let stop = stop::on_signal(Some(stop::LONGEST))?;
     let kafka = settings::kafka(config);
     let topic = match args.topic {
         Followed::Notifications => &kafka.topics.notifications,
@@ -47,7 +48,7 @@ pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
         let partitions = output::count(partitions as u64, "partition");
         let verb = if args.until_end { "reading" } else { "following" };
         let to_end = if args.until_end { " to the end as of now" } else { "" };
-        anstream::eprintln!("{verb} '{topic}', {partitions}, from the {place}{to_end}");
+        telemetry::remark(&format!("{verb} '{topic}', {partitions}, from the {place}{to_end}"));
     }
     let mut out = output::stdout();
     let mut left = args.limit.unwrap_or(u64::MAX);

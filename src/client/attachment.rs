@@ -1,15 +1,19 @@
 //! Files, links and videos.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 /// What is attached to an activity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<Cow<'_, str>, Box<RawValue>>")]
 pub struct Attachment {
     #[serde(rename = "@type")]
     pub kind: AttachmentKind,
     pub id: String,
-    /// Yours: a name, a size, a media type.
+    /// Yours: a name, a size, a media type. Of an attachment that was read, those that a [`Value`] holds: not a number
+    /// beyond 64-bit floats, nor a text with half of a surrogate pair.
     #[serde(flatten)]
     pub properties: Map<String, Value>,
 }
@@ -21,6 +25,23 @@ pub enum AttachmentKind {
     File,
     Link,
     Video,
+}
+
+impl TryFrom<BTreeMap<Cow<'_, str>, Box<RawValue>>> for Attachment {
+    type Error = serde_json::Error;
+
+    fn try_from(mut members: BTreeMap<Cow<'_, str>, Box<RawValue>>) -> Result<Self, Self::Error> {
+        let mut required = |name: &'static str| {
+            let value = members.remove(name);
+            value.ok_or_else(|| <Self::Error as serde::de::Error>::missing_field(name))
+        };
+        let kind = serde_json::from_str(required("@type")?.get())?;
+        let id = serde_json::from_str(required("id")?.get())?;
+        let readable = |(name, value): (Cow<'_, str>, Box<RawValue>)| {
+            Some((name.into_owned(), serde_json::from_str(value.get()).ok()?))
+        };
+        Ok(Self { kind, id, properties: members.into_iter().filter_map(readable).collect() })
+    }
 }
 
 impl Attachment {

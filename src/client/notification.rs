@@ -1,6 +1,6 @@
 //! Notifications, as they are read.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -154,10 +154,18 @@ impl Activity {
         self.known.content.as_deref()
     }
 
-    /// Any property by its name, those that belong to the object type too.
+    /// Any property by its name, those that belong to the object type too. `None` also of one that no [`Value`] holds,
+    /// as a number beyond 64-bit floats or a text with half of a surrogate pair: see [`property_json`](Self::property_json).
     #[must_use]
     pub fn property(&self, name: &str) -> Option<Value> {
-        let mut members: serde_json::Map<String, Value> = serde_json::from_str(self.json.get()).ok()?;
+        serde_json::from_str(self.property_json(name)?.get()).ok()
+    }
+
+    /// Any property by its name, byte for byte as it was published.
+    #[must_use]
+    pub fn property_json(&self, name: &str) -> Option<&RawValue> {
+        // What is not asked for is not read: it may be what few readers of JSON take.
+        let mut members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(self.json.get()).ok()?;
         members.remove(name)
     }
 }
@@ -244,6 +252,38 @@ mod tests {
             assert_eq!(activity.property("href"), Some("/w-9".into()));
             assert_eq!(activity.property("targets"), None);
         }
+    }
+
+    /// The contract takes any JSON in what is the producer's, as it stands.
+    #[test]
+    fn what_few_readers_of_json_take_hides_nothing_else() {
+        let value = r#"{"objectType":"case","objectId":"7","targets":[{"@type":"Everyone","notify":true}],
+            "huge":1e400,"half":"\ud800","in":{"\ud800":[1e400,"\udc00"]},"good":[1,"\u00e6"],
+            "attachments":[{"@type":"link","id":"l","size":5,"huge":1e400,"half":"\ud800"}]}"#;
+        let at = Coordinates { partition: 0, offset: 0, timestamp: 1_795_478_400_123 };
+        let command = Record {
+            coordinates: at,
+            key: None,
+            value: Some(value.as_bytes().to_vec()),
+            headers: Vec::new(),
+        };
+        let decider = Decider::new("activity.commands", Limits::default());
+        let Reading::Valid { event, .. } = decider.read(&command).reading else { panic!("rejected") };
+        let written = event.notifications("source", &[]).next().unwrap().record;
+        let read = Notification::read(&record(written)).unwrap();
+        let activity = &read.activity;
+        assert_eq!(activity.property("good"), Some(serde_json::json!([1, "æ"])));
+        assert_eq!(activity.property("objectId"), Some("7".into()));
+        for (name, json) in
+            [("huge", "1e400"), ("half", r#""\ud800""#), ("in", r#"{"\ud800":[1e400,"\udc00"]}"#)]
+        {
+            assert_eq!(activity.property(name), None);
+            assert_eq!(activity.property_json(name).unwrap().get(), json);
+        }
+        assert_eq!(activity.property("attachments"), None);
+        let [attachment] = activity.attachments() else { panic!("{:?}", activity.attachments()) };
+        assert_eq!((attachment.id.as_str(), attachment.properties.get("size")), ("l", Some(&5.into())));
+        assert_eq!(attachment.properties.len(), 1);
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 use std::fmt;
 
-use super::Origin;
+use super::{LogFormat, Origin};
 
 /// Everything that is wrong with a configuration; one line a problem.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub struct ConfigError {
     /// At least one.
     pub problems: Vec<Problem>,
+    /// How log lines are to be written, where that could be read.
+    pub log_format: LogFormat,
 }
 
 /// One thing that is wrong, and where.

@@ -145,7 +145,10 @@ impl Merging {
             Origin::Variable(_) => (2, 0, 0),
             Origin::Flag(_) => (3, 0, 0),
         });
-        if self.problems.is_empty() { Ok(self.config) } else { Err(ConfigError { problems: self.problems }) }
+        if self.problems.is_empty() {
+            return Ok(self.config);
+        }
+        Err(ConfigError { problems: self.problems, log_format: self.config.telemetry.format })
     }
 
     /// Reads one value into the configuration.

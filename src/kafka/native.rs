@@ -16,18 +16,23 @@ use rdkafka::{
 use crate::activity::Header;
 
 /// The headers of a message, names as bytes. A name that holds a NUL ends there: librdkafka does not tell how long it is.
+/// [`Header::unreadable`] where librdkafka reads none of them, as where there are more than 100,000.
 #[must_use]
 pub fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
     let mut native = ptr::null_mut();
     // SAFETY: the message is alive, and so are its headers while it is.
     let error = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut native) };
-    if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || native.is_null() {
-        return Vec::new();
+    match error {
+        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR if !native.is_null() => {}
+        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+        | sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NOENT => return Vec::new(),
+        _ => return vec![Header::unreadable()],
     }
     // SAFETY: as above.
     let count = unsafe { sys::rd_kafka_header_cnt(native) };
     let mut headers = Vec::with_capacity(count);
     for index in 0..count {
+        // Librdkafka keeps them in an array, so this does not search.
         let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) =
             (ptr::null(), ptr::null(), 0);
         // SAFETY: librdkafka sets the three where it reports no error; `name` is NUL-terminated.

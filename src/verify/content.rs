@@ -214,6 +214,11 @@ impl Digester {
         let own = headers.iter().rposition(|header| header.name == TOPIC)?;
         let (commands, own) = headers.split_at(own);
         let is_given = match omitted.value.as_deref()? {
+            // Headers that can't be read.
+            b"headers" => {
+                return (omitted.name == OMITTED && commands.is_empty())
+                    .then(|| short(self.headers(own.iter())));
+            }
             b"value" => true,
             b"value,headers" => commands.is_empty(),
             b"value,headers,key" => commands.is_empty() && record.key.is_none(),

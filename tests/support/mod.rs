@@ -114,10 +114,13 @@ impl Running {
         self.stderr.lock().expect("never poisoned").clone()
     }
 
+    pub fn id(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a process id")
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).expect("a process id");
         // Not waited for yet, so the id is still this child's.
-        kill(Pid::from_raw(id), signal).expect("the child is there");
+        kill(Pid::from_raw(self.id()), signal).expect("the child is there");
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -171,7 +171,7 @@ fn message(schema: Schema, summary: &str, headers: Value, key: &str) -> Value {
 fn rejection() -> Value {
     let mut headers = all_of_them(&rejection::HEADERS, Map::new());
     headers["properties"][rejection::OMITTED] = described(
-        "Which parts of the command did not fit, and were left behind: value, headers, key.",
+        "Which parts of the command did not fit or could not be read, and were left behind: value, headers, key.",
         json!({ "type": "string" }),
     );
     let [.., (problems, _)] = rejection::HEADERS;

@@ -90,6 +90,7 @@ pub fn beyond(code: Code) -> Option<&'static str> {
     const TEXT: &str = "a matter of the text, not of what it says";
     match code {
         Code::BadTimestamp
+        | Code::UnreadableHeaders
         | Code::BadIdempotencyKey
         | Code::IdempotencyKeyWithoutRecordKey
         | Code::IdempotencyKeyReused

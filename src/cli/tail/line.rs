@@ -3,7 +3,7 @@
 //! Kafka's keys, values and headers are bytes. What is not UTF-8 is shown with replacement characters, and the field
 //! `base16` then has the bytes, under the same names. A header that a record carries several times is an array.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap, hash::Hash};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
@@ -100,24 +100,32 @@ fn pairs<S: Serializer>(pairs: &[(Cow<'_, str>, String)], serializer: S) -> Resu
 
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        fn text(header: &Header) -> Option<Cow<'_, str>> {
-            header.value.as_deref().map(String::from_utf8_lossy)
-        }
+        let text =
+            |header: &Header| header.value.as_deref().map(|it| String::from_utf8_lossy(it).into_owned());
         let mut map = serializer.serialize_map(None)?;
-        for (index, header) in self.0.iter().enumerate() {
-            let same = |other: &&Header| other.name == header.name;
-            if self.0[..index].iter().any(|earlier| same(&earlier)) {
-                continue;
-            }
-            map.serialize_key(&String::from_utf8_lossy(&header.name))?;
-            let all: Vec<_> = self.0[index..].iter().filter(same).map(text).collect();
-            match &all[..] {
+        for (name, values) in grouped(self.0.iter().map(|header| (&header.name, text(header)))) {
+            map.serialize_key(&String::from_utf8_lossy(name))?;
+            match &values[..] {
                 [one] => map.serialize_value(one)?,
                 several => map.serialize_value(several)?,
             }
         }
         map.end()
     }
+}
+
+/// The values of each name, in the order in which the names come first.
+fn grouped<N: Copy + Eq + Hash, V>(pairs: impl Iterator<Item = (N, V)>) -> Vec<(N, Vec<V>)> {
+    let mut groups: Vec<(N, Vec<V>)> = Vec::new();
+    let mut places = HashMap::new();
+    for (name, value) in pairs {
+        let place = *places.entry(name).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((name, vec![value])),
+        }
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -153,6 +161,30 @@ mod tests {
             line(None, None, &[(b"h", None), (b"i", Some(b"1")), (b"h", Some(b""))]),
             @r#"{"partition":1,"offset":2,"timestamp":"1970-01-01T00:00:00.003Z","key":null,"headers":{"h":[null,""],"i":"1"},"value":null}"#
         );
+    }
+
+    thread_local! {
+        static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    /// A name that counts how often it is compared.
+    #[derive(Clone, Copy, Eq, Hash)]
+    struct Counted(usize);
+
+    impl PartialEq for Counted {
+        fn eq(&self, other: &Self) -> bool {
+            COMPARED.set(COMPARED.get() + 1);
+            self.0 == other.0
+        }
+    }
+
+    #[test]
+    fn many_headers_are_not_compared_each_with_each() {
+        const HEADERS: usize = 10_000;
+        let groups = grouped((0..HEADERS).map(|number| (Counted(number / 2), number)));
+        assert_eq!(groups.len(), HEADERS / 2);
+        assert!(groups.iter().all(|(name, values)| *values == [2 * name.0, 2 * name.0 + 1]));
+        assert!(COMPARED.get() < 10 * HEADERS, "{}", COMPARED.get());
     }
 
     #[test]

@@ -255,7 +255,7 @@ fn tables_that_disagree_are_findings() {
         let (_directory, options) = filled();
         change(&options, sql);
         let connection = Connection::open(&options.path).unwrap();
-        super::super::checksum::seal(&connection, |_| ()).unwrap();
+        checksum::seal(&connection, |_| ()).unwrap();
         drop(connection);
         let reader = LogReader::open_damaged(&options.path).unwrap();
         let (_, findings) = check(&reader).unwrap();

@@ -1,0 +1,258 @@
+//! Lines on standard error, written by a thread of their own.
+//!
+//! Standard error may be a pipe that nobody reads, a file on a full disk, or closed. None of that may stop or end the
+//! program, so a line is queued, dropped where the queue is full or the write fails, and counted.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+/// Lines that may wait. More than are written at a start or a stop, and a few hundred KiB at most as a rule.
+const QUEUE: usize = 1024;
+/// Until a descriptor that another program made non-blocking is tried again.
+const FULL: Duration = Duration::from_millis(10);
+
+/// The process's standard error.
+static STDERR: OnceLock<Queue> = OnceLock::new();
+
+/// Lines on their way to a writer.
+#[derive(Debug)]
+pub(super) struct Queue {
+    sender: Sender<Message>,
+    dropped: &'static AtomicU64,
+}
+
+enum Message {
+    Line(Vec<u8>),
+    Flush(Sender<()>),
+}
+
+/// How a count of dropped lines reads, with the line's end.
+type Notice = fn(u64) -> String;
+
+/// Starts the thread that writes to standard error.
+pub(super) fn start(notice: Notice) -> io::Result<()> {
+    let queue = Queue::start(io::stderr(), notice)?;
+    // A second start changes nothing: the first one's thread goes on.
+    let _ = STDERR.set(queue);
+    Ok(())
+}
+
+/// Queues a line; without [`start`] it is written here and now.
+pub(super) fn write(line: &[u8]) {
+    match STDERR.get() {
+        Some(queue) => queue.push(line),
+        None => drop(io::stderr().write_all(&one_line(line))),
+    }
+}
+
+/// Waits until all that was queued is written, and no longer than that.
+pub(super) fn flush(patience: Duration) {
+    if let Some(queue) = STDERR.get() {
+        queue.flush(patience);
+    }
+}
+
+/// How many lines were dropped since the start.
+pub(super) fn dropped() -> u64 {
+    STDERR.get().map_or(0, |queue| queue.dropped.load(Ordering::Relaxed))
+}
+
+/// What `tracing-subscriber` writes one event to, in one call.
+pub(super) struct Line;
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Queue {
+    fn start(writer: impl Write + Send + 'static, notice: Notice) -> io::Result<Self> {
+        let (sender, receiver) = bounded(QUEUE);
+        // One for each process, and for each test: it outlives all who could free it.
+        let dropped: &'static AtomicU64 = Box::leak(Box::default());
+        thread::Builder::new()
+            .name("log-lines".into())
+            .spawn(move || write_all(writer, &receiver, dropped, notice))?;
+        Ok(Self { sender, dropped })
+    }
+
+    fn push(&self, line: &[u8]) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.sender.try_send(Message::Line(one_line(line)))
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn flush(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let (done, written) = bounded(1);
+        if self.sender.send_deadline(Message::Flush(done), deadline).is_ok() {
+            let _ = written.recv_deadline(deadline);
+        }
+    }
+}
+
+fn write_all(mut writer: impl Write, queue: &Receiver<Message>, dropped: &'static AtomicU64, notice: Notice) {
+    let mut reported = 0;
+    let mut write = |line: &[u8]| {
+        let written = write_line(&mut writer, line).is_ok();
+        if !written {
+            dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        written
+    };
+    for message in queue {
+        match message {
+            Message::Flush(done) => drop(done.send(())),
+            Message::Line(line) => {
+                let lost = dropped.load(Ordering::Relaxed);
+                if write(&line) && lost > reported && write(notice(lost - reported).as_bytes()) {
+                    reported = lost;
+                }
+            }
+        }
+    }
+}
+
+/// As `write_all`, but waits for a descriptor that is non-blocking because whoever shares it made it so.
+fn write_line(writer: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
+    while !line.is_empty() {
+        match writer.write(line) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => line = &line[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(FULL),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The text as one line with its end: each line break inside, with the spaces around it, becomes one space.
+fn one_line(text: &[u8]) -> Vec<u8> {
+    let mut line = Vec::with_capacity(text.len() + 1);
+    for part in text.split(|&byte| byte == b'\n' || byte == b'\r') {
+        let part = if line.is_empty() { part.trim_ascii_end() } else { part.trim_ascii() };
+        if !part.is_empty() {
+            if !line.is_empty() {
+                line.push(b' ');
+            }
+            line.extend_from_slice(part);
+        }
+    }
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, mpsc};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Writes where and when the test lets it.
+    struct Gate {
+        /// One answer for each write.
+        answers: mpsc::Receiver<io::Result<()>>,
+        written: Arc<Mutex<String>>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.answers.recv().unwrap_or(Ok(()))?;
+            self.written.lock().unwrap().push_str(std::str::from_utf8(bytes).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gate() -> (Queue, mpsc::Sender<io::Result<()>>, Arc<Mutex<String>>) {
+        let (answer, answers) = mpsc::channel();
+        let written = Arc::<Mutex<String>>::default();
+        let gate = Gate { answers, written: Arc::clone(&written) };
+        (Queue::start(gate, |count| format!("{count} dropped\n")).unwrap(), answer, written)
+    }
+
+    #[test]
+    fn drops_and_counts_lines_while_nobody_reads() {
+        let (queue, answer, written) = gate();
+        queue.push(b"first");
+        while !queue.sender.is_empty() {
+            thread::yield_now();
+        }
+        // The thread hangs in the first write.
+        for _ in 0..QUEUE + 5 {
+            queue.push(b"more");
+        }
+        queue.flush(Duration::from_millis(1));
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 5);
+        drop(answer);
+        queue.flush(PATIENCE);
+        let written = written.lock().unwrap();
+        assert_eq!(written.lines().filter(|line| *line == "more").count(), QUEUE);
+        assert_eq!(written.lines().filter(|line| *line == "5 dropped").count(), 1, "{written}");
+    }
+
+    #[test]
+    fn counts_lines_that_could_not_be_written_until_there_is_room() {
+        let (queue, answer, written) = gate();
+        for _ in 0..3 {
+            answer.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+            queue.push(b"lost");
+        }
+        answer.send(Ok(())).unwrap();
+        answer.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        queue.push(b"room");
+        queue.push(b"more");
+        drop(answer);
+        queue.flush(PATIENCE);
+        // The first notice was lost as well.
+        assert_eq!(*written.lock().unwrap(), "room\nmore\n4 dropped\n");
+    }
+
+    #[test]
+    fn waits_for_a_descriptor_that_is_not_blocking() {
+        let (queue, answer, written) = gate();
+        answer.send(Err(io::ErrorKind::WouldBlock.into())).unwrap();
+        answer.send(Err(io::ErrorKind::Interrupted.into())).unwrap();
+        drop(answer);
+        queue.push(b"line");
+        queue.flush(PATIENCE);
+        assert_eq!((&written.lock().unwrap()[..], queue.dropped.load(Ordering::Relaxed)), ("line\n", 0));
+    }
+
+    #[test]
+    fn writes_each_text_as_one_line() {
+        let cases = [
+            ("a", "a\n"),
+            ("a\n", "a\n"),
+            ("a\r\nb\n", "a b\n"),
+            ("  a\n  |\n  ^\n\n", "  a | ^\n"),
+            ("\n", "\n"),
+        ];
+        for (text, line) in cases {
+            assert_eq!(String::from_utf8(one_line(text.as_bytes())).unwrap(), line, "{text:?}");
+        }
+    }
+}
