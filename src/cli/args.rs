@@ -582,17 +582,17 @@ Examples:
   echo '{\"objectType\":\"case\",\"objectId\":\"7\"}' | activity-stream post --idempotency-key share-case-7
   activity-stream post --wait --reply-topic my.answers customer-42.json
 
-A command that the configured limits would reject is not posted. If it is in a file, none is posted.
-An id becomes an activity's if the processor accepts the command: it alone knows used idempotency keys.
-Exit code 1: not all were posted. With --wait: 0 accepted, 3 rejected, 4 duplicate, 1 no verdict;
-of several, the first of 1, 3 and 4 that applies.";
+A command that the configured limits would reject is not posted. If it is in a file, none is.
+An id becomes an activity's if the processor accepts the command: it alone knows which idempotency
+keys were used. Exit code 1: not all were posted. With --wait: 0 accepted, 3 rejected, 4 duplicate,
+1 no verdict; of several, the first of 1, 3 and 4 that applies.";
     pub(super) const TAIL: &str = "\
 Examples:
   activity-stream tail notifications
   activity-stream tail rejections --until-end --json
   activity-stream tail notifications --until-end --limit 10
 
-Ends on Ctrl-C, at the limit, or with --until-end. Without it, partitions that are added are followed.
+Ends on Ctrl-C, at the limit, or with --until-end. Without it, added partitions are followed.
 With --json, bytes that are not UTF-8 stand in the field base16 too.";
     pub(super) const LOG: &str = "\
 Examples:

@@ -71,7 +71,7 @@ fn the_examples_post_and_consume() {
     }
     let waiting: Vec<_> = languages.iter().filter_map(|language| language.follow(&setup)).collect();
     languages[0].post(&setup, LATE);
-    waiting.into_iter().for_each(|follower| follower.is_told_of(LATE));
+    waiting.into_iter().for_each(|follower| follower.assert_told_of(LATE));
     instance.stop();
     say!("languages: {} posted {posted} commands, each was told of {}", languages.len(), notifications.len());
 }
@@ -154,7 +154,7 @@ struct Follower {
 
 impl Follower {
     /// Reads the first line, which has to be about that object, and stops it.
-    fn is_told_of(mut self, object: &str) {
+    fn assert_told_of(mut self, object: &str) {
         let mut line = String::new();
         let mut stdout = BufReader::new(self.child.stdout.take().expect("piped"));
         stdout.read_line(&mut line).expect("UTF-8");
