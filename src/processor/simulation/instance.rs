@@ -25,8 +25,9 @@ use crate::{
     processor::{
         ProcessorError, Unobserved,
         append::Append,
-        intake::{Caps, Intake},
+        intake::{Caps, Intake, IntakeOptions},
         ownership::Ownership,
+        progress::Progress,
         publish::{Place, Publish, PublishOptions},
         start::Accept,
         timing::Timing,
@@ -59,6 +60,7 @@ pub struct Instance {
     pub watchful: bool,
     /// The processor's own word of why it stopped for good.
     pub stopped: Option<String>,
+    progress: Arc<Mutex<Progress>>,
 }
 
 /// A step of one stage.
@@ -95,6 +97,7 @@ impl Instance {
             retired: false,
             watchful: false,
             stopped: None,
+            progress: Arc::default(),
         }
     }
 
@@ -149,6 +152,8 @@ impl Instance {
             unjoined: Duration::MAX,
             serve: nothing,
             positions: nothing,
+            ends: nothing,
+            stall: nothing,
             generation: nothing,
             aborted: nothing,
             reset: nothing,
@@ -177,9 +182,8 @@ impl Instance {
                 Arc::clone(&ownership),
                 Arc::clone(&log),
                 Arc::new(Unobserved),
-                accept,
-                caps,
-                timing,
+                Arc::clone(&self.progress),
+                IntakeOptions { accept, caps, timing },
             ),
             append: Append::new(Arc::clone(&log), Arc::clone(&ownership)),
             publish: Publish::new(sink, Arc::clone(&ownership), options, Arc::new(Unobserved), timing),

@@ -80,6 +80,8 @@ pub(super) enum Mutation {
     /// A partition that is lost while it drains is taken for revoked all the same. Seeds hardly ever lead there (none of
     /// the first 5,600 did), so it has a test beside the intake.
     RevokedWhenLost,
+    /// What was read is taken for published by whoever watches.
+    ReadForPublished,
     /// What is skipped as unpublished ends where the log does, also where that has seen more published than it holds.
     SkipToLogged,
 }
