@@ -70,7 +70,8 @@ impl Source for SimulatedSource {
             cluster.note(|| format!("  client {number} is told {told:?}"));
             return Ok(told);
         }
-        let mut started: Vec<i32> = self.positions.keys().copied().collect();
+        let is_readable = |partition: &i32| !cluster.stalled.contains(partition);
+        let mut started: Vec<i32> = self.positions.keys().copied().filter(is_readable).collect();
         cluster.rng.shuffle(&mut started);
         for partition in started {
             let position = self.positions.get_mut(&partition).expect("listed");
