@@ -83,6 +83,8 @@ pub struct Processor {
     pub batch_bytes: usize,
     /// Bytes of output at which a publish transaction closes.
     pub batch_output_bytes: usize,
+    /// How long a partition that has records may not move before the processor is not ready any more.
+    pub stall_timeout: Duration,
 }
 
 /// What a consumer of the output topics may rely on.
@@ -197,6 +199,7 @@ impl Default for Processor {
             batch_records: 4_000,
             batch_bytes: 8 * 1024 * 1024,
             batch_output_bytes: 32 * 1024 * 1024,
+            stall_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! Every name begins with `activity_stream_`. Times are in seconds, sizes in bytes, offsets and records in themselves.
 
-use std::{fmt, sync::atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Instant,
+};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
@@ -64,6 +69,9 @@ pub struct Metrics {
     logged_offset: Family<PartitionLabels, Gauge>,
     published_offset: Family<PartitionLabels, Gauge>,
     lag: Family<PartitionLabels, Gauge>,
+    end_age: Family<PartitionLabels, Gauge>,
+    /// When the brokers last said where a partition ends.
+    ends: Mutex<BTreeMap<i32, Instant>>,
     /// Notifications whose transaction is committed.
     pub notifications_published: Counter,
     /// Rejections whose transaction is committed.
@@ -108,6 +116,8 @@ impl Metrics {
             logged_offset: Family::default(),
             published_offset: Family::default(),
             lag: Family::default(),
+            end_age: Family::default(),
+            ends: Mutex::default(),
             notifications_published: Counter::default(),
             rejections_published: Counter::default(),
             replies_published: Counter::default(),
@@ -198,6 +208,12 @@ impl Metrics {
             "Records in the topic whose output is not out, by partition",
             self.lag.clone(),
         );
+        r.register_with_unit(
+            "end_offset_age",
+            "Time since the brokers said where the topic ends, which the lag is made from, by partition",
+            Unit::Seconds,
+            self.end_age.clone(),
+        );
         registry
     }
 
@@ -227,25 +243,36 @@ impl Metrics {
         self.logged_offset.get_or_create(&PartitionLabels { partition }).set(next_offset);
     }
 
-    /// Where a partition's `published` cursor is, and how many records the topic holds from there to `end_offset`.
-    pub fn published(&self, partition: i32, next_offset: i64, end_offset: Option<i64>) {
+    /// Where a partition's `published` cursor is, and where the topic ended when the brokers were last asked.
+    pub fn position(&self, partition: i32, published: i64, end: Option<(i64, Instant)>) {
         let labels = PartitionLabels { partition };
-        self.published_offset.get_or_create(&labels).set(next_offset);
-        if let Some(end_offset) = end_offset {
-            self.lag.get_or_create(&labels).set((end_offset - next_offset).max(0));
+        self.published_offset.get_or_create(&labels).set(published);
+        if let Some((end, at)) = end {
+            self.lag.get_or_create(&labels).set((end - published).max(0));
+            self.ends().insert(partition, at);
         }
+    }
+
+    fn ends(&self) -> MutexGuard<'_, BTreeMap<i32, Instant>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Drops what was said of a partition; another instance says it now.
     pub fn forget(&self, partition: i32) {
         let labels = PartitionLabels { partition };
-        for family in [&self.logged_offset, &self.published_offset, &self.lag] {
+        self.ends().remove(&partition);
+        for family in [&self.logged_offset, &self.published_offset, &self.lag, &self.end_age] {
             family.remove(&labels);
         }
     }
 
     /// All metrics in the OpenMetrics text format, see [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
+        // It grows while nobody counts anything.
+        for (&partition, at) in self.ends().iter() {
+            let seconds = i64::try_from(at.elapsed().as_secs()).unwrap_or(i64::MAX);
+            self.end_age.get_or_create(&PartitionLabels { partition }).set(seconds);
+        }
         let mut page = String::new();
         // Writing into a string cannot fail, and a metric that could not be written is no reason to stop.
         if text::encode(&mut page, &self.registry).is_err() {
@@ -279,7 +306,7 @@ mod tests {
         metrics.read_model_behind.set(7);
         metrics.log_wal_bytes.set(4_152);
         metrics.logged(5, 101);
-        metrics.published(5, 100, Some(160));
+        metrics.position(5, 100, Some((160, Instant::now())));
         let page: Vec<String> =
             metrics.render().lines().filter(|line| !line.contains("_bucket{")).map(str::to_owned).collect();
         // Families keep no order of their own.
@@ -294,12 +321,18 @@ mod tests {
     #[test]
     fn lag_is_never_below_zero_and_a_lost_partition_is_forgotten() {
         let metrics = Metrics::new();
-        metrics.published(5, 100, Some(99));
+        metrics.position(5, 100, Some((99, Instant::now())));
         assert_eq!(
             samples(&metrics, "activity_stream_lag_records{"),
             ["activity_stream_lag_records{partition=\"5\"} 0"]
         );
+        // Its end is asked for and not answered.
+        metrics.position(5, 99, None);
+        for name in ["published_offset", "lag_records", "end_offset_age_seconds"] {
+            assert_eq!(samples(&metrics, &format!("activity_stream_{name}{{")).len(), 1, "{name}");
+        }
         metrics.forget(5);
+        assert!(samples(&metrics, "activity_stream_end_offset_age_seconds{").is_empty());
         assert!(samples(&metrics, "activity_stream_lag_records{").is_empty());
         assert!(samples(&metrics, "activity_stream_published_offset{").is_empty());
     }

@@ -32,7 +32,7 @@ use crate::{
         topics::{self, Report, TopicsError},
     },
     metrics::{self, Metrics},
-    processor::{AbortReason, Observer, ProcessorError, batch::Outcome, start::Accept, supervise},
+    processor::{AbortReason, End, Observer, ProcessorError, batch::Outcome, start::Accept, supervise},
     read_model::{self, Follower, Progress},
     telemetry,
 };
@@ -284,7 +284,7 @@ struct Watch {
 }
 
 impl Observer for Watch {
-    fn decided(&self, partition: i32, outcomes: &[Outcome]) {
+    fn decided(&self, _: i32, outcomes: &[Outcome]) {
         let count = |wanted: fn(&Decision) -> bool| {
             outcomes.iter().filter(|outcome| wanted(&outcome.decision)).count() as u64
         };
@@ -294,13 +294,10 @@ impl Observer for Watch {
         metrics.decided(metrics::Outcome::Rejection, count(|d| matches!(d, Decision::Rejected(_))));
         let bytes: usize = outcomes.iter().map(|o| o.record.value.as_ref().map_or(0, Vec::len)).sum();
         metrics.command_bytes.inc_by(bytes as u64);
-        if let Some(last) = outcomes.last() {
-            metrics.published(partition, last.record.coordinates.offset + 1, None);
-        }
     }
 
-    fn position(&self, partition: i32, next_offset: i64, end: Option<i64>) {
-        self.metrics.published(partition, next_offset, end);
+    fn position(&self, partition: i32, published: i64, end: Option<End>) {
+        self.metrics.position(partition, published, end.map(|end| (end.offset, end.at)));
     }
 
     fn published(&self, notifications: u64, rejections: u64, took: Duration) {

@@ -60,6 +60,7 @@ pub fn processor(config: &Config, accept: Accept, report: Option<&Report>) -> Pr
             .map_or(MESSAGE_MAX_BYTES, |report| report.rejection_bytes.unwrap_or(DEFAULT_RECORD_BYTES)),
         batch_bytes: report.and_then(|report| report.batch_bytes).unwrap_or(BATCH_BYTES),
         output_bytes: processor.batch_output_bytes,
+        stall_timeout: processor.stall_timeout,
         accept,
     }
 }

@@ -64,6 +64,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(processor.batch_records, read::integer(COUNT), usize::to_string),
     key!(processor.batch_bytes, read::size(KIB..=GIB), read::quoted_size),
     key!(processor.batch_output_bytes, read::size(KIB..=GIB), read::quoted_size),
+    key!(processor.stall_timeout, read::duration, read::quoted_duration),
     key!(idempotency.window, read::duration, read::quoted_duration),
     key!(limits.value_bytes, read::size(1..=GIB), read::quoted_size),
     key!(limits.output_bytes, read::size(1..=GIB), read::quoted_size),

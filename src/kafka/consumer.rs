@@ -25,7 +25,7 @@ use rdkafka::{
 };
 
 use super::{
-    Bounds, Polled, Settings, Source, SourceError, client,
+    Bounds, Ends, Polled, Settings, Source, SourceError, Topics, client,
     member::{Leaving, Member},
     native,
     reach::{Asking, Reach, reach},
@@ -45,6 +45,8 @@ pub struct GroupConsumer {
     /// What librdkafka fetches, which can be less than what the group assigned.
     started: BTreeSet<i32>,
     asking: Asking<Reach>,
+    asking_ends: Asking<Ends>,
+    joined: Instant,
 }
 
 impl fmt::Debug for GroupConsumer {
@@ -79,11 +81,26 @@ pub struct Rebalances {
     noted: Mutex<VecDeque<Polled>>,
     closing: AtomicBool,
     topic_id: TopicId,
+    /// The last error.
+    error: Mutex<Option<String>>,
 }
 
 impl Rebalances {
     fn of(topic: &str) -> Self {
-        Self { noted: Mutex::default(), closing: AtomicBool::new(false), topic_id: TopicId::of(topic) }
+        Self {
+            noted: Mutex::default(),
+            closing: AtomicBool::new(false),
+            topic_id: TopicId::of(topic),
+            error: Mutex::default(),
+        }
+    }
+
+    fn hear(&self, error: String) {
+        *self.error.lock().expect("never poisoned") = Some(error);
+    }
+
+    fn take_error(&self) -> Option<String> {
+        self.error.lock().expect("never poisoned").take()
     }
 }
 
@@ -94,6 +111,7 @@ impl ClientContext for Rebalances {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.hear(reason.to_owned());
         client::client_error(&error, reason);
     }
 }
@@ -153,6 +171,8 @@ impl GroupConsumer {
             noted: VecDeque::new(),
             started: BTreeSet::new(),
             asking: Asking::default(),
+            asking_ends: Asking::default(),
+            joined: Instant::now(),
         })
     }
 
@@ -201,7 +221,10 @@ impl Source for GroupConsumer {
         let record = match polled {
             None => None,
             Some(Ok(message)) => Some(Polled::Record(record_of(&message))),
-            Some(Err(error)) => classify(&self.topic, &error)?,
+            Some(Err(error)) => {
+                consumer.context().hear(error.to_string());
+                classify(&self.topic, &error)?
+            }
         };
         self.noted.extend(record);
         Ok(self.noted.pop_front().unwrap_or(Polled::Nothing))
@@ -251,8 +274,17 @@ impl Source for GroupConsumer {
         Ok(Bounds { start, end })
     }
 
-    fn known_end(&self, partition: i32) -> Option<i64> {
-        native::known_end(self.consumer.client(), &self.topic, partition)
+    fn ends(&mut self, partitions: &[i32]) -> Option<Ends> {
+        // In place of an offset comes the time that it is asked for; the end stands for the latest.
+        let list = self.list(partitions.iter().map(|&partition| (partition, Offset::End)));
+        let (consumer, topics) = (Arc::clone(&self.consumer), self.settings.topics.clone());
+        self.asking_ends.answer(self.joined, move || {
+            ends(&consumer, list, &topics).unwrap_or_else(|error| error.to_string().into())
+        })
+    }
+
+    fn take_error(&mut self) -> Option<String> {
+        self.consumer.context().take_error()
     }
 
     fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError> {
@@ -288,6 +320,35 @@ impl Drop for GroupConsumer {
     fn drop(&mut self) {
         self.consumer.context().closing.store(true, Ordering::SeqCst);
     }
+}
+
+/// One question to each leader, and one for each output topic.
+fn ends(
+    consumer: &BaseConsumer<Rebalances>,
+    partitions: TopicPartitionList,
+    topics: &Topics,
+) -> Result<Ends, KafkaError> {
+    let mut missing = Vec::new();
+    for topic in [&topics.notifications, &topics.rejections] {
+        let metadata = consumer.client().fetch_metadata(Some(topic), ASK)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+        if matches!(error, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) {
+            missing.push(topic.clone());
+        }
+    }
+    let mut ends = Ends { missing: Some(missing), ..Ends::default() };
+    if partitions.count() == 0 {
+        return Ok(ends);
+    }
+    for element in consumer.offsets_for_times(partitions, ASK)?.elements() {
+        match (element.error(), element.offset()) {
+            (Ok(()), Offset::Offset(offset)) => ends.offsets.push((element.partition(), offset)),
+            (Ok(()), _) => {}
+            (Err(error), _) => ends.error = Some(format!("partition {}: {error}", element.partition())),
+        }
+    }
+    Ok(ends)
 }
 
 /// Commits offsets as the group member, from another thread than the one that polls.

@@ -116,6 +116,23 @@ pub struct Bounds {
     pub end: i64,
 }
 
+/// What the brokers say of the topics, asked now and then.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// By partition of the commands topic, one past the last readable offset (the last stable offset).
+    pub offsets: Vec<(i32, i64)>,
+    /// Topics that output goes to, and that do not exist; `None` where that is unknown.
+    pub missing: Option<Vec<String>>,
+    /// Why they could not be asked, or not about all.
+    pub error: Option<String>,
+}
+
+impl From<String> for Ends {
+    fn from(error: String) -> Self {
+        Self { error: Some(error), ..Self::default() }
+    }
+}
+
 /// A member of the consumer group that reads the commands topic. Used by one thread.
 pub trait Source {
     /// Which member of which generation of the group this is, as the broker checks it (KIP-447).
@@ -136,8 +153,11 @@ pub trait Source {
     /// that they were lost.
     fn commit_first(&mut self, next_offsets: &[(i32, i64)]) -> Result<(), SourceError>;
     fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError>;
-    /// The end of a partition as the last fetch told it, without asking anybody.
-    fn known_end(&self, partition: i32) -> Option<i64>;
+    /// Where these partitions end, and which output topics are missing. Waits for nobody: `None` while the brokers are
+    /// being asked, and the answer once, at a later call.
+    fn ends(&mut self, partitions: &[i32]) -> Option<Ends>;
+    /// The last error that the client told of, once.
+    fn take_error(&mut self) -> Option<String>;
     /// The record at each of these offsets; `None` where there is none at just that offset.
     fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError>;
     /// `None` while this is not a member: with a generation below 0 or an empty member id the broker would check nothing.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{CStr, CString, c_char, c_void},
+    ffi::{CStr, c_char, c_void},
     ptr, slice,
 };
 
@@ -137,22 +137,4 @@ pub fn was_sent(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the message is alive; a field of it is read.
     let status = unsafe { sys::rd_kafka_message_status(message.ptr()) };
     status != sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
-}
-
-/// The end of a partition as the last fetch told it.
-#[must_use]
-pub fn known_end<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<i64> {
-    let topic = CString::new(topic).ok()?;
-    let (mut low, mut high) = (-1, -1);
-    // SAFETY: the client is alive; librdkafka reads its own cache and fills in the two numbers.
-    let error = unsafe {
-        sys::rd_kafka_get_watermark_offsets(
-            client.native_ptr(),
-            topic.as_ptr(),
-            partition,
-            &raw mut low,
-            &raw mut high,
-        )
-    };
-    (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }

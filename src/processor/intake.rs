@@ -9,6 +9,7 @@ mod silence;
 mod take_up;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,7 @@ use super::{
     Observer, ProcessorError,
     batch::{Chunk, Fetched},
     ownership::Ownership,
+    progress::Progress,
     running::Running,
     start::Accept,
     timing::Timing,
@@ -85,6 +87,14 @@ struct HeldUp {
     retry_at: Instant,
 }
 
+/// What the intake is told.
+#[derive(Debug, Clone, Copy)]
+pub struct IntakeOptions {
+    pub accept: Accept,
+    pub caps: Caps,
+    pub timing: Timing,
+}
+
 /// Gathers records of the partitions that are held.
 pub struct Intake<S: Source> {
     source: S,
@@ -103,6 +113,10 @@ pub struct Intake<S: Source> {
     /// While partitions can't be taken up.
     held_up: Option<HeldUp>,
     silence: Silence,
+    progress: Arc<Mutex<Progress>>,
+    /// When progress was last looked at, and when the brokers are next asked where the topic ends.
+    watched_at: Option<Instant>,
+    ask_ends_at: Instant,
     positions_at: Instant,
     polled_at: Instant,
     /// The last poll brought nothing.
@@ -121,10 +135,10 @@ impl<S: Source> Intake<S> {
         ownership: Arc<Ownership<S::Membership>>,
         log: Arc<Mutex<EventLog>>,
         observer: Arc<dyn Observer>,
-        accept: Accept,
-        caps: Caps,
-        timing: Timing,
+        progress: Arc<Mutex<Progress>>,
+        options: IntakeOptions,
     ) -> Self {
+        let IntakeOptions { accept, caps, timing } = options;
         Self {
             source,
             ownership,
@@ -140,6 +154,9 @@ impl<S: Source> Intake<S> {
             revoking: None,
             held_up: None,
             silence: Silence::begin(timing.silence),
+            progress,
+            watched_at: None,
+            ask_ends_at: Instant::now(),
             positions_at: Instant::now(),
             polled_at: Instant::now(),
             exhausted: true,
@@ -163,9 +180,15 @@ impl<S: Source> Intake<S> {
         self.partitions.values().all(|partition| partition.running.is_some())
     }
 
-    /// Why no commands are being processed, where that is so. A member that the group gave no partitions waits for
-    /// nothing: it stands by.
+    /// Why no commands are being processed, or not all, where that is so. A member that the group gave no partitions waits
+    /// for nothing: it stands by.
     pub fn waits_for(&mut self) -> Option<String> {
+        let other = self.waits_for_others();
+        let progress = self.progress.lock().expect("no holder panics");
+        progress.reason(Instant::now(), self.timing.stall, |number| self.is_running(number), other)
+    }
+
+    fn waits_for_others(&mut self) -> Option<String> {
         if let Some(reason) = self.silence.reason() {
             return Some(reason.to_owned());
         }
@@ -182,11 +205,14 @@ impl<S: Source> Intake<S> {
     /// Serves what the other stages asked for, then polls once.
     pub fn step(&mut self, timeout: Duration) -> Result<(), ProcessorError> {
         if self.ownership.take_restart() {
+            self.hear();
+            self.progress.lock().expect("no holder panics").interrupted();
             self.restart()?;
         }
         self.answer()?;
         self.take_up_assigned()?;
         self.listen()?;
+        self.watch()?;
         self.polled_at = Instant::now();
         self.poll(timeout).map(drop)
     }
@@ -220,6 +246,7 @@ impl<S: Source> Intake<S> {
                 for partition in partitions {
                     self.partitions.insert(partition, Partition { running: None });
                 }
+                self.forget_others();
                 self.retry_now();
                 self.ownership.set_membership(self.source.membership());
             }
@@ -267,9 +294,6 @@ impl<S: Source> Intake<S> {
             self.source.positions().map_err(source_error)?.into_iter().collect();
         if self.positions_at.elapsed() >= self.timing.positions {
             self.positions_at = Instant::now();
-            for (&partition, &position) in &positions {
-                self.observer.position(partition, position, self.source.known_end(partition));
-            }
         }
         let mut pending = std::mem::take(&mut self.pending);
         (self.pending_records, self.pending_bytes) = (0, 0);

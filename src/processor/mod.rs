@@ -16,6 +16,7 @@ pub mod batch;
 pub mod decide;
 pub mod intake;
 pub mod ownership;
+pub mod progress;
 pub mod publish;
 mod running;
 #[cfg(test)]
@@ -27,7 +28,7 @@ pub mod start;
 pub mod supervise;
 pub mod timing;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -77,12 +78,12 @@ pub trait Observer: Send + Sync {
         let _ = (partitions, waits_for);
     }
 
-    /// Where reading is, and where the partition ends as far as is known. About once a second.
-    fn position(&self, partition: i32, next_offset: i64, end: Option<i64>) {
-        let _ = (partition, next_offset, end);
+    /// Up to where a held partition is published, and where it ends as far as is known. About once a second.
+    fn position(&self, partition: i32, published: i64, end: Option<End>) {
+        let _ = (partition, published, end);
     }
 
-    /// This partition is not held any more.
+    /// Another instance has this partition, or may have it.
     fn released(&self, partition: i32) {
         let _ = partition;
     }
@@ -121,6 +122,14 @@ impl AbortReason {
             Self::Unknown => "unknown",
         }
     }
+}
+
+/// Where a partition ended when the brokers were asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// One past the last readable offset.
+    pub offset: i64,
+    pub at: Instant,
 }
 
 /// Watches nothing.

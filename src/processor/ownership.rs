@@ -37,6 +37,7 @@ struct State<M> {
     restart_wanted: bool,
     abandoned: bool,
     publisher_waits_for: Option<String>,
+    publisher_error: Option<String>,
     #[cfg(test)]
     mutation: Option<Mutation>,
 }
@@ -67,6 +68,7 @@ impl<M> Default for Ownership<M> {
             restart_wanted: false,
             abandoned: false,
             publisher_waits_for: None,
+            publisher_error: None,
             #[cfg(test)]
             mutation: None,
         };
@@ -138,6 +140,16 @@ impl<M: Clone + PartialEq> Ownership<M> {
     /// Why nothing can be published now, where that is so.
     pub fn publisher_waits_for(&self) -> Option<String> {
         self.lock().publisher_waits_for.clone()
+    }
+
+    /// Why an attempt to publish failed. The publisher's.
+    pub fn set_publisher_error(&self, error: String) {
+        self.lock().publisher_error = Some(error);
+    }
+
+    /// The last error of the publisher, once.
+    pub fn take_publisher_error(&self) -> Option<String> {
+        self.lock().publisher_error.take()
     }
 
     pub fn is_held(&self, partition: i32, epoch: Epoch) -> bool {

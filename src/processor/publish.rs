@@ -212,6 +212,7 @@ where
             }
             Err(PublishError::StaleMembership(reason)) => {
                 tracing::debug!(reason, "waiting for the group");
+                self.ownership.set_publisher_error(format!("the consumer group moved on: {reason}"));
                 self.observer.aborted(match self.still_holds(&snapshot) {
                     true => AbortReason::Rebalanced,
                     false => AbortReason::Revoked,
@@ -222,6 +223,7 @@ where
             Err(PublishError::Aborted(reason)) if self.attempts < ATTEMPTS => {
                 self.attempts += 1;
                 tracing::warn!(reason, attempts = self.attempts, "transaction aborted; trying again");
+                self.ownership.set_publisher_error(reason);
                 self.observer.aborted(AbortReason::Refused);
                 Ok(Progress::Wait(Wait::For(self.timing.aborted * self.attempts)))
             }
@@ -301,6 +303,7 @@ where
                 return Err(ProcessorError::FencedTwice(reason.clone()));
             }
         }
+        self.ownership.set_publisher_error(error.to_string());
         // Making one can take as long as the brokers are away.
         self.ownership.set_publisher_waits_for(Some(format!("making a new producer: {error}")));
         self.producer = Producer::Void;
@@ -311,17 +314,20 @@ where
     fn reset(&mut self, from: Place) -> Result<Progress, ProcessorError> {
         match self.sink.reset() {
             Ok(()) => {
-                self.ownership.set_publisher_waits_for(None);
                 let before = std::mem::replace(&mut self.producer, Producer::Usable);
                 if before == Producer::None {
+                    self.ownership.set_publisher_waits_for(None);
                     return Ok(Progress::UpTo(from));
                 }
+                // First, so that nobody sees it wait for nothing in between.
                 self.ownership.restart();
+                self.ownership.set_publisher_waits_for(None);
                 Ok(Progress::Through)
             }
             Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
             Err(error) => {
                 tracing::warn!(%error, "no producer yet; trying again");
+                self.ownership.set_publisher_error(error.to_string());
                 self.ownership.set_publisher_waits_for(Some(format!("no producer yet: {error}")));
                 Ok(Progress::Wait(Wait::For(self.timing.reset)))
             }

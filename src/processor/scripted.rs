@@ -10,7 +10,7 @@ use std::{
 use crate::{
     activity::Record,
     event_log::{EventLog, LogOptions, Synchronous},
-    kafka::{Bounds, Polled, Source, SourceError, reach::Reach},
+    kafka::{Bounds, Ends, Polled, Source, SourceError, reach::Reach},
 };
 
 /// Answers as it is told to.
@@ -22,6 +22,8 @@ pub(super) struct Scripted {
     pub member: bool,
     pub reach: Option<Reach>,
     pub asked: u32,
+    pub ends: Option<Ends>,
+    pub error: Option<String>,
 }
 
 /// A new log of the topic `c`.
@@ -75,8 +77,12 @@ impl Source for Scripted {
         Ok(Bounds { start: 0, end: 0 })
     }
 
-    fn known_end(&self, _: i32) -> Option<i64> {
-        None
+    fn ends(&mut self, _: &[i32]) -> Option<Ends> {
+        self.ends.clone()
+    }
+
+    fn take_error(&mut self) -> Option<String> {
+        self.error.take()
     }
 
     fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError> {

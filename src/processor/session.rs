@@ -17,8 +17,9 @@ use super::{
     append::Append,
     batch::{Chunk, Fetched, Outcome, Read},
     decide::decide,
-    intake::{Caps, Intake},
+    intake::{Caps, Intake, IntakeOptions},
     ownership::Ownership,
+    progress::Progress,
     publish::{Publish, PublishOptions},
     start::Accept,
     timing::Timing,
@@ -45,6 +46,7 @@ pub struct SessionOptions {
     pub caps: Caps,
     pub publish: PublishOptions,
     pub timing: Timing,
+    pub progress: Arc<Mutex<Progress>>,
 }
 
 /// The first error of any stage, and the wish to stop.
@@ -124,9 +126,8 @@ where
             Arc::clone(&ownership),
             Arc::clone(log),
             Arc::clone(observer),
-            options.accept,
-            options.caps,
-            timing,
+            Arc::clone(&options.progress),
+            IntakeOptions { accept: options.accept, caps: options.caps, timing },
         );
         ending.guard(|| {
             clean = take_in(intake, to_decide, under_way, &ownership, ending, observer.as_ref(), stop)?;
@@ -284,8 +285,14 @@ mod tests {
         let ownership = Arc::new(Ownership::default());
         let (caps, accept) = (Caps { records: 2, bytes: 1 << 20 }, Accept::default());
         let timing = Timing::default();
-        let intake =
-            Intake::new(source, Arc::clone(&ownership), log, Arc::new(Unobserved), accept, caps, timing);
+        let intake = Intake::new(
+            source,
+            Arc::clone(&ownership),
+            log,
+            Arc::new(Unobserved),
+            Arc::default(),
+            IntakeOptions { accept, caps, timing },
+        );
         // Nobody takes the batches.
         let (to_decide, batches) = bounded(1);
         let (stop, under_way, ending) = (AtomicBool::new(false), AtomicUsize::new(0), Ending::default());

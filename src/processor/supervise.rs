@@ -11,6 +11,7 @@ use std::{
 use super::{
     Observer, ProcessorError,
     intake::Caps,
+    progress::Progress,
     publish::PublishOptions,
     session::{self, SessionOptions},
     start::Accept,
@@ -55,6 +56,8 @@ pub struct ProcessorOptions {
     pub batch_bytes: usize,
     /// Bytes of output at which a transaction closes.
     pub output_bytes: usize,
+    /// How long a partition that has records may not move.
+    pub stall_timeout: Duration,
     pub accept: Accept,
 }
 
@@ -68,9 +71,12 @@ pub fn run(
 ) -> Result<(), ProcessorError> {
     let mut accept = options.accept;
     let mut backoff = SHORTEST;
+    let progress = Arc::default();
     while !stop.load(Ordering::SeqCst) {
         let begun = Instant::now();
-        let Err(error) = run_once(options, accept, decider, log, observer, stop) else { return Ok(()) };
+        let Err(error) = run_once(options, accept, decider, log, observer, &progress, stop) else {
+            return Ok(());
+        };
         if !error.is_retriable() {
             return Err(error);
         }
@@ -78,6 +84,11 @@ pub fn run(
         accept = Accept::default();
         if begun.elapsed() >= WORKED {
             backoff = SHORTEST;
+        }
+        {
+            let mut progress = progress.lock().expect("no holder panics");
+            progress.hear(Instant::now(), error.to_string());
+            progress.interrupted();
         }
         observer.interrupted(&error);
         tracing::warn!(%error, "stopped taking in commands and left the group; going on when that is over");
@@ -94,6 +105,7 @@ fn run_once(
     decider: &Decider,
     log: &Arc<Mutex<EventLog>>,
     observer: &Arc<dyn Observer>,
+    progress: &Arc<Mutex<Progress>>,
     stop: &AtomicBool,
 ) -> Result<(), ProcessorError> {
     let kafka = &options.kafka;
@@ -108,7 +120,8 @@ fn run_once(
             replies: decider.reply_topics().clone(),
             output_bytes: options.output_bytes,
         },
-        timing: timing(kafka),
+        timing: timing(kafka, options.stall_timeout),
+        progress: Arc::clone(progress),
     };
     match options.guarantee {
         Guarantee::ExactlyOnce => {
@@ -124,8 +137,8 @@ fn run_once(
     }
 }
 
-fn timing(kafka: &Settings) -> Timing {
-    Timing::of_group(client::poll_interval(kafka))
+fn timing(kafka: &Settings, stall: Duration) -> Timing {
+    Timing::of_group(client::poll_interval(kafka), stall)
 }
 
 /// While the disk is full, or another program holds the write lock, the group is left to others: rejoining only to fail
@@ -159,8 +172,9 @@ mod tests {
 
     #[test]
     fn a_group_has_the_time_that_its_members_may_take_to_join() {
-        let unjoined =
-            |properties: &[(&str, &str)]| timing(&Settings::for_test("", properties)).unjoined.as_secs();
+        let unjoined = |properties: &[(&str, &str)]| {
+            timing(&Settings::for_test("", properties), Duration::ZERO).unjoined.as_secs()
+        };
         assert_eq!(unjoined(&[]), 330);
         assert_eq!(unjoined(&[("max.poll.interval.ms", "600000")]), 630);
         // Others of the group may have the default.

@@ -19,8 +19,12 @@ pub struct Timing {
     pub unjoined: Duration,
     /// How often rebalances are looked for while there is no room for records.
     pub serve: Duration,
-    /// How often an idle partition's position is looked at, for control records.
+    /// How often an idle partition's position is looked at, for control records, and whether each partition gets on.
     pub positions: Duration,
+    /// How often the brokers are asked where the topic ends.
+    pub ends: Duration,
+    /// A partition that has records, and does not move for this long, is stalled.
+    pub stall: Duration,
     /// For the group to tell this member of its next generation, before the same one is tried again.
     pub generation: Duration,
     /// Before the first repetition of a transaction that was aborted; each further one waits that much longer.
@@ -43,8 +47,8 @@ impl Timing {
     /// In a group whose members may let so much time pass between two polls (`max.poll.interval.ms`). It waits for its
     /// slowest member, which need not have the same configuration as this one.
     #[must_use]
-    pub fn of_group(poll_interval: Duration) -> Self {
-        Self { unjoined: POLL_INTERVAL.max(poll_interval) + JOINING, ..Self::default() }
+    pub fn of_group(poll_interval: Duration, stall: Duration) -> Self {
+        Self { unjoined: POLL_INTERVAL.max(poll_interval) + JOINING, stall, ..Self::default() }
     }
 }
 
@@ -58,6 +62,8 @@ impl Default for Timing {
             unjoined: POLL_INTERVAL + JOINING,
             serve: Duration::from_millis(200),
             positions: Duration::from_secs(1),
+            ends: Duration::from_secs(5),
+            stall: Duration::from_secs(60),
             generation: Duration::from_millis(500),
             aborted: Duration::from_millis(50),
             reset: Duration::from_millis(500),

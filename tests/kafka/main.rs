@@ -42,6 +42,7 @@ mod lost_offsets;
 mod members;
 mod narrow;
 mod other_topic;
+mod poison;
 
 mod process;
 mod progress;

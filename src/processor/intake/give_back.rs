@@ -33,7 +33,10 @@ impl<S: Source> Intake<S> {
             }
             tracing::warn!(?partitions, "not drained in time; what is in flight is left to the next owner");
         }
-        self.release(&partitions)
+        self.release(&partitions)?;
+        // Revoked is not lost: the brokers gave it to somebody else.
+        self.forget_others();
+        Ok(())
     }
 
     /// Ends the epochs first, so that nothing in flight can be published any more, then gives them back. What is
@@ -54,7 +57,6 @@ impl<S: Source> Intake<S> {
         for &partition in partitions {
             self.drop_pending(partition);
             self.partitions.remove(&partition);
-            self.observer.released(partition);
         }
         let noted = self.log.lock().expect("no holder panics").note_published(&published);
         self.source.release(partitions).map_err(source_error)?;

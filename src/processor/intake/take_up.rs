@@ -168,6 +168,11 @@ impl<S: Source> Intake<S> {
         });
         self.log.lock().expect("no holder panics").take_up(partition, start.gap, intervention.as_ref())?;
         let epoch = self.ownership.take_up(partition, start.published, start.offset);
+        {
+            let mut progress = self.progress.lock().expect("no holder panics");
+            progress.end(Instant::now(), partition, facts.bounds.end);
+            progress.moved(Instant::now(), partition, start.published, start.offset);
+        }
         let running = Running { epoch, logged: start.logged, sent: start.offset, polled: start.offset };
         tracing::info!(
             kafka.partition = partition,

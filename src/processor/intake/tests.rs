@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::{
-    kafka::{log_lines::said_by, reach::Reach},
+    kafka::{Ends, log_lines::said_by, reach::Reach},
     processor::{
-        Unobserved,
+        End,
         scripted::{self, Scripted},
     },
 };
@@ -18,24 +18,43 @@ fn timing() -> Timing {
     Timing { retry: Duration::ZERO, silence: Duration::ZERO, say: HOUR, unjoined: HOUR, ..Timing::default() }
 }
 
+/// What whoever watches is told.
+#[derive(Default)]
+struct Told {
+    positions: Mutex<BTreeMap<i32, (i64, Option<i64>)>>,
+    released: Mutex<Vec<i32>>,
+}
+
+impl Observer for Told {
+    fn position(&self, partition: i32, published: i64, end: Option<End>) {
+        let end = end.map(|end| end.offset);
+        self.positions.lock().unwrap().insert(partition, (published, end));
+    }
+
+    fn released(&self, partition: i32) {
+        self.released.lock().unwrap().push(partition);
+    }
+}
+
 struct World {
     intake: Intake<Scripted>,
+    told: Arc<Told>,
     _folder: tempfile::TempDir,
 }
 
 impl World {
     fn new(source: Scripted, timing: Timing) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let told = Arc::new(Told::default());
         let intake = Intake::new(
             source,
             Arc::new(Ownership::default()),
             scripted::log(folder.path()),
-            Arc::new(Unobserved),
-            Accept::default(),
-            Caps { records: 10, bytes: 1 << 20 },
-            timing,
+            Arc::clone(&told) as Arc<dyn Observer>,
+            Arc::default(),
+            IntakeOptions { accept: Accept::default(), caps: Caps { records: 10, bytes: 1 << 20 }, timing },
         );
-        Self { intake, _folder: folder }
+        Self { intake, told, _folder: folder }
     }
 
     /// Why it processes no commands, where it does not.
@@ -237,4 +256,102 @@ fn a_member_of_a_quiet_topic_says_nothing_and_nobody_is_asked_while_something_ar
     let asked = world.intake.source.asked;
     world.steps(5).1.unwrap();
     assert_eq!(world.intake.source.asked, asked + 5);
+}
+
+/// Two partitions, of which the topic holds five records each.
+fn behind() -> World {
+    let ends = Ends { offsets: vec![(3, 5), (4, 5)], missing: Some(Vec::new()), error: None };
+    let source = Scripted {
+        polled: VecDeque::from([Polled::Assigned(vec![3, 4])]),
+        member: true,
+        ends: Some(ends),
+        ..Scripted::default()
+    };
+    let timing =
+        Timing { ends: Duration::ZERO, positions: Duration::ZERO, stall: Duration::ZERO, ..timing() };
+    let mut world = World::new(source, timing);
+    world.steps(3).1.unwrap();
+    world
+}
+
+#[test]
+fn what_is_told_of_a_partition_is_what_is_published_and_where_the_topic_ends() {
+    let mut world = behind();
+    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (0, Some(5))), (4, (0, Some(5)))].into());
+    let epoch = world.intake.ownership.snapshot().held[&3].epoch;
+    world.intake.ownership.set_published(3, epoch, 2);
+    world.intake.source.ends = None;
+    world.steps(1).1.unwrap();
+    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (2, Some(5))), (4, (0, Some(5)))].into());
+}
+
+#[test]
+fn a_partition_that_stalls_is_named_with_what_the_client_said() {
+    let mut world = behind();
+    let epochs = [3, 4].map(|partition| world.intake.ownership.snapshot().held[&partition].epoch);
+    world.intake.ownership.set_published(3, epochs[0], 5);
+    world.intake.ownership.set_done(3, epochs[0], 5);
+    world.intake.source.error = Some("bad compression".into());
+    world.steps(1).1.unwrap();
+    let said = world.waits_for();
+    assert!(
+        said.starts_with("partition 4 is stalled at offset 0 for 0 s, and the topic ends at 5"),
+        "{said}"
+    );
+    assert!(said.ends_with("; last error: bad compression"), "{said}");
+    world.intake.ownership.set_published(4, epochs[1], 5);
+    world.intake.ownership.set_done(4, epochs[1], 5);
+    world.steps(1).1.unwrap();
+    assert_eq!(world.waits_for(), "");
+}
+
+#[test]
+fn an_output_topic_that_is_gone_makes_it_wait() {
+    let mut world = behind();
+    world.intake.timing.stall = HOUR;
+    world.intake.source.ends = Some(Ends { missing: Some(vec!["n".into()]), ..Ends::default() });
+    world.steps(1).1.unwrap();
+    assert!(world.waits_for().starts_with("the topic 'n' does not exist"), "{}", world.waits_for());
+    world.intake.source.ends = Some(Ends { missing: Some(Vec::new()), ..Ends::default() });
+    world.steps(1).1.unwrap();
+    assert_eq!(world.waits_for(), "");
+}
+
+#[test]
+fn a_failed_publisher_makes_it_wait_until_something_is_published() {
+    let mut world = behind();
+    world.intake.timing.stall = HOUR;
+    world.intake.ownership.set_publisher_error("refused".into());
+    world.intake.ownership.restart();
+    world.intake.source.ends = None;
+    world.steps(1).1.unwrap();
+    // The topic holds nothing below the ends that its first question was answered with, so nothing is left.
+    assert_eq!(world.waits_for(), "");
+    let ends = Ends { offsets: vec![(3, 5), (4, 5)], ..Ends::default() };
+    world.intake.progress.lock().unwrap().ended(Instant::now(), ends);
+    world.intake.ownership.set_publisher_error("refused".into());
+    world.intake.progress.lock().unwrap().hear(Instant::now(), "refused".into());
+    world.intake.progress.lock().unwrap().interrupted();
+    assert_eq!(world.waits_for(), "nothing was published since an error: refused");
+    for partition in [3, 4] {
+        let epoch = world.intake.ownership.snapshot().held[&partition].epoch;
+        world.intake.ownership.set_published(partition, epoch, 1);
+    }
+    world.steps(1).1.unwrap();
+    assert_eq!(world.waits_for(), "");
+}
+
+#[test]
+fn what_was_told_of_a_partition_stays_until_another_instance_has_it() {
+    let mut world = behind();
+    let released = |world: &World| std::mem::take(&mut *world.told.released.lock().unwrap());
+    world.intake.source.polled.push_back(Polled::Lost(vec![3, 4]));
+    world.steps(1).1.unwrap();
+    assert!(released(&world).is_empty());
+    world.intake.source.polled.push_back(Polled::Assigned(vec![3]));
+    world.steps(1).1.unwrap();
+    assert_eq!(released(&world), [4]);
+    world.intake.source.polled.push_back(Polled::Revoked(vec![3]));
+    world.steps(1).1.unwrap();
+    assert_eq!(released(&world), [3]);
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     activity::{OutputRecord, Record, ReplyRecord},
     kafka::{
-        Bounds, OutputTopic, Polled, PublishError, Sink, Source, SourceError, reach::Reach,
+        Bounds, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError, reach::Reach,
         replies::ReplyCounts,
     },
 };
@@ -70,7 +70,8 @@ impl Source for SimulatedSource {
             cluster.note(|| format!("  client {number} is told {told:?}"));
             return Ok(told);
         }
-        let mut started: Vec<i32> = self.positions.keys().copied().collect();
+        let is_readable = |partition: &i32| !cluster.stalled.contains(partition);
+        let mut started: Vec<i32> = self.positions.keys().copied().filter(is_readable).collect();
         cluster.rng.shuffle(&mut started);
         for partition in started {
             let position = self.positions.get_mut(&partition).expect("listed");
@@ -130,7 +131,17 @@ impl Source for SimulatedSource {
         self.ask(|cluster| Some(Bounds { start: cluster.starts[&partition], end: cluster.end(partition) }))
     }
 
-    fn known_end(&self, _: i32) -> Option<i64> {
+    fn ends(&mut self, partitions: &[i32]) -> Option<Ends> {
+        // Draws nothing, so that what a seed found before is what it finds still.
+        let cluster = self.cluster.borrow();
+        if cluster.refusing || cluster.lost.contains(&self.number) || cluster.topics_before != self.topic {
+            return None;
+        }
+        let offsets = partitions.iter().map(|&partition| (partition, cluster.end(partition))).collect();
+        Some(Ends { offsets, ..Ends::default() })
+    }
+
+    fn take_error(&mut self) -> Option<String> {
         None
     }
 

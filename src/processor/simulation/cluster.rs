@@ -69,6 +69,8 @@ pub struct Cluster {
     pub refusing: bool,
     /// Clients of the group that lost sight of the brokers for good: they hear nothing and get no answer.
     pub lost: BTreeSet<u32>,
+    /// Partitions of which nothing can be read, as behind a batch that no client can unpack.
+    pub stalled: BTreeSet<i32>,
     /// What must never happen at the broker and did.
     pub violation: Option<String>,
     /// Topics of the same name that were there before; a client of one of them reads nothing any more.
@@ -110,6 +112,7 @@ impl Cluster {
             faults: Faults::default(),
             refusing: false,
             lost: BTreeSet::new(),
+            stalled: BTreeSet::new(),
             violation: None,
             topics_before: 0,
             happened: BTreeMap::new(),

@@ -3,11 +3,11 @@
 pub mod files;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use files::{beside, copy};
@@ -23,10 +23,11 @@ use crate::{
     activity::{Decider, Limits},
     event_log::{EventLog, LogOptions, Synchronous},
     processor::{
-        ProcessorError, Unobserved,
+        End, Observer, ProcessorError, Unobserved,
         append::Append,
-        intake::{Caps, Intake},
+        intake::{Caps, Intake, IntakeOptions},
         ownership::Ownership,
+        progress::Progress,
         publish::{Place, Publish, PublishOptions},
         start::Accept,
         timing::Timing,
@@ -59,6 +60,18 @@ pub struct Instance {
     pub watchful: bool,
     /// The processor's own word of why it stopped for good.
     pub stopped: Option<String>,
+    progress: Arc<Mutex<Progress>>,
+    told: Arc<Told>,
+}
+
+/// Up to where partitions are published, as whoever watches was told since the last look.
+#[derive(Debug, Default)]
+struct Told(Mutex<BTreeMap<i32, i64>>);
+
+impl Observer for Told {
+    fn position(&self, partition: i32, published: i64, _: Option<End>) {
+        self.0.lock().expect("no holder panics").insert(partition, published);
+    }
 }
 
 /// A step of one stage.
@@ -95,6 +108,8 @@ impl Instance {
             retired: false,
             watchful: false,
             stopped: None,
+            progress: Arc::default(),
+            told: Arc::default(),
         }
     }
 
@@ -149,6 +164,8 @@ impl Instance {
             unjoined: Duration::MAX,
             serve: nothing,
             positions: nothing,
+            ends: nothing,
+            stall: nothing,
             generation: nothing,
             aborted: nothing,
             reset: nothing,
@@ -176,10 +193,9 @@ impl Instance {
                 source,
                 Arc::clone(&ownership),
                 Arc::clone(&log),
-                Arc::new(Unobserved),
-                accept,
-                caps,
-                timing,
+                Arc::clone(&self.told) as Arc<dyn Observer>,
+                Arc::clone(&self.progress),
+                IntakeOptions { accept, caps, timing },
             ),
             append: Append::new(Arc::clone(&log), Arc::clone(&ownership)),
             publish: Publish::new(sink, Arc::clone(&ownership), options, Arc::new(Unobserved), timing),
@@ -210,6 +226,10 @@ impl Instance {
             Stage::Publish => session.publish(self.mutation),
         };
         self.check_order()?;
+        self.check_told()?;
+        if stage == Stage::Intake && stepped.is_ok() {
+            self.check_named()?;
+        }
         match stepped {
             Ok(()) => self.finish_stop(),
             Err(error) if error.is_retriable() => {
@@ -230,6 +250,46 @@ impl Instance {
                 Ok(())
             }
         }
+    }
+
+    /// What is told of a partition as published is what the group has committed of it, or less.
+    fn check_told(&self) -> Result<(), String> {
+        for (partition, published) in std::mem::take(&mut *self.told.0.lock().expect("no holder panics")) {
+            let committed = self.cluster.borrow().committed.get(&partition).copied();
+            if committed.is_some_and(|committed| committed < published) {
+                return Err(format!(
+                    "{} says that partition {partition} is published up to {published}, and the group has committed \
+                     {committed:?}",
+                    self.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A partition that has records whose output is not out is named, whatever holds it up.
+    fn check_named(&self) -> Result<(), String> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let cluster = self.cluster.borrow();
+        if session.stopping || cluster.refusing || cluster.lost.contains(&session.client) {
+            return Ok(());
+        }
+        let progress = self.progress.lock().expect("no holder panics");
+        for (partition, held) in session.ownership.snapshot().held {
+            let (offset, end) = (held.published.min(held.done), cluster.end(partition));
+            let said = progress.reason(Instant::now(), Duration::ZERO, |number| number == partition, None);
+            let names = said.as_ref().is_some_and(|said| {
+                said.contains(&format!("partition {partition} is stalled at offset {offset} "))
+                    && said.contains(&format!("ends at {end}"))
+            });
+            if names != (offset < end) {
+                return Err(format!(
+                    "{}: partition {partition} is at {offset} and ends at {end}, and it says {said:?}",
+                    self.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// `published <= logged`, for whatever this instance asked the broker to commit.
@@ -368,6 +428,11 @@ impl Instance {
             (logged != end)
                 .then(|| format!("the log of partition {partition} ends at {logged}, wanted {end}"))
         })
+    }
+
+    /// Why it processes no commands, as `/readyz` says it.
+    pub fn waits_for(&mut self) -> Option<String> {
+        self.session.as_mut().and_then(|session| session.intake.waits_for())
     }
 
     /// Partitions that the group gave it.

@@ -84,6 +84,8 @@ pub(super) enum Mutation {
     RevokedWhenLost,
     /// A row of the log is used without comparing its checksum.
     RowsUnchecked,
+    /// What was read is taken for published by whoever watches.
+    ReadForPublished,
     /// What is skipped as unpublished ends where the log does, also where that has seen more published than it holds.
     SkipToLogged,
 }
@@ -158,13 +160,14 @@ fn schedules_of_faults_lose_nothing_and_double_nothing() {
 const LOSS: &str = "a client that lost the brokers was replaced";
 
 /// What a usual run must have seen.
-const HAPPENS: [&str; 24] = [
+const HAPPENS: [&str; 25] = [
     "a commit of unknown end had not taken effect",
     "a commit of unknown end had taken effect",
     LOSS,
     "a copy of a log ran beside the original",
     "a log was removed",
     "a log went back to an older copy",
+    "a partition stalled",
     "a reply could not be delivered",
     "a reply was refused with its transaction",
     "a transaction timed out",
@@ -297,6 +300,11 @@ fn two_processes_that_fence_each_other_for_ever_are_noticed() {
 #[test]
 fn a_client_that_lost_the_brokers_and_stays_is_noticed() {
     notices(Mutation::LostForEver, &["it never comes to rest"]);
+}
+
+#[test]
+fn taking_the_read_position_for_published_is_noticed() {
+    notices(Mutation::ReadForPublished, &["says that partition", "and it says"]);
 }
 
 #[test]

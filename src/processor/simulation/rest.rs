@@ -33,6 +33,7 @@ impl Schedule {
         let mut cluster = self.cluster.borrow_mut();
         cluster.faults = Faults { patient: cluster.faults.patient, ..Faults::default() };
         cluster.refusing = false;
+        cluster.stalled.clear();
         cluster.expire_all();
         for instance in &mut self.instances {
             instance.dead.drain(..).for_each(|client| cluster.group.leave(client));

@@ -149,3 +149,19 @@ fn commands_that_are_gone_undecided_stop_it_and_published_ones_do_not() {
     let refusal = scenario.refusal();
     assert!(refusal.contains("commands were deleted before they were decided"), "{refusal}");
 }
+
+#[test]
+fn a_partition_that_cannot_be_read_is_named_and_goes_on_when_it_can() {
+    let mut scenario = Scenario::after(3);
+    scenario.cluster.borrow_mut().stalled.insert(0);
+    scenario.produce(2);
+    // Each step of the intake checks that it is named: see `Instance::step`.
+    scenario.run(20).unwrap();
+    assert_eq!(scenario.committed(), Some(3));
+    let said = scenario.instance.waits_for().unwrap();
+    assert!(said.contains("partition 0 is stalled at offset 3") && said.contains("ends at 5"), "{said}");
+    scenario.cluster.borrow_mut().stalled.clear();
+    scenario.run(40).unwrap();
+    assert_eq!(scenario.committed(), Some(5));
+    assert_eq!(scenario.instance.waits_for(), None);
+}

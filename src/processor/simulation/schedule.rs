@@ -38,6 +38,7 @@ pub struct Kinds {
     pub refusal: bool,
     pub retention: bool,
     pub loss: bool,
+    pub stall: bool,
     pub disaster: Option<Disaster>,
 }
 
@@ -45,6 +46,7 @@ impl Kinds {
     fn draw(rng: &mut fastrand::Rng) -> Self {
         // Drawn apart: a seed without this kind of fault does what it did before there was one, as do those in `FOUND`.
         let loss = fastrand::Rng::with_seed(rng.get_seed() ^ 5).u32(0..10) < 3;
+        let stall = fastrand::Rng::with_seed(rng.get_seed() ^ 7).u32(0..10) < 2;
         let mut draw = |in_ten: u32| rng.u32(0..10) < in_ten;
         Self {
             crash: draw(5),
@@ -57,6 +59,7 @@ impl Kinds {
             refusal: draw(3),
             retention: draw(2),
             loss,
+            stall,
             disaster: draw(4).then(|| Disaster::draw(rng)),
         }
     }
@@ -216,11 +219,28 @@ impl Schedule {
                     self.step(number, stage)?;
                 }
             }
+            if self.kinds.stall {
+                self.stall();
+            }
             if let Some(violation) = self.cluster.borrow().violation.clone() {
                 return Err(violation);
             }
         }
         Ok(())
+    }
+
+    /// Now and then a partition can't be read, or can again.
+    fn stall(&mut self) {
+        let partition = self.rng.i32(0..self.partitions());
+        if self.rng.u32(0..30) > 0 {
+            return;
+        }
+        let mut cluster = self.cluster.borrow_mut();
+        if !cluster.stalled.remove(&partition) {
+            cluster.stalled.insert(partition);
+            cluster.count("a partition stalled");
+        }
+        cluster.note(|| format!("partition {partition} changes whether it can be read"));
     }
 
     /// A stop for good is a failure here.

@@ -1,0 +1,248 @@
+//! What can stop a partition for ever: batches that no client unpacks, output that its topic refuses, topics that are
+//! gone. It goes on, or it says which record, and what to do; and never looks ready meanwhile.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    thread,
+    time::Duration,
+};
+
+use futures::executor::block_on;
+use rdkafka::{
+    ClientConfig,
+    admin::{AlterConfig, ResourceSpecifier},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+
+use super::{
+    broker,
+    process::{Instance, PATIENCE, Setup},
+    progress::Progress,
+    reading, say, topics, wait_until,
+    work::Work,
+};
+
+/// More than a buffer of librdkafka's default of 100 MB holds.
+const UNPACKED: usize = 150_000_000;
+/// Of which one batch unpacks to more than a third of that default.
+const COMMANDS: usize = 330_000;
+const LISTEN: [&str; 2] = ["--set", "admin.listen=127.0.0.1:0"];
+
+fn valid(number: usize) -> String {
+    format!(
+        r#"{{"objectType":"case","objectId":"7","content":"{number:06}","targets":[{{"@type":"Everyone"}}],"padding":"{}"}}"#,
+        "x".repeat(30)
+    )
+}
+
+/// What is posted together is one batch.
+fn posting(servers: &str, compression: &str) -> BaseProducer {
+    ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("message.max.bytes", "1000000000")
+        .set("batch.size", "1000000000")
+        .set("batch.num.messages", "1000000")
+        .set("queue.buffering.max.messages", "1000000")
+        .set("queue.buffering.max.kbytes", "2097151")
+        .set("linger.ms", "600000")
+        .set("compression.type", compression)
+        .create()
+        .expect("a producer")
+}
+
+fn post(setup: &Setup, compression: &str, partition: i32, values: impl IntoIterator<Item = String>) {
+    let producer = posting(&setup.servers, compression);
+    for value in values {
+        let record = BaseRecord::<(), _>::to(&setup.names.commands).partition(partition).payload(&value);
+        producer.send(record).map_err(|(error, _)| error).expect("room");
+    }
+    producer.flush(PATIENCE).expect("delivered");
+}
+
+/// Its answer, of which the first line has the status.
+fn get(instance: &Instance, path: &str) -> String {
+    let said = instance.stderr();
+    let (_, address) = said.split_once("health and metrics address=").expect("an address");
+    let address = address.split_whitespace().next().expect("an address");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+/// Why it is not ready; `None` where it is.
+fn unready(instance: &Instance) -> Option<String> {
+    let answer = get(instance, "/readyz");
+    (!answer.starts_with("HTTP/1.1 200")).then_some(answer)
+}
+
+#[track_caller]
+fn await_unready(instance: &mut Instance, parts: &[&str]) {
+    let mut last = None;
+    wait_until(&format!("it to be unready with {parts:?}"), || {
+        instance.assert_running();
+        // It begins to listen after its first line.
+        if instance.stderr().contains("health and metrics address=") {
+            last = unready(instance);
+        }
+        last.as_ref().is_some_and(|said| parts.iter().all(|part| said.contains(part)))
+    });
+}
+
+#[track_caller]
+fn await_ready(instance: &mut Instance) {
+    wait_until("it to be ready", || {
+        instance.assert_running();
+        instance.stderr().contains("health and metrics address=") && unready(instance).is_none()
+    });
+}
+
+/// The sum of a metric over all partitions, and how many it has.
+fn metric(instance: &Instance, name: &str) -> (i64, usize) {
+    let page = get(instance, "/metrics");
+    let name = format!("activity_stream_{name}{{");
+    let values: Vec<i64> = page
+        .lines()
+        .filter(|line| line.starts_with(&name))
+        .map(|line| line.rsplit(' ').next().expect("a value").parse().expect("a number"))
+        .collect();
+    (values.iter().sum(), values.len())
+}
+
+/// Sets these and no other settings of a topic.
+fn alter(setup: &Setup, topic: &str, settings: &[(&str, &str)]) {
+    let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    for (name, value) in settings {
+        change = change.set(name, value);
+    }
+    let altered = block_on(topics::admin(&setup.servers).alter_configs([&change], &topics::options()));
+    altered.expect("an answer").into_iter().for_each(|result| drop(result.expect("altered")));
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn what_unpacks_to_much_stops_nothing() {
+    let setup = Setup::new("unpacked", &broker::shared(), 1);
+    post(&setup, "zstd", 0, (0..COMMANDS).map(valid));
+    post(&setup, "zstd", 0, [" ".repeat(UNPACKED)]);
+    post(&setup, "none", 0, [valid(1)]);
+    let mut instance = setup.start("only", &[]);
+    let progress = Progress::of(&setup);
+    progress.await_published(COMMANDS as u64 + 2, 2 * PATIENCE, || instance.assert_running());
+    instance.stop();
+    assert_eq!(reading::read_all(&setup.servers, &setup.names.rejections, 1).len(), 1);
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_batch_that_cannot_be_unpacked_makes_it_unready_with_partition_and_offset() {
+    let setup = Setup::new("packed", &broker::shared(), 2);
+    post(&setup, "none", 0, [valid(1)]);
+    post(&setup, "zstd", 0, [" ".repeat(UNPACKED)]);
+    post(&setup, "none", 0, [valid(2)]);
+    let lowered = ["-X", "receive.message.max.bytes=100000000", "--set", "processor.stall_timeout=3s"];
+    let mut instance = setup.start("only", &[&LISTEN[..], &lowered].concat());
+    await_unready(
+        &mut instance,
+        &["partition 0 is stalled at offset 1 ", "the topic ends at 3", "last error: "],
+    );
+    // The other partition goes on, and nothing of that is ready.
+    post(&setup, "none", 1, [valid(3)]);
+    wait_until("the other partition to be published", || metric(&instance, "published_offset") == (2, 2));
+    assert!(unready(&instance).is_some());
+    wait_until("the lag of the one", || metric(&instance, "lag_records") == (2, 2));
+    let said = instance.stop();
+    assert!(said.contains("the partition is stalled"), "{said}");
+
+    let mut instance = setup.start("only", &LISTEN);
+    Progress::of(&setup).await_published(4, PATIENCE, || instance.assert_running());
+    await_ready(&mut instance);
+    instance.stop();
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn output_that_its_topic_refuses_stops_it_with_the_record_and_the_way_out() {
+    let setup = Setup::new("output-refused", &broker::shared(), 1);
+    let larger = (1_048_588 + 128 * 1024).to_string();
+    let larger = ("max.message.bytes", larger.as_str());
+    let mut instance = setup.start("only", &LISTEN);
+    await_ready(&mut instance);
+    alter(&setup, &setup.names.rejections, &[larger, ("cleanup.policy", "compact")]);
+    // Without a key. In one batch with others, which are not at fault.
+    let broken = "{".to_owned();
+    post(&setup, "none", 0, [valid(0), valid(1), broken, valid(3)]);
+    let said = instance.refusal();
+    let wanted = format!(
+        "partition 0, offset 2: the broker refuses the output of this command: a record for '{}'",
+        setup.names.rejections
+    );
+    assert!(said.contains(&wanted) && said.contains("cleanup.policy=delete"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+
+    alter(&setup, &setup.names.rejections, &[larger, ("cleanup.policy", "delete")]);
+    let mut instance = setup.start("only", &[]);
+    Progress::of(&setup).await_published(4, PATIENCE, || instance.assert_running());
+    instance.stop();
+    let verify = setup.program(&["verify", "--log"]).arg(setup.log("only")).output().expect("it runs");
+    assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stdout));
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn lag_and_readiness_are_true_while_nothing_can_be_published() {
+    let mut work = Work::new("lag");
+    let mut instance = work.setup.start("only", &LISTEN);
+    work.post(300);
+    work.await_published(&mut instance);
+    await_ready(&mut instance);
+    wait_until("no lag", || metric(&instance, "lag_records") == (0, 3));
+    let before = metric(&instance, "published_offset");
+
+    // Of one node no partition has two replicas.
+    let notifications = work.setup.names.notifications.clone();
+    alter(&work.setup, &notifications, &[("min.insync.replicas", "2")]);
+    work.post(300);
+    wait_until("all of it to lag", || metric(&instance, "lag_records").0 >= 300);
+    await_unready(&mut instance, &["error"]);
+    for _ in 0..60 {
+        instance.assert_running();
+        let readiness = unready(&instance);
+        assert!(readiness.is_some(), "it is ready, and nothing can be published");
+        assert_eq!(metric(&instance, "published_offset"), before);
+        let (lag, partitions) = metric(&instance, "lag_records");
+        assert!(lag >= 300 && partitions == 3, "{lag} of {partitions} partitions");
+        thread::sleep(Duration::from_millis(250));
+    }
+
+    alter(&work.setup, &notifications, &[("min.insync.replicas", "1")]);
+    work.await_published(&mut instance);
+    await_ready(&mut instance);
+    wait_until("no lag", || metric(&instance, "lag_records") == (0, 3));
+    instance.stop();
+    let findings = work.findings();
+    say!("lag: {findings}");
+    findings.assert_none();
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_notifications_topic_that_is_gone_makes_it_unready_until_it_is_back() {
+    let setup = Setup::new("gone", &broker::shared(), 1);
+    let mut instance = setup.start("only", &LISTEN);
+    post(&setup, "none", 0, [valid(0)]);
+    let progress = Progress::of(&setup);
+    progress.await_published(1, PATIENCE, || instance.assert_running());
+    await_ready(&mut instance);
+    topics::delete(&setup.servers, &setup.names.notifications);
+    let wanted = format!("the topic '{}' does not exist", setup.names.notifications);
+    await_unready(&mut instance, &[&wanted]);
+    topics::create(&setup.servers, &setup.names.notifications, 1, &[]);
+    await_ready(&mut instance);
+    post(&setup, "none", 0, [valid(1)]);
+    progress.await_published(2, PATIENCE, || instance.assert_running());
+    instance.stop();
+}
