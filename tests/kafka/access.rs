@@ -242,21 +242,36 @@ fn with_the_rights_of_the_table_everything_works() {
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn each_right_that_run_needs_is_named_where_it_is_missing() {
-    each_right_of_run(Sight::Blind);
+    each_right_of_run(Sight::Blind, &RUN, EXACTLY_ONCE);
 }
 
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn each_right_that_run_needs_is_named_where_what_it_is_on_can_be_described() {
-    each_right_of_run(Sight::Describes);
+    // Of settings and replies it makes no difference.
+    let used =
+        RUN.into_iter().filter(|right| right.operation != "DescribeConfigs" && right.on != On::Replies);
+    each_right_of_run(Sight::Describes, &used.collect::<Vec<_>>(), EXACTLY_ONCE);
 }
 
-fn each_right_of_run(sight: Sight) {
-    let cases: Vec<_> = RUN
-        .into_iter()
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn each_right_that_run_needs_is_named_at_least_once_too() {
+    let rights =
+        [right("Write", On::Notifications), right("Write", On::Rejections), right("Read", On::Group)];
+    each_right_of_run(Sight::Describes, &rights, "at-least-once");
+}
+
+const EXACTLY_ONCE: &str = "exactly-once";
+
+/// One after the other of these is missing.
+fn each_right_of_run(sight: Sight, missing: &[Right], guarantee: &'static str) {
+    let cases: Vec<_> = missing
+        .iter()
+        .copied()
         .zip(0..)
         .map(|(right, user)| {
-            (setup(&format!("run-{sight:?}-{user}").to_lowercase()), format!("u{user}"), right)
+            (setup(&format!("{guarantee}-{sight:?}-{user}").to_lowercase()), format!("u{user}"), right)
         })
         .collect();
     let lines = cases.iter().map(|(setup, user, right)| granted(setup, user, &RUN, Some(*right), sight));
@@ -266,13 +281,13 @@ fn each_right_of_run(sight: Sight) {
         for worker in 0..3 {
             let mine: Vec<_> = cases.iter().skip(worker).step_by(3).collect();
             scope.spawn(move || {
-                mine.into_iter().for_each(|(setup, user, right)| run_without(setup, user, *right))
+                mine.into_iter().for_each(|(setup, user, right)| run_without(setup, user, *right, guarantee))
             });
         }
     });
 }
 
-fn run_without(setup: &Setup, user: &str, right: Right) {
+fn run_without(setup: &Setup, user: &str, right: Right, guarantee: &str) {
     let lacking = right.lacking(setup, user);
     // Settings are not checked, and replies left out.
     let is_stopped = right.operation != "DescribeConfigs" && right.on != On::Replies;
@@ -286,7 +301,8 @@ fn run_without(setup: &Setup, user: &str, right: Right) {
     assert_eq!(problems, usize::from(is_stopped), "{right:?}: {text}");
     assert_eq!(checked.status.code(), Some(i32::from(is_stopped)), "{right:?}: {text}");
 
-    let login = login(setup, user);
+    let mut login = login(setup, user);
+    login.extend(["--guarantee".to_owned(), guarantee.to_owned()]);
     let mut instance = setup.start("only", &arguments(&login));
     if right != right_on_replies() {
         wait_until(&format!("{right:?} to be named"), || {
