@@ -1,6 +1,11 @@
 //! Why no broker can be talked to, in words: network, login, certificates, and the files that they are read from.
 
-use std::{io, path::Path};
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{TcpStream, ToSocketAddrs as _},
+    path::Path,
+    time::Duration,
+};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
@@ -24,9 +29,8 @@ pub enum ConnectionError {
     #[error("the broker at '{servers}' refuses the login: {reason}. Check the sasl.* and ssl.* properties")]
     LoginRefused { servers: String, reason: String },
     #[error(
-        "the listener at '{servers}' closed the connection at the first request, as one does that expects TLS: \
-         security.protocol is {protocol}. Name the port of a listener with that protocol, or set it to the listener's: \
-         '-X security.protocol={wanted}'"
+        "the listener at '{servers}' expects TLS, and security.protocol is {protocol}. Name the port of a listener with \
+         that protocol, or set it to the listener's: '-X security.protocol={wanted}'"
     )]
     ExpectsTls { servers: String, protocol: String, wanted: &'static str },
     #[error(
@@ -102,8 +106,8 @@ impl ConnectionError {
             let wanted = if has_sasl { "sasl_plaintext" } else { "plaintext" };
             return Self::WithoutTls { servers, protocol, wanted };
         }
-        // The second is a TLS alert (15 03 03 00) read as a length.
-        if !is_tls && (says("SSL listener?") || says("Invalid response size 352")) {
+        // librdkafka only says that it was disconnected, if that.
+        if !is_tls && speaks_tls(&servers) {
             let wanted = if has_sasl { "sasl_ssl" } else { "ssl" };
             return Self::ExpectsTls { servers, protocol, wanted };
         }
@@ -126,6 +130,28 @@ impl ConnectionError {
             None => Self::Certificate { servers, reason: reason.to_owned() },
         }
     }
+}
+
+/// Whether one of the addresses answers the beginning of a TLS handshake with one, or with an alert.
+fn speaks_tls(servers: &str) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    const ALERT: u8 = 0x15;
+    const HANDSHAKE: u8 = 0x16;
+    // A record with a ClientHello of TLS 1.2: version, 32 random bytes, no session, one cipher suite, no compression.
+    let mut hello = vec![HANDSHAKE, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0xc0, 0x2f, 1, 0]);
+    let ask = |server: &str| -> io::Result<bool> {
+        let address = server.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(&hello)?;
+        let mut first = [0];
+        stream.read_exact(&mut first)?;
+        Ok(matches!(first[0], ALERT | HANDSHAKE))
+    };
+    let servers = servers.split(',').map(|server| server.rsplit('/').next().unwrap_or(server).trim());
+    servers.into_iter().any(|server| ask(server).unwrap_or(false))
 }
 
 /// Why a Kafka client can't be made of these properties.
@@ -180,11 +206,13 @@ fn essence(reason: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::TcpListener, thread};
+
     use super::*;
 
-    /// What librdkafka 2.12 says, in front of its own address and behind it its statistics.
-    fn explained(protocol: &str, code: RDKafkaErrorCode, reason: &str) -> String {
-        let settings = Settings::for_test("b:9092", &[("security.protocol", protocol)]);
+    /// `reason` is what librdkafka 2.12 says, its own address in front of it and its statistics behind.
+    fn explained(servers: &str, protocol: &str, code: RDKafkaErrorCode, reason: &str) -> String {
+        let settings = Settings::for_test(servers, &[("security.protocol", protocol)]);
         let failed = KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure);
         ConnectionError::of(&settings, Some((Some(code), reason.to_owned())), &failed).to_string()
     }
@@ -192,29 +220,39 @@ mod tests {
     #[test]
     fn a_listener_with_another_protocol_is_told_from_one_that_is_away() {
         use RDKafkaErrorCode as Code;
-        let transport =
-            |protocol: &str, reason: &str| explained(protocol, Code::BrokerTransportFailure, reason);
-        let disconnected = "b:9092/bootstrap: Disconnected: requesting ApiVersion: might be caused by incorrect \
-                            security.protocol configuration (connecting to a SSL listener?) or broker version is < 0.10";
-        let said = transport("plaintext", disconnected);
+        let away = |servers: &str, protocol: &str| {
+            explained(servers, protocol, Code::AllBrokersDown, "1/1 brokers are down")
+        };
+        // One that answers with an alert, and then one that closes the connection.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answering = thread::spawn(move || {
+            for answer in [&[0x15_u8, 3, 3, 0, 2][..], &[0x15, 3, 3], &[]] {
+                let mut stream = listener.accept().unwrap().0;
+                stream.read_exact(&mut [0; 50]).unwrap();
+                stream.write_all(answer).unwrap();
+            }
+        });
+        let said = away(&address, "plaintext");
+        assert!(said.contains("expects TLS") && said.ends_with("'-X security.protocol=ssl'"), "{said}");
+        let said = away(&address, "SASL_PLAINTEXT");
+        assert!(said.ends_with("'-X security.protocol=sasl_ssl'"), "{said}");
+        let said = away(&address, "plaintext");
         assert!(
-            said.contains("as one does that expects TLS") && said.ends_with("'-X security.protocol=ssl'"),
+            said.starts_with(&format!("no broker answers at '{address}': 1/1 brokers are down")),
             "{said}"
         );
-        let said = transport("sasl_plaintext", disconnected);
-        assert!(said.ends_with("'-X security.protocol=sasl_ssl'"), "{said}");
+        answering.join().unwrap();
+
         let handshake = "ssl://b:9092/bootstrap: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker \
                          listener? (after 3ms in state SSL_HANDSHAKE)";
-        let said = transport("SASL_SSL", handshake);
+        let said = explained("b:9092", "SASL_SSL", Code::BrokerTransportFailure, handshake);
         assert!(
             said.contains("does not speak TLS") && said.ends_with("'-X security.protocol=sasl_plaintext'"),
             "{said}"
         );
-        let said =
-            transport("ssl", "b:9092/bootstrap: Connect to ipv4#1.2.3.4:9092 failed: Connection refused");
-        assert!(said.starts_with("no broker answers at 'b:9092': Connect to"), "{said}");
-        let said =
-            explained("sasl_ssl", Code::Authentication, "b:9092/bootstrap: SASL authentication error: no");
+        let login = "b:9092/bootstrap: SASL authentication error: no";
+        let said = explained("b:9092", "sasl_ssl", Code::Authentication, login);
         assert!(
             said.starts_with("the broker at 'b:9092' refuses the login: SASL authentication error: no"),
             "{said}"

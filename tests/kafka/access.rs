@@ -356,7 +356,8 @@ fn each_right_that_another_command_needs_is_named_where_it_is_missing() {
         granted(&setup, &user(index), rights, Some(*right), *sight)
     });
     grant(&lines.collect::<String>());
-    for (index, (arguments, _, right, sight)) in every.into_iter().enumerate() {
+    let try_one = |index: usize| {
+        let (arguments, _, right, sight) = every[index];
         let (user, purpose) = (user(index), arguments[0]);
         let lacking = right.lacking(&setup, &user);
         let ended = output(&setup, &user, arguments, COMMAND);
@@ -367,5 +368,11 @@ fn each_right_that_another_command_needs_is_named_where_it_is_missing() {
         let text = said(&checked);
         let line = text.lines().find(|line| line.contains(&lacking)).unwrap_or_default();
         assert!(line.starts_with("problem") && line.contains(purpose), "{right:?} {sight:?}: {text}");
-    }
+    };
+    thread::scope(|scope| {
+        for worker in 0..3 {
+            let (count, try_one) = (every.len(), &try_one);
+            scope.spawn(move || (worker..count).step_by(3).for_each(try_one));
+        }
+    });
 }

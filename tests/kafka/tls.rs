@@ -226,10 +226,7 @@ fn tls_works_and_each_way_in_which_it_fails_has_its_own_sentence() {
     let wrong = client("wrong");
     let wrong: Vec<_> = wrong.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     expect(refused(&setup, &of("MUTUAL"), &wrong), &["can't be decrypted", "ssl.keystore.password is wrong"]);
-    expect(
-        refused(&setup, &of("EXPIRED"), &[]),
-        &["as one does that expects TLS", "-X security.protocol=ssl"],
-    );
+    expect(refused(&setup, &of("EXPIRED"), &[]), &["expects TLS", "-X security.protocol=ssl"]);
     expect(
         refused(&setup, &cluster.servers(), &tls),
         &["does not speak TLS", "-X security.protocol=plaintext"],
