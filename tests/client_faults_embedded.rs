@@ -268,7 +268,7 @@ async fn replies_that_could_not_be_read_any_more_are_read_anew_by_the_next_wait(
     let (waited, ()) = tokio::join!(waiting, refused);
     let Err(WaitError::RepliesLost { posted, reason }) = waited else { panic!("{waited:?}") };
     assert!(matches!(posted, Some(Posted::As(_))), "{posted:?}");
-    assert!(reason.contains("does not let this user read the topic 'answers'"), "{reason}");
+    assert!(reason.contains("lacks Read on the topic 'answers'"), "{reason}");
 
     refuse(Code::RD_KAFKA_RESP_ERR_NO_ERROR);
     let folder = folder();

@@ -1,6 +1,6 @@
 //! The command line, whole.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
     ArgGroup, Parser, Subcommand, ValueEnum,
@@ -402,11 +402,44 @@ pub struct Check {
     /// Only ask the processor that runs at admin.listen whether it is ready; exit 1 if it is not
     #[arg(long)]
     pub ready: bool,
+    /// Fail also where an access right is missing that this command needs (repeatable); those of 'run' are always needed
+    #[arg(long = "for", value_name = "COMMAND", conflicts_with = "ready")]
+    pub commands: Vec<Purpose>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     settings: Settings,
+}
+
+/// A command that works with the brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Purpose {
+    Run,
+    Tail,
+    Post,
+    Verify,
+    Rejections,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Run => "run",
+            Self::Tail => "tail",
+            Self::Post => "post",
+            Self::Verify => "verify",
+            Self::Rejections => "rejections",
+        })
+    }
+}
+
+impl Check {
+    /// Whose rights must be there.
+    #[must_use]
+    pub fn purposes(&self) -> Vec<Purpose> {
+        [&[Purpose::Run], &self.commands[..]].concat()
+    }
 }
 
 /// Proves that logs and topics are what deciding every command again says, as far as the output is out

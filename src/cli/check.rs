@@ -1,6 +1,10 @@
 //! `check`: what is in force, and whether brokers, topics and log file can be worked with.
 
+mod plans;
+mod rights;
+
 use std::{
+    collections::BTreeSet,
     fs::OpenOptions,
     io::{self, Write},
     path::Path,
@@ -22,8 +26,9 @@ use crate::{
     config::{Config, Setting},
     event_log::{LogError, LogReader, is_in_use},
     kafka::{
-        Settings, client,
-        topics::{self, TopicsError},
+        access::Operation,
+        client,
+        topics::{self, Missing, TopicsError},
     },
 };
 
@@ -68,7 +73,7 @@ pub fn check(args: &args::Check, config: &Config) -> anyhow::Result<ExitCode> {
         out.flush()?;
     }
     let mut findings = Vec::new();
-    check_brokers(config, &mut findings);
+    check_brokers(args, config, &mut findings);
     check_log(config, &mut findings);
     let ok = findings.iter().all(|finding| finding.status != Status::Problem);
     if args.json {
@@ -115,63 +120,90 @@ struct Readiness {
     reason: Option<String>,
 }
 
-fn check_brokers(config: &Config, findings: &mut Vec<Finding>) {
-    let mut find = |status, about, message| findings.push(Finding { status, about, message });
+fn check_brokers(args: &args::Check, config: &Config, findings: &mut Vec<Finding>) {
     let kafka = settings::kafka(config);
     if let Err(reason) = client::check_properties(&kafka) {
-        return find(
-            Status::Problem,
-            "kafka",
-            format!("librdkafka refuses the properties together: {reason}"),
-        );
+        return findings.push(Finding { status: Status::Problem, about: "kafka", message: reason });
     }
-    let names = [&kafka.topics.commands, &kafka.topics.notifications, &kafka.topics.rejections];
-    let found = match topics::find(&kafka, &names.map(String::as_str)) {
+    let (read, write) = (Operation::Read, Operation::Write);
+    let own = [
+        (&kafka.topics.commands, read),
+        (&kafka.topics.notifications, write),
+        (&kafka.topics.rejections, write),
+    ];
+    let mut asked: Vec<_> = own.map(|(name, needed)| (name.as_str(), needed)).into();
+    asked.extend(kafka.topics.replies.names().map(|name| (name, write)));
+    let (brokers, found) = match topics::look(&kafka, &asked) {
         Ok(found) => found,
-        Err(error) => return find(Status::Problem, "brokers", error.to_string()),
-    };
-    let verb = if found.brokers == 1 { "answers" } else { "answer" };
-    let brokers = count(found.brokers as u64, "broker");
-    find(Status::Ok, "brokers", format!("{brokers} {verb} at '{}'", kafka.bootstrap_servers));
-    for (name, partitions) in names.into_iter().zip(&found.partitions) {
-        match partitions {
-            Some(partitions) => {
-                find(Status::Ok, "topic", format!("'{name}' has {}", count(*partitions as u64, "partition")));
-            }
-            None if config.topics.create => {
-                find(Status::Warning, "topic", format!("'{name}' does not exist; 'run' will create it"));
-            }
-            None => find(Status::Problem, "topic", TopicsError::Missing { topic: name.clone() }.to_string()),
+        Err(error) => {
+            let message = error.to_string();
+            return findings.push(Finding { status: Status::Problem, about: "brokers", message });
         }
+    };
+    let verb = if brokers == 1 { "answers" } else { "answer" };
+    let brokers = count(brokers as u64, "broker");
+    let message = format!("{brokers} {verb} at '{}'", kafka.bootstrap_servers);
+    findings.push(Finding { status: Status::Ok, about: "brokers", message });
+    let present = asked.iter().zip(&found).filter(|(_, found)| !matches!(found, Ok(None)));
+    let present: BTreeSet<&str> = present.map(|((name, _), _)| *name).collect();
+    findings.extend(rights::check(config, &kafka, &present, &args.purposes()));
+    for (place, ((name, _), found)) in asked.iter().zip(&found).enumerate() {
+        let (status, message) = if place < own.len() {
+            own_topic(name, found, config.topics.create)
+        } else {
+            reply_topic(name, found)
+        };
+        add(findings, Finding { status, about: "topic", message });
     }
-    for name in kafka.topics.replies.names() {
-        let (status, message) = reply_topic(&kafka, name);
-        find(status, "topic", message);
-    }
-    if found.partitions.contains(&None) {
-        return;
-    }
-    match topics::prepare(&kafka, false) {
+    let missing = if config.topics.create { Missing::Validate } else { Missing::Refuse };
+    match topics::prepare(&kafka, missing) {
         Ok(report) => {
             for warning in report.warnings {
-                find(Status::Warning, "topics", warning);
+                add(findings, Finding { status: Status::Warning, about: "topics", message: warning });
             }
         }
-        Err(error) => find(Status::Problem, "topics", error.to_string()),
+        Err(error) => {
+            let message = error.to_string();
+            add(findings, Finding { status: Status::Problem, about: "topics", message });
+        }
+    }
+    // Of what is not there, or may not be looked at, nothing is planned.
+    if let Ok(Some(partitions)) = found[0]
+        && let Ok(cursors) = plans::cursors(&config.log.path)
+    {
+        findings.extend(plans::check(&kafka, partitions, &cursors));
+    }
+}
+
+/// Adds what no other finding says already.
+fn add(findings: &mut Vec<Finding>, finding: Finding) {
+    if !findings.iter().any(|other| other.message.contains(&finding.message)) {
+        findings.push(finding);
+    }
+}
+
+fn own_topic(name: &str, found: &Result<Option<usize>, TopicsError>, create: bool) -> (Status, String) {
+    match found {
+        Ok(Some(partitions)) => {
+            (Status::Ok, format!("'{name}' has {}", count(*partitions as u64, "partition")))
+        }
+        Ok(None) if create => (Status::Warning, format!("'{name}' does not exist; 'run' will create it")),
+        Ok(None) => (Status::Problem, TopicsError::Missing { topic: name.to_owned() }.to_string()),
+        Err(error) => (Status::Problem, error.to_string()),
     }
 }
 
 /// A topic of somebody else's: nothing of it keeps the processor from working.
-fn reply_topic(kafka: &Settings, name: &str) -> (Status, String) {
-    match topics::find(kafka, &[name]).map(|found| found.partitions[0]) {
+fn reply_topic(name: &str, found: &Result<Option<usize>, TopicsError>) -> (Status, String) {
+    match found {
         Ok(Some(partitions)) => {
-            (Status::Ok, format!("'{name}', for replies, has {}", count(partitions as u64, "partition")))
+            (Status::Ok, format!("'{name}', for replies, has {}", count(*partitions as u64, "partition")))
         }
         Ok(None) => {
             let message = "for replies, does not exist; replies are left out until somebody makes it";
             (Status::Warning, format!("'{name}', {message}"))
         }
-        Err(error) => (Status::Warning, format!("'{name}', for replies: {error}")),
+        Err(error) => (Status::Warning, error.to_string()),
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     activity::{OutputRecord, Record, topic_bits},
     config::Config,
-    kafka::topics,
+    kafka::{access::Operation, topics},
 };
 use commands::{Commands, Source};
 use order::{Answer, InOrder};
@@ -48,7 +48,7 @@ pub fn post(args: &args::Post, config: &Config) -> anyhow::Result<ExitCode> {
     kafka.properties.entry("delivery.timeout.ms".into()).or_insert_with(|| DELIVERY_TIMEOUT_MS.into());
     let commands = Commands::new(args, config);
     let source = commands.checked(args, inputs).map_err(still_posted)?;
-    topics::require(&kafka, &kafka.topics.commands)?;
+    topics::require(&kafka, &kafka.topics.commands, Operation::Write)?;
     let posted = match args.wait {
         Some(timeout) => wait::post_and_wait(args, config, &kafka, timeout.0, &commands, source),
         None => {

@@ -20,7 +20,9 @@ use rdkafka::{
 use crate::{
     activity::{Header, OutputRecord, object_key},
     kafka::{
-        Settings, client, native,
+        Settings,
+        access::Access,
+        client, native,
         posted::{Delivered, reason},
     },
 };
@@ -42,7 +44,10 @@ struct Posted {
 }
 
 #[derive(Debug, Default, Clone)]
-struct Reports(Arc<Mutex<VecDeque<Delivery>>>);
+struct Reports(Arc<Mutex<VecDeque<Report>>>);
+
+/// Which command it was, and where it lies, or why it was not taken and how many bytes it has.
+type Report = (usize, Result<Delivered, (KafkaError, usize)>);
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -60,9 +65,7 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, posted: Box<Posted>) {
         let Posted { index, timestamp: own } = *posted;
         let result = match result {
-            Err((error, message)) => {
-                Err(reason(error, message.topic(), message.payload().map_or(0, <[u8]>::len)))
-            }
+            Err((error, message)) => Err((error.clone(), message.payload().map_or(0, <[u8]>::len))),
             Ok(message) => Ok(Delivered::read(
                 message.partition(),
                 message.offset(),
@@ -70,7 +73,7 @@ impl ProducerContext for Reports {
                 own,
             )),
         };
-        self.0.lock().expect("never poisoned").push_back(Delivery { index, result });
+        self.0.lock().expect("never poisoned").push_back((index, result));
     }
 }
 
@@ -90,6 +93,7 @@ pub struct Poster {
     producer: BaseProducer<Reports>,
     reports: Reports,
     topic: String,
+    access: Access,
 }
 
 impl std::fmt::Debug for Poster {
@@ -104,7 +108,7 @@ impl Poster {
         let producer = client::producer(kafka, client::POST_BATCH_BYTES)
             .create_with_context(reports.clone())
             .map_err(|error| anyhow!("the Kafka producer can't be made: {error}"))?;
-        Ok(Self { producer, reports, topic: kafka.topics.commands.clone() })
+        Ok(Self { producer, reports, topic: kafka.topics.commands.clone(), access: Access::of(kafka) })
     }
 
     /// Posts a command, keyed by its object where it names one. Waits while the client's queue is full.
@@ -147,9 +151,23 @@ impl Poster {
                 Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                     self.producer.poll(Duration::from_millis(5));
                 }
-                Err((error, _)) => return Err(reason(&error, &self.topic, value.map_or(0, <[u8]>::len))),
+                Err((error, _)) => {
+                    return Err(self.reason(error, value.map_or(0, <[u8]>::len)));
+                }
             }
         }
+    }
+
+    /// Where a user may write to no topic at all, a producer that keeps order fails as a whole, and its commands with it.
+    fn reason(&self, error: KafkaError, bytes: usize) -> String {
+        use RDKafkaErrorCode as Code;
+        let error = match self.producer.client().fatal_error() {
+            Some((code @ (Code::ClusterAuthorizationFailed | Code::TopicAuthorizationFailed), _)) => {
+                KafkaError::MessageProduction(code)
+            }
+            _ => error,
+        };
+        reason(&self.access, &error, &self.topic, bytes)
     }
 
     /// What has been answered since the last call, waiting at most `timeout` for the first.
@@ -159,7 +177,13 @@ impl Poster {
             self.producer.poll(Duration::ZERO);
             let mut reports = self.reports.0.lock().expect("never poisoned");
             if !reports.is_empty() || Instant::now() >= deadline {
-                return reports.drain(..).collect();
+                let reports = reports.drain(..).collect::<Vec<_>>().into_iter();
+                return reports
+                    .map(|(index, result)| {
+                        let result = result.map_err(|(error, bytes)| self.reason(error, bytes));
+                        Delivery { index, result }
+                    })
+                    .collect();
             }
             drop(reports);
             // A poll with a time-out uses all of it, whatever arrives.

@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     kafka::{
         Settings, SourceError,
+        access::Operation,
         scan::{Scanner, Unread},
         topics,
     },
@@ -81,7 +82,7 @@ fn read(
     mut each: impl FnMut(&Record, &DeadLetter<'_>) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<Passed> {
     let topic = &kafka.topics.rejections;
-    let partitions = topics::require(kafka, topic)?;
+    let partitions = topics::require(kafka, topic, Operation::Read)?;
     let scanner = Scanner::new(kafka)?;
     let bounds = scanner.bounds(topic, partitions)?;
     let wanted: Vec<_> = (0..).zip(bounds).map(|(partition, at)| (partition, at.start..at.end)).collect();

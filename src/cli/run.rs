@@ -29,7 +29,7 @@ use crate::{
         client,
         embedded::EmbeddedBroker,
         replies::{ReplyCounts, Undeliverable},
-        topics::{self, Report, TopicsError},
+        topics::{self, Missing, Report},
     },
     metrics::{self, Metrics},
     processor::{AbortReason, End, Observer, ProcessorError, batch::Outcome, start::Accept, supervise},
@@ -52,8 +52,7 @@ pub fn run(args: &args::Run, mut config: Config) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
     drop(guard);
     let broker = args.embedded.then(|| embed(&mut config)).transpose()?;
-    client::check_properties(&settings::kafka(&config))
-        .map_err(|reason| anyhow!("librdkafka refuses the properties together: {reason}"))?;
+    client::check_properties(&settings::kafka(&config)).map_err(|reason| anyhow!(reason))?;
     let code = runtime.block_on(serve(config, accept(&args.accept), broker.is_some(), signals));
     runtime.shutdown_background();
     code.map_err(|error| match (error.downcast_ref(), &broker) {
@@ -248,15 +247,16 @@ fn await_log(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Resul
 
 /// Checks the topics; waits for brokers that do not answer. `None` where it was told to stop.
 fn await_topics(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Result<Option<Report>> {
+    let missing = if config.topics.create { Missing::Create } else { Missing::Refuse };
     while !stop.load(Ordering::SeqCst) {
-        match topics::prepare(&settings::kafka(config), config.topics.create) {
+        match topics::prepare(&settings::kafka(config), missing) {
             Ok(report) => {
                 for warning in &report.warnings {
                     tracing::warn!("{warning}");
                 }
                 return Ok(Some(report));
             }
-            Err(error @ TopicsError::Unreachable { .. }) => {
+            Err(error) if error.is_of_connection() => {
                 watch.health.beat();
                 watch.health.set_unready(error.to_string());
                 tracing::warn!("{error}; trying again");

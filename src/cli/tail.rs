@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::Config,
     kafka::{
+        access::Operation,
         follow::{Follower, Start},
         topics,
     },
@@ -31,7 +32,7 @@ pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
         Followed::Notifications => &kafka.topics.notifications,
         Followed::Rejections => &kafka.topics.rejections,
     };
-    let partitions = topics::require(&kafka, topic)?;
+    let partitions = topics::require(&kafka, topic, Operation::Read)?;
     let start = match args.from {
         From::Beginning => Start::Beginning,
         From::End => Start::End,

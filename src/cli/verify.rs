@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     event_log::{LogError, LogReader},
     kafka::{
+        access::Operation,
         scan::Scanner,
         topics::{self, DEFAULT_RECORD_BYTES, TopicsError},
     },
@@ -36,7 +37,7 @@ pub fn verify(args: &args::Verify, config: &Config) -> anyhow::Result<ExitCode> 
     let logs = given.iter().map(|path| open(path, &kafka.topics.commands)).collect::<Result<Vec<_>, _>>()?;
 
     let names = [&kafka.topics.commands, &kafka.topics.notifications, &kafka.topics.rejections];
-    let found = topics::find(&kafka, &names.map(String::as_str))?;
+    let found = topics::find(&kafka, &names.map(String::as_str), Operation::Read)?;
     let mut partitions = [0; 3];
     for ((name, found), partitions) in names.into_iter().zip(found.partitions).zip(&mut partitions) {
         *partitions = found.ok_or_else(|| TopicsError::Missing { topic: name.clone() })?;

@@ -29,7 +29,9 @@ use crate::{
         topic_bits,
     },
     kafka::{
-        Settings, client,
+        Settings,
+        access::Access,
+        client,
         posted::{Delivered, reason},
     },
 };
@@ -304,7 +306,8 @@ impl ActivityClient {
 
     fn failed(&self, record: &Record, failed: &Failed) -> PostError {
         let bytes = record.value.as_ref().map_or(0, Vec::len);
-        let mut reason = reason(&failed.error, self.inner.decider.topic(), bytes);
+        let access = Access::of(&self.inner.settings);
+        let mut reason = reason(&access, &failed.error, self.inner.decider.topic(), bytes);
         if let Some(detail) = &failed.detail {
             reason = format!("{reason} ({detail})");
         }

@@ -22,9 +22,11 @@ use super::{Reply, posting::ReplyTo, silence::Silence};
 use crate::{
     activity::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record},
     kafka::{
-        Settings, client,
+        Settings,
+        access::Operation,
+        client,
         consumer::record_of,
-        follow::{failure, is_lasting},
+        follow::{failure, is_group_denied, is_lasting},
         member::Member,
         reach::reach,
         topics::{self, TopicsError},
@@ -212,9 +214,10 @@ impl Reader {
                     waiting.answer(&record);
                 }
                 Some(Err(error)) if is_lasting(&error) => {
-                    waiting.end(failure(&self.topic, &error).to_string());
+                    waiting.end(failure(&self.settings, &self.topic, &error).to_string());
                     return;
                 }
+                Some(Err(error)) if is_group_denied(&error) => {}
                 // librdkafka goes on trying; what is not seen meanwhile ends by its time-out.
                 Some(Err(error)) => tracing::warn!(%error, "replies can't be read just now"),
             }
@@ -238,7 +241,7 @@ impl Reader {
 
 /// The partition that is read.
 fn partition(settings: &Settings, to: &ReplyTo) -> Result<i32, String> {
-    let count = topics::require(settings, &to.topic).map_err(|error| match error {
+    let count = topics::require(settings, &to.topic, Operation::Read).map_err(|error| match error {
         // The processor makes its own topics, and never those.
         TopicsError::Missing { topic } => {
             format!(

@@ -32,7 +32,7 @@ use crate::{
     activity::Record,
     kafka::{
         Settings, client,
-        follow::{failure, is_lasting},
+        follow::{failure, is_group_denied, is_lasting},
         reach::reach,
     },
 };
@@ -254,11 +254,11 @@ async fn next(shared: &Arc<Shared>, silence: &mut Silence) -> Result<Received, S
                     return received;
                 }
             }
-            Ok(Err(error)) if is_lasting(&error) => {
+            Ok(Err(error)) if is_lasting(&error) || is_group_denied(&error) => {
                 if joined.consumer().client().fatal_error().is_some() {
                     shared.join_anew();
                 }
-                return Err(StreamError::Kafka(failure(&shared.topic, &error).to_string()));
+                return Err(StreamError::Kafka(failure(&shared.settings, &shared.topic, &error).to_string()));
             }
             Ok(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PollExceeded) => {
                 tracing::warn!(%error, "the stream was not polled for too long, and joins the group again");

@@ -8,7 +8,9 @@ use std::{
 use rdkafka::{error::RDKafkaErrorCode, producer::BaseProducer};
 
 use super::{
-    OutputTopic, PublishError, Settings, Sink, client,
+    OutputTopic, PublishError, Settings, Sink,
+    access::{Access, Operation, Resource},
+    client,
     consumer::{Committer, Membership},
     deliveries::{Deliveries, delivery_error},
     replies::{Refused, ReplyCounts, Routes},
@@ -64,6 +66,10 @@ impl AtLeastOnce {
             && !self.deliveries.wait_for_own(producer, begun + DELIVERY)
         {
             return Err(PublishError::TimedOut("the broker did not confirm the records in time".into()));
+        }
+        if let Some(topic) = self.deliveries.take_denied() {
+            let lacking = Access::of(&self.settings).lacks(Operation::Write, Resource::Topic(&topic));
+            return Err(PublishError::Fatal(lacking));
         }
         if let Some((code, text)) = self.deliveries.take_failure() {
             return Err(delivery_error(code, text));
@@ -126,8 +132,13 @@ impl Sink for AtLeastOnce {
     fn commit(&mut self, offsets: &[(i32, i64)], _: &Membership) -> Result<ReplyCounts, PublishError> {
         self.drain()?;
         self.committer.commit(offsets).map_err(|error| {
-            // Everything is out, and will be out once more: that is the guarantee's name.
-            PublishError::Unknown(format!("committing offsets: {error}"))
+            let (topic, group) = (&self.settings.topics.commands, &self.settings.group);
+            let access = Access::of(&self.settings);
+            match access.lacking(&error, (Operation::Read, topic), (Operation::Read, group)) {
+                Some(lacking) => PublishError::Fatal(lacking),
+                // Everything is out, and will be out once more: that is the guarantee's name.
+                None => PublishError::Unknown(format!("committing offsets: {error}")),
+            }
         })?;
         Ok(std::mem::take(&mut self.replies))
     }

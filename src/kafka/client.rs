@@ -13,7 +13,7 @@ use rdkafka::{
     producer::BaseProducer,
 };
 
-use super::{Settings, repeats::Repeats};
+use super::{Settings, connection::not_made, repeats::Repeats};
 
 /// KiB of librdkafka's fetch queue; its own default is 64 MiB a consumer. Some 9,000 usual commands, which is more than
 /// the brokers bring between two looks. What librdkafka adds to a short record is not counted, and is as much again.
@@ -171,14 +171,11 @@ pub fn transactional<'a>(client: &'a mut ClientConfig, transactional_id: &str) -
 ///
 /// # Errors
 ///
-/// The sentence of librdkafka that says which property does not fit.
+/// A sentence that says which property does not fit.
 pub fn check_properties(settings: &Settings) -> Result<(), String> {
     // Without an address nothing is connected to.
     let settings = Settings { bootstrap_servers: String::new(), ..settings.clone() };
-    let refused = |error: KafkaError| match error {
-        KafkaError::ClientCreation(reason) | KafkaError::ClientConfig(_, reason, _, _) => reason,
-        other => other.to_string(),
-    };
+    let refused = |error: KafkaError| not_made(&settings, &error);
     for consumer in [consumer, reader] {
         let consumer: Result<BaseConsumer, _> = consumer(&settings).create();
         consumer.map_err(refused)?;

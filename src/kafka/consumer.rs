@@ -25,7 +25,10 @@ use rdkafka::{
 };
 
 use super::{
-    Bounds, Ends, Polled, Settings, Source, SourceError, Topics, client,
+    Bounds, Ends, Polled, Settings, Source, SourceError, Topics,
+    access::{Access, Operation},
+    client,
+    follow::is_group_denied,
     member::{Leaving, Member},
     native,
     reach::{Asking, Reach, reach},
@@ -158,12 +161,19 @@ impl Leaving for Rebalances {
 impl GroupConsumer {
     /// Joins the group.
     pub fn join(settings: &Settings) -> Result<Self, SourceError> {
+        let member = Self::outside(settings)?;
+        member
+            .consumer
+            .subscribe(&[&member.topic])
+            .map_err(|error| SourceError::Fatal(format!("can't subscribe to '{}': {error}", member.topic)))?;
+        Ok(member)
+    }
+
+    /// For questions in the group's name, without being a member: [`Source::poll`] brings nothing.
+    pub fn outside(settings: &Settings) -> Result<Self, SourceError> {
         let consumer: BaseConsumer<Rebalances> = topic_id::told(client::consumer(settings))
             .create_with_context(Rebalances::of(&settings.topics.commands))
             .map_err(|error| SourceError::Fatal(format!("the Kafka consumer can't be made: {error}")))?;
-        consumer.subscribe(&[&settings.topics.commands]).map_err(|error| {
-            SourceError::Fatal(format!("can't subscribe to '{}': {error}", settings.topics.commands))
-        })?;
         Ok(Self {
             consumer: Member::new(consumer),
             settings: settings.clone(),
@@ -195,7 +205,40 @@ impl GroupConsumer {
         // librdkafka refuses a list in which one partition was never started; an empty list is welcome.
         let started: Vec<_> = partitions.iter().filter(|partition| self.started.remove(partition)).collect();
         let list = self.list(started.into_iter().map(|&partition| (partition, Offset::Invalid)));
-        self.consumer.incremental_unassign(&list).map_err(|error| retriable("unassign", &error))
+        self.consumer.incremental_unassign(&list).map_err(|error| self.retriable("unassign", &error))
+    }
+
+    /// The first message of each assigned partition, where it has the wanted offset.
+    fn read_firsts(
+        &self,
+        reader: &BaseConsumer<client::Logging>,
+        wanted: &[(i32, i64)],
+    ) -> Result<Vec<Option<Record>>, SourceError> {
+        let mut found: Vec<Option<Option<Record>>> = vec![None; wanted.len()];
+        let deadline = Instant::now() + ASK;
+        while found.iter().any(Option::is_none) {
+            if Instant::now() >= deadline {
+                return Err(SourceError::Retriable("a single record did not arrive in time".into()));
+            }
+            let (partition, first) = match reader.poll(Duration::from_millis(50)) {
+                None => continue,
+                Some(Ok(message)) => (message.partition(), Some(record_of(&message))),
+                Some(Err(KafkaError::PartitionEOF(partition))) => (partition, None),
+                Some(Err(error)) if is_group_denied(&error) => continue,
+                Some(Err(error)) => return Err(self.retriable("a single record", &error)),
+            };
+            for (slot, &(p, offset)) in found.iter_mut().zip(wanted) {
+                if p == partition && slot.is_none() {
+                    *slot = Some(first.clone().filter(|record| record.coordinates.offset == offset));
+                }
+            }
+        }
+        Ok(found.into_iter().map(Option::flatten).collect())
+    }
+
+    fn retriable(&self, what: &str, error: &KafkaError) -> SourceError {
+        let lacking = lacking(&self.settings, error);
+        SourceError::Retriable(lacking.unwrap_or_else(|| format!("{what}: {error}")))
     }
 }
 
@@ -223,7 +266,7 @@ impl Source for GroupConsumer {
             Some(Ok(message)) => Some(Polled::Record(record_of(&message))),
             Some(Err(error)) => {
                 consumer.context().hear(error.to_string());
-                classify(&self.topic, &error)?
+                classify(&self.settings, &error)?
             }
         };
         self.noted.extend(record);
@@ -232,7 +275,7 @@ impl Source for GroupConsumer {
 
     fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
         let list = self.list(starts.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
-        self.consumer.incremental_assign(&list).map_err(|error| retriable("assign", &error))?;
+        self.consumer.incremental_assign(&list).map_err(|error| self.retriable("assign", &error))?;
         self.started.extend(starts.iter().map(|&(partition, _)| partition));
         Ok(())
     }
@@ -246,7 +289,7 @@ impl Source for GroupConsumer {
     }
 
     fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError> {
-        let list = self.consumer.position().map_err(|error| retriable("position", &error))?;
+        let list = self.consumer.position().map_err(|error| self.retriable("position", &error))?;
         Ok(offsets(&list).into_iter().filter_map(|(partition, offset)| Some((partition, offset?))).collect())
     }
 
@@ -255,22 +298,24 @@ impl Source for GroupConsumer {
         let list = self
             .consumer
             .committed_offsets(list, ASK)
-            .map_err(|error| retriable("the group's committed offsets", &error))?;
+            .map_err(|error| self.retriable("the group's committed offsets", &error))?;
         if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {
-            return Err(retriable("the group's committed offsets", &failed));
+            return Err(self.retriable("the group's committed offsets", &failed));
         }
         Ok(offsets(&list))
     }
 
     fn commit_first(&mut self, next_offsets: &[(i32, i64)]) -> Result<(), SourceError> {
-        self.committer().commit(next_offsets).map_err(|error| retriable("the group's first offsets", &error))
+        self.committer()
+            .commit(next_offsets)
+            .map_err(|error| self.retriable("the group's first offsets", &error))
     }
 
     fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError> {
         let (start, end) = self
             .consumer
             .fetch_watermarks(&self.topic, partition, ASK)
-            .map_err(|error| retriable("the topic's first and last offsets", &error))?;
+            .map_err(|error| self.retriable("the topic's first and last offsets", &error))?;
         Ok(Bounds { start, end })
     }
 
@@ -296,8 +341,8 @@ impl Source for GroupConsumer {
             .create_with_context(client::Logging)
             .map_err(|error| SourceError::Fatal(format!("the Kafka reader can't be made: {error}")))?;
         let list = self.list(wanted.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
-        reader.assign(&list).map_err(|error| retriable("a single record", &error))?;
-        read_firsts(&reader, wanted)
+        reader.assign(&list).map_err(|error| self.retriable("a single record", &error))?;
+        self.read_firsts(&reader, wanted)
     }
 
     fn membership(&mut self) -> Option<Membership> {
@@ -424,34 +469,12 @@ fn poll_past_log_lines(
     polled
 }
 
-/// The first message of each assigned partition, where it has the wanted offset.
-fn read_firsts(
-    reader: &BaseConsumer<client::Logging>,
-    wanted: &[(i32, i64)],
-) -> Result<Vec<Option<Record>>, SourceError> {
-    let mut found: Vec<Option<Option<Record>>> = vec![None; wanted.len()];
-    let deadline = Instant::now() + ASK;
-    while found.iter().any(Option::is_none) {
-        if Instant::now() >= deadline {
-            return Err(SourceError::Retriable("a single record did not arrive in time".into()));
-        }
-        let (partition, first) = match reader.poll(Duration::from_millis(50)) {
-            None => continue,
-            Some(Ok(message)) => (message.partition(), Some(record_of(&message))),
-            Some(Err(KafkaError::PartitionEOF(partition))) => (partition, None),
-            Some(Err(error)) => return Err(retriable("a single record", &error)),
-        };
-        for (slot, &(p, offset)) in found.iter_mut().zip(wanted) {
-            if p == partition && slot.is_none() {
-                *slot = Some(first.clone().filter(|record| record.coordinates.offset == offset));
-            }
-        }
-    }
-    Ok(found.into_iter().map(Option::flatten).collect())
-}
-
 /// What an error from polling means; most of them librdkafka mends by itself.
-fn classify(topic: &str, error: &KafkaError) -> Result<Option<Polled>, SourceError> {
+fn classify(settings: &Settings, error: &KafkaError) -> Result<Option<Polled>, SourceError> {
+    let topic = &settings.topics.commands;
+    if let Some(lacking) = lacking(settings, error) {
+        return Err(SourceError::Retriable(lacking));
+    }
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
             Err(SourceError::Retriable(format!(
@@ -463,9 +486,6 @@ fn classify(topic: &str, error: &KafkaError) -> Result<Option<Polled>, SourceErr
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownPartition,
         ) => Err(SourceError::Retriable(format!("the topic '{topic}' is not there: {error}"))),
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => Err(
-            SourceError::Retriable(format!("the broker refuses to let this user read '{topic}': {error}")),
-        ),
         Some(RDKafkaErrorCode::InvalidSessionTimeout) => Err(SourceError::Fatal(
             "the broker does not allow this session.timeout.ms: it lies outside of the broker's \
              group.min.session.timeout.ms and group.max.session.timeout.ms. Change the property"
@@ -490,8 +510,10 @@ fn classify(topic: &str, error: &KafkaError) -> Result<Option<Polled>, SourceErr
     }
 }
 
-fn retriable(what: &str, error: &KafkaError) -> SourceError {
-    SourceError::Retriable(format!("{what}: {error}"))
+/// Which right of the group's members is missing, where an error is one of access.
+fn lacking(settings: &Settings, error: &KafkaError) -> Option<String> {
+    let (topic, group) = (&settings.topics.commands, &settings.group);
+    Access::of(settings).lacking(error, (Operation::Read, topic), (Operation::Read, group))
 }
 
 #[cfg(test)]

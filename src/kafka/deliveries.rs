@@ -39,6 +39,8 @@ struct State {
     /// Those of them that are replies.
     pending_replies: AtomicUsize,
     failure: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    /// The topic of own output that this user may not write to.
+    denied: Mutex<Option<String>>,
     replies: Mutex<Replies>,
 }
 
@@ -171,6 +173,15 @@ impl Deliveries {
         self.0.failure.lock().expect("never poisoned").take()
     }
 
+    /// The topic of own output that this user may not write to, once.
+    pub fn take_denied(&self) -> Option<String> {
+        self.0.denied.lock().expect("never poisoned").take()
+    }
+
+    fn deny(&self, topic: &str) {
+        self.0.denied.lock().expect("never poisoned").get_or_insert_with(|| topic.to_owned());
+    }
+
     /// Where replies went, and which were refused, since the last time that this was asked.
     pub fn take_replies(&self) -> (Vec<Destination>, Vec<Refused>) {
         let mut replies = self.replies();
@@ -208,6 +219,8 @@ impl ClientContext for Deliveries {
             let mut replies = self.replies();
             if replies.sent.contains_key(&to) {
                 replies.refused.push(Refused { to, code, bytes: 0 });
+            } else if code == RDKafkaErrorCode::TopicAuthorizationFailed {
+                self.deny(&to.0);
             }
         }
     }
@@ -253,6 +266,9 @@ impl ProducerContext for Deliveries {
             }
             self.reply_reported(&to);
         } else if let (Some(code), Err((error, _))) = (code, result) {
+            if code == RDKafkaErrorCode::TopicAuthorizationFailed {
+                self.deny(message.topic());
+            }
             let mut failure = self.0.failure.lock().expect("never poisoned");
             // The first cause, and not what it did to other records.
             if failure.as_ref().is_none_or(|(first, _)| is_consequence(*first) && !is_consequence(code)) {

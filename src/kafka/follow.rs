@@ -18,7 +18,9 @@ use rdkafka::{
 };
 
 use super::{
-    Settings, SourceError, client,
+    Settings, SourceError,
+    access::{Access, Operation, Resource},
+    client,
     consumer::{offsets, record_of},
     member::{Leaving, Member},
     reach::{Asking, Partitions, Reach, partitions, reach},
@@ -101,7 +103,7 @@ impl Follower {
         start: Start,
     ) -> Result<Self, SourceError> {
         let consumer = reader(settings)?;
-        let failed = |error: KafkaError| failure(topic, &error);
+        let failed = |error: KafkaError| failure(settings, topic, &error);
         let offset = match start {
             Start::Beginning => Offset::Beginning,
             Start::End => Offset::End,
@@ -134,7 +136,7 @@ impl Follower {
         let ask = |offset| {
             let places = self.places.keys().map(|&partition| (partition, offset));
             let asked = list(&self.topic, places).and_then(|list| self.consumer.offsets_for_times(list, ASK));
-            asked.map(|list| offsets(&list)).map_err(|error| failure(&self.topic, &error))
+            asked.map(|list| offsets(&list)).map_err(|error| failure(&self.settings, &self.topic, &error))
         };
         let starts: BTreeMap<i32, Option<i64>> = ask(Offset::Beginning)?.into_iter().collect();
         let mut ends = BTreeMap::new();
@@ -185,7 +187,7 @@ impl Follower {
                 }
                 Ok(Some(record))
             }
-            Some(Err(error)) if is_lasting(&error) => Err(failure(&self.topic, &error)),
+            Some(Err(error)) if is_lasting(&error) => Err(failure(&self.settings, &self.topic, &error)),
             Some(Err(error)) => {
                 tracing::debug!(%error, "while following");
                 Ok(None)
@@ -221,7 +223,7 @@ impl Follower {
             let added: Vec<_> = (known..count).map(|partition| (partition, Offset::Beginning)).collect();
             let assigned = list(&self.topic, added.iter().copied())
                 .and_then(|list| self.consumer.incremental_assign(&list));
-            assigned.map_err(|error| failure(&self.topic, &error))?;
+            assigned.map_err(|error| failure(&self.settings, &self.topic, &error))?;
             self.places.extend(added);
         }
         Ok(())
@@ -240,7 +242,8 @@ impl Follower {
     /// Follows the position over what is not shown: control records, and records of aborted transactions.
     fn pass_over(&mut self) -> Result<(), SourceError> {
         let Some(ends) = self.ends.as_mut().filter(|ends| !ends.is_empty()) else { return Ok(()) };
-        let positions = self.consumer.position().map_err(|error| failure(&self.topic, &error))?;
+        let positions =
+            self.consumer.position().map_err(|error| failure(&self.settings, &self.topic, &error))?;
         for (partition, position) in offsets(&positions) {
             if ends.get(&partition).is_some_and(|end| position.is_some_and(|position| position >= *end)) {
                 ends.remove(&partition);
@@ -265,7 +268,7 @@ impl Follower {
             let consumer = reader(&self.settings)?;
             let places = self.places.iter().map(|(&partition, &offset)| (partition, offset));
             let assigned = list(&self.topic, places).and_then(|list| consumer.assign(&list));
-            assigned.map_err(|error| failure(&self.topic, &error))?;
+            assigned.map_err(|error| failure(&self.settings, &self.topic, &error))?;
             self.consumer = consumer;
         }
         Ok(())
@@ -303,12 +306,17 @@ pub(crate) fn is_lasting(error: &KafkaError) -> bool {
                     | RDKafkaErrorCode::UnknownTopic
                     | RDKafkaErrorCode::UnknownPartition
                     | RDKafkaErrorCode::TopicAuthorizationFailed
-                    | RDKafkaErrorCode::GroupAuthorizationFailed
             )
         )
 }
 
-pub(crate) fn failure(topic: &str, error: &KafkaError) -> SourceError {
+/// Whether the broker lets this user do nothing with the group. A reader never asks anything of its group, whose name only
+/// librdkafka wants, so it needs no right on it.
+pub(crate) fn is_group_denied(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+}
+
+pub(crate) fn failure(settings: &Settings, topic: &str, error: &KafkaError) -> SourceError {
     SourceError::Fatal(match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => format!(
             "the topic '{topic}' no longer holds the record that comes next: it was deleted, or the topic was \
@@ -319,8 +327,11 @@ pub(crate) fn failure(topic: &str, error: &KafkaError) -> SourceError {
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownPartition,
         ) => format!("the topic '{topic}' is not there"),
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
-            format!("the broker does not let this user read the topic '{topic}': {error}")
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            Access::of(settings).lacks(Operation::Read, Resource::Topic(topic))
+        }
+        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            Access::of(settings).lacks(Operation::Read, Resource::Group(&settings.group))
         }
         _ => format!("reading the topic '{topic}' failed: {error}"),
     })

@@ -3,8 +3,10 @@
 //! [`Source`] and [`Sink`] are the processor's view. The processor is driven through them by a real
 //! broker ([`consumer`], [`transactional`], [`at_least_once`]) and, in tests, by a simulated one.
 
+pub mod access;
 pub mod at_least_once;
 pub mod client;
+pub mod connection;
 pub mod consumer;
 mod deliveries;
 pub mod embedded;

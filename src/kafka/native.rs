@@ -1,15 +1,19 @@
 //! The few calls that the Rust binding does not offer: header names that are not UTF-8 (the binding
-//! panics on them), a group membership's generation, what waits to be polled, and whether a message was sent.
+//! panics on them), a group membership's generation, what waits to be polled, whether a message was sent, and
+//! what the brokers allow, and what is wrong with their certificates.
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{CStr, c_char, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     ptr, slice,
+    sync::atomic::{AtomicI32, Ordering},
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientContext, bindings as sys,
+    ClientConfig, ClientContext, bindings as sys,
     client::Client,
+    error::RDKafkaErrorCode,
     message::{BorrowedMessage, OwnedHeaders},
 };
 
@@ -137,4 +141,174 @@ pub fn was_sent(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the message is alive; a field of it is read.
     let status = unsafe { sys::rd_kafka_message_status(message.ptr()) };
     status != sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
+}
+
+/// What [`allowed`] asks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Described {
+    Topic,
+    Group,
+}
+
+/// The numbers of the operations that the brokers allow this user on a topic or group; `None` where they do not tell.
+///
+/// # Errors
+///
+/// The brokers' code, or librdkafka's where they do not answer.
+pub fn allowed<C: ClientContext>(
+    client: &Client<C>,
+    described: Described,
+    name: &str,
+    timeout: Duration,
+) -> Result<Option<Vec<u32>>, RDKafkaErrorCode> {
+    use sys::rd_kafka_admin_op_t as Request;
+    let name = CString::new(name).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
+    let mut names = [name.as_ptr()];
+    let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    let request = match described {
+        Described::Topic => Request::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+        Described::Group => Request::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+    };
+    // SAFETY: the client outlives the call; librdkafka copies names and options; what it makes is destroyed below, and
+    // what it answers is read before that.
+    unsafe {
+        let rk = client.native_ptr();
+        let options = sys::rd_kafka_AdminOptions_new(rk, request);
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout, ptr::null_mut(), 0);
+        // Fails for other requests only.
+        let error = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+        if !error.is_null() {
+            sys::rd_kafka_error_destroy(error);
+        }
+        let queue = sys::rd_kafka_queue_new(rk);
+        match described {
+            Described::Topic => {
+                let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+                sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
+                sys::rd_kafka_TopicCollection_destroy(topics);
+            }
+            Described::Group => {
+                sys::rd_kafka_DescribeConsumerGroups(rk, names.as_mut_ptr(), names.len(), options, queue);
+            }
+        }
+        // librdkafka answers when its own time-out is over.
+        let event = sys::rd_kafka_queue_poll(queue, timeout.saturating_mul(2));
+        let answer = allowed_by(event, described);
+        if !event.is_null() {
+            sys::rd_kafka_event_destroy(event);
+        }
+        sys::rd_kafka_queue_destroy(queue);
+        sys::rd_kafka_AdminOptions_destroy(options);
+        answer
+    }
+}
+
+/// Reads the answer to [`allowed`].
+///
+/// # Safety
+///
+/// `event` is null, or answers the request for `described` and is not destroyed yet.
+unsafe fn allowed_by(
+    event: *mut sys::rd_kafka_event_t,
+    described: Described,
+) -> Result<Option<Vec<u32>>, RDKafkaErrorCode> {
+    if event.is_null() {
+        return Err(RDKafkaErrorCode::OperationTimedOut);
+    }
+    let mut count = 0;
+    // SAFETY: the event is alive, and all that is read is a part of it. The arrays have as many elements as is said.
+    unsafe {
+        let code = RDKafkaErrorCode::from(sys::rd_kafka_event_error(event));
+        if code != RDKafkaErrorCode::NoError {
+            return Err(code);
+        }
+        let (error, operations) = match described {
+            Described::Topic => {
+                let result = sys::rd_kafka_event_DescribeTopics_result(event);
+                let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+                if count == 0 {
+                    return Ok(None);
+                }
+                (
+                    sys::rd_kafka_TopicDescription_error(*topics),
+                    sys::rd_kafka_TopicDescription_authorized_operations(*topics, &raw mut count),
+                )
+            }
+            Described::Group => {
+                let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event);
+                let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+                if count == 0 {
+                    return Ok(None);
+                }
+                (
+                    sys::rd_kafka_ConsumerGroupDescription_error(*groups),
+                    sys::rd_kafka_ConsumerGroupDescription_authorized_operations(*groups, &raw mut count),
+                )
+            }
+        };
+        if !error.is_null() {
+            let code = RDKafkaErrorCode::from(sys::rd_kafka_error_code(error));
+            if code != RDKafkaErrorCode::NoError {
+                return Err(code);
+            }
+        }
+        if operations.is_null() {
+            return Ok(None);
+        }
+        Ok(Some(slice::from_raw_parts(operations, count).iter().map(|&operation| operation as u32).collect()))
+    }
+}
+
+/// OpenSSL's number for what is wrong with a broker's certificate; `None` where nothing is, or nobody answers.
+#[must_use]
+pub fn certificate_error(config: &ClientConfig) -> Option<c_int> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[allow(clippy::too_many_arguments, reason = "librdkafka's signature")]
+    unsafe extern "C" fn verify(
+        _: *mut sys::rd_kafka_t,
+        _: *const c_char,
+        _: i32,
+        error: *mut c_int,
+        _: c_int,
+        _: *const c_char,
+        _: usize,
+        _: *mut c_char,
+        _: usize,
+        found: *mut c_void,
+    ) -> c_int {
+        // SAFETY: librdkafka gives what it was told below, which outlives the client, and where OpenSSL's number is.
+        let (error, found) = unsafe { (*error, &*found.cast::<AtomicI32>()) };
+        if error != 0 {
+            found.store(error, Ordering::Release);
+        }
+        c_int::from(error == 0)
+    }
+
+    let found = AtomicI32::new(0);
+    let mut text = [0; 512];
+    // SAFETY: the properties are copied; the client takes the configuration, and is destroyed, with all its threads,
+    // before `found` goes.
+    unsafe {
+        let conf = sys::rd_kafka_conf_new();
+        for (name, value) in config.config_map() {
+            let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { continue };
+            sys::rd_kafka_conf_set(conf, name.as_ptr(), value.as_ptr(), text.as_mut_ptr(), text.len());
+        }
+        sys::rd_kafka_conf_set_log_cb(conf, None);
+        sys::rd_kafka_conf_set_opaque(conf, (&raw const found).cast_mut().cast());
+        sys::rd_kafka_conf_set_ssl_cert_verify_cb(conf, Some(verify));
+        let kind = sys::rd_kafka_type_t::RD_KAFKA_PRODUCER;
+        let client = sys::rd_kafka_new(kind, conf, text.as_mut_ptr(), text.len());
+        if client.is_null() {
+            sys::rd_kafka_conf_destroy(conf);
+            return None;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while found.load(Ordering::Acquire) == 0 && Instant::now() < deadline {
+            sys::rd_kafka_poll(client, 20);
+        }
+        sys::rd_kafka_destroy(client);
+    }
+    Some(found.into_inner()).filter(|error| *error != 0)
 }

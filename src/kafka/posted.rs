@@ -2,7 +2,10 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::embedded::ANSWERED_APPEND_TIME;
+use super::{
+    access::{Access, Operation, Resource},
+    embedded::ANSWERED_APPEND_TIME,
+};
 use crate::activity::Coordinates;
 
 /// Where the record lies.
@@ -32,7 +35,7 @@ impl Delivered {
 
 /// Why a command of so many bytes was not taken, in words.
 #[must_use]
-pub fn reason(error: &KafkaError, topic: &str, bytes: usize) -> String {
+pub fn reason(access: &Access, error: &KafkaError, topic: &str, bytes: usize) -> String {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => format!(
             "{bytes} bytes, or what was sent together with them (batch.size), are more than the client (message.max.bytes) \
@@ -42,11 +45,11 @@ pub fn reason(error: &KafkaError, topic: &str, bytes: usize) -> String {
             "the broker did not answer in time (delivery.timeout.ms); it may have the command or not".into()
         }
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-            format!("the broker does not let this user write to the topic '{topic}'")
+            access.lacks(Operation::Write, Resource::Topic(topic))
         }
         Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => format!(
-            "the broker does not let this user write: give it the right Write on the topic '{topic}', and before \
-             Kafka 2.8 IdempotentWrite on the cluster too"
+            "{}. Brokers before Kafka 2.8 want IdempotentWrite on the cluster too",
+            access.lacks(Operation::Write, Resource::Topic(topic))
         ),
         Some(RDKafkaErrorCode::UnknownPartition) => {
             format!("the topic '{topic}' has no such partition")

@@ -14,9 +14,11 @@ use rdkafka::{
 };
 
 use super::{
-    Bounds, Settings, SourceError, client,
+    Bounds, Settings, SourceError,
+    access::{Access, Operation},
+    client,
     consumer::{offset_list, offsets, record_of},
-    follow::{failure, is_lasting},
+    follow::{failure, is_group_denied, is_lasting},
 };
 use crate::activity::Record;
 
@@ -69,17 +71,25 @@ impl Scanner {
     /// one whose end is on its way counts as not committed.
     pub fn committed(&self, partitions: usize) -> Result<Vec<Option<i64>>, SourceError> {
         let topic = &self.settings.topics.commands;
+        let group = &self.settings.group;
         let failed = |error: &KafkaError| {
-            SourceError::Fatal(format!(
-                "the group '{}' does not tell its committed offsets of '{topic}': {error}",
-                self.settings.group
-            ))
+            let access = Access::of(&self.settings);
+            let lacking = access.lacking(error, (Operation::Describe, topic), (Operation::Describe, group));
+            SourceError::Fatal(lacking.unwrap_or_else(|| {
+                format!("the group '{group}' does not tell its committed offsets of '{topic}': {error}")
+            }))
         };
         let mut list = TopicPartitionList::new();
         for partition in numbers(partitions) {
             list.add_partition_offset(topic, partition, Offset::Invalid).map_err(|error| failed(&error))?;
         }
-        let list = self.asker.committed_offsets(list, ASK).map_err(|error| failed(&error))?;
+        let list = self.asker.committed_offsets(list, ASK);
+        // Where the group may not be described, librdkafka says why there is no coordinator by a poll only, and then waits
+        // for one in vain.
+        let list = list.map_err(|error| match self.asker.poll(Duration::ZERO) {
+            Some(Err(reason)) if is_group_denied(&reason) => failed(&reason),
+            _ => failed(&error),
+        })?;
         if let Some(error) = list.elements().iter().find_map(|element| element.error().err()) {
             return Err(failed(&error));
         }
@@ -90,8 +100,10 @@ impl Scanner {
     /// Where each partition begins and ends, records of open transactions included.
     pub fn bounds(&self, topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
         let bounds = numbers(partitions).map(|partition| {
-            let (start, end) =
-                self.asker.fetch_watermarks(topic, partition, ASK).map_err(|error| failure(topic, &error))?;
+            let (start, end) = self
+                .asker
+                .fetch_watermarks(topic, partition, ASK)
+                .map_err(|error| failure(&self.settings, topic, &error))?;
             Ok(Bounds { start, end })
         });
         bounds.collect()
@@ -115,7 +127,7 @@ impl Scanner {
             .filter(|(_, offsets)| !offsets.is_empty())
             .map(|(partition, offsets)| (*partition, offsets.clone()))
             .collect();
-        let failed = |error: KafkaError| failure(topic, &error);
+        let failed = |error: KafkaError| failure(&self.settings, topic, &error);
         // Of a reading that broke off.
         self.reader.unassign().map_err(failed)?;
         if !starts.is_empty() {
@@ -154,7 +166,7 @@ impl Scanner {
 
     /// Follows the position over what is not shown: control records, and records of aborted transactions.
     fn pass_over(&self, topic: &str, left: &mut BTreeMap<i32, Range<i64>>) -> Result<bool, SourceError> {
-        let positions = self.reader.position().map_err(|error| failure(topic, &error))?;
+        let positions = self.reader.position().map_err(|error| failure(&self.settings, topic, &error))?;
         let mut moved = false;
         for (partition, position) in offsets(&positions) {
             let (Some(offsets), Some(position)) = (left.get_mut(&partition), position) else { continue };
@@ -178,7 +190,7 @@ impl Scanner {
     ) -> Result<(), SourceError> {
         left.remove(&partition);
         let list = offset_list(topic, &[(partition, 0)]);
-        self.reader.incremental_unassign(&list).map_err(|error| failure(topic, &error))
+        self.reader.incremental_unassign(&list).map_err(|error| failure(&self.settings, topic, &error))
     }
 }
 

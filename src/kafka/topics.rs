@@ -22,7 +22,13 @@ use thiserror::Error;
 pub use fitness::Role;
 use fitness::{Described, TopicSettings};
 
-use super::{Settings, Topics, client};
+use super::{
+    Settings, Topics,
+    access::{self, Access, Operation, Resource},
+    client,
+    connection::{ConnectionError, not_made},
+    native,
+};
 use crate::activity::ActivityId;
 
 /// For one question to the brokers.
@@ -42,16 +48,17 @@ pub const DEFAULT_RECORD_BYTES: usize = 1_048_588;
 /// What keeps the topics from being used.
 #[derive(Debug, Error)]
 pub enum TopicsError {
-    #[error("no broker answers at '{servers}': {reason}. Check kafka.bootstrap_servers and the network")]
-    Unreachable { servers: String, reason: String },
-    #[error("the broker at '{servers}' refuses the login: {reason}. Check the sasl.* and ssl.* properties")]
-    LoginRefused { servers: String, reason: String },
+    #[error("{0}")]
+    Connection(ConnectionError),
     #[error("the topic '{topic}' does not exist. Create it, or let 'run' do so: '--set topics.create=true'")]
     Missing { topic: String },
     #[error("the topic '{topic}' could not be created: {reason}")]
     NotCreated { topic: String, reason: String },
-    #[error("the broker does not let this user see the topic '{topic}': {reason}")]
-    Forbidden { topic: String, reason: String },
+    /// A missing right.
+    #[error("{0}")]
+    Forbidden(String),
+    #[error("the broker does not describe the topic '{topic}': {reason}")]
+    Undescribed { topic: String, reason: String },
     #[error(
         "the {role} topic '{topic}' is compacted (cleanup.policy={policy}): {}. Set it to delete: kafka-configs.sh \
          --bootstrap-server HOST:PORT --alter --entity-type topics --entity-name {topic} --add-config \
@@ -82,15 +89,23 @@ pub enum TopicsError {
         ActivityId::MAX_PARTITION + 1
     )]
     TooManyPartitions { topic: String, found: usize },
-    #[error("the Kafka client can't be made: {0}")]
+    /// Of properties that no client can be made with.
+    #[error("{0}")]
     Client(String),
 }
 
 impl TopicsError {
+    /// Whether a connection may come about while nobody changes anything here: brokers start, and their certificates are
+    /// renewed.
+    #[must_use]
+    pub fn is_of_connection(&self) -> bool {
+        matches!(self, Self::Connection(error) if !matches!(error, ConnectionError::LoginRefused { .. }))
+    }
+
     /// Whether it may pass while nobody changes anything here.
     #[must_use]
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Missing { .. })
+        self.is_of_connection() || matches!(self, Self::Missing { .. })
     }
 }
 
@@ -152,6 +167,15 @@ impl fmt::Debug for Brokers<'_> {
     }
 }
 
+/// What becomes of a topic that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    Refuse,
+    Create,
+    /// It is only found out whether it could be created.
+    Validate,
+}
+
 /// Whether topics are there, as [`find`] found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -160,40 +184,65 @@ pub struct Found {
     pub partitions: Vec<Option<usize>>,
 }
 
-/// Looks for topics, and neither creates nor judges them.
-pub fn find(settings: &Settings, topics: &[&str]) -> Result<Found, TopicsError> {
-    let brokers = Brokers::connect(settings)?;
-    let count = brokers.count()?;
-    let partitions = topics.iter().map(|topic| brokers.partitions(topic)).collect::<Result<_, _>>()?;
-    Ok(Found { brokers: count, partitions })
+/// Looks for topics that are needed for this, and neither creates nor judges them.
+pub fn find(settings: &Settings, topics: &[&str], needed: Operation) -> Result<Found, TopicsError> {
+    let topics: Vec<_> = topics.iter().map(|topic| (*topic, needed)).collect();
+    let (brokers, found) = look(settings, &topics)?;
+    Ok(Found { brokers, partitions: found.into_iter().collect::<Result<_, _>>()? })
 }
 
-/// The partitions of a topic that has to be there.
-pub fn require(settings: &Settings, topic: &str) -> Result<usize, TopicsError> {
-    let found = find(settings, &[topic])?.partitions.into_iter().flatten().next();
+/// How many brokers there are, and for each topic what [`find`] says of it.
+pub fn look(
+    settings: &Settings,
+    topics: &[(&str, Operation)],
+) -> Result<(usize, Vec<Result<Option<usize>, TopicsError>>), TopicsError> {
+    let brokers = Brokers::connect(settings)?;
+    let count = brokers.count()?;
+    Ok((count, topics.iter().map(|(topic, needed)| brokers.partitions(topic, *needed)).collect()))
+}
+
+/// The partitions of a topic that has to be there, and is needed for this.
+pub fn require(settings: &Settings, topic: &str, needed: Operation) -> Result<usize, TopicsError> {
+    let found = find(settings, &[topic], needed)?.partitions.into_iter().flatten().next();
     found.ok_or_else(|| TopicsError::Missing { topic: topic.to_owned() })
 }
 
 /// Bytes of one record that the rejections topic takes; `None` where the broker does not tell.
 pub fn rejection_bytes(settings: &Settings) -> Result<Option<usize>, TopicsError> {
-    let described = Brokers::connect(settings)?.describe(&[(Role::Rejections, &settings.topics.rejections)]);
-    let rejections = described.ok().and_then(|described| described.into_iter().next()?.2.ok());
-    Ok(rejections.and_then(|rejections| rejections.largest_record()))
+    let topic = &settings.topics.rejections;
+    let brokers = Brokers::connect(settings)?;
+    let described = brokers.describe(&[(Role::Rejections, topic)]).ok();
+    match described.and_then(|described| Some(described.into_iter().next()?.2)) {
+        Some(Ok(settings)) => Ok(settings.largest_record()),
+        Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+            Err(brokers.lacks(Operation::DescribeConfigs, topic))
+        }
+        _ => Ok(None),
+    }
 }
 
-/// Checks the topics, and creates missing ones where `create` allows.
-pub fn prepare(settings: &Settings, create: bool) -> Result<Report, TopicsError> {
+/// Checks the topics, and creates missing ones where that is wanted.
+pub fn prepare(settings: &Settings, missing: Missing) -> Result<Report, TopicsError> {
     let brokers = Brokers::connect(settings)?;
     let mut report = Report { brokers: brokers.count()?, ..Report::default() };
     let topics = &settings.topics;
-    for name in [&topics.commands, &topics.notifications, &topics.rejections] {
-        let (partitions, created) = match brokers.partitions(name)? {
+    let (read, write) = (Operation::Read, Operation::Write);
+    for (name, needed) in
+        [(&topics.commands, read), (&topics.notifications, write), (&topics.rejections, write)]
+    {
+        let (partitions, created) = match brokers.partitions(name, needed)? {
             Some(partitions) => (partitions, false),
-            None if create => {
-                brokers.create(name)?;
-                (brokers.await_topic(name)?, true)
-            }
-            None => (brokers.look_again(name)?, false),
+            None => match missing {
+                Missing::Refuse => (brokers.look_again(name, needed)?, false),
+                Missing::Create => {
+                    brokers.create(name, false)?;
+                    (brokers.await_topic(name, needed)?, true)
+                }
+                Missing::Validate => {
+                    brokers.create(name, true)?;
+                    (usize::try_from(topics.partitions).unwrap_or(0), false)
+                }
+            },
         };
         report.topics.push(TopicState { name: name.clone(), partitions, created });
     }
@@ -209,7 +258,7 @@ impl<'a> Brokers<'a> {
     fn connect(settings: &'a Settings) -> Result<Self, TopicsError> {
         let client = client::admin(settings)
             .create_with_context(LastError::default())
-            .map_err(|error| TopicsError::Client(error.to_string()))?;
+            .map_err(|error| TopicsError::Client(not_made(settings, &error)))?;
         Ok(Self { settings, client })
     }
 }
@@ -219,14 +268,7 @@ impl Brokers<'_> {
         // The reason waits in the client's queue.
         self.client.poll(Duration::from_millis(50));
         let last = self.client.context().0.lock().expect("never poisoned").take();
-        let servers = self.settings.bootstrap_servers.clone();
-        match last {
-            Some((Some(RDKafkaErrorCode::Authentication), reason)) => {
-                TopicsError::LoginRefused { servers, reason: essence(&reason).to_owned() }
-            }
-            Some((_, reason)) => TopicsError::Unreachable { servers, reason: essence(&reason).to_owned() },
-            None => TopicsError::Unreachable { servers, reason: error.to_string() },
-        }
+        TopicsError::Connection(ConnectionError::of(self.settings, last, error))
     }
 
     fn count(&self) -> Result<usize, TopicsError> {
@@ -238,8 +280,12 @@ impl Brokers<'_> {
         Ok(metadata.brokers().len())
     }
 
-    /// How many partitions a topic has; `None` where it does not exist.
-    fn partitions(&self, topic: &str) -> Result<Option<usize>, TopicsError> {
+    fn lacks(&self, operation: Operation, topic: &str) -> TopicsError {
+        TopicsError::Forbidden(Access::of(self.settings).lacks(operation, Resource::Topic(topic)))
+    }
+
+    /// How many partitions a topic has that is needed for this; `None` where it does not exist.
+    fn partitions(&self, topic: &str, needed: Operation) -> Result<Option<usize>, TopicsError> {
         let metadata =
             self.client.client().fetch_metadata(Some(topic), ASK).map_err(|error| self.unanswered(&error))?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
@@ -249,7 +295,9 @@ impl Brokers<'_> {
             None => Ok(Some(found.partitions().len()).filter(|&partitions| partitions > 0)),
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
             Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(Some(found.partitions().len())),
-            Some(code) => Err(TopicsError::Forbidden { topic: topic.to_owned(), reason: code.to_string() }),
+            // Whoever lacks Describe lacks what comes with it too, of which the caller needs this one.
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(self.lacks(needed, topic)),
+            Some(code) => Err(TopicsError::Undescribed { topic: topic.to_owned(), reason: code.to_string() }),
         }
     }
 
@@ -262,10 +310,11 @@ impl Brokers<'_> {
 
     fn admin(&self) -> Result<AdminClient<client::Logging>, TopicsError> {
         AdminClient::from_config_and_context(&client::admin(self.settings), client::Logging)
-            .map_err(|error| TopicsError::Client(error.to_string()))
+            .map_err(|error| TopicsError::Client(not_made(self.settings, &error)))
     }
 
-    fn create(&self, topic: &str) -> Result<(), TopicsError> {
+    /// Creates a topic, or finds out whether it could, as `check` does.
+    fn create(&self, topic: &str, only_validate: bool) -> Result<(), TopicsError> {
         let topics = &self.settings.topics;
         let mut new =
             NewTopic::new(topic, topics.partitions, TopicReplication::Fixed(topics.replication_factor));
@@ -288,35 +337,42 @@ impl Brokers<'_> {
         }
         let refused = |reason: String| TopicsError::NotCreated { topic: topic.to_owned(), reason };
         let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
+        let options = options.validate_only(only_validate);
         let results = block_on(self.admin()?.create_topics([&new], &options))
             .map_err(|error| refused(error.to_string()))?;
         match results.into_iter().next() {
+            Some(Err((
+                _,
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            ))) => Err(self.lacks(Operation::Create, topic)),
             Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
                 Err(refused(code.to_string()))
             }
             _ => {
-                tracing::info!(topic, partitions = topics.partitions, "topic created");
+                if !only_validate {
+                    tracing::info!(topic, partitions = topics.partitions, "topic created");
+                }
                 Ok(())
             }
         }
     }
 
     /// A topic that was made a moment ago is not known to all brokers yet, and each question may go to another one.
-    fn look_again(&self, topic: &str) -> Result<usize, TopicsError> {
+    fn look_again(&self, topic: &str, needed: Operation) -> Result<usize, TopicsError> {
         let deadline = Instant::now() + KNOWN;
         while Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(100));
-            if let Some(partitions) = self.partitions(topic)? {
+            if let Some(partitions) = self.partitions(topic, needed)? {
                 return Ok(partitions);
             }
         }
         Err(TopicsError::Missing { topic: topic.to_owned() })
     }
 
-    fn await_topic(&self, topic: &str) -> Result<usize, TopicsError> {
+    fn await_topic(&self, topic: &str, needed: Operation) -> Result<usize, TopicsError> {
         let deadline = Instant::now() + CREATED;
         loop {
-            if let Some(partitions) = self.partitions(topic)? {
+            if let Some(partitions) = self.partitions(topic, needed)? {
                 return Ok(partitions);
             }
             if Instant::now() >= deadline {
@@ -342,17 +398,33 @@ impl Brokers<'_> {
         let described = block_on(admin.describe_configs(&wanted, &options));
         tracing::debug!(?topics, ?described, "settings");
         let described = described?.into_iter().zip(topics).map(|(described, &(role, topic))| {
-            let settings = described.map(|resource| TopicSettings {
-                values: resource
-                    .entries
-                    .into_iter()
-                    .filter_map(|entry| Some((entry.name, entry.value?)))
-                    .collect(),
-                replicas: self.replicas(topic),
+            let settings = described.and_then(|resource| {
+                if resource.entries.is_empty() {
+                    return Err(self.why_undescribed(topic));
+                }
+                let values = resource.entries.into_iter();
+                Ok(TopicSettings {
+                    values: values.filter_map(|entry| Some((entry.name, entry.value?))).collect(),
+                    replicas: self.replicas(topic),
+                })
             });
             (role, topic.to_owned(), settings)
         });
         Ok(described.collect())
+    }
+
+    /// Why a topic's settings are not told. Each topic has some; the Rust binding leaves out the broker's code.
+    fn why_undescribed(&self, topic: &str) -> RDKafkaErrorCode {
+        match self.partitions(topic, Operation::Describe) {
+            Ok(None) => RDKafkaErrorCode::UnknownTopicOrPartition,
+            Err(TopicsError::Forbidden(_)) => RDKafkaErrorCode::TopicAuthorizationFailed,
+            _ => match native::allowed(self.client.client(), native::Described::Topic, topic, ASK) {
+                Ok(Some(allowed)) if !access::contains(&allowed, Operation::DescribeConfigs) => {
+                    RDKafkaErrorCode::TopicAuthorizationFailed
+                }
+                _ => RDKafkaErrorCode::Unknown,
+            },
+        }
     }
 
     fn check_settings(&self, report: &mut Report) -> Result<(), TopicsError> {
@@ -364,7 +436,7 @@ impl Brokers<'_> {
         ];
         all.extend(topics.replies.names().map(|name| (Role::Replies, name)));
         match self.describe(&all) {
-            Ok(described) => fitness::judge(topics, &described, report),
+            Ok(described) => fitness::judge(topics, &Access::of(self.settings), &described, report),
             Err(error) => {
                 report.warnings.push(format!(
                     "the broker does not tell the topics' settings, so cleanup.policy, min.insync.replicas, \
@@ -373,24 +445,5 @@ impl Brokers<'_> {
                 Ok(())
             }
         }
-    }
-}
-
-/// What librdkafka says of a connection, without its name for the broker and its statistics.
-fn essence(reason: &str) -> &str {
-    let reason = reason.split_once("/bootstrap: ").map_or(reason, |(_, reason)| reason);
-    reason.split_once(" (after ").map_or(reason, |(reason, _)| reason)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::essence;
-
-    #[test]
-    fn a_reason_is_without_what_only_librdkafka_wants_to_know() {
-        let said = "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in \
-                    state CONNECT, 1 identical error(s) suppressed)";
-        assert_eq!(essence(said), "Connect to ipv4#127.0.0.1:1 failed: Connection refused");
-        assert_eq!(essence("no"), "no");
     }
 }

@@ -15,7 +15,9 @@ use rdkafka::{
 };
 
 use super::{
-    OutputTopic, PublishError, Settings, Sink, client,
+    OutputTopic, PublishError, Settings, Sink,
+    access::{Access, Operation, Resource},
+    client,
     consumer::{Membership, offset_list},
     deliveries::{Deliveries, delivery_error},
     refusal::{OutputRefusal, is_consequence, is_timeout},
@@ -92,7 +94,9 @@ impl Transactional {
         let producer: BaseProducer<Deliveries> = client::transactional(&mut properties, transactional_id)
             .create_with_context(Deliveries::default())
             .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
-        producer.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))?;
+        producer
+            .init_transactions(REQUEST)
+            .map_err(|error| self.lacking(&error).unwrap_or_else(|| classify("init_transactions", &error)))?;
         Ok(Arc::new(producer))
     }
 
@@ -138,7 +142,9 @@ impl Transactional {
             let text = "the group's coordinator did not take the offsets in time";
             return Err(PublishError::TimedOut(text.into()));
         };
-        match sent.map_err(|error| classify("send_offsets_to_transaction", &error)) {
+        let lacking = sent.as_ref().err().and_then(|error| self.lacking(error));
+        match sent.map_err(|error| lacking.unwrap_or_else(|| classify("send_offsets_to_transaction", &error)))
+        {
             Ok(()) => drained,
             // With a transaction that can only be aborted its records are purged; that says less.
             Err(error @ (PublishError::StaleMembership(_) | PublishError::Fenced(_))) => Err(error),
@@ -158,6 +164,36 @@ impl Transactional {
                 PublishError::Fenced(format!("{text}: {reason}"))
             }
             _ => error,
+        }
+    }
+
+    /// The missing right, where an error is one of access. librdkafka does not say of which topic it is where a partition
+    /// could not be added to the transaction: see [`Transactional::denied`].
+    fn lacking(&self, error: &KafkaError) -> Option<PublishError> {
+        use RDKafkaErrorCode as Code;
+        let access = Access::of(&self.settings);
+        let (operation, resource) = match error.rdkafka_error_code()? {
+            Code::TransactionalIdAuthorizationFailed => {
+                // Those of all instances of the group: this one's has the instance behind it.
+                let group = format!("-{}-", self.settings.group);
+                let id = &self.transactional_id;
+                let ids = id.rfind(&group).map_or(&id[..], |at| &id[..at + group.len()]);
+                (Operation::Write, Resource::TransactionalIds(ids))
+            }
+            Code::GroupAuthorizationFailed => (Operation::Read, Resource::Group(&self.settings.group)),
+            _ => return None,
+        };
+        Some(PublishError::Fatal(access.lacks(operation, resource)))
+    }
+
+    /// Where the brokers refuse a topic of the output: which one it is.
+    fn denied(&self, error: PublishError) -> PublishError {
+        match self.producer().ok().and_then(|producer| producer.context().take_denied()) {
+            Some(topic) => {
+                let access = Access::of(&self.settings);
+                PublishError::Fatal(access.lacks(Operation::Write, Resource::Topic(&topic)))
+            }
+            None => error,
         }
     }
 
@@ -224,6 +260,7 @@ impl Transactional {
     fn aborted(&mut self, error: PublishError) -> PublishError {
         let error = self.named(error);
         let error = self.blame_replies(error);
+        let error = self.denied(error);
         // After each of these a new producer settles what is left of the transaction.
         if !matches!(
             error,
@@ -289,7 +326,9 @@ impl Sink for Transactional {
         let committed = (|| {
             self.deliver(offsets, membership)?;
             let committed = self.producer()?.commit_transaction(REQUEST);
-            committed.map_err(|error| classify("commit_transaction", &error))
+            committed.map_err(|error| {
+                self.lacking(&error).unwrap_or_else(|| classify("commit_transaction", &error))
+            })
         })();
         match committed {
             Ok(()) => {
@@ -342,9 +381,9 @@ fn classify(request: &str, error: &KafkaError) -> PublishError {
         Code::TransactionalIdAuthorizationFailed
         | Code::ClusterAuthorizationFailed
         | Code::GroupAuthorizationFailed
-        | Code::TopicAuthorizationFailed => PublishError::Fatal(format!(
-            "{text}. Allow this user what the message names (operating guide: access rights), then start again"
-        )),
+        | Code::TopicAuthorizationFailed => {
+            PublishError::Fatal(format!("{text}. 'activity-stream check' names the right that is missing"))
+        }
         _ if transaction.is_fatal() => PublishError::Unknown(text),
         code => match OutputRefusal::of(code, || text.clone()) {
             Some(refusal) => PublishError::Refused(refusal),

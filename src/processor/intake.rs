@@ -6,7 +6,7 @@
 
 mod give_back;
 mod silence;
-mod take_up;
+pub mod take_up;
 #[cfg(test)]
 mod tests;
 mod watch;

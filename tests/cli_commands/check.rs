@@ -15,7 +15,8 @@ use crate::{
 fn all_is_well() {
     let (broker, folder) = (broker(6), folder());
     let address = broker.bootstrap_servers();
-    let path = fill_log(folder.path());
+    let path = folder.path().join("activity.db");
+    drop(open_log(path.clone()));
     let check = |json: &[&str]| {
         let secret = "sasl.password=s3cret";
         let mut command = program(&["check", "-b", &address, "-X", secret, "--log-file"]);
@@ -28,6 +29,16 @@ fn all_is_well() {
     assert_output!("check-json", check(&["--json"]));
     let _writer = open_log(path.clone());
     assert!(check(&[]).contains("in use by a running processor"));
+}
+
+/// As `run` does, which is held against a real Kafka in `tests/kafka/preflight.rs`.
+#[test]
+fn a_log_of_another_topic_is_refused() {
+    let (broker, folder) = (broker(6), folder());
+    let path = fill_log(folder.path());
+    let mut command = program(&["check", "-b", &broker.bootstrap_servers(), "--log-file"]);
+    command.arg(&path);
+    assert_output!("check-other-topic", findings(&run(command, b"").transcript()));
 }
 
 /// The lines after what is in force.

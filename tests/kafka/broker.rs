@@ -50,6 +50,8 @@ pub fn shared() -> String {
 #[derive(Debug)]
 pub struct Cluster {
     measured: bool,
+    /// Ports of the first node's further listeners.
+    further: BTreeMap<String, u16>,
     // Before the folder, so that processes end before their files are removed.
     nodes: Vec<Node>,
     _folder: TempDir,
@@ -62,6 +64,36 @@ struct Node {
     process: Option<Guarded>,
 }
 
+/// Listeners of a lone node beside the open one.
+#[derive(Debug, Default)]
+pub struct Further<'a> {
+    /// Names, without an underscore, and their security protocols.
+    pub listeners: &'a [(&'a str, &'a str)],
+    /// For SASL/SCRAM, as Kafka's `--add-scram` takes them.
+    pub credentials: &'a [&'a str],
+}
+
+impl Further<'_> {
+    /// Replaces those of the node, which come before.
+    fn properties(&self, client: u16, controller: u16, ports: &BTreeMap<String, u16>) -> String {
+        if ports.is_empty() {
+            return String::new();
+        }
+        let own = [("PLAINTEXT", "PLAINTEXT", client), ("CONTROLLER", "PLAINTEXT", controller)];
+        let further = self.listeners.iter().map(|(name, protocol)| (*name, *protocol, ports[*name]));
+        let all: Vec<_> = own.into_iter().chain(further).collect();
+        let address = |(name, _, port): &(&str, &str, u16)| format!("{name}://127.0.0.1:{port}");
+        let join = |items: Vec<String>| items.join(",");
+        let listeners = join(all.iter().map(address).collect());
+        let advertised = join(all.iter().filter(|(name, ..)| *name != "CONTROLLER").map(address).collect());
+        let protocols = join(all.iter().map(|(name, protocol, _)| format!("{name}:{protocol}")).collect());
+        format!(
+            "listeners={listeners}\nadvertised.listeners={advertised}\nlistener.security.protocol.map={protocols}\n\
+             inter.broker.listener.name=PLAINTEXT\n"
+        )
+    }
+}
+
 impl Cluster {
     /// One node or three (replication 3, at least 2 in sync), ready for use.
     pub fn start(nodes: usize) -> Self {
@@ -70,29 +102,38 @@ impl Cluster {
 
     /// The same, with broker settings of its own.
     pub fn with_settings(nodes: usize, settings: &[(&str, &str)]) -> Self {
-        Self::make(nodes, settings, false)
+        Self::make(nodes, settings, false, &Further::default())
     }
 
     /// One node that is as fast as it can be, for a benchmark.
     pub fn measured() -> Self {
-        Self::make(1, &[], true)
+        Self::make(1, &[], true, &Further::default())
     }
 
-    fn make(nodes: usize, settings: &[(&str, &str)], measured: bool) -> Self {
+    /// One node with further listeners beside the open one, which serves the tests' own clients.
+    pub fn guarded(settings: &[(&str, &str)], further: &Further<'_>) -> Self {
+        Self::make(1, settings, false, further)
+    }
+
+    fn make(nodes: usize, settings: &[(&str, &str)], measured: bool, further: &Further<'_>) -> Self {
         let folder = guard::folder("kafka");
-        let ports = free_ports(nodes * 2);
-        let (clients, controllers) = ports.split_at(nodes);
+        let ports = free_ports(nodes * 2 + further.listeners.len());
+        let (clients, rest) = ports.split_at(nodes);
+        let (controllers, rest) = rest.split_at(nodes);
+        let names = further.listeners.iter().map(|(name, _)| (*name).to_owned());
+        let ports: BTreeMap<String, u16> = names.zip(rest.iter().copied()).collect();
         let nodes: Vec<Node> = (0..nodes)
             .map(|index| {
                 let place = folder.path().join(format!("node-{}", index + 1));
                 fs::create_dir(&place).expect("the node's folder");
-                let text = properties(index, clients, controllers, &place.join("data"), settings);
+                let mut text = properties(index, clients, controllers, &place.join("data"), settings);
+                text.push_str(&further.properties(clients[index], controllers[index], &ports));
                 fs::write(place.join("server.properties"), text).expect("the node's settings");
                 Node { port: clients[index], folder: place, process: None }
             })
             .collect();
-        let mut cluster = Self { measured, nodes, _folder: folder };
-        cluster.format();
+        let mut cluster = Self { measured, further: ports, nodes, _folder: folder };
+        cluster.format(further.credentials);
         for index in 0..cluster.nodes.len() {
             cluster.spawn(index);
         }
@@ -103,6 +144,11 @@ impl Cluster {
     /// What a client begins with.
     pub fn servers(&self) -> String {
         self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect::<Vec<_>>().join(",")
+    }
+
+    /// Of a further listener.
+    pub fn address(&self, listener: &str) -> String {
+        format!("127.0.0.1:{}", self.further[listener])
     }
 
     pub fn len(&self) -> usize {
@@ -216,7 +262,7 @@ impl Cluster {
     }
 
     /// Writes the cluster's id into every node's folder, at the same time.
-    fn format(&self) {
+    fn format(&self, credentials: &[&str]) {
         let id = cluster_id();
         let running: Vec<_> = self
             .nodes
@@ -225,6 +271,9 @@ impl Cluster {
                 let mut java = distribution::java(128);
                 java.args(["kafka.tools.StorageTool", "format", "--cluster-id", &id, "--config"]);
                 java.arg(node.folder.join("server.properties")).stdin(Stdio::null());
+                for credential in credentials {
+                    java.args(["--add-scram", credential]);
+                }
                 java.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("java starts")
             })
             .collect();

@@ -13,6 +13,7 @@
 #![allow(dead_code, reason = "the harness offers more than each scenario uses")]
 #![allow(missing_debug_implementations, reason = "clients of librdkafka have none")]
 
+mod access;
 mod added;
 mod away;
 mod broker;
@@ -43,7 +44,7 @@ mod members;
 mod narrow;
 mod other_topic;
 mod poison;
-
+mod preflight;
 mod process;
 mod progress;
 mod reading;
@@ -51,6 +52,8 @@ mod refused;
 mod replay;
 mod replies;
 mod spring;
+#[cfg(feature = "ssl")]
+mod tls;
 mod topics;
 mod until_end;
 mod verifying;

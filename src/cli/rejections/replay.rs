@@ -23,7 +23,7 @@ use crate::{
         output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, count, plain},
         poster::{Delivery, Poster, still_posted},
     },
-    kafka::{Settings, posted::Delivered, topics},
+    kafka::{Settings, access::Operation, posted::Delivered, topics},
 };
 
 /// Replays that are posted and not yet answered.
@@ -78,7 +78,7 @@ fn post_again(
     decider: Option<Decider>,
 ) -> anyhow::Result<ExitCode> {
     let chosen = super::Chosen::of(&args.selection, kafka)?;
-    let partitions = topics::require(kafka, &kafka.topics.commands)?;
+    let partitions = topics::require(kafka, &kafka.topics.commands, Operation::Write)?;
     let mut replay = Replay {
         poster: if args.dry_run { None } else { Some(Poster::new(kafka)?) },
         decider,

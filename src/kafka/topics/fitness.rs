@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{Report, Topics, TopicsError};
-use crate::kafka::client::BATCH_BYTES;
+use crate::kafka::{
+    access::{Access, Operation, Resource},
+    client::BATCH_BYTES,
+};
 
 /// A rejection is its command with up to 64 KiB of problems and the headers that say where it came from.
 const REJECTION_OVERHEAD: i64 = 128 * 1024;
@@ -89,6 +92,7 @@ pub(super) fn notification_limit(topics: &Topics) -> i64 {
 /// Refuses topics that cannot keep the promise, and puts into the report what the rest of the program needs of them.
 pub(super) fn judge(
     topics: &Topics,
+    access: &Access,
     described: &[Described],
     report: &mut Report,
 ) -> Result<(), TopicsError> {
@@ -97,7 +101,7 @@ pub(super) fn judge(
             Ok(settings) => judge_one(*role, topic, settings, report)?,
             // Whether it exists is asked elsewhere.
             Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {}
-            Err(code) => report.warnings.push(unknown(*role, topic, *code)),
+            Err(code) => report.warnings.push(unknown(access, *role, topic, *code)),
         }
     }
     let of = |wanted: Role| {
@@ -181,13 +185,13 @@ fn judge_one(
 }
 
 /// Nothing is known of the topic's settings, and the processor works all the same.
-fn unknown(role: Role, topic: &str, code: RDKafkaErrorCode) -> String {
+fn unknown(access: &Access, role: Role, topic: &str, code: RDKafkaErrorCode) -> String {
     let unchecked =
         "cleanup.policy, min.insync.replicas, message.timestamp.type and max.message.bytes are not checked";
     match code {
         RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => format!(
-            "the settings of the {role} topic '{topic}' cannot be read, so its {unchecked}: this user lacks \
-             DescribeConfigs on Topic '{topic}'"
+            "the settings of the {role} topic '{topic}' cannot be read, so its {unchecked}: {}",
+            access.lacks(Operation::DescribeConfigs, Resource::Topic(topic))
         ),
         code => {
             format!("the settings of the {role} topic '{topic}' cannot be read, so its {unchecked}: {code}")

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Mutation;
 use super::{HeldUp, Intake, Partition, source_error};
 use crate::{
-    event_log::Intervention,
+    event_log::{Cursor, Intervention},
     kafka::{Source, SourceError},
     processor::{
         ProcessorError,
@@ -84,7 +84,10 @@ impl<S: Source> Intake<S> {
 
     /// Learns the facts, decides where to begin, writes it down, and begins.
     fn take_up(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
-        let facts = self.facts(partitions)?;
+        let log = &self.log;
+        let facts = facts(&mut self.source, partitions, |partition| {
+            Ok(log.lock().expect("no holder panics").cursor(partition)?)
+        })?;
         let mut planned: Vec<(Facts, Start)> = Vec::with_capacity(facts.len());
         let mut refusals: Vec<Refusal> = Vec::new();
         for facts in facts {
@@ -125,30 +128,6 @@ impl<S: Source> Intake<S> {
         Ok(())
     }
 
-    fn facts(&mut self, partitions: &[i32]) -> Result<Vec<Facts>, ProcessorError> {
-        let committed = self.source.committed(partitions).map_err(source_error)?;
-        let mut facts = Vec::with_capacity(partitions.len());
-        for (partition, committed) in committed {
-            let bounds = self.source.bounds(partition).map_err(source_error)?;
-            let cursor = self.log.lock().expect("no holder panics").cursor(partition)?;
-            facts.push(Facts { partition, cursor, committed, bounds, at_anchor: None });
-        }
-        let anchors: Vec<_> = facts
-            .iter()
-            .filter_map(|facts| {
-                let anchor = retained_anchor(facts.cursor.as_ref(), facts.bounds)?;
-                Some((facts.partition, anchor.offset))
-            })
-            .collect();
-        let records = self.source.records_at(&anchors).map_err(source_error)?;
-        for ((partition, _), record) in anchors.into_iter().zip(records) {
-            if let Some(facts) = facts.iter_mut().find(|facts| facts.partition == partition) {
-                facts.at_anchor = Some(AtAnchor::from(record.as_ref()));
-            }
-        }
-        Ok(facts)
-    }
-
     fn hold(&mut self, facts: &Facts, start: Start) -> Result<(), ProcessorError> {
         let partition = facts.partition;
         if let Some(gap) = &start.gap {
@@ -184,4 +163,32 @@ impl<S: Source> Intake<S> {
         self.partitions.insert(partition, Partition { running: Some(running) });
         Ok(())
     }
+}
+
+/// What is known of these partitions: `plan` decides by it, here and in `check`.
+pub fn facts<S: Source>(
+    source: &mut S,
+    partitions: &[i32],
+    cursor: impl Fn(i32) -> Result<Option<Cursor>, ProcessorError>,
+) -> Result<Vec<Facts>, ProcessorError> {
+    let committed = source.committed(partitions).map_err(source_error)?;
+    let mut facts = Vec::with_capacity(partitions.len());
+    for (partition, committed) in committed {
+        let bounds = source.bounds(partition).map_err(source_error)?;
+        facts.push(Facts { partition, cursor: cursor(partition)?, committed, bounds, at_anchor: None });
+    }
+    let anchors: Vec<_> = facts
+        .iter()
+        .filter_map(|facts| {
+            let anchor = retained_anchor(facts.cursor.as_ref(), facts.bounds)?;
+            Some((facts.partition, anchor.offset))
+        })
+        .collect();
+    let records = source.records_at(&anchors).map_err(source_error)?;
+    for ((partition, _), record) in anchors.into_iter().zip(records) {
+        if let Some(facts) = facts.iter_mut().find(|facts| facts.partition == partition) {
+            facts.at_anchor = Some(AtAnchor::from(record.as_ref()));
+        }
+    }
+    Ok(facts)
 }

@@ -1,5 +1,7 @@
 use super::*;
 
+use crate::kafka::Settings;
+
 const ROLES: [Role; 4] = [Role::Commands, Role::Notifications, Role::Rejections, Role::Replies];
 
 fn settings(values: &[(&str, &str)]) -> TopicSettings {
@@ -36,8 +38,12 @@ fn judged(
         })
         .collect();
     let mut report = Report::default();
-    let judged = judge(&topics, &described, &mut report);
+    let judged = judge(&topics, &access(), &described, &mut report);
     (judged.map_err(|error| error.to_string()), report.warnings)
+}
+
+fn access() -> Access {
+    Access::of(&Settings::for_test("b:9092", &[]))
 }
 
 fn with(role: Role, name: &str, value: &str) -> (Result<(), String>, Vec<String>) {
@@ -117,7 +123,10 @@ fn names_the_right_that_is_missing_for_each_topic_and_checks_the_others() {
     for role in ROLES {
         let (judged, warnings) = judged(role, Err(RDKafkaErrorCode::TopicAuthorizationFailed));
         assert_eq!(judged, Ok(()));
-        contains(&warnings[0], &format!("lacks DescribeConfigs on Topic '{role}'"));
+        contains(
+            &warnings[0],
+            &format!("lacks DescribeConfigs on the topic '{role}'. Grant it: kafka-acls.sh"),
+        );
         assert_eq!(warnings.len(), 1, "{warnings:?}");
     }
     let topics = Topics::for_test("c");
@@ -125,7 +134,7 @@ fn names_the_right_that_is_missing_for_each_topic_and_checks_the_others() {
         (Role::Commands, "c".to_owned(), Err(RDKafkaErrorCode::TopicAuthorizationFailed)),
         (Role::Rejections, "r".to_owned(), Ok(settings(&[("cleanup.policy", "compact")]))),
     ];
-    let judged = judge(&topics, &described, &mut Report::default());
+    let judged = judge(&topics, &access(), &described, &mut Report::default());
     assert!(matches!(judged, Err(TopicsError::Compacted { role: Role::Rejections, .. })), "{judged:?}");
 }
 

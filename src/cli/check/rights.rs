@@ -1,0 +1,116 @@
+//! Which access rights are missing, and for which commands.
+
+use std::collections::BTreeSet;
+
+use super::{Finding, Status};
+use crate::{
+    cli::args::Purpose::{self, Post, Rejections, Run, Tail, Verify},
+    config::{Config, Guarantee},
+    kafka::{
+        Settings,
+        access::{Access, Allowed, Operation, Resource, Rights},
+    },
+};
+
+const ABOUT: &str = "rights";
+
+/// What one or more commands need.
+type Need = (Operation, &'static [Purpose]);
+
+const COMMANDS: &[Need] = &[(Operation::Read, &[Run, Verify]), (Operation::Write, &[Post, Rejections])];
+const NOTIFICATIONS: &[Need] = &[(Operation::Write, &[Run]), (Operation::Read, &[Tail, Verify])];
+const REJECTIONS: &[Need] = &[
+    (Operation::Write, &[Run]),
+    (Operation::Read, &[Tail, Verify, Rejections]),
+    (Operation::DescribeConfigs, &[Verify]),
+];
+const GROUP: &[Need] = &[(Operation::Read, &[Run]), (Operation::Describe, &[Verify])];
+
+/// One finding for each right that is missing. `topics` are those that exist.
+pub(super) fn check(
+    config: &Config,
+    kafka: &Settings,
+    topics: &BTreeSet<&str>,
+    wanted: &[Purpose],
+) -> Vec<Finding> {
+    let rights = match Rights::connect(kafka) {
+        Ok(rights) => rights,
+        Err(error) => return vec![unknown(&error.to_string())],
+    };
+    let mut checked = Checked { access: Access::of(kafka), wanted, findings: Vec::new(), is_told: false };
+    let names = &kafka.topics;
+    for (topic, needs) in
+        [(&names.commands, COMMANDS), (&names.notifications, NOTIFICATIONS), (&names.rejections, REJECTIONS)]
+    {
+        if topics.contains(topic.as_str()) {
+            checked.judge(Resource::Topic(topic), needs, &rights.of_topic(topic));
+        }
+    }
+    for topic in names.replies.names().filter(|topic| topics.contains(topic)) {
+        checked.judge_reply_topic(topic, &rights.of_topic(topic));
+    }
+    checked.judge(Resource::Group(&kafka.group), GROUP, &rights.of_group(&kafka.group));
+    if !checked.is_told {
+        checked.findings.push(unknown("the brokers do not tell which this user has"));
+    }
+    if config.processor.guarantee == Guarantee::ExactlyOnce {
+        let ids = format!("{}-{}-", config.processor.transactional_id_prefix, kafka.group);
+        match rights.may_transact(&ids) {
+            Ok(true) => {}
+            Ok(false) => checked.lacks(Operation::Write, Resource::TransactionalIds(&ids), &[Run]),
+            Err(error) => checked.findings.push(Finding {
+                status: Status::Warning,
+                about: ABOUT,
+                message: format!("whether 'run' may use transactions is not known: {error}"),
+            }),
+        }
+    }
+    if checked.findings.is_empty() {
+        let message = "this user has all that is needed".to_owned();
+        checked.findings.push(Finding { status: Status::Ok, about: ABOUT, message });
+    }
+    checked.findings
+}
+
+fn unknown(reason: &str) -> Finding {
+    Finding { status: Status::Warning, about: ABOUT, message: format!("not checked: {reason}") }
+}
+
+struct Checked<'a> {
+    access: Access,
+    /// A right that one of these needs is a problem where it is missing.
+    wanted: &'a [Purpose],
+    findings: Vec<Finding>,
+    /// The brokers said something of a resource.
+    is_told: bool,
+}
+
+impl Checked<'_> {
+    fn judge(&mut self, resource: Resource<'_>, needs: &[Need], allowed: &Allowed) {
+        let Some(allowed) = allowed else { return };
+        self.is_told = true;
+        for (operation, commands) in needs {
+            if !allowed.contains(operation) {
+                self.lacks(*operation, resource, commands);
+            }
+        }
+    }
+
+    /// Without the right `run` leaves the replies out.
+    fn judge_reply_topic(&mut self, topic: &str, allowed: &Allowed) {
+        let Some(allowed) = allowed else { return };
+        if !allowed.contains(&Operation::Write) {
+            let lacks = self.access.lacks(Operation::Write, Resource::Topic(topic));
+            let message = format!("for replies, which 'run' leaves out: {lacks}");
+            self.findings.push(Finding { status: Status::Warning, about: ABOUT, message });
+        }
+    }
+
+    fn lacks(&mut self, operation: Operation, resource: Resource<'_>, commands: &[Purpose]) {
+        let is_wanted = commands.iter().any(|command| self.wanted.contains(command));
+        let status = if is_wanted { Status::Problem } else { Status::Warning };
+        let names: Vec<_> = commands.iter().map(ToString::to_string).collect();
+        let message = format!("for {}: {}", names.join(", "), self.access.lacks(operation, resource));
+        self.findings.push(Finding { status, about: ABOUT, message });
+    }
+}

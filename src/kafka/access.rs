@@ -1,0 +1,217 @@
+//! Access rights on the brokers: which one is missing, in words, and which ones this user has.
+
+use std::{cell::Cell, collections::BTreeSet, fmt, time::Duration};
+
+use rdkafka::{
+    error::{KafkaError, RDKafkaErrorCode as Code},
+    producer::{BaseProducer, Producer as _},
+};
+
+use super::{Settings, client, native};
+
+/// For one question about rights.
+const ASK: Duration = Duration::from_secs(3);
+/// For a transactional id: its coordinator has to be found, and may have to make its topic first.
+const TRANSACT: Duration = Duration::from_secs(15);
+
+/// What may be done with a resource, as `kafka-acls.sh` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    Read,
+    Write,
+    Create,
+    Describe,
+    DescribeConfigs,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Read => "Read",
+            Self::Write => "Write",
+            Self::Create => "Create",
+            Self::Describe => "Describe",
+            Self::DescribeConfigs => "DescribeConfigs",
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource<'a> {
+    Topic(&'a str),
+    Group(&'a str),
+    /// All transactional ids that begin with this.
+    TransactionalIds(&'a str),
+}
+
+/// Says which right is missing, to whom, and how it is granted.
+#[derive(Debug, Clone)]
+pub struct Access {
+    servers: String,
+    /// The principal's name, where this side knows it: a certificate is named by the brokers' rules.
+    user: Option<String>,
+}
+
+impl Access {
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        let property = |name: &str| settings.properties.get(name).map(String::as_str);
+        let protocol = property("security.protocol").unwrap_or("plaintext").to_ascii_lowercase();
+        let user = match protocol.as_str() {
+            "plaintext" => Some("ANONYMOUS"),
+            "ssl" => None,
+            _ => property("sasl.username"),
+        };
+        Self { servers: settings.bootstrap_servers.clone(), user: user.map(str::to_owned) }
+    }
+
+    /// The sentence for a right that the broker missed.
+    #[must_use]
+    pub fn lacks(&self, operation: Operation, resource: Resource<'_>) -> String {
+        let user = self.user.as_ref().map_or("this user".to_owned(), |user| format!("user '{user}'"));
+        let name = self.user.as_deref().unwrap_or("NAME");
+        let (of, option) = match resource {
+            Resource::Topic(topic) => (format!("the topic '{topic}'"), format!("--topic '{topic}'")),
+            Resource::Group(group) => (format!("the group '{group}'"), format!("--group '{group}'")),
+            Resource::TransactionalIds(prefix) => (
+                format!("the transactional ids that begin with '{prefix}'"),
+                format!("--transactional-id '{prefix}' --resource-pattern-type prefixed"),
+            ),
+        };
+        format!(
+            "{user} lacks {operation} on {of}. Grant it: kafka-acls.sh --bootstrap-server {} --add --allow-principal \
+             'User:{name}' --operation {operation} {option}",
+            self.servers
+        )
+    }
+
+    /// The same where an error is one of access to this topic, or to the configured group.
+    #[must_use]
+    pub fn lacking(
+        &self,
+        error: &KafkaError,
+        (operation, topic): (Operation, &str),
+        group: (Operation, &str),
+    ) -> Option<String> {
+        match error.rdkafka_error_code()? {
+            Code::TopicAuthorizationFailed => Some(self.lacks(operation, Resource::Topic(topic))),
+            Code::GroupAuthorizationFailed => Some(self.lacks(group.0, Resource::Group(group.1))),
+            _ => None,
+        }
+    }
+}
+
+/// The operations that the brokers allow this user; `None` where the resource does not exist or they do not tell.
+pub type Allowed = Option<BTreeSet<Operation>>;
+
+/// Asks the brokers what this user may do. Changes nothing.
+pub struct Rights<'a> {
+    settings: &'a Settings,
+    client: BaseProducer<client::Quiet>,
+    /// There was no answer in time: the embedded broker gives none.
+    is_silent: Cell<bool>,
+}
+
+impl fmt::Debug for Rights<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rights").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Rights<'a> {
+    pub fn connect(settings: &'a Settings) -> Result<Self, KafkaError> {
+        let client = client::admin(settings).create_with_context(client::Quiet)?;
+        Ok(Self { settings, client, is_silent: Cell::new(false) })
+    }
+
+    pub fn of_topic(&self, topic: &str) -> Allowed {
+        self.ask(native::Described::Topic, topic)
+    }
+
+    pub fn of_group(&self, group: &str) -> Allowed {
+        self.ask(native::Described::Group, group)
+    }
+
+    fn ask(&self, described: native::Described, name: &str) -> Allowed {
+        if self.is_silent.get() {
+            return None;
+        }
+        let answer = native::allowed(self.client.client(), described, name, ASK);
+        tracing::debug!(?described, name, ?answer, "access rights");
+        match answer {
+            Ok(allowed) => allowed.map(|allowed| allowed.into_iter().filter_map(operation).collect()),
+            // Whoever may not even describe it may do nothing with it.
+            Err(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed) => Some(BTreeSet::new()),
+            Err(code) => {
+                self.is_silent.set(code == Code::OperationTimedOut);
+                None
+            }
+        }
+    }
+
+    /// Whether a producer may use transactional ids with this prefix: one of them is registered, as at every start of
+    /// the processor, and fences nobody but another check.
+    pub fn may_transact(&self, prefix: &str) -> Result<bool, KafkaError> {
+        let mut properties = client::producer(self.settings, client::BATCH_BYTES);
+        let producer: BaseProducer<client::Quiet> =
+            client::transactional(&mut properties, &format!("{prefix}check"))
+                .create_with_context(client::Quiet)?;
+        match producer.init_transactions(TRANSACT) {
+            Ok(()) => Ok(true),
+            Err(error) => match error.rdkafka_error_code() {
+                Some(Code::TransactionalIdAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
+                    Ok(false)
+                }
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// Whether the numbers of operations are with this one.
+#[must_use]
+pub fn contains(allowed: &[u32], wanted: Operation) -> bool {
+    allowed.iter().any(|&number| operation(number) == Some(wanted))
+}
+
+/// Of the numbers that the protocol has for operations.
+fn operation(number: u32) -> Option<Operation> {
+    use rdkafka::bindings::rd_kafka_AclOperation_t as Native;
+    [
+        (Native::RD_KAFKA_ACL_OPERATION_READ, Operation::Read),
+        (Native::RD_KAFKA_ACL_OPERATION_WRITE, Operation::Write),
+        (Native::RD_KAFKA_ACL_OPERATION_CREATE, Operation::Create),
+        (Native::RD_KAFKA_ACL_OPERATION_DESCRIBE, Operation::Describe),
+        (Native::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS, Operation::DescribeConfigs),
+    ]
+    .into_iter()
+    .find_map(|(native, operation)| (native as u32 == number).then_some(operation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_right_is_named_with_user_resource_and_the_command_that_grants_it() {
+        let said = |properties: &[(&str, &str)], resource| {
+            Access::of(&Settings::for_test("b:9092", properties)).lacks(Operation::Read, resource)
+        };
+        let scram = [("security.protocol", "SASL_SSL"), ("sasl.username", "x")];
+        assert_eq!(
+            said(&scram, Resource::Group("g")),
+            "user 'x' lacks Read on the group 'g'. Grant it: kafka-acls.sh --bootstrap-server b:9092 --add \
+             --allow-principal 'User:x' --operation Read --group 'g'"
+        );
+        let anonymous = said(&[], Resource::Topic("t"));
+        assert!(anonymous.starts_with("user 'ANONYMOUS' lacks Read on the topic 't'. "), "{anonymous}");
+        let certificate = said(&[("security.protocol", "ssl")], Resource::TransactionalIds("p-g-"));
+        assert!(
+            certificate.starts_with("this user lacks Read on the transactional ids that begin with 'p-g-'. ")
+                && certificate.ends_with(
+                    "'User:NAME' --operation Read --transactional-id 'p-g-' --resource-pattern-type prefixed"
+                ),
+            "{certificate}"
+        );
+    }
+}
