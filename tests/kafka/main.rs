@@ -49,6 +49,7 @@ mod reading;
 mod refused;
 mod replay;
 mod replies;
+mod rot;
 mod spring;
 mod topics;
 mod until_end;
