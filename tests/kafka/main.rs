@@ -51,6 +51,7 @@ mod reading;
 mod refused;
 mod replay;
 mod replies;
+mod rot;
 mod spring;
 #[cfg(feature = "ssl")]
 mod tls;

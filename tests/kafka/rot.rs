@@ -1,0 +1,43 @@
+//! A disk that changes a row of the log: the processor stops where it needs the row, and goes on with a backup.
+
+use std::fs;
+
+use rusqlite::Connection;
+
+use super::{
+    logs, say,
+    work::{ALL, Work},
+};
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_damaged_row_stops_it_until_a_backup_is_restored() {
+    let mut work = Work::new("rot");
+    let (log, backup) = (work.setup.log("only"), work.setup.log("backup"));
+    let mut instance = work.setup.start("only", &[]);
+    work.post(500);
+    work.await_published(&mut instance);
+    instance.stop();
+    logs::back_up(&log, &backup);
+
+    // What each key stood for is another command's content now.
+    let changed = Connection::open(&log)
+        .and_then(|file| file.execute("UPDATE claims SET fingerprint = zeroblob(16)", []))
+        .expect("the log");
+    assert!(changed > 0, "no command had a key");
+    work.post(500);
+    let said = work.setup.refusal("only", &[]);
+    assert!(said.contains("the event log is damaged: table claims, partition "), "{said}");
+    assert!(said.contains("restore it from a backup"), "{said}");
+
+    logs::remove(&log);
+    fs::copy(&backup, &log).expect("the backup");
+    let mut instance = work.setup.start("only", &[]);
+    work.await_published(&mut instance);
+    instance.stop();
+    let mut findings = work.findings();
+    findings.log(&log, &ALL);
+    findings.verify(&work.setup, &[&log]);
+    say!("rot: {changed} rows changed, {findings}");
+    findings.assert_none();
+}
