@@ -67,11 +67,6 @@ pub enum TopicsError {
     )]
     Compacted { role: Role, topic: String, policy: String },
     #[error(
-        "the {role} topic '{topic}' takes no records: a partition of it has {replicas} replicas, and \
-         min.insync.replicas={wanted}. Lower that setting, or add replicas (kafka-reassign-partitions.sh)"
-    )]
-    TooFewReplicas { role: Role, topic: String, replicas: usize, wanted: i64 },
-    #[error(
         "the rejections topic '{rejections}' takes records up to {found} bytes (max.message.bytes), but must \
          take {wanted}: 128 KiB more than the commands topic '{commands}' takes ({commands_limit}). Raise it, \
          or lower that of the commands topic"

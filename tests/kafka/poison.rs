@@ -11,16 +11,15 @@ use std::{
 use futures::executor::block_on;
 use rdkafka::{
     ClientConfig,
-    admin::{AlterConfig, ResourceSpecifier},
+    admin::{AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 
 use super::{
-    broker,
+    broker::{self, Cluster},
     process::{Instance, PATIENCE, Setup},
     progress::Progress,
-    reading, say, topics, wait_until,
-    work::Work,
+    reading, topics, wait_until,
 };
 
 /// More than a buffer of librdkafka's default of 100 MB holds.
@@ -36,6 +35,12 @@ fn valid(number: usize) -> String {
     )
 }
 
+fn notifying(number: usize) -> String {
+    format!(
+        r#"{{"objectType":"case","objectId":"7","content":"{number}","targets":[{{"targetId":"anna","notify":true}}]}}"#
+    )
+}
+
 /// What is posted together is one batch.
 fn posting(servers: &str, compression: &str) -> BaseProducer {
     ClientConfig::new()
@@ -45,7 +50,7 @@ fn posting(servers: &str, compression: &str) -> BaseProducer {
         .set("batch.num.messages", "1000000")
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", "2097151")
-        .set("linger.ms", "600000")
+        .set("linger.ms", "200000")
         .set("compression.type", compression)
         .create()
         .expect("a producer")
@@ -194,38 +199,45 @@ fn output_that_its_topic_refuses_stops_it_with_the_record_and_the_way_out() {
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn lag_and_readiness_are_true_while_nothing_can_be_published() {
-    let mut work = Work::new("lag");
-    let mut instance = work.setup.start("only", &LISTEN);
-    work.post(300);
-    work.await_published(&mut instance);
+    let mut cluster = Cluster::start(3);
+    let setup = Setup::without_topics("lag", &cluster.servers(), 1);
+    setup.names.create_commands(&setup.servers, 1);
+    let larger = (1_048_588 + 128 * 1024).to_string();
+    topics::create(&setup.servers, &setup.names.rejections, 1, &[("max.message.bytes", &larger)]);
+    // All else has replicas on the two other nodes.
+    let on_the_second = TopicReplication::Variable(&[&[2]]);
+    let notifications = NewTopic::new(&setup.names.notifications, 1, on_the_second);
+    let made = block_on(topics::admin(&setup.servers).create_topics([&notifications], &topics::options()));
+    made.expect("an answer").into_iter().for_each(|result| drop(result.expect("made")));
+    topics::await_known(&setup.servers, &setup.names.notifications, 1);
+    let mut instance = setup.start("only", &LISTEN);
+    let progress = Progress::of(&setup);
+    post(&setup, "none", 0, (0..30).map(notifying));
+    progress.await_published(30, PATIENCE, || instance.assert_running());
     await_ready(&mut instance);
-    wait_until("no lag", || metric(&instance, "lag_records") == (0, 3));
+    wait_until("no lag", || metric(&instance, "lag_records") == (0, 1));
     let before = metric(&instance, "published_offset");
 
-    // Of one node no partition has two replicas.
-    let notifications = work.setup.names.notifications.clone();
-    alter(&work.setup, &notifications, &[("min.insync.replicas", "2")]);
-    work.post(300);
-    wait_until("all of it to lag", || metric(&instance, "lag_records").0 >= 300);
-    await_unready(&mut instance, &["error"]);
+    cluster.kill(1);
+    post(&setup, "none", 0, (30..60).map(notifying));
+    wait_until("all of it to lag", || metric(&instance, "lag_records") >= (30, 1));
+    await_unready(&mut instance, &["producer"]);
     for _ in 0..60 {
         instance.assert_running();
-        let readiness = unready(&instance);
-        assert!(readiness.is_some(), "it is ready, and nothing can be published");
+        assert!(unready(&instance).is_some(), "it is ready, and nothing can be published");
         assert_eq!(metric(&instance, "published_offset"), before);
-        let (lag, partitions) = metric(&instance, "lag_records");
-        assert!(lag >= 300 && partitions == 3, "{lag} of {partitions} partitions");
+        let lag = metric(&instance, "lag_records");
+        assert!(lag >= (30, 1) && lag.1 == 1, "{lag:?}");
+        assert_eq!(metric(&instance, "end_offset_age_seconds").1, 1);
         thread::sleep(Duration::from_millis(250));
     }
 
-    alter(&work.setup, &notifications, &[("min.insync.replicas", "1")]);
-    work.await_published(&mut instance);
+    cluster.restart(1);
+    progress.await_published(60, 2 * PATIENCE, || instance.assert_running());
     await_ready(&mut instance);
-    wait_until("no lag", || metric(&instance, "lag_records") == (0, 3));
+    wait_until("no lag", || metric(&instance, "lag_records") == (0, 1));
     instance.stop();
-    let findings = work.findings();
-    say!("lag: {findings}");
-    findings.assert_none();
+    assert_eq!(reading::read_all(&setup.servers, &setup.names.notifications, 60).len(), 60);
 }
 
 #[test]

@@ -49,12 +49,6 @@ fn topics_that_are_not_fit_are_refused() {
     let wanted = format!("the rejections topic '{}' is compacted", setup.names.rejections);
     assert!(said.contains(&wanted), "{said}");
     assert_check_says(&setup, &wanted);
-
-    let replicas = ("min.insync.replicas", "7");
-    let (setup, said) = refusal("too-few-replicas", [&[], &[replicas], &[large]]);
-    let wanted = format!("the notifications topic '{}' takes no records", setup.names.notifications);
-    assert!(said.contains(&wanted), "{said}");
-    assert_check_says(&setup, &wanted);
 }
 
 /// `check` refuses what `run` refuses.

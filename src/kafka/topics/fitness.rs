@@ -153,11 +153,11 @@ fn judge_one(
     if let (Some(replicas), Some(wanted)) = (settings.replicas, settings.number("min.insync.replicas"))
         && usize::try_from(wanted).is_ok_and(|wanted| replicas < wanted)
     {
-        // Commands that are there can be processed, and replies hold up nothing.
-        if matches!(role, Role::Notifications | Role::Rejections) {
-            return Err(TopicsError::TooFewReplicas { role, topic: topic.to_owned(), replicas, wanted });
-        }
-        warn(format!("takes no records: it has {replicas} replicas, and min.insync.replicas={wanted}"));
+        // Newer brokers are content with all the replicas that there are.
+        warn(format!(
+            "has {replicas} replicas, and min.insync.replicas={wanted}: older brokers take no records for it. Lower \
+             that setting, or add replicas (kafka-reassign-partitions.sh)"
+        ));
     }
     if role != Role::Replies && settings.text("unclean.leader.election.enable") == Some("true") {
         warn("can lose acknowledged records (unclean.leader.election.enable=true). Better: false".to_owned());

@@ -7,7 +7,7 @@ use crate::{kafka::Source, processor::ProcessorError};
 
 impl<S: Source> Intake<S> {
     /// Whether a partition is being read.
-    pub(super) fn is_running(&self, number: i32) -> bool {
+    pub fn is_running(&self, number: i32) -> bool {
         self.partitions.get(&number).is_some_and(|partition| partition.running.is_some())
     }
 

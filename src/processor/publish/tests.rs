@@ -195,7 +195,7 @@ fn a_command_whose_output_is_refused_stops_it_behind_all_before_it() {
         let said = error.to_string();
         let wanted = format!("partition {partition}, offset {offset}: ");
         assert!(said.starts_with(&wanted) && said.contains("a record for 'r': no. "), "{said}");
-        let committed = publish.sink.2.committed.iter().flatten().filter(|(p, _)| p == partition).next_back();
+        let committed = publish.sink.2.committed.iter().flatten().rfind(|(p, _)| p == partition);
         assert_eq!(committed.map_or(0, |(_, next_offset)| *next_offset), *offset);
     }
 }

@@ -275,7 +275,8 @@ impl Instance {
             return Ok(());
         }
         let progress = self.progress.lock().expect("no holder panics");
-        for (partition, held) in session.ownership.snapshot().held {
+        let held = session.ownership.snapshot().held;
+        for (partition, held) in held.into_iter().filter(|(number, _)| session.intake.is_running(*number)) {
             let (offset, end) = (held.published.min(held.done), cluster.end(partition));
             let said = progress.reason(Instant::now(), Duration::ZERO, |number| number == partition, None);
             let names = said.as_ref().is_some_and(|said| {
