@@ -307,8 +307,10 @@ fn run_without(setup: &Setup, user: &str, right: Right, guarantee: &str) {
     let mut instance = setup.start("only", &arguments(&login));
     if right != right_on_replies() {
         wait_until(&format!("{right:?} to be named"), || {
+            // In this order: what it ends with it says before.
+            let is_running = instance.is_running();
             let is_named = instance.stderr().contains(&lacking);
-            assert!(is_named || instance.is_running(), "{right:?}: {}", instance.stderr());
+            assert!(is_named || is_running, "{right:?}: {}", instance.stderr());
             is_named
         });
     }
