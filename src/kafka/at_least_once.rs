@@ -58,6 +58,14 @@ impl AtLeastOnce {
         self.producer.as_ref().ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
     }
 
+    /// Where the brokers refuse a topic of the output: which one it is.
+    fn denied(&self, error: PublishError) -> PublishError {
+        self.deliveries.take_denied().map_or(error, |topic| {
+            let access = Access::of(&self.settings);
+            PublishError::Fatal(access.lacks(Operation::Write, Resource::Topic(&topic)))
+        })
+    }
+
     /// Waits for own output as long as it takes, for replies a little: there is no transaction that they could undo.
     fn drain(&mut self) -> Result<(), PublishError> {
         let producer = self.producer()?;
@@ -67,12 +75,8 @@ impl AtLeastOnce {
         {
             return Err(PublishError::TimedOut("the broker did not confirm the records in time".into()));
         }
-        if let Some(topic) = self.deliveries.take_denied() {
-            let lacking = Access::of(&self.settings).lacks(Operation::Write, Resource::Topic(&topic));
-            return Err(PublishError::Fatal(lacking));
-        }
         if let Some((code, text)) = self.deliveries.take_failure() {
-            return Err(delivery_error(code, text));
+            return Err(self.denied(delivery_error(code, text)));
         }
         let code = RDKafkaErrorCode::MessageTimedOut;
         let late = self.deliveries.pending_replies();
@@ -112,7 +116,7 @@ impl Sink for AtLeastOnce {
             OutputTopic::Notifications => &self.settings.topics.notifications,
             OutputTopic::Rejections => &self.settings.topics.rejections,
         };
-        self.deliveries.send(self.producer()?, name, record)
+        self.deliveries.send(self.producer()?, name, record).map_err(|error| self.denied(error))
     }
 
     fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError> {

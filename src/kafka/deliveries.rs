@@ -61,6 +61,9 @@ impl Deliveries {
         record: &OutputRecord,
     ) -> Result<(), PublishError> {
         let Err((code, text)) = self.hand_over(producer, topic, None, record) else { return Ok(()) };
+        if code == RDKafkaErrorCode::TopicAuthorizationFailed {
+            self.deny(topic);
+        }
         Err(delivery_error(code, text))
     }
 
