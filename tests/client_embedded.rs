@@ -15,6 +15,7 @@ use activity_stream::{
     event_log::LogReader,
 };
 use futures::future::try_join_all;
+use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
 use support::{PATIENCE, folder, wait_until};
 use world::{PARTITIONS, broker, client, commands, next, notified, number, processor, publish, stream};
 
@@ -249,4 +250,24 @@ async fn a_second_member_takes_over_what_was_not_acknowledged() {
     first.close().await;
     let (number, _second) = taken.await.unwrap();
     assert_eq!(number, 2);
+}
+
+/// As where a second member joins in the moment in which the first leaves: brokers refuse a commit while the group waits
+/// for its members to agree.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_committed_by_a_stream_that_ends_amid_a_rebalance() {
+    let broker = broker();
+    publish(&broker, 0..6, &[]);
+    let builder = stream(&broker).property("auto.commit.interval.ms", "3600000");
+    let mut first = builder.open().unwrap();
+    for expected in 0..2 {
+        let received = next(&mut first).await.unwrap();
+        assert_eq!(number(&received), expected);
+        received.acknowledge();
+    }
+    let refused = [Code::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS; 2];
+    broker.cluster().request_errors(Api::OffsetCommit, &refused);
+    first.close().await;
+    let mut second = stream(&broker).open().unwrap();
+    assert_eq!(number(&next(&mut second).await.unwrap()), 2);
 }

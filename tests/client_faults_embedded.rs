@@ -276,3 +276,32 @@ async fn replies_that_could_not_be_read_any_more_are_read_anew_by_the_next_wait(
     let reply = client.post_and_wait(&entry, PATIENCE).await;
     assert!(matches!(reply, Ok(Reply::Accepted { .. })), "{reply:?}");
 }
+
+/// librdkafka's issue 5430: a producer with nothing to send hears of no leader, and must find the next one all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_a_leader_comes_back_for_a_producer_with_nothing_to_send() {
+    let broker = broker();
+    let builder = ActivityClient::builder(broker.bootstrap_servers());
+    let client = builder.property("topic.metadata.refresh.interval.ms", "500").build().unwrap();
+    in_time("an answer", client.post(&entry())).await.unwrap();
+    let lead = |leader| {
+        for partition in 0..PARTITIONS {
+            broker.cluster().partition_leader(&topics(PARTITIONS).commands, partition, leader).unwrap();
+        }
+    };
+    for pause in [0, 2, 10] {
+        lead(None);
+        // It looks at the metadata meanwhile, or does not.
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        lead(Some(1));
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        in_time("an answer", client.post(&entry())).await.unwrap();
+    }
+    // One that is posted while nobody leads waits for a leader.
+    lead(None);
+    let entry = entry();
+    let mut waiting = Box::pin(client.post(&entry));
+    assert!(timeout(Duration::from_secs(5), &mut waiting).await.is_err());
+    lead(Some(1));
+    in_time("an answer", waiting).await.unwrap();
+}

@@ -7,15 +7,15 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::task::AtomicWaker;
 use rdkafka::{
     ClientConfig, ClientContext,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance},
-    error::KafkaError,
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::{acks::Acks, seen::Seen};
@@ -81,7 +81,23 @@ impl ConsumerContext for Watching {
     }
 }
 
-impl Leaving for Watching {}
+impl Leaving for Watching {
+    const LAST_COMMIT: Duration = Duration::from_secs(3);
+
+    /// Commits what is acknowledged. Closing does so too, but only once, and a broker refuses it while the group waits for
+    /// its members to agree, as where another one joins just now: then all of it would be delivered again.
+    fn before_leaving(&self, consumer: &BaseConsumer<Self>) {
+        let deadline = Instant::now() + Self::LAST_COMMIT;
+        while let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
+            let is_of_a_rebalance = error.rdkafka_error_code() == Some(RDKafkaErrorCode::RebalanceInProgress);
+            if !is_of_a_rebalance || Instant::now() >= deadline {
+                break;
+            }
+            // The consumer takes its part in the rebalance. A record is not acknowledged by being polled.
+            consumer.poll(Duration::from_millis(20));
+        }
+    }
+}
 
 impl Joined {
     pub fn join(config: &ClientConfig, topic: &str, ledger: &Ledger) -> Result<Self, KafkaError> {

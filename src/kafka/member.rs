@@ -13,6 +13,16 @@ pub(crate) const LEAVE: Duration = Duration::from_millis(3000);
 
 /// What a consumer's context does while the consumer is closed.
 pub(crate) trait Leaving: ConsumerContext + 'static {
+    /// How long [`before_leaving`](Self::before_leaving) may take.
+    const LAST_COMMIT: Duration = Duration::ZERO;
+
+    /// The consumer is still a member, and about to leave.
+    fn before_leaving(&self, _: &BaseConsumer<Self>)
+    where
+        Self: Sized,
+    {
+    }
+
     /// The close has begun; it ends once nothing is assigned any more.
     fn leaving(&self, _: &BaseConsumer<Self>)
     where
@@ -23,7 +33,7 @@ pub(crate) trait Leaving: ConsumerContext + 'static {
 
 impl Leaving for client::Logging {}
 
-/// Leaves the group when it is dropped, and waits no longer than [`LEAVE`] for it. The binding's own drop waits for the
+/// Leaves the group when it is dropped, and waits no longer than [`LEAVE`] and [`Leaving::LAST_COMMIT`] for it. The binding's own drop waits for the
 /// brokers without an end.
 pub(crate) struct Member<C: Leaving> {
     /// `None` only while it is dropped.
@@ -67,7 +77,7 @@ impl<C: Leaving> Drop for Member<C> {
             }
             let _ = done.send(closed);
         });
-        if closing.is_err() || left.recv_timeout(LEAVE) != Ok(true) {
+        if closing.is_err() || left.recv_timeout(LEAVE + C::LAST_COMMIT) != Ok(true) {
             tracing::warn!("the broker does not answer; the group will notice by the session time-out");
         }
     }
@@ -75,6 +85,7 @@ impl<C: Leaving> Drop for Member<C> {
 
 /// Whether the consumer has left the group.
 fn close<C: Leaving>(consumer: &BaseConsumer<C>) -> bool {
+    consumer.context().before_leaving(consumer);
     if consumer.close_queue().is_ok() {
         consumer.context().leaving(consumer);
         let deadline = Instant::now() + CLOSE;
