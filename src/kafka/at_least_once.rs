@@ -11,6 +11,7 @@ use super::{
     OutputTopic, PublishError, Settings, Sink, client,
     consumer::{Committer, Membership},
     deliveries::{Deliveries, delivery_error},
+    mark::NextOffset,
     replies::{Refused, ReplyCounts, Routes},
     transactional::REPLIES,
 };
@@ -123,7 +124,7 @@ impl Sink for AtLeastOnce {
         Ok(())
     }
 
-    fn commit(&mut self, offsets: &[(i32, i64)], _: &Membership) -> Result<ReplyCounts, PublishError> {
+    fn commit(&mut self, offsets: &[NextOffset], _: &Membership) -> Result<ReplyCounts, PublishError> {
         self.drain()?;
         self.committer.commit(offsets).map_err(|error| {
             // Everything is out, and will be out once more: that is the guarantee's name.

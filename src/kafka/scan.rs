@@ -17,6 +17,8 @@ use super::{
     Bounds, Settings, SourceError, client,
     consumer::{offset_list, offsets, record_of},
     follow::{failure, is_lasting},
+    mark::Committed,
+    native,
 };
 use crate::activity::Record;
 
@@ -67,7 +69,7 @@ impl Scanner {
 
     /// The group's committed offset of each partition of the commands topic; never waits for a transaction, so
     /// one whose end is on its way counts as not committed.
-    pub fn committed(&self, partitions: usize) -> Result<Vec<Option<i64>>, SourceError> {
+    pub fn committed(&self, partitions: usize) -> Result<Vec<Option<Committed>>, SourceError> {
         let topic = &self.settings.topics.commands;
         let failed = |error: &KafkaError| {
             SourceError::Fatal(format!(
@@ -83,7 +85,7 @@ impl Scanner {
         if let Some(error) = list.elements().iter().find_map(|element| element.error().err()) {
             return Err(failed(&error));
         }
-        let found: BTreeMap<i32, Option<i64>> = offsets(&list).into_iter().collect();
+        let found: BTreeMap<i32, Option<Committed>> = native::committed(&list).into_iter().collect();
         Ok(numbers(partitions).map(|partition| found.get(&partition).copied().flatten()).collect())
     }
 

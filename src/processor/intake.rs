@@ -11,7 +11,7 @@ mod take_up;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -25,7 +25,7 @@ use super::{
     batch::{Chunk, Fetched},
     ownership::Ownership,
     running::Running,
-    start::Accept,
+    start::Terms,
     timing::Timing,
 };
 use crate::{
@@ -91,13 +91,20 @@ pub struct Intake<S: Source> {
     ownership: Arc<Ownership<S::Membership>>,
     log: Arc<Mutex<EventLog>>,
     observer: Arc<dyn Observer>,
-    accept: Accept,
+    terms: Terms,
     caps: Caps,
     timing: Timing,
     partitions: BTreeMap<i32, Partition>,
     pending: BTreeMap<i32, Vec<Record>>,
     pending_records: usize,
     pending_bytes: usize,
+    /// What was accepted of a partition that is not held yet. Its offset may be committed already, and then nothing asks
+    /// for it again.
+    accepted: BTreeMap<i32, Vec<(&'static str, String)>>,
+    /// Partitions that were held once: of these nothing more is accepted, that was said of the state at the start.
+    held_once: BTreeSet<i32>,
+    /// Where the output of a partition that was given back ended, where that was certain.
+    given_back: BTreeMap<i32, i64>,
     /// Partitions that the group takes away, until they are drained.
     revoking: Option<Revoking>,
     /// While partitions can't be taken up.
@@ -121,7 +128,7 @@ impl<S: Source> Intake<S> {
         ownership: Arc<Ownership<S::Membership>>,
         log: Arc<Mutex<EventLog>>,
         observer: Arc<dyn Observer>,
-        accept: Accept,
+        terms: Terms,
         caps: Caps,
         timing: Timing,
     ) -> Self {
@@ -130,13 +137,16 @@ impl<S: Source> Intake<S> {
             ownership,
             log,
             observer,
-            accept,
+            terms,
             caps,
             timing,
             partitions: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_records: 0,
             pending_bytes: 0,
+            accepted: BTreeMap::new(),
+            held_once: BTreeSet::new(),
+            given_back: BTreeMap::new(),
             revoking: None,
             held_up: None,
             silence: Silence::begin(timing.silence),

@@ -20,7 +20,7 @@ use super::{
     intake::{Caps, Intake},
     ownership::Ownership,
     publish::{Publish, PublishOptions},
-    start::Accept,
+    start::{Accept, Terms},
     timing::Timing,
 };
 use crate::{
@@ -124,7 +124,7 @@ where
             Arc::clone(&ownership),
             Arc::clone(log),
             Arc::clone(observer),
-            options.accept,
+            Terms { accept: options.accept, marker: options.publish.marker },
             options.caps,
             timing,
         );
@@ -282,10 +282,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = scripted::log(folder.path());
         let ownership = Arc::new(Ownership::default());
-        let (caps, accept) = (Caps { records: 2, bytes: 1 << 20 }, Accept::default());
+        let (caps, terms) = (Caps { records: 2, bytes: 1 << 20 }, scripted::terms());
         let timing = Timing::default();
         let intake =
-            Intake::new(source, Arc::clone(&ownership), log, Arc::new(Unobserved), accept, caps, timing);
+            Intake::new(source, Arc::clone(&ownership), log, Arc::new(Unobserved), terms, caps, timing);
         // Nobody takes the batches.
         let (to_decide, batches) = bounded(1);
         let (stop, under_way, ending) = (AtomicBool::new(false), AtomicUsize::new(0), Ending::default());

@@ -13,7 +13,7 @@ use std::{
 use files::{beside, copy};
 
 use super::{
-    Mutation, TOPIC, WINDOW_MS,
+    MARKER, Mutation, TOPIC, WINDOW_MS,
     clients::{SimulatedSink, SimulatedSource},
     cluster::Shared,
     replies,
@@ -28,7 +28,7 @@ use crate::{
         intake::{Caps, Intake},
         ownership::Ownership,
         publish::{Place, Publish, PublishOptions},
-        start::Accept,
+        start::{Accept, Terms},
         timing::Timing,
     },
 };
@@ -166,6 +166,7 @@ impl Instance {
         let options = PublishOptions {
             topic: TOPIC.into(),
             source: "simulation".into(),
+            marker: MARKER,
             rejection_bytes: 1 << 20,
             replies: replies::topics(),
             output_bytes: if rng.bool() { 1 << 20 } else { 1 },
@@ -177,7 +178,7 @@ impl Instance {
                 Arc::clone(&ownership),
                 Arc::clone(&log),
                 Arc::new(Unobserved),
-                accept,
+                Terms { accept, marker: MARKER },
                 caps,
                 timing,
             ),
@@ -343,6 +344,11 @@ impl Instance {
         session.settled.push_back(settled);
         session.late.push_back(batch);
         Ok(())
+    }
+
+    /// Whether all that the group gave it is being read.
+    pub fn is_settled(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.intake.is_settled())
     }
 
     /// Whether nothing is under way.

@@ -45,6 +45,9 @@ impl Kinds {
     fn draw(rng: &mut fastrand::Rng) -> Self {
         // Drawn apart: a seed without this kind of fault does what it did before there was one, as do those in `FOUND`.
         let loss = fastrand::Rng::with_seed(rng.get_seed() ^ 5).u32(0..10) < 3;
+        let mut apart = fastrand::Rng::with_seed(rng.get_seed() ^ 7);
+        let foreign =
+            (apart.u32(0..10) == 0).then(|| Disaster::ForeignOffsets { while_running: apart.bool() });
         let mut draw = |in_ten: u32| rng.u32(0..10) < in_ten;
         Self {
             crash: draw(5),
@@ -57,7 +60,7 @@ impl Kinds {
             refusal: draw(3),
             retention: draw(2),
             loss,
-            disaster: draw(4).then(|| Disaster::draw(rng)),
+            disaster: foreign.or(draw(4).then(|| Disaster::draw(rng))),
         }
     }
 }
