@@ -9,7 +9,11 @@ use std::{
 
 use activity_stream::{
     activity::{Coordinates, Decider, Limits, Reading, Record, rejection_record},
-    kafka::{Bounds, scan::Unread},
+    kafka::{
+        Bounds,
+        mark::{Committed, Mark, RulesHash},
+        scan::Unread,
+    },
     verify::{
         Rules, Sizes, VerifyError,
         report::{Deviation, Report, Summary, Unchecked},
@@ -81,8 +85,9 @@ impl Made {
 }
 
 impl Topics for Made {
-    fn committed(&mut self) -> Result<Vec<Option<i64>>, VerifyError> {
-        Ok(vec![Some(self.commands)])
+    fn committed(&mut self) -> Result<Vec<Option<Committed>>, VerifyError> {
+        let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
+        Ok(vec![Some(Committed { offset: self.commands, mark: Some(mark) })])
     }
 
     fn bounds(&mut self, _: Topic) -> Result<Vec<Bounds>, VerifyError> {

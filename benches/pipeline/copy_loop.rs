@@ -18,8 +18,11 @@ use activity_stream::{
     activity::{ActivityId, OutputRecord, Reading, Record, ReplyTopics},
     config::Processor,
     kafka::{
-        OutputTopic, Polled, Settings, Sink as _, Source as _, Topics, client::BATCH_BYTES,
-        consumer::GroupConsumer, transactional::Transactional,
+        OutputTopic, Polled, Settings, Sink as _, Source as _, Topics,
+        client::BATCH_BYTES,
+        consumer::GroupConsumer,
+        mark::{Marker, NextOffset, RulesHash},
+        transactional::Transactional,
     },
     processor::{
         intake::{AT_ONCE, Caps},
@@ -166,6 +169,7 @@ fn publish(
 ) {
     let mut sink = Transactional::new(settings, format!("copy-loop-{}", settings.group), BATCH_BYTES);
     sink.reset().expect("a producer");
+    let marker = Marker { instance: uuid::Uuid::nil(), rules: RulesHash(0) };
     let mut output = output.iter().cycle();
     for batch in batches {
         sink.begin().expect("begun");
@@ -176,7 +180,8 @@ fn publish(
                 sink.send(OutputTopic::Notifications, record).expect("sent");
             }
         }
-        let offsets: Vec<_> = batch.offsets.into_iter().collect();
+        let marked = |(partition, offset)| NextOffset { partition, offset, mark: marker.mark(0) };
+        let offsets: Vec<_> = batch.offsets.into_iter().map(marked).collect();
         sink.commit(&offsets, &batch.membership).expect("committed");
         under_way.fetch_sub(1, Ordering::SeqCst);
     }

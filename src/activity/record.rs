@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use super::ActivityId;
+use super::{ActivityId, date_time::TIMESTAMPS};
 
 /// Where a command record lies, and when: all that its activity id is made of, besides the topic's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +15,14 @@ pub struct Coordinates {
     pub offset: i64,
     /// The record's Kafka timestamp, in milliseconds since 1970-01-01T00:00:00Z; −1 where Kafka has none.
     pub timestamp: i64,
+}
+
+impl Coordinates {
+    /// A partition's clock after this record: its timestamp moves the clock where the contract accepts it.
+    #[must_use]
+    pub fn advance(&self, clock: i64) -> i64 {
+        if TIMESTAMPS.contains(&self.timestamp) { clock.max(self.timestamp) } else { clock }
+    }
 }
 
 /// One header of a record. Kafka allows any number of headers of the same name.

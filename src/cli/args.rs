@@ -82,6 +82,9 @@ pub enum Accept {
     /// How far the output was published is unknown: take all that is in the log to be out; what was not is never
     /// published
     SkipUnpublished,
+    /// How far the output was published is unknown: take the group's committed offset for it, whoever committed it; what
+    /// was not published before it never is, and what was published after it is published again, with the same ids
+    GroupOffset,
 }
 
 /// Posts commands, and prints the id that each activity will have

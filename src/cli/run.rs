@@ -91,6 +91,7 @@ fn accept(flags: &[args::Accept]) -> Accept {
         lost_commands: flags.contains(&args::Accept::LostCommands),
         republish: flags.contains(&args::Accept::Republish),
         skip_unpublished: flags.contains(&args::Accept::SkipUnpublished),
+        group_offset: flags.contains(&args::Accept::GroupOffset),
     }
 }
 

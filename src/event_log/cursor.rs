@@ -65,9 +65,7 @@ impl CursorRow {
 
     /// A record goes by. The clock moves before the record is settled, and by a rejected one as well.
     pub(super) fn see(&mut self, at: Coordinates, checksum: u32) {
-        if VALID_TIMESTAMPS.contains(&at.timestamp) {
-            self.cursor.clock = self.cursor.clock.max(at.timestamp);
-        }
+        self.cursor.clock = at.advance(self.cursor.clock);
         self.cursor.anchor = Some(Anchor { offset: at.offset, timestamp: at.timestamp, checksum });
     }
 

@@ -158,12 +158,13 @@ impl EventLog {
     /// The partition is taken up: from now on no partition is known to be put down in order, until it is again.
     /// Those that this process does not hold are others' meanwhile, who publish on.
     ///
-    /// A gap begins where the log is, and moves it to its end. All in one transaction.
+    /// A gap begins where the log is, and moves it to its end. With an intervention goes the offset up to which output
+    /// counts as published from now on, whatever was seen before. All in one transaction.
     pub fn take_up(
         &mut self,
         partition: i32,
         gap: Option<Gap>,
-        intervention: Option<&Intervention>,
+        intervention: Option<(&Intervention, i64)>,
     ) -> Result<Cursor, LogError> {
         let mut row = self.row(partition);
         if let Some(gap) = &gap {
@@ -178,6 +179,9 @@ impl EventLog {
             }
             row.cursor.logged = gap.next_offset;
         }
+        if let Some((_, published)) = intervention {
+            row.cursor.published_seen = Some(published);
+        }
         let mut rows: BTreeMap<_, _> =
             self.rows.iter().filter(|(_, row)| row.cursor.clean).map(|(&other, &row)| (other, row)).collect();
         rows.insert(partition, row);
@@ -191,7 +195,7 @@ impl EventLog {
                 let values = [partition, first_offset, next_offset, reason];
                 checksum::insert_one(connection, &GAPS, &values)?;
             }
-            if let Some(Intervention { at, flag, details }) = intervention {
+            if let Some((Intervention { at, flag, details }, _)) = intervention {
                 let id: i64 = connection.query_row(
                     "SELECT coalesce(max(id), 0) + 1 FROM interventions",
                     [],
@@ -241,6 +245,12 @@ impl EventLog {
         }
         self.rows.extend(rows);
         Ok(())
+    }
+
+    /// The idempotency window, in milliseconds.
+    #[must_use]
+    pub fn window_ms(&self) -> i64 {
+        self.window_ms
     }
 
     pub(super) fn row(&self, partition: i32) -> CursorRow {

@@ -13,6 +13,7 @@ use super::{
     client,
     consumer::{Committer, Membership},
     deliveries::{Deliveries, delivery_error},
+    mark::NextOffset,
     replies::{Refused, ReplyCounts, Routes},
     transactional::REPLIES,
 };
@@ -133,7 +134,7 @@ impl Sink for AtLeastOnce {
         Ok(())
     }
 
-    fn commit(&mut self, offsets: &[(i32, i64)], _: &Membership) -> Result<ReplyCounts, PublishError> {
+    fn commit(&mut self, offsets: &[NextOffset], _: &Membership) -> Result<ReplyCounts, PublishError> {
         self.drain()?;
         self.committer.commit(offsets).map_err(|error| {
             let (topic, group) = (&self.settings.topics.commands, &self.settings.group);

@@ -29,6 +29,7 @@ use super::{
     access::{Access, Operation},
     client,
     follow::is_group_denied,
+    mark::{Committed, NextOffset},
     member::{Leaving, Member},
     native,
     reach::{Asking, Reach, reach},
@@ -293,7 +294,7 @@ impl Source for GroupConsumer {
         Ok(offsets(&list).into_iter().filter_map(|(partition, offset)| Some((partition, offset?))).collect())
     }
 
-    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError> {
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
         let list = self.list(partitions.iter().map(|&partition| (partition, Offset::Invalid)));
         let list = self
             .consumer
@@ -302,10 +303,10 @@ impl Source for GroupConsumer {
         if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {
             return Err(self.retriable("the group's committed offsets", &failed));
         }
-        Ok(offsets(&list))
+        Ok(native::committed(&list))
     }
 
-    fn commit_first(&mut self, next_offsets: &[(i32, i64)]) -> Result<(), SourceError> {
+    fn commit_first(&mut self, next_offsets: &[NextOffset]) -> Result<(), SourceError> {
         self.committer()
             .commit(next_offsets)
             .map_err(|error| self.retriable("the group's first offsets", &error))
@@ -411,13 +412,25 @@ impl fmt::Debug for Committer {
 
 impl Committer {
     /// Commits and waits for the broker's answer.
-    pub fn commit(&self, next_offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
-        let list = offset_list(&self.topic, next_offsets);
+    pub fn commit(&self, next_offsets: &[NextOffset]) -> Result<(), KafkaError> {
+        let list = marked_list(&self.topic, next_offsets);
         self.consumer.commit(&list, rdkafka::consumer::CommitMode::Sync)
     }
 }
 
-/// A list of next offsets, as commits take it.
+/// A list of next offsets with their marks, as commits take it.
+#[must_use]
+pub fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for NextOffset { partition, offset, mark } in next_offsets {
+        let mut element = list.add_partition(topic, *partition);
+        element.set_offset(Offset::Offset(*offset)).expect("a number");
+        element.set_metadata(mark.metadata(*offset));
+    }
+    list
+}
+
+/// A list of offsets to read from.
 #[must_use]
 pub fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();

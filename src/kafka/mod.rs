@@ -13,6 +13,7 @@ pub mod embedded;
 pub mod follow;
 #[cfg(test)]
 pub(crate) mod log_lines;
+pub mod mark;
 pub(crate) mod member;
 pub mod native;
 pub mod posted;
@@ -34,6 +35,7 @@ use std::{
 use thiserror::Error;
 
 use crate::activity::{OutputRecord, Record, ReplyRecord, ReplyTopics};
+use mark::{Committed, NextOffset};
 use reach::Reach;
 use refusal::OutputRefusal;
 use replies::ReplyCounts;
@@ -149,11 +151,11 @@ pub trait Source {
     fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
     /// For each started partition the offset that is read next, past control records.
     fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError>;
-    /// The group's committed offsets, waiting for open transactions to end.
-    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError>;
-    /// Commits offsets outside any transaction, where the group had none: from then on their absence says
-    /// that they were lost.
-    fn commit_first(&mut self, next_offsets: &[(i32, i64)]) -> Result<(), SourceError>;
+    /// The group's committed offsets, whoever committed them, waiting for open transactions to end.
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError>;
+    /// Commits offsets outside any transaction, where the group had none with a mark: from then on their absence says
+    /// that they were lost, and another one without a mark that somebody else moved them.
+    fn commit_first(&mut self, next_offsets: &[NextOffset]) -> Result<(), SourceError>;
     fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError>;
     /// Where these partitions end, and which output topics are missing. Waits for nobody: `None` while the brokers are
     /// being asked, and the answer once, at a later call.
@@ -201,7 +203,7 @@ pub trait Sink {
     /// other than those of unknown end, none. Where a reply is why it failed, the next attempt leaves it out.
     fn commit(
         &mut self,
-        offsets: &[(i32, i64)],
+        offsets: &[NextOffset],
         membership: &Self::Membership,
     ) -> Result<ReplyCounts, PublishError>;
     /// Gives up what was sent since `begin`.

@@ -1,6 +1,6 @@
 //! The few calls that the Rust binding does not offer: header names that are not UTF-8 (the binding
-//! panics on them), a group membership's generation, what waits to be polled, whether a message was sent, and
-//! what the brokers allow, and what is wrong with their certificates.
+//! panics on them), whose the group's offsets are, a group membership's generation, what waits to be polled, whether a
+//! message was sent, what the brokers allow, and what is wrong with their certificates.
 #![allow(unsafe_code)]
 
 use std::{
@@ -11,12 +11,13 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext, bindings as sys,
+    ClientConfig, ClientContext, TopicPartitionList, bindings as sys,
     client::Client,
     error::RDKafkaErrorCode,
     message::{BorrowedMessage, OwnedHeaders},
 };
 
+use super::mark::Committed;
 use crate::activity::Header;
 
 /// The headers of a message, names as bytes. A name that holds a NUL ends there: librdkafka does not tell how long it is.
@@ -117,6 +118,29 @@ pub fn generation<C: ClientContext>(client: &Client<C>) -> Option<(i32, String)>
         sys::rd_kafka_consumer_group_metadata_destroy(metadata);
         (generation >= 0 && !member.is_empty()).then_some((generation, member))
     }
+}
+
+/// The group's offsets in a list, with what their metadata says of who committed them; `None` where there is none. The
+/// binding panics on metadata that is not UTF-8.
+#[must_use]
+pub fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<Committed>)> {
+    // SAFETY: the list is alive, and holds as many elements as it says.
+    let elements = unsafe {
+        let list = list.ptr();
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        if count == 0 { &[][..] } else { slice::from_raw_parts((*list).elems, count) }
+    };
+    let read = |element: &sys::rd_kafka_topic_partition_t| {
+        let metadata = if element.metadata.is_null() || element.metadata_size == 0 {
+            &[][..]
+        } else {
+            // SAFETY: the element owns so many bytes there.
+            unsafe { slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) }
+        };
+        let committed = (element.offset >= 0).then(|| Committed::read(element.offset, metadata));
+        (element.partition, committed)
+    };
+    elements.iter().map(read).collect()
 }
 
 /// How many messages and events wait to be polled by this consumer. The binding's poll tells an event that it took as

@@ -19,6 +19,8 @@ use super::{
     client,
     consumer::{offset_list, offsets, record_of},
     follow::{failure, is_group_denied, is_lasting},
+    mark::Committed,
+    native,
 };
 use crate::activity::Record;
 
@@ -69,7 +71,7 @@ impl Scanner {
 
     /// The group's committed offset of each partition of the commands topic; never waits for a transaction, so
     /// one whose end is on its way counts as not committed.
-    pub fn committed(&self, partitions: usize) -> Result<Vec<Option<i64>>, SourceError> {
+    pub fn committed(&self, partitions: usize) -> Result<Vec<Option<Committed>>, SourceError> {
         let topic = &self.settings.topics.commands;
         let group = &self.settings.group;
         let failed = |error: &KafkaError| {
@@ -93,7 +95,7 @@ impl Scanner {
         if let Some(error) = list.elements().iter().find_map(|element| element.error().err()) {
             return Err(failed(&error));
         }
-        let found: BTreeMap<i32, Option<i64>> = offsets(&list).into_iter().collect();
+        let found: BTreeMap<i32, Option<Committed>> = native::committed(&list).into_iter().collect();
         Ok(numbers(partitions).map(|partition| found.get(&partition).copied().flatten()).collect())
     }
 

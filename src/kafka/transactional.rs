@@ -18,8 +18,9 @@ use super::{
     OutputTopic, PublishError, Settings, Sink,
     access::{Access, Operation, Resource},
     client,
-    consumer::{Membership, offset_list},
+    consumer::{Membership, marked_list},
     deliveries::{Deliveries, delivery_error},
+    mark::NextOffset,
     refusal::{OutputRefusal, is_consequence, is_timeout},
     replies::{Refused, ReplyCounts, Routes},
 };
@@ -319,10 +320,10 @@ impl Sink for Transactional {
 
     fn commit(
         &mut self,
-        offsets: &[(i32, i64)],
+        offsets: &[NextOffset],
         membership: &Membership,
     ) -> Result<ReplyCounts, PublishError> {
-        let offsets = offset_list(&self.settings.topics.commands, offsets);
+        let offsets = marked_list(&self.settings.topics.commands, offsets);
         let committed = (|| {
             self.deliver(offsets, membership)?;
             let committed = self.producer()?.commit_transaction(REQUEST);
@@ -402,7 +403,12 @@ mod tests {
     };
 
     use super::*;
-    use crate::kafka::{Source, consumer::GroupConsumer, embedded::EmbeddedBroker};
+    use crate::kafka::{
+        Source,
+        consumer::GroupConsumer,
+        embedded::EmbeddedBroker,
+        mark::{Mark, RulesHash},
+    };
 
     fn settings() -> Settings {
         Settings::for_test("", &[("fetch.wait.max.ms", "10")])
@@ -418,6 +424,11 @@ mod tests {
                 return (member, membership);
             }
         }
+    }
+
+    fn first() -> NextOffset {
+        let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
+        NextOffset { partition: 0, offset: 1, mark }
     }
 
     fn record() -> OutputRecord {
@@ -438,7 +449,7 @@ mod tests {
         let fenced = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED; 3];
         broker.cluster().request_errors(RDKafkaApiKey::AddPartitionsToTxn, &fenced);
         sink.send(OutputTopic::Notifications, &record()).unwrap();
-        let error = sink.commit(&[(0, 1)], &membership).unwrap_err();
+        let error = sink.commit(&[first()], &membership).unwrap_err();
         assert!(matches!(error, PublishError::Fenced(_)), "{error:?}");
         // Made anew, it is the newer one.
         broker.cluster().clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
@@ -462,12 +473,12 @@ mod tests {
         sink.reply(&reply).unwrap();
         // Long enough for the answer to be there first, usually; the outcome is the same in either case.
         thread::sleep(Duration::from_millis(300));
-        let error = sink.commit(&[(0, 1)], &membership).unwrap_err();
+        let error = sink.commit(&[first()], &membership).unwrap_err();
         assert!(matches!(error, PublishError::Aborted(_)), "{error:?}");
         broker.cluster().clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
         sink.begin().unwrap();
         sink.reply(&reply).unwrap();
-        let counts = sink.commit(&[(0, 1)], &membership).unwrap();
+        let counts = sink.commit(&[first()], &membership).unwrap();
         assert_eq!((counts.published, counts.undeliverable.values().sum::<u64>()), (0, 1));
     }
 
@@ -494,7 +505,7 @@ mod tests {
         cluster.broker_down(2).unwrap();
         let (done, committed) = crossbeam_channel::bounded(1);
         thread::spawn(move || {
-            let ended = sink.commit(&[(0, 1)], &membership);
+            let ended = sink.commit(&[first()], &membership);
             done.send((sink, membership, ended)).unwrap();
         });
         let ended = committed.recv_timeout(Duration::from_secs(60));
@@ -507,6 +518,6 @@ mod tests {
         sink.reset().unwrap();
         sink.begin().unwrap();
         sink.send(OutputTopic::Notifications, &record()).unwrap();
-        sink.commit(&[(0, 1)], &membership).unwrap();
+        sink.commit(&[first()], &membership).unwrap();
     }
 }

@@ -12,7 +12,7 @@ mod tests;
 mod watch;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ use super::{
     ownership::Ownership,
     progress::Progress,
     running::Running,
-    start::Accept,
+    start::Terms,
     timing::Timing,
 };
 use crate::{
@@ -90,7 +90,7 @@ struct HeldUp {
 /// What the intake is told.
 #[derive(Debug, Clone, Copy)]
 pub struct IntakeOptions {
-    pub accept: Accept,
+    pub terms: Terms,
     pub caps: Caps,
     pub timing: Timing,
 }
@@ -101,13 +101,20 @@ pub struct Intake<S: Source> {
     ownership: Arc<Ownership<S::Membership>>,
     log: Arc<Mutex<EventLog>>,
     observer: Arc<dyn Observer>,
-    accept: Accept,
+    terms: Terms,
     caps: Caps,
     timing: Timing,
     partitions: BTreeMap<i32, Partition>,
     pending: BTreeMap<i32, Vec<Record>>,
     pending_records: usize,
     pending_bytes: usize,
+    /// What was accepted of a partition that is not held yet. Its offset may be committed already, and then nothing asks
+    /// for it again.
+    accepted: BTreeMap<i32, Vec<(&'static str, String)>>,
+    /// Partitions that were held once: of these nothing more is accepted, that was said of the state at the start.
+    held_once: BTreeSet<i32>,
+    /// Where the output of a partition that was given back ended, where that was certain.
+    given_back: BTreeMap<i32, i64>,
     /// Partitions that the group takes away, until they are drained.
     revoking: Option<Revoking>,
     /// While partitions can't be taken up.
@@ -138,19 +145,22 @@ impl<S: Source> Intake<S> {
         progress: Arc<Mutex<Progress>>,
         options: IntakeOptions,
     ) -> Self {
-        let IntakeOptions { accept, caps, timing } = options;
+        let IntakeOptions { terms, caps, timing } = options;
         Self {
             source,
             ownership,
             log,
             observer,
-            accept,
+            terms,
             caps,
             timing,
             partitions: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_records: 0,
             pending_bytes: 0,
+            accepted: BTreeMap::new(),
+            held_once: BTreeSet::new(),
+            given_back: BTreeMap::new(),
             revoking: None,
             held_up: None,
             silence: Silence::begin(timing.silence),

@@ -25,6 +25,8 @@ pub struct Held {
     pub published: i64,
     /// The next offset that has not been through the whole pipeline. `done >= published` once started.
     pub done: i64,
+    /// The partition's clock at `published`: the highest valid record timestamp before it, as far as it is known.
+    pub clock: i64,
 }
 
 #[derive(Debug)]
@@ -93,13 +95,13 @@ impl<M: Clone + PartialEq> Ownership<M> {
     }
 
     /// A partition is held from now on. The polling thread's.
-    pub fn take_up(&self, partition: i32, published: i64, done: i64) -> Epoch {
+    pub fn take_up(&self, partition: i32, published: i64, done: i64, clock: i64) -> Epoch {
         let mut state = self.lock();
         #[cfg(test)]
         let published = if state.mutation == Some(Mutation::IgnorePublished) { done } else { published };
         let epoch = state.next_epoch;
         state.next_epoch += 1;
-        state.held.insert(partition, Held { epoch, published, done });
+        state.held.insert(partition, Held { epoch, published, done, clock });
         epoch
     }
 
@@ -188,6 +190,13 @@ impl<M: Clone + PartialEq> Ownership<M> {
     pub fn set_published(&self, partition: i32, epoch: Epoch, next_offset: i64) {
         if let Some(held) = self.lock().held.get_mut(&partition).filter(|held| held.epoch == epoch) {
             held.published = held.published.max(next_offset);
+        }
+    }
+
+    /// The partition's clock after what has been through the pipeline. The publisher's.
+    pub fn set_clock(&self, partition: i32, epoch: Epoch, clock: i64) {
+        if let Some(held) = self.lock().held.get_mut(&partition).filter(|held| held.epoch == epoch) {
+            held.clock = held.clock.max(clock);
         }
     }
 

@@ -14,7 +14,12 @@ use super::{
 };
 use crate::{
     activity::{Decision, Notification, ReplyTopics, rejection_record},
-    kafka::{OutputTopic, PublishError, Sink, refusal::OutputRefusal, replies::ReplyCounts},
+    kafka::{
+        OutputTopic, PublishError, Sink,
+        mark::{Marker, NextOffset},
+        refusal::OutputRefusal,
+        replies::ReplyCounts,
+    },
 };
 
 /// Attempts at one transaction whose abort succeeded, before the producer is made anew.
@@ -65,6 +70,8 @@ pub struct PublishOptions {
     pub topic: String,
     /// `ce_source` of the notifications.
     pub source: String,
+    /// Of the offsets.
+    pub marker: Marker,
     /// Bytes of one record that the rejections topic takes.
     pub rejection_bytes: usize,
     /// Where replies may go.
@@ -342,6 +349,7 @@ where
         snapshot: &Snapshot<K::Membership>,
     ) -> Result<Place, PublishError> {
         (self.commands, self.last, self.offsets) = (0, None, BTreeMap::new());
+        let mut clocks: BTreeMap<i32, i64> = BTreeMap::new();
         let mut sent = Sent::default();
         let mut begun = false;
         let started = Instant::now();
@@ -349,8 +357,10 @@ where
         'batch: while let Some(chunk) = batch.get(at.chunk) {
             let held = snapshot.held.get(&chunk.partition).filter(|held| held.epoch == chunk.epoch);
             if let Some(held) = held {
+                let clock = clocks.entry(chunk.partition).or_insert(held.clock);
                 while let Some(outcome) = chunk.content.get(at.outcome) {
                     let offset = outcome.record.coordinates.offset;
+                    *clock = outcome.record.coordinates.advance(*clock);
                     if offset >= held.published {
                         if !begun {
                             self.sink.begin()?;
@@ -379,7 +389,10 @@ where
             if !begun {
                 self.sink.begin()?;
             }
-            replies = self.commit(snapshot)?;
+            replies = self.commit(&clocks, snapshot)?;
+        }
+        for (&partition, &clock) in &clocks {
+            self.ownership.set_clock(partition, snapshot.held[&partition].epoch, clock);
         }
         if begun {
             self.observer.published(sent.notifications, sent.rejections, started.elapsed());
@@ -390,13 +403,21 @@ where
         Ok(at)
     }
 
-    fn commit(&mut self, snapshot: &Snapshot<K::Membership>) -> Result<ReplyCounts, PublishError> {
+    fn commit(
+        &mut self,
+        clocks: &BTreeMap<i32, i64>,
+        snapshot: &Snapshot<K::Membership>,
+    ) -> Result<ReplyCounts, PublishError> {
         // Asked once more, as late as can be: what was lost meanwhile would only be refused.
         let Some(membership) = snapshot.membership.as_ref().filter(|_| self.still_holds(snapshot)) else {
             self.sink.abort()?;
             return Err(PublishError::StaleMembership("this instance is not a member now".into()));
         };
-        let offsets: Vec<_> = self.offsets.iter().map(|(&partition, &offset)| (partition, offset)).collect();
+        let marked = |(&partition, &offset): (&i32, &i64)| {
+            let clock = clocks.get(&partition).copied().unwrap_or_default();
+            NextOffset { partition, offset, mark: self.options.marker.mark(clock) }
+        };
+        let offsets: Vec<_> = self.offsets.iter().map(marked).collect();
         self.sink.commit(&offsets, membership)
     }
 

@@ -10,8 +10,14 @@ use std::{
 use crate::{
     activity::Record,
     event_log::{EventLog, LogOptions, Synchronous},
-    kafka::{Bounds, Ends, Polled, Source, SourceError, reach::Reach},
+    kafka::{
+        Bounds, Ends, Polled, Source, SourceError,
+        mark::{Committed, Marker, NextOffset, RulesHash},
+        reach::Reach,
+    },
 };
+
+use super::start::{Accept, Terms};
 
 /// Answers as it is told to.
 #[derive(Debug, Default)]
@@ -19,11 +25,18 @@ pub(super) struct Scripted {
     pub polled: VecDeque<Polled>,
     /// Why the group's offsets can't be had; where there is no reason, they can.
     pub held_up: Option<String>,
+    /// Where there is none, one of this program's.
+    pub committed: Option<Committed>,
     pub member: bool,
     pub reach: Option<Reach>,
     pub asked: u32,
     pub ends: Option<Ends>,
     pub error: Option<String>,
+}
+
+/// Nothing is accepted.
+pub(super) fn terms() -> Terms {
+    Terms { accept: Accept::default(), marker: Marker { instance: uuid::Uuid::nil(), rules: RulesHash(7) } }
 }
 
 /// A new log of the topic `c`.
@@ -62,14 +75,15 @@ impl Source for Scripted {
         Ok(Vec::new())
     }
 
-    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError> {
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
+        let own = Some(Committed { offset: 0, mark: Some(terms().marker.mark(0)) });
         match &self.held_up {
             Some(reason) => Err(SourceError::Retriable(reason.clone())),
-            None => Ok(partitions.iter().map(|&partition| (partition, Some(0))).collect()),
+            None => Ok(partitions.iter().map(|&partition| (partition, self.committed.or(own))).collect()),
         }
     }
 
-    fn commit_first(&mut self, _: &[(i32, i64)]) -> Result<(), SourceError> {
+    fn commit_first(&mut self, _: &[NextOffset]) -> Result<(), SourceError> {
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use super::{
     ownership::Ownership,
     progress::Progress,
     publish::{Publish, PublishOptions},
-    start::Accept,
+    start::{Accept, Terms},
     timing::Timing,
 };
 use crate::{
@@ -127,7 +127,11 @@ where
             Arc::clone(log),
             Arc::clone(observer),
             Arc::clone(&options.progress),
-            IntakeOptions { accept: options.accept, caps: options.caps, timing },
+            IntakeOptions {
+                terms: Terms { accept: options.accept, marker: options.publish.marker },
+                caps: options.caps,
+                timing,
+            },
         );
         ending.guard(|| {
             clean = take_in(intake, to_decide, under_way, &ownership, ending, observer.as_ref(), stop)?;
@@ -283,7 +287,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = scripted::log(folder.path());
         let ownership = Arc::new(Ownership::default());
-        let (caps, accept) = (Caps { records: 2, bytes: 1 << 20 }, Accept::default());
+        let (caps, terms) = (Caps { records: 2, bytes: 1 << 20 }, scripted::terms());
         let timing = Timing::default();
         let intake = Intake::new(
             source,
@@ -291,7 +295,7 @@ mod tests {
             log,
             Arc::new(Unobserved),
             Arc::default(),
-            IntakeOptions { accept, caps, timing },
+            IntakeOptions { terms, caps, timing },
         );
         // Nobody takes the batches.
         let (to_decide, batches) = bounded(1);

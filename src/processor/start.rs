@@ -10,7 +10,10 @@ use thiserror::Error;
 use crate::{
     activity::Record,
     event_log::{Anchor, Cursor, Gap},
-    kafka::Bounds,
+    kafka::{
+        Bounds,
+        mark::{Committed, Marker},
+    },
 };
 
 /// The ways out of a stop, each chosen by the operator for one start.
@@ -23,6 +26,15 @@ pub struct Accept {
     /// What was published is unknown: take everything for published that is in the log or was seen published. Some
     /// may never be told.
     pub skip_unpublished: bool,
+    /// What was published is unknown: take the group's offset for it, whoever committed it.
+    pub group_offset: bool,
+}
+
+/// On which terms partitions are started.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub accept: Accept,
+    pub marker: Marker,
 }
 
 /// All that is known of a partition when this instance is to take it up.
@@ -32,7 +44,9 @@ pub struct Facts {
     /// The log's cursor; `None` where this log has never seen the partition.
     pub cursor: Option<Cursor>,
     /// The group's committed offset.
-    pub committed: Option<i64>,
+    pub committed: Option<Committed>,
+    /// Where the output ended when this process gave the partition back, where it knows.
+    pub given_back: Option<i64>,
     pub bounds: Bounds,
     /// The record that now lies at the cursor's anchor; `None` where nothing was read or nothing is there.
     pub at_anchor: Option<AtAnchor>,
@@ -65,6 +79,8 @@ pub struct Start {
     pub offset: i64,
     pub logged: i64,
     pub published: i64,
+    /// The partition's clock at `published`, as far as it is known.
+    pub clock: i64,
     /// Offsets that this log will never hold.
     pub gap: Option<Gap>,
     /// The flags that were needed, and why; the log records them.
@@ -81,21 +97,19 @@ pub enum Refusal {
     )]
     CommandsLost { partition: i32, published: i64, start: i64, end: i64 },
     #[error(
-        "partition {partition}: the group's committed offset is {found}, but this log has seen {seen} \
-         published and was not stopped cleanly, so what is published is unknown (the log goes up to {logged}, \
-         the topic holds {start} to {end}). Restore the group's offset, or start once with '--accept republish' \
-         to publish from {seen} (some may be told twice) or '--accept skip-unpublished' to go on at {behind} \
-         (some may never be told); the log records that"
+        "partition {}: the group's committed offset is {}, but this log has seen {} published and was not stopped \
+         cleanly, so what is published is unknown (the log goes up to {}, the topic holds {} to {}). Start once with \
+         {}",
+        .0.partition, found(*.0), .0.seen, .0.logged, .0.bounds.start, .0.bounds.end, ways_out(*.0)
     )]
-    PublishedUnknown {
-        partition: i32,
-        found: String,
-        seen: i64,
-        logged: i64,
-        behind: i64,
-        start: i64,
-        end: i64,
-    },
+    PublishedUnknown(Doubt),
+    #[error(
+        "partition {}: the group's committed offset {} was not committed by this program: another consumer is in the \
+         group, or somebody set the offset. {} (the topic holds {} to {}). Remove other consumers from the group, then \
+         start once with {}",
+        .0.partition, found(*.0), at_stake(*.0), .0.bounds.start, .0.bounds.end, ways_out(*.0)
+    )]
+    ForeignOffset(Doubt),
     #[error(
         "partition {partition}: this is not the topic that the log was made from: the log's last record is at \
          offset {offset} with timestamp {wanted_timestamp} and checksum {wanted_checksum:08x}, and the topic has \
@@ -109,6 +123,89 @@ pub enum Refusal {
          and topic, or keep this log aside and start with a new file and a new group"
     )]
     BeyondEnd { partition: i32, cursor: &'static str, at: i64, start: i64, end: i64 },
+}
+
+/// What is known of a partition whose `published` cursor is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt {
+    pub partition: i32,
+    /// The group's committed offset.
+    pub found: Option<i64>,
+    /// Whether this log has seen the partition before.
+    pub is_known: bool,
+    /// What the log has seen published; where it has seen nothing of the partition, where the topic begins.
+    pub seen: i64,
+    pub logged: i64,
+    pub bounds: Bounds,
+}
+
+impl Doubt {
+    /// After all that the log holds. A log that lost its tail has seen more published than that.
+    fn after_log(&self) -> i64 {
+        self.logged.max(self.seen)
+    }
+
+    /// Where it goes on, where something is accepted that settles it, and by which flag.
+    fn settled_by(&self, accept: Accept) -> Option<(&'static str, i64)> {
+        match self.found {
+            _ if accept.republish => Some(("republish", self.seen)),
+            _ if accept.skip_unpublished => Some(("skip-unpublished", self.after_log())),
+            Some(found) if accept.group_offset => Some(("group-offset", found)),
+            _ => None,
+        }
+    }
+}
+
+fn found(doubt: Doubt) -> String {
+    doubt.found.map_or("absent".to_owned(), |offset| offset.to_string())
+}
+
+/// What an offset that somebody else committed would skip or repeat.
+fn at_stake(Doubt { found, is_known, seen, logged, bounds, .. }: Doubt) -> String {
+    let found = found.unwrap_or(bounds.start);
+    if !is_known {
+        let unpublished = if found > bounds.start {
+            format!(
+                "the output of offsets {} to {} may never have been published, and ",
+                bounds.start,
+                found - 1
+            )
+        } else {
+            String::new()
+        };
+        return format!(
+            "This log has never seen the partition: {unpublished}output from {found} on may be published already"
+        );
+    }
+    let log = format!("This log has seen {seen} published and goes up to {logged}");
+    match found {
+        ahead if ahead > seen => {
+            format!("{log}; the output of offsets {seen} to {} may never have been published", ahead - 1)
+        }
+        behind if behind < seen => {
+            format!("{log}; the output of offsets {behind} to {} is published already", seen - 1)
+        }
+        _ => format!("{log} and was not stopped cleanly; output from {seen} on may be published already"),
+    }
+}
+
+fn ways_out(doubt: Doubt) -> String {
+    let (seen, after_log) = (doubt.seen, doubt.after_log());
+    let skip = if doubt.is_known {
+        format!(", '--accept skip-unpublished' to go on at {after_log} (some may never be published)")
+    } else {
+        String::new()
+    };
+    let group = match doubt.found {
+        Some(found) => format!("'--accept group-offset' to go on at {found}"),
+        None => {
+            "set the group's offset and start once with '--accept group-offset' to go on there".to_owned()
+        }
+    };
+    format!(
+        "'--accept republish' to publish from {seen} (some may be published twice){skip}, or {group}; the \
+         log records that"
+    )
 }
 
 /// The anchor, where the topic still holds its offset and so must show the same record there.
@@ -128,18 +225,19 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
     if logged > end {
         return Err(beyond_end("logged", logged));
     }
+    if let Some(Committed { offset, .. }) = facts.committed.filter(|found| found.offset > end) {
+        return Err(beyond_end("published", offset));
+    }
     let mut accepted = Vec::new();
 
     let mut published = match published(facts, logged) {
         Ok(published) => published,
         Err(refusal) => {
-            let (flag, offset) = match &refusal {
-                Refusal::PublishedUnknown { seen, .. } if accept.republish => ("republish", *seen),
-                Refusal::PublishedUnknown { behind, .. } if accept.skip_unpublished => {
-                    ("skip-unpublished", *behind)
-                }
-                _ => return Err(refusal),
+            let settled = match &refusal {
+                Refusal::PublishedUnknown(doubt) | Refusal::ForeignOffset(doubt) => doubt.settled_by(accept),
+                _ => None,
             };
+            let Some((flag, offset)) = settled else { return Err(refusal) };
             accepted.push((flag, refusal.to_string()));
             offset
         }
@@ -166,7 +264,8 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
         },
     });
     let logged = logged.max(start);
-    Ok(Start { offset: logged.min(published), logged, published, gap, accepted })
+    let clock = clock(facts, published);
+    Ok(Start { offset: logged.min(published), logged, published, clock, gap, accepted })
 }
 
 fn check_same_topic(facts: &Facts) -> Result<(), Refusal> {
@@ -191,27 +290,36 @@ fn check_same_topic(facts: &Facts) -> Result<(), Refusal> {
     })
 }
 
-/// The `published` cursor, where it is known.
+/// The `published` cursor, where it is known: what this program committed, and what the log itself knows for certain.
 fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
-    let Some(cursor) = &facts.cursor else {
-        // Where the group is, or at the beginning.
-        return Ok(facts.committed.unwrap_or(facts.bounds.start));
+    let cursor = facts.cursor.as_ref();
+    let seen = cursor.map(|cursor| cursor.published_seen.unwrap_or(0));
+    // Exact, where the log was stopped cleanly. Else it is at least so much, and an equal offset says nothing.
+    let exact = seen.filter(|_| cursor.is_some_and(|cursor| cursor.clean));
+    let doubt = Doubt {
+        partition: facts.partition,
+        found: facts.committed.map(|found| found.offset),
+        is_known: cursor.is_some(),
+        seen: seen.unwrap_or(facts.bounds.start),
+        logged,
+        bounds: facts.bounds,
     };
-    let seen = cursor.published_seen.unwrap_or(0);
     match facts.committed {
-        Some(committed) if committed >= seen => Ok(committed),
-        _ if cursor.clean => Ok(seen),
-        committed => Err(Refusal::PublishedUnknown {
-            partition: facts.partition,
-            found: committed.map_or("absent".to_owned(), |offset| offset.to_string()),
-            seen,
-            logged,
-            // A log that lost its tail has seen more published than it holds.
-            behind: logged.max(seen),
-            start: facts.bounds.start,
-            end: facts.bounds.end,
-        }),
+        Some(Committed { offset, mark: None }) if [exact, facts.given_back].contains(&Some(offset)) => {
+            Ok(offset)
+        }
+        Some(Committed { mark: None, .. }) => Err(Refusal::ForeignOffset(doubt)),
+        Some(Committed { offset, mark: Some(_) }) if seen.is_none_or(|seen| offset >= seen) => Ok(offset),
+        None if cursor.is_none() => Ok(facts.bounds.start),
+        _ => exact.ok_or(Refusal::PublishedUnknown(doubt)),
     }
+}
+
+/// The partition's clock at `published`, which a mark there says. Else the log's: exact where it goes no further, and
+/// where it ends before, the records in between are read.
+fn clock(facts: &Facts, published: i64) -> i64 {
+    let marked = facts.committed.filter(|found| found.offset == published).and_then(|found| found.mark);
+    marked.map_or_else(|| facts.cursor.map_or(0, |cursor| cursor.clock), |mark| mark.clock)
 }
 
 #[cfg(test)]

@@ -21,7 +21,12 @@ use crate::{
     activity::Decider,
     event_log::EventLog,
     kafka::{
-        Settings, at_least_once::AtLeastOnce, client, consumer::GroupConsumer, transactional::Transactional,
+        Settings,
+        at_least_once::AtLeastOnce,
+        client,
+        consumer::GroupConsumer,
+        mark::{Marker, RulesHash},
+        transactional::Transactional,
     },
 };
 
@@ -116,6 +121,7 @@ fn run_once(
         publish: PublishOptions {
             topic: kafka.topics.commands.clone(),
             source: options.source.clone(),
+            marker: marker(log, decider),
             rejection_bytes: options.rejection_bytes,
             replies: decider.reply_topics().clone(),
             output_bytes: options.output_bytes,
@@ -135,6 +141,11 @@ fn run_once(
             session::run(source, sink, log, decider, &session, observer, stop)
         }
     }
+}
+
+fn marker(log: &Mutex<EventLog>, decider: &Decider) -> Marker {
+    let log = log.lock().expect("no holder panics");
+    Marker { instance: log.instance_id(), rules: RulesHash::of(decider.limits(), log.window_ms()) }
 }
 
 fn timing(kafka: &Settings, stall: Duration) -> Timing {

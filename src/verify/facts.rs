@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     event_log::{Anchor, Counts, LogError, LogReader},
-    kafka::Bounds,
+    kafka::{Bounds, mark::Committed},
 };
 
 /// In the order in which they were asked for, which matters: see [`Facts::gather`].
@@ -27,12 +27,22 @@ pub struct Facts {
 /// A partition of the commands topic.
 #[derive(Debug, Clone)]
 pub struct Partition {
-    /// `None` where the group has not committed any.
-    pub committed: Option<i64>,
+    pub committed: CommittedBy,
     /// What lies at or beyond it is not judged.
     pub published: i64,
     pub bounds: Bounds,
     pub segments: Vec<Segment>,
+}
+
+/// Whose the group's offset is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommittedBy {
+    /// The group has none.
+    Nobody,
+    /// The processor, whose mark it carries; or it is what a log knows of its own commits.
+    Processor,
+    /// Somebody else, who put it here. It says nothing of what is published.
+    Other(i64),
 }
 
 /// A log at the moment when it was asked.
@@ -41,26 +51,31 @@ pub struct LogFacts {
     pub coverage: BTreeMap<i32, Coverage>,
     pub counts: BTreeMap<i32, Counts>,
     anchors: BTreeMap<i32, Anchor>,
+    /// What is published at least.
+    seen: BTreeMap<i32, i64>,
 }
 
 impl Facts {
-    /// `published` comes first: what it counts as out is out. The outputs' ends come after it, so that what is out
-    /// lies below them, and the commands' ends last, so that every command that could have an output lies below
-    /// those. The logs are asked after `published`, so that none that keeps up can be behind it.
+    /// `published` comes first: what it counts as out is out. It is the group's offset where the processor committed it,
+    /// and else what the logs have seen published. The outputs' ends come after it, so that what is out lies below them,
+    /// and the commands' ends last, so that every command that could have an output lies below those. The logs are asked
+    /// after the group, so that none that keeps up can be behind it.
     pub fn gather(topics: &mut dyn Topics, logs: &[LogReader], rules: &Rules) -> Result<Self, VerifyError> {
         let committed = topics.committed()?;
         if committed.iter().all(Option::is_none) {
             let (group, topic) = (rules.group.clone(), rules.decider.topic().to_owned());
             return Err(VerifyError::NoOffsets { group, topic });
         }
+        let logs_facts = logs.iter().map(LogFacts::of).collect::<Result<Vec<_>, _>>()?;
         let notifications = topics.bounds(Topic::Notifications)?;
         let rejections = topics.bounds(Topic::Rejections)?;
-        let logs_facts = logs.iter().map(LogFacts::of).collect::<Result<Vec<_>, _>>()?;
         let bounds = topics.bounds(Topic::Commands)?;
         let mut partitions = Vec::with_capacity(committed.len());
         for ((committed, bounds), partition) in committed.into_iter().zip(bounds).zip(0..) {
-            let published = committed.unwrap_or(0);
-            if published > bounds.end {
+            let seen = logs_facts.iter().filter_map(|log| log.seen.get(&partition).copied()).max();
+            let furthest = committed.map_or(0, |found| found.offset);
+            let (committed, published) = published(committed, seen);
+            if let Some(published) = [furthest, published].into_iter().find(|&offset| offset > bounds.end) {
                 let (group, end) = (rules.group.clone(), bounds.end);
                 return Err(VerifyError::BeyondEnd { group, partition, published, end });
             }
@@ -150,6 +165,16 @@ impl Facts {
     }
 }
 
+/// Whose the offset is, and up to where the output is published at least.
+fn published(committed: Option<Committed>, seen: Option<i64>) -> (CommittedBy, i64) {
+    match committed {
+        None => (CommittedBy::Nobody, 0),
+        Some(Committed { offset, mark: Some(_) }) => (CommittedBy::Processor, offset),
+        Some(Committed { offset, mark: None }) if seen == Some(offset) => (CommittedBy::Processor, offset),
+        Some(Committed { offset, mark: None }) => (CommittedBy::Other(offset), seen.unwrap_or(0)),
+    }
+}
+
 impl Partition {
     pub fn segment(&self, offset: i64) -> Option<&Segment> {
         around(&self.segments, offset)
@@ -163,13 +188,19 @@ impl LogFacts {
             let found = damaged.to_string();
             return Err(LogError::Damaged { path: log.path().to_owned(), found }.into());
         }
-        let mut facts = Self { coverage: BTreeMap::new(), counts: BTreeMap::new(), anchors: BTreeMap::new() };
+        let mut facts = Self {
+            coverage: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            anchors: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        };
         for partition in stats.partitions {
             let cursor = partition.cursor;
             let gaps = stats.gaps.iter().filter(|(of, _)| *of == cursor.partition);
             let gaps = gaps.map(|(_, gap)| gap.first_offset..gap.next_offset).collect();
             facts.coverage.insert(cursor.partition, Coverage { logged: cursor.logged, gaps });
             facts.counts.insert(cursor.partition, partition.counts);
+            facts.seen.extend(cursor.published_seen.map(|seen| (cursor.partition, seen)));
             facts.anchors.extend(cursor.anchor.map(|anchor| (cursor.partition, anchor)));
         }
         Ok(facts)

@@ -38,7 +38,7 @@ use crate::{
 };
 use content::Digester;
 use expected::{Expecting as _, Ledgers};
-use facts::Facts;
+use facts::{CommittedBy, Facts};
 use findings::Findings;
 use ledger::Grid;
 use report::{Reason, Report, Summary};
@@ -177,11 +177,20 @@ impl Context<'_> {
         for (partition, number) in self.facts.partitions.iter().zip(0..) {
             let (bounds, published) = (partition.bounds, partition.published);
             findings.ahead((published - bounds.start).max(0) as u64);
-            if partition.committed.is_none() && bounds.start < bounds.end {
-                findings.stretch(topic, number, bounds.start..bounds.end, None, Reason::NoOffset);
-            }
-            if partition.committed.is_some() && published < bounds.start {
-                findings.stretch(topic, number, published..bounds.start, None, Reason::Undecided);
+            match partition.committed {
+                CommittedBy::Nobody if bounds.start < bounds.end => {
+                    findings.stretch(topic, number, bounds.start..bounds.end, None, Reason::NoOffset);
+                }
+                CommittedBy::Other(offset) => {
+                    // Where no log has seen anything published, even the first offset says nothing.
+                    let end = if offset == published { offset + 1 } else { published.max(offset) };
+                    let doubtful = published.min(offset)..end;
+                    findings.stretch(topic, number, doubtful, None, Reason::ForeignOffset);
+                }
+                CommittedBy::Processor if published < bounds.start => {
+                    findings.stretch(topic, number, published..bounds.start, None, Reason::Undecided);
+                }
+                CommittedBy::Nobody | CommittedBy::Processor => {}
             }
             for segment in &partition.segments {
                 if !segment.retained && segment.logs.is_empty() {

@@ -91,6 +91,7 @@ pub struct Unchecked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     NoOffset,
+    ForeignOffset,
     Undecided,
     CommandsDeleted,
     NoWitness,
@@ -106,6 +107,11 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoOffset => "the group has no committed offset here, so it is not known what must be out",
+            Self::ForeignOffset => {
+                "the group's committed offset here is not the processor's: another consumer is in the group, or somebody \
+                 set it, so it does not say what must be out; only what the logs have seen published was checked. Start \
+                 the processor, which says what to do"
+            }
             Self::Undecided => {
                 "the topic no longer holds what lay here when the group came to it: any command among it was deleted \
                  before it was decided"

@@ -7,6 +7,7 @@ use crate::{
     activity::Record,
     kafka::{
         Bounds, Topics as Names,
+        mark::Committed,
         scan::{Scanner, Unread},
     },
 };
@@ -24,8 +25,8 @@ pub type Each<'a> = dyn FnMut(Record) -> Result<ControlFlow<()>, VerifyError> + 
 
 /// The three topics, readable as often as it takes.
 pub trait Topics {
-    /// The group's committed offset of each partition of the commands topic.
-    fn committed(&mut self) -> Result<Vec<Option<i64>>, VerifyError>;
+    /// The group's committed offset of each partition of the commands topic, whoever committed it.
+    fn committed(&mut self) -> Result<Vec<Option<Committed>>, VerifyError>;
     /// Where each partition begins, and where it ends with what is not yet committed.
     fn bounds(&mut self, topic: Topic) -> Result<Vec<Bounds>, VerifyError>;
     /// Gives every committed record of these offsets to `each`, in order within a partition. Returns what is held
@@ -64,7 +65,7 @@ impl OnBrokers {
 }
 
 impl Topics for OnBrokers {
-    fn committed(&mut self) -> Result<Vec<Option<i64>>, VerifyError> {
+    fn committed(&mut self) -> Result<Vec<Option<Committed>>, VerifyError> {
         Ok(self.scanner.committed(self.partitions[Topic::Commands as usize])?)
     }
 

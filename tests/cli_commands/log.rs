@@ -159,7 +159,7 @@ fn what_was_accepted_for_several_partitions_is_said_once() {
             next_offset: i64::from(partition) + 2,
             reason: "deleted before they were decided".into(),
         };
-        log.take_up(partition, Some(gap), Some(&intervention)).unwrap();
+        log.take_up(partition, Some(gap), Some((&intervention, 1))).unwrap();
     }
     drop(log);
     let output = run(program(&["log", "stats", "--log-file", path.to_str().unwrap()]), b"").success();

@@ -161,7 +161,7 @@ fn a_gap_begins_where_the_log_is_and_moves_it() {
     }
     let intervention =
         Intervention { at: 1_795_478_400_123, flag: "--accept-gap".to_owned(), details: "1..9".to_owned() };
-    let cursor = log.take_up(0, gap(1, 9), Some(&intervention)).unwrap();
+    let cursor = log.take_up(0, gap(1, 9), Some((&intervention, 9))).unwrap();
     assert_eq!(cursor.logged, 9);
     assert_eq!(cursor.anchor.unwrap().offset, 0);
     assert!(log.append(vec![chunk(vec![valid(at(0, 8, 1), None)])], &[]).is_err());

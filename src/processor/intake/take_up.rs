@@ -7,11 +7,11 @@ use super::Mutation;
 use super::{HeldUp, Intake, Partition, source_error};
 use crate::{
     event_log::{Cursor, Intervention},
-    kafka::{Source, SourceError},
+    kafka::{Source, SourceError, mark::NextOffset},
     processor::{
         ProcessorError,
         running::Running,
-        start::{AtAnchor, Facts, Refusal, Start, plan, retained_anchor},
+        start::{Accept, AtAnchor, Facts, Refusal, Start, plan, retained_anchor},
     },
 };
 
@@ -82,32 +82,54 @@ impl<S: Source> Intake<S> {
         start
     }
 
+    /// What the operator accepted counts for the first time that a partition is held.
+    fn accept(&self, partition: i32) -> Accept {
+        if self.held_once.contains(&partition) { Accept::default() } else { self.terms.accept }
+    }
+
     /// Learns the facts, decides where to begin, writes it down, and begins.
     fn take_up(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
         let log = &self.log;
-        let facts = facts(&mut self.source, partitions, |partition| {
+        let mut facts = facts(&mut self.source, partitions, |partition| {
             Ok(log.lock().expect("no holder panics").cursor(partition)?)
         })?;
+        for facts in &mut facts {
+            facts.given_back = self.given_back.get(&facts.partition).copied();
+        }
         let mut planned: Vec<(Facts, Start)> = Vec::with_capacity(facts.len());
         let mut refusals: Vec<Refusal> = Vec::new();
         for facts in facts {
-            let planned_start = plan(&facts, self.accept);
+            let planned_start = plan(&facts, self.accept(facts.partition));
             #[cfg(test)]
             let planned_start = planned_start.map(|start| self.break_plan(start));
             match planned_start {
-                Ok(start) => planned.push((facts, start)),
+                Ok(mut start) => {
+                    let accepted = std::mem::take(&mut start.accepted);
+                    if !accepted.is_empty() {
+                        self.accepted.insert(facts.partition, accepted);
+                    }
+                    planned.push((facts, start));
+                }
                 Err(refusal) => refusals.push(refusal),
             }
         }
         if !refusals.is_empty() {
             return Err(ProcessorError::Refused(refusals));
         }
-        // Before anything is published: from then on an absent or lower offset says that Kafka forgot it. Where
-        // the group's offset is not what this begins with, nothing would tell the next start of it.
+        // Before anything is published: from then on an absent or lower offset says that Kafka forgot it, and one without
+        // a mark that somebody moved it. Where the group's offset is not what this begins with, or not marked, nothing
+        // would tell the next start of it.
+        let is_known = |facts: &Facts, start: &Start| {
+            facts.committed.is_some_and(|found| found.mark.is_some() && found.offset == start.published)
+        };
         let first: Vec<_> = planned
             .iter()
-            .filter(|(facts, start)| facts.committed != Some(start.published))
-            .map(|(facts, start)| (facts.partition, start.published))
+            .filter(|(facts, start)| !is_known(facts, start))
+            .map(|(facts, start)| NextOffset {
+                partition: facts.partition,
+                offset: start.published,
+                mark: self.terms.marker.mark(start.clock),
+            })
             .collect();
         if !first.is_empty() {
             self.source.commit_first(&first).map_err(source_error)?;
@@ -128,6 +150,21 @@ impl<S: Source> Intake<S> {
         Ok(())
     }
 
+    /// Processes of one group must decide alike; while a change goes round they do not.
+    fn warn_of_other_rules(&self, facts: &Facts) {
+        let own = self.terms.marker.rules;
+        if let Some(mark) = facts.committed.and_then(|found| found.mark).filter(|mark| mark.rules != own) {
+            tracing::warn!(
+                kafka.partition = facts.partition,
+                committed_by = %mark.instance,
+                rules = %mark.rules,
+                own_rules = %own,
+                "the group's offset was committed under other limits or another idempotency window than this process has; \
+                 until all processes have the same, their logs can differ"
+            );
+        }
+    }
+
     fn hold(&mut self, facts: &Facts, start: Start) -> Result<(), ProcessorError> {
         let partition = facts.partition;
         if let Some(gap) = &start.gap {
@@ -139,14 +176,29 @@ impl<S: Source> Intake<S> {
                 "this log will never hold these commands"
             );
         }
-        let (flags, details): (Vec<_>, Vec<_>) = start.accepted.into_iter().unzip();
+        self.warn_of_other_rules(facts);
+        let (flags, details): (Vec<_>, Vec<_>) =
+            self.accepted.get(&partition).into_iter().flatten().cloned().unzip();
         let intervention = (!flags.is_empty()).then(|| Intervention {
             flag: flags.join(", "),
             details: details.join("\n"),
             at: jiff::Timestamp::now().as_millisecond(),
         });
-        self.log.lock().expect("no holder panics").take_up(partition, start.gap, intervention.as_ref())?;
-        let epoch = self.ownership.take_up(partition, start.published, start.offset);
+        if let Some(Intervention { flag, details, .. }) = &intervention {
+            tracing::warn!(
+                kafka.partition = partition,
+                accepted = flag,
+                published = start.published,
+                reason = details,
+                "started where it would have stopped, as '--accept' says; the log records it"
+            );
+        }
+        let recorded = intervention.as_ref().map(|intervention| (intervention, start.published));
+        self.log.lock().expect("no holder panics").take_up(partition, start.gap, recorded)?;
+        self.accepted.remove(&partition);
+        self.given_back.remove(&partition);
+        self.held_once.insert(partition);
+        let epoch = self.ownership.take_up(partition, start.published, start.offset, start.clock);
         {
             let mut progress = self.progress.lock().expect("no holder panics");
             progress.end(Instant::now(), partition, facts.bounds.end);
@@ -175,7 +227,8 @@ pub fn facts<S: Source>(
     let mut facts = Vec::with_capacity(partitions.len());
     for (partition, committed) in committed {
         let bounds = source.bounds(partition).map_err(source_error)?;
-        facts.push(Facts { partition, cursor: cursor(partition)?, committed, bounds, at_anchor: None });
+        let cursor = cursor(partition)?;
+        facts.push(Facts { partition, cursor, committed, given_back: None, bounds, at_anchor: None });
     }
     let anchors: Vec<_> = facts
         .iter()

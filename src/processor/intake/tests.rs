@@ -4,10 +4,16 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::{
-    kafka::{Ends, log_lines::said_by, reach::Reach},
+    kafka::{
+        Ends,
+        log_lines::said_by,
+        mark::{Committed, Mark, RulesHash},
+        reach::Reach,
+    },
     processor::{
         End,
         scripted::{self, Scripted},
+        start::Accept,
     },
 };
 
@@ -52,7 +58,7 @@ impl World {
             scripted::log(folder.path()),
             Arc::clone(&told) as Arc<dyn Observer>,
             Arc::default(),
-            IntakeOptions { accept: Accept::default(), caps: Caps { records: 10, bytes: 1 << 20 }, timing },
+            IntakeOptions { terms: scripted::terms(), caps: Caps { records: 10, bytes: 1 << 20 }, timing },
         );
         Self { intake, told, _folder: folder }
     }
@@ -354,4 +360,41 @@ fn what_was_told_of_a_partition_stays_until_another_instance_has_it() {
     world.intake.source.polled.push_back(Polled::Revoked(vec![3]));
     world.steps(1).1.unwrap();
     assert_eq!(released(&world), [3]);
+}
+
+#[test]
+fn a_change_of_the_limits_that_goes_round_is_warned_of() {
+    let start = |rules| {
+        let mark = Mark { instance: uuid::Uuid::from_u128(5), clock: 0, rules: RulesHash(rules) };
+        let source = Scripted {
+            polled: VecDeque::from([Polled::Assigned(vec![3])]),
+            committed: Some(Committed { offset: 0, mark: Some(mark) }),
+            member: true,
+            ..Scripted::default()
+        };
+        let (said, ended) = World::new(source, timing()).steps(3);
+        ended.unwrap();
+        said
+    };
+    let said = start(8);
+    assert_eq!(times(&said, "committed under other limits"), 1, "{said}");
+    let facts = "committed_by=00000000-0000-0000-0000-000000000005 rules=00000008 own_rules=00000007";
+    assert!(said.contains(facts) && said.contains("kafka.partition=3"), "{said}");
+    assert_eq!(times(&start(7), "other limits"), 0);
+}
+
+#[test]
+fn what_is_accepted_is_warned_of() {
+    let source = Scripted {
+        polled: VecDeque::from([Polled::Assigned(vec![3])]),
+        committed: Some(Committed { offset: 0, mark: None }),
+        member: true,
+        ..Scripted::default()
+    };
+    let mut world = World::new(source, timing());
+    world.intake.terms.accept = Accept { group_offset: true, ..Accept::default() };
+    let (said, ended) = world.steps(3);
+    ended.unwrap();
+    assert_eq!(times(&said, "started where it would have stopped"), 1, "{said}");
+    assert!(said.contains("accepted=\"group-offset\"") && said.contains("was not committed by"), "{said}");
 }

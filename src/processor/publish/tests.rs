@@ -5,7 +5,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::*;
 use crate::{
     activity::{Coordinates, Decider, Header, Limits, OutputRecord, Reading, Record, ReplyRecord},
-    processor::Unobserved,
+    processor::{Unobserved, scripted},
 };
 
 /// A sink whose producer can be made anew, unless there is a reason why not. It keeps what it is sent.
@@ -45,7 +45,7 @@ impl Sink for Made {
         Ok(())
     }
 
-    fn commit(&mut self, offsets: &[(i32, i64)], _: &u32) -> Result<ReplyCounts, PublishError> {
+    fn commit(&mut self, offsets: &[NextOffset], _: &u32) -> Result<ReplyCounts, PublishError> {
         let Refusing { poison, most, sent, committed } = &mut self.2;
         let is_poisoned = poison.is_some_and(|poison| {
             let quoted = format!("\"{poison}\"");
@@ -56,7 +56,7 @@ impl Sink for Made {
             let refusal = OutputRefusal::of(code, || "a record for 'r': no".into());
             return Err(PublishError::Refused(refusal.unwrap()));
         }
-        committed.push(offsets.to_vec());
+        committed.push(offsets.iter().map(|next| (next.partition, next.offset)).collect());
         Ok(ReplyCounts::default())
     }
 
@@ -69,6 +69,7 @@ fn publish() -> Publish<Made> {
     let options = PublishOptions {
         topic: "c".into(),
         source: "s".into(),
+        marker: scripted::terms().marker,
         rejection_bytes: 1 << 20,
         replies: ReplyTopics::default(),
         output_bytes: 1 << 20,
@@ -165,7 +166,7 @@ fn published_by(publish: &mut Publish<Made>) -> Result<(), ProcessorError> {
             .iter()
             .map(|(&partition, &end)| {
                 let from = published[&partition];
-                let epoch = publish.ownership.take_up(partition, from, from);
+                let epoch = publish.ownership.take_up(partition, from, from, 0);
                 let content = (from..end).map(|offset| outcome(partition, offset)).collect();
                 Chunk { partition, epoch, first_offset: from, next_offset: end, content }
             })

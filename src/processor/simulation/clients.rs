@@ -15,7 +15,9 @@ use super::{
 use crate::{
     activity::{OutputRecord, Record, ReplyRecord},
     kafka::{
-        Bounds, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError, reach::Reach,
+        Bounds, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError,
+        mark::{Committed, NextOffset},
+        reach::Reach,
         replies::ReplyCounts,
     },
 };
@@ -109,20 +111,28 @@ impl Source for SimulatedSource {
         Ok(self.positions.iter().map(|(&partition, &position)| (partition, position)).collect())
     }
 
-    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, SourceError> {
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
+        let mark = Some(super::MARKER.mark(0));
         self.ask(|cluster| {
             let is_stable = !partitions.iter().any(|&partition| cluster.is_pending(partition));
-            let forgotten = (self.mutation == Some(Mutation::SeenIgnored)).then_some(0);
-            let offset = |&partition| (partition, cluster.committed.get(&partition).copied().or(forgotten));
-            is_stable.then(|| partitions.iter().map(offset).collect())
+            let forgotten =
+                (self.mutation == Some(Mutation::SeenIgnored)).then_some(Committed { offset: 0, mark });
+            let committed = |&partition| {
+                let mut found = cluster.committed_of(partition).or(forgotten);
+                if let Some(found) = found.as_mut().filter(|_| self.mutation == Some(Mutation::MarkIgnored)) {
+                    found.mark = found.mark.or(mark);
+                }
+                (partition, found)
+            };
+            is_stable.then(|| partitions.iter().map(committed).collect())
         })
     }
 
-    fn commit_first(&mut self, next_offsets: &[(i32, i64)]) -> Result<(), SourceError> {
+    fn commit_first(&mut self, next_offsets: &[NextOffset]) -> Result<(), SourceError> {
         let membership = self.membership();
         self.ask(|cluster| {
             membership.filter(|membership| cluster.group.accepts(membership))?;
-            next_offsets.iter().for_each(|&(partition, offset)| cluster.set_committed(partition, offset));
+            next_offsets.iter().for_each(|&next| cluster.set_committed(next));
             Some(())
         })
     }
@@ -203,7 +213,7 @@ impl SimulatedSink {
     }
 
     /// The steps of a commit, each of which can go wrong in its own way.
-    fn try_commit(&self, offsets: &[(i32, i64)], membership: &Membership) -> Result<Ended, PublishError> {
+    fn try_commit(&self, offsets: &[NextOffset], membership: &Membership) -> Result<Ended, PublishError> {
         let epoch = self.epoch()?;
         let mut cluster = self.cluster.borrow_mut();
         cluster.passes();
@@ -299,16 +309,17 @@ impl Sink for SimulatedSink {
 
     fn commit(
         &mut self,
-        offsets: &[(i32, i64)],
+        offsets: &[NextOffset],
         membership: &Membership,
     ) -> Result<ReplyCounts, PublishError> {
-        self.asked.replace(offsets.to_vec());
+        self.asked.replace(offsets.iter().map(|next| (next.partition, next.offset)).collect());
         let mut ended = self.try_commit(offsets, membership)?;
         if matches!(ended, Ended::Stale | Ended::Aborted) && self.abort().is_err() {
             ended = Ended::Unknown;
         }
         let id = self.id();
-        self.cluster.borrow_mut().note(|| format!("  {id} commits {offsets:?} as {membership:?}: {ended:?}"));
+        let asked = self.asked.borrow().clone();
+        self.cluster.borrow_mut().note(|| format!("  {id} commits {asked:?} as {membership:?}: {ended:?}"));
         let retries = self.mutation == Some(Mutation::RetryUnknown) && matches!(ended, Ended::Unknown);
         if retries && (0..9).any(|_| self.reset().is_ok()) {
             ended = Ended::Aborted;

@@ -12,7 +12,10 @@ use super::group::{Group, Membership};
 use super::replies::ReplyBoard;
 use crate::{
     activity::{OutputRecord, Record, ReplyRecord},
-    kafka::OutputTopic,
+    kafka::{
+        OutputTopic,
+        mark::{Committed, Mark, NextOffset},
+    },
 };
 
 /// Shared by every client; all of them are on one thread.
@@ -36,7 +39,7 @@ pub struct Faults {
 struct Open {
     records: Vec<(OutputTopic, OutputRecord)>,
     replies: Vec<ReplyRecord>,
-    offsets: BTreeMap<i32, i64>,
+    offsets: BTreeMap<i32, NextOffset>,
     /// The request to commit is still on its way.
     late_commit: bool,
 }
@@ -56,6 +59,10 @@ pub struct Cluster {
     pub starts: BTreeMap<i32, i64>,
     pub group: Group,
     pub committed: BTreeMap<i32, i64>,
+    /// Of the processors' last commits.
+    marked: BTreeMap<i32, Mark>,
+    /// Partitions whose committed offset is somebody else's.
+    pub foreign: BTreeSet<i32>,
     pub visible: Vec<(OutputTopic, OutputRecord)>,
     pub replies: ReplyBoard,
     producers: BTreeMap<String, Producer>,
@@ -104,6 +111,8 @@ impl Cluster {
             starts: (0..partitions).map(|partition| (partition, 0)).collect(),
             group: Group::new(partitions),
             committed: BTreeMap::new(),
+            marked: BTreeMap::new(),
+            foreign: BTreeSet::new(),
             visible: Vec::new(),
             replies: ReplyBoard::new(seed),
             producers: BTreeMap::new(),
@@ -262,7 +271,7 @@ impl Cluster {
         &mut self,
         id: &str,
         epoch: u64,
-        offsets: &[(i32, i64)],
+        offsets: &[NextOffset],
         member: &Membership,
     ) -> Ended {
         self.await_marks(id);
@@ -273,7 +282,8 @@ impl Cluster {
             return Ended::Stale;
         }
         let producer = self.producer(id, epoch).expect("checked above");
-        producer.open.get_or_insert_default().offsets.extend(offsets.iter().copied());
+        let open = producer.open.get_or_insert_default();
+        open.offsets.extend(offsets.iter().map(|next| (next.partition, *next)));
         Ended::Done
     }
 
@@ -300,25 +310,43 @@ impl Cluster {
     fn end_transaction(&mut self, id: &str) {
         let Some(open) = self.producers.get_mut(id).and_then(|producer| producer.open.take()) else { return };
         let outputs = open.records.len();
-        self.note(|| format!("  visible: {outputs} outputs, offsets {:?}", open.offsets));
+        let offsets: Vec<_> = open.offsets.values().map(|next| (next.partition, next.offset)).collect();
+        self.note(|| format!("  visible: {outputs} outputs, offsets {offsets:?}"));
         self.visible.extend(open.records);
         self.replies.visible.extend(open.replies);
         // Whoever reads sees them in the order in which they were decided, since the later ones lie behind the earlier.
         if self.marks.bool() {
             self.unmarked.push((id.to_owned(), open.offsets.keys().copied().collect()));
         }
-        for (partition, offset) in open.offsets {
-            self.set_committed(partition, offset);
-        }
+        open.offsets.into_values().for_each(|next| self.set_committed(next));
     }
 
-    pub fn set_committed(&mut self, partition: i32, offset: i64) {
+    pub fn set_committed(&mut self, NextOffset { partition, offset, mark }: NextOffset) {
         let before = self.committed.insert(partition, offset);
-        if before.is_some_and(|before| before > offset) {
+        self.marked.insert(partition, mark);
+        if !self.foreign.remove(&partition) && before.is_some_and(|before| before > offset) {
             self.violation.get_or_insert(format!(
                 "partition {partition}: the committed offset went back from {before:?} to {offset}"
             ));
         }
+    }
+
+    /// Somebody else than a processor commits for the group.
+    pub fn commit_as_other(&mut self, partition: i32, offset: i64) {
+        self.note(|| format!("  somebody else commits {partition}/{offset}"));
+        self.committed.insert(partition, offset);
+        self.foreign.insert(partition);
+    }
+
+    pub fn committed_of(&self, partition: i32) -> Option<Committed> {
+        let mark = self.marked.get(&partition).filter(|_| !self.foreign.contains(&partition));
+        self.committed.get(&partition).map(|&offset| Committed { offset, mark: mark.copied() })
+    }
+
+    /// Of the commands below an offset.
+    pub fn clock(&self, partition: i32, offset: i64) -> i64 {
+        let records = self.topic[&partition].iter().take(offset as usize).flatten();
+        records.fold(0, |clock, record| record.coordinates.advance(clock))
     }
 
     /// The commands topic is made again, empty.

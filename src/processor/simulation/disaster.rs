@@ -18,6 +18,8 @@ const ROUNDS: u32 = 400;
 pub enum Disaster {
     /// The brokers forget the group's offsets while nobody runs, or somebody sets them back.
     OffsetsForgotten { after_clean_stop: bool, lower: bool },
+    /// Another consumer joins the group and commits for it, or somebody sets its offsets while nobody runs.
+    ForeignOffsets { while_running: bool },
     /// Retention deletes commands that nobody decided.
     CommandsLost,
     /// The commands topic is made again, shorter or longer.
@@ -27,11 +29,13 @@ pub enum Disaster {
 }
 
 const OFFSETS: &str = "the group's committed offset is";
+pub(super) const FOREIGN: &str = "was not committed by this program";
 const LOST: &str = "commands were deleted before they were decided";
 const OTHER_TOPIC: [&str; 2] = ["not the topic that the log was made from", "beyond the topic's end"];
 const FENCED: &str = "fenced twice by a newer producer";
 
-const ALL: Accept = Accept { lost_commands: true, republish: true, skip_unpublished: true };
+const ALL: Accept =
+    Accept { lost_commands: true, republish: true, skip_unpublished: true, group_offset: true };
 
 impl Disaster {
     pub fn draw(rng: &mut fastrand::Rng) -> Self {
@@ -54,6 +58,7 @@ impl Schedule {
             Disaster::OffsetsForgotten { after_clean_stop, lower } => {
                 self.forget_offsets(after_clean_stop, lower)?;
             }
+            Disaster::ForeignOffsets { while_running } => self.move_offsets(while_running)?,
             Disaster::CommandsLost => self.lose_commands()?,
             Disaster::TopicMadeAgain => self.make_topic_again()?,
             Disaster::Copied => self.run_a_copy()?,
@@ -200,11 +205,12 @@ impl Schedule {
             for (&partition, &offset) in truth {
                 let mut cluster = self.cluster.borrow_mut();
                 // Of partitions that were not affected more may have been published meanwhile.
-                let now = cluster.committed.entry(partition).or_insert(offset);
-                *now = offset.max(*now);
+                if cluster.committed.get(&partition).is_none_or(|&now| now < offset) {
+                    cluster.commit_as_other(partition, offset);
+                }
             }
             self.count("the group's offsets were put back");
-            return self.go_on(number, Accept::default());
+            return self.go_on(number, Accept { group_offset: true, ..Accept::default() });
         }
         let mut lost_commands = false;
         for CursorSeen { partition, logged, seen, .. } in doubtful {
@@ -217,7 +223,7 @@ impl Schedule {
         }
         let (republish, skip_unpublished) = (choice == 1, choice == 2);
         self.count(if republish { "accepted: republish" } else { "accepted: skip-unpublished" });
-        self.go_on(number, Accept { republish, skip_unpublished, lost_commands })
+        self.go_on(number, Accept { republish, skip_unpublished, lost_commands, group_offset: false })
     }
 
     fn lose_commands(&mut self) -> Result<(), String> {

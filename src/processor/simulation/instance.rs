@@ -13,7 +13,7 @@ use std::{
 use files::{beside, copy};
 
 use super::{
-    Mutation, TOPIC, WINDOW_MS,
+    MARKER, Mutation, TOPIC, WINDOW_MS,
     clients::{SimulatedSink, SimulatedSource},
     cluster::Shared,
     replies,
@@ -29,7 +29,7 @@ use crate::{
         ownership::Ownership,
         progress::Progress,
         publish::{Place, Publish, PublishOptions},
-        start::Accept,
+        start::{Accept, Terms},
         timing::Timing,
     },
 };
@@ -183,6 +183,7 @@ impl Instance {
         let options = PublishOptions {
             topic: TOPIC.into(),
             source: "simulation".into(),
+            marker: MARKER,
             rejection_bytes: 1 << 20,
             replies: replies::topics(),
             output_bytes: if rng.bool() { 1 << 20 } else { 1 },
@@ -195,7 +196,7 @@ impl Instance {
                 Arc::clone(&log),
                 Arc::clone(&self.told) as Arc<dyn Observer>,
                 Arc::clone(&self.progress),
-                IntakeOptions { accept, caps, timing },
+                IntakeOptions { terms: Terms { accept, marker: MARKER }, caps, timing },
             ),
             append: Append::new(Arc::clone(&log), Arc::clone(&ownership)),
             publish: Publish::new(sink, Arc::clone(&ownership), options, Arc::new(Unobserved), timing),
@@ -404,6 +405,11 @@ impl Instance {
         session.settled.push_back(settled);
         session.late.push_back(batch);
         Ok(())
+    }
+
+    /// Whether all that the group gave it is being read.
+    pub fn is_settled(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.intake.is_settled())
     }
 
     /// Whether nothing is under way.

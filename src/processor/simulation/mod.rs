@@ -11,7 +11,7 @@
 //! - `cluster`, `group`: the simulated Kafka. `clients`: how the processor sees it.
 //! - `replies`: where the simulated commands ask for replies.
 //! - `session`: the stages and their queues. `instance`: a process and its log file.
-//! - `schedule`: what happens. `disaster`: what a person has to settle. `rest` and `model`: what must come out.
+//! - `schedule`: what happens. `disaster`, `foreign`: what a person has to settle. `rest` and `model`: what must come out.
 //! - `rot`: a disk that changes a log.
 //! - `scenarios`: faults that the processor stops at, one by one. `handover`: what two processes know of each
 //!   other's work.
@@ -19,6 +19,7 @@
 mod clients;
 mod cluster;
 mod disaster;
+mod foreign;
 mod group;
 mod handover;
 mod instance;
@@ -33,7 +34,12 @@ mod session;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use schedule::{Failure, Happened};
+use uuid::Uuid;
 
+use crate::kafka::mark::{Marker, RulesHash};
+
+/// In all offsets that the simulated processors commit.
+const MARKER: Marker = Marker { instance: Uuid::nil(), rules: RulesHash(7) };
 const TOPIC: &str = "activity.commands";
 /// Of idempotency keys; short enough that keys are forgotten within a schedule.
 const WINDOW_MS: i64 = 60;
@@ -67,6 +73,8 @@ pub(super) enum Mutation {
     AnchorIgnored,
     /// An absent offset of the group is the beginning, whatever the log has seen published.
     SeenIgnored,
+    /// Whoever committed the group's offset, it counts as published.
+    MarkIgnored,
     /// The mark of a clean stop outlives the next start.
     CleanForEver,
     /// Where undecided commands are gone it goes on at what is left.
@@ -160,7 +168,7 @@ fn schedules_of_faults_lose_nothing_and_double_nothing() {
 const LOSS: &str = "a client that lost the brokers was replaced";
 
 /// What a usual run must have seen.
-const HAPPENS: [&str; 25] = [
+const HAPPENS: [&str; 28] = [
     "a commit of unknown end had not taken effect",
     "a commit of unknown end had taken effect",
     LOSS,
@@ -171,15 +179,18 @@ const HAPPENS: [&str; 25] = [
     "a reply could not be delivered",
     "a reply was refused with its transaction",
     "a transaction timed out",
+    "accepted: group-offset",
     "accepted: lost-commands",
     "accepted: republish",
     "accepted: skip-unpublished",
     "an instance was killed",
     "an instance with batches in flight was replaced",
     "an offset was asked for before the transaction that moves it was marked",
+    "another consumer committed for the group",
     "offsets were forgotten after a clean stop",
     "offsets were forgotten after a kill",
     "retention deleted what was published",
+    "somebody set the group's offsets",
     "the disk was full in the middle of an append",
     "the generation moved on under a running instance",
     "the group's offsets were put back",
@@ -280,6 +291,17 @@ fn not_knowing_the_topic_again_is_noticed() {
 #[test]
 fn forgetting_what_was_seen_published_is_noticed() {
     notices(Mutation::SeenIgnored, &["nobody stopped with [\"the group's committed offset is\""]);
+}
+
+#[test]
+fn taking_an_offset_without_a_mark_for_published_is_noticed() {
+    notices(
+        Mutation::MarkIgnored,
+        &[
+            "nobody stopped with [\"was not committed by this program\"]",
+            "stopped with another message than [\"was not committed by this program\"]",
+        ],
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
     instance::{Instance, Stage},
     model::command,
 };
-use crate::activity::Coordinates;
+use crate::{activity::Coordinates, kafka::Polled, processor::start::Accept};
 
 /// One instance and one partition.
 struct Scenario {
@@ -64,8 +64,42 @@ impl Scenario {
         assert!(!self.instance.is_running());
     }
 
+    fn run_until_held(&mut self) {
+        let mut steps = 0;
+        while self.instance.owned().is_empty() || !self.instance.is_settled() {
+            self.instance.step(Stage::Intake).unwrap();
+            steps += 1;
+            assert!(steps < 100 && self.instance.stopped.is_none(), "{:?}", self.instance.stopped);
+        }
+    }
+
+    /// Runs all stages but the last.
+    fn append_only(&mut self) {
+        for stage in [Stage::Intake, Stage::Decide, Stage::Append].repeat(10) {
+            self.instance.step(stage).unwrap();
+        }
+    }
+
     fn committed(&self) -> Option<i64> {
         self.cluster.borrow().committed.get(&0).copied()
+    }
+
+    /// Another consumer joins the group, is given the partition, commits an offset, and leaves.
+    fn visit(&mut self, offset: i64) {
+        let visitor = self.cluster.borrow_mut().group.join();
+        let is_given = |scenario: &mut Self| {
+            scenario.run(1).unwrap();
+            let mut cluster = scenario.cluster.borrow_mut();
+            let given = matches!(cluster.group.poll(visitor), Some(Polled::Assigned(_)));
+            if !given && cluster.group.is_settled() {
+                cluster.group.call_to_join();
+            }
+            given
+        };
+        assert!((0..400).any(|_| is_given(self)), "it is never given the partition");
+        let mut cluster = self.cluster.borrow_mut();
+        cluster.commit_as_other(0, offset);
+        cluster.group.leave(visitor);
     }
 
     /// Starts and runs; what it says where it stops.
@@ -95,6 +129,7 @@ fn lower_offsets_after_a_clean_stop_stay_known_through_a_kill() {
     let mut scenario = Scenario::after(10);
     scenario.stop();
     let before = scenario.visible();
+    // The brokers lost the last commits: this one is the processor's, of before.
     scenario.cluster.borrow_mut().committed.insert(0, 3);
     for _ in 0..2 {
         scenario.start();
@@ -164,4 +199,94 @@ fn a_partition_that_cannot_be_read_is_named_and_goes_on_when_it_can() {
     scenario.run(40).unwrap();
     assert_eq!(scenario.committed(), Some(5));
     assert_eq!(scenario.instance.waits_for(), None);
+}
+
+#[test]
+fn another_consumer_that_commits_other_offsets_stops_it() {
+    for offset in [3, 12] {
+        let mut scenario = Scenario::after(10);
+        let before = scenario.visible();
+        scenario.visit(offset);
+        scenario.produce(5);
+        let refusal = scenario.run(40).unwrap_err();
+        assert!(refusal.contains(&format!("offset {offset} was not committed by this program")), "{refusal}");
+        assert_eq!((scenario.committed(), scenario.visible()), (Some(offset), before));
+    }
+}
+
+#[test]
+fn another_consumer_that_commits_what_is_published_changes_nothing() {
+    let mut scenario = Scenario::after(10);
+    scenario.visit(10);
+    scenario.produce(5);
+    scenario.run(40).unwrap();
+    assert_eq!(scenario.committed(), Some(15));
+    assert!(!scenario.cluster.borrow().foreign.contains(&0));
+}
+
+/// What was accepted was said of the state at the start, not of whoever comes while it runs.
+#[test]
+fn what_is_accepted_counts_once() {
+    let mut scenario = Scenario::after(10);
+    scenario.instance.crash();
+    scenario.produce(10);
+    scenario.cluster.borrow_mut().commit_as_other(0, 12);
+    scenario.instance.accept = Accept { group_offset: true, ..Accept::default() };
+    scenario.start();
+    scenario.run(40).unwrap();
+    assert_eq!(scenario.committed(), Some(20));
+    scenario.visit(15);
+    let refusal = scenario.run(40).unwrap_err();
+    assert!(refusal.contains("offset 15 was not committed by this program"), "{refusal}");
+}
+
+/// Neither a kill nor the processor's own recovery asks again for what was accepted.
+#[test]
+fn an_offset_that_was_accepted_is_this_programs_from_then_on() {
+    for offset in [4, 10, 16] {
+        let mut scenario = Scenario::after(10);
+        scenario.instance.crash();
+        scenario.cluster.borrow_mut().topic.get_mut(&0).unwrap().extend((0..10).map(|_| None));
+        scenario.cluster.borrow_mut().commit_as_other(0, offset);
+        scenario.instance.accept = Accept { group_offset: true, ..Accept::default() };
+        scenario.start();
+        // Held, and nothing published yet.
+        scenario.run_until_held();
+        assert!(!scenario.cluster.borrow().foreign.contains(&0));
+        scenario.instance.crash();
+        scenario.start();
+        scenario.run(40).unwrap();
+        assert_eq!(scenario.committed(), Some(20));
+    }
+}
+
+#[test]
+fn a_mark_has_the_clock_at_its_offset() {
+    let mut scenario = Scenario::after(10);
+    let clock_is_exact = |scenario: &Scenario| {
+        let cluster = scenario.cluster.borrow();
+        let found = cluster.committed_of(0).unwrap();
+        assert_eq!(found.mark.unwrap().clock, cluster.clock(0, found.offset), "at {}", found.offset);
+    };
+    clock_is_exact(&scenario);
+    // Records may come with an earlier timestamp, and with one that is none.
+    for timestamp in [1005, i64::MAX, -1, 1003] {
+        scenario.clock = timestamp - i64::from(timestamp < i64::MAX);
+        let at = Coordinates { partition: 0, offset: scenario.cluster.borrow().end(0), timestamp };
+        let (_, record) = command(&mut scenario.rng, at, false, false);
+        scenario.cluster.borrow_mut().topic.get_mut(&0).unwrap().push(Some(record));
+        scenario.run(10).unwrap();
+        clock_is_exact(&scenario);
+    }
+    // A log that is ahead of what is published does not put its own clock there.
+    scenario.clock = 2000;
+    scenario.produce(5);
+    scenario.append_only();
+    scenario.instance.crash();
+    scenario.start();
+    for _ in 0..40 {
+        scenario.run(1).unwrap();
+        clock_is_exact(&scenario);
+    }
+    assert_eq!(scenario.committed(), Some(19));
 }

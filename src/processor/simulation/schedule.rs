@@ -47,6 +47,9 @@ impl Kinds {
         // Drawn apart: a seed without this kind of fault does what it did before there was one, as do those in `FOUND`.
         let loss = fastrand::Rng::with_seed(rng.get_seed() ^ 5).u32(0..10) < 3;
         let stall = fastrand::Rng::with_seed(rng.get_seed() ^ 7).u32(0..10) < 2;
+        let mut apart = fastrand::Rng::with_seed(rng.get_seed() ^ 9);
+        let foreign =
+            (apart.u32(0..10) == 0).then(|| Disaster::ForeignOffsets { while_running: apart.bool() });
         let mut draw = |in_ten: u32| rng.u32(0..10) < in_ten;
         Self {
             crash: draw(5),
@@ -60,7 +63,7 @@ impl Kinds {
             retention: draw(2),
             loss,
             stall,
-            disaster: draw(4).then(|| Disaster::draw(rng)),
+            disaster: foreign.or(draw(4).then(|| Disaster::draw(rng))),
         }
     }
 }

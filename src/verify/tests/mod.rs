@@ -159,3 +159,29 @@ fn a_partition_without_committed_offset_is_said() {
         told.unchecked.iter().map(|u| (u.topic.as_str(), u.partition, u.reason)).collect();
     assert_eq!(unchecked, [(world::TOPIC, 1, Reason::NoOffset)]);
 }
+
+/// Whoever committed it, it does not say what must be out; what a log has seen published does.
+#[test]
+fn an_offset_that_somebody_else_committed_is_said_and_nothing_is_lost() {
+    for (moved, unchecked) in [(80, 30..80), (10, 10..30), (30, 30..30)] {
+        let mut world = World::new(COMMANDS);
+        assert!(world.committed[1].unwrap() > 80);
+        world.sql(0, "UPDATE cursors SET published_seen = 30 WHERE partition = 1");
+        world.committed[1] = Some(moved);
+        world.foreign.push(1);
+        // By what the log knows this one may not be out yet.
+        world.take(Topic::Notifications, |record| {
+            super::content::id_of_notification(record, crate::activity::topic_bits(world::TOPIC))
+                .is_ok_and(|id| id.partition == 1 && id.offset >= 30)
+        });
+        let told = world.verify();
+        assert_eq!(told.deviations, []);
+        let found: Vec<_> =
+            told.unchecked.iter().map(|u| (u.partition, u.first_offset..u.next_offset, u.reason)).collect();
+        if unchecked.is_empty() {
+            assert_eq!(found, []);
+        } else {
+            assert_eq!(found, [(1, unchecked, Reason::ForeignOffset)]);
+        }
+    }
+}

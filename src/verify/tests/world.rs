@@ -18,7 +18,11 @@ use super::super::{
 use crate::{
     activity::{Coordinates, Decider, Decision, Header, Limits, OutputRecord, Record, rejection_record},
     event_log::{Chunk, EventLog, LogOptions, LogReader, Synchronous},
-    kafka::{Bounds, scan::Unread},
+    kafka::{
+        Bounds,
+        mark::{Committed, Mark, RulesHash},
+        scan::Unread,
+    },
 };
 
 pub const TOPIC: &str = "activity.commands";
@@ -48,6 +52,8 @@ impl Partition {
 pub struct World {
     pub topics: BTreeMap<usize, Vec<Partition>>,
     pub committed: Vec<Option<i64>>,
+    /// Partitions whose offset somebody else committed.
+    pub foreign: Vec<usize>,
     pub logs: Vec<PathBuf>,
     pub window_ms: i64,
     pub rejection_bytes: usize,
@@ -159,6 +165,7 @@ impl World {
                 (Topic::Rejections as usize, vec![Partition::default(); OUTPUT_PARTITIONS]),
             ]),
             committed: Vec::new(),
+            foreign: Vec::new(),
             logs: vec![folder.path().join("activity.db")],
             window_ms: WINDOW_MS,
             rejection_bytes: REJECTION_BYTES,
@@ -368,8 +375,13 @@ impl World {
 }
 
 impl Topics for World {
-    fn committed(&mut self) -> Result<Vec<Option<i64>>, VerifyError> {
-        Ok(self.committed.clone())
+    fn committed(&mut self) -> Result<Vec<Option<Committed>>, VerifyError> {
+        let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
+        let whose = |(partition, offset): (usize, &Option<i64>)| {
+            let mark = (!self.foreign.contains(&partition)).then_some(mark);
+            offset.map(|offset| Committed { offset, mark })
+        };
+        Ok(self.committed.iter().enumerate().map(whose).collect())
     }
 
     fn bounds(&mut self, topic: Topic) -> Result<Vec<Bounds>, VerifyError> {
