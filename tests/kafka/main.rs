@@ -28,6 +28,7 @@ mod expected;
 mod fetched;
 mod files;
 mod first;
+mod foreign_offsets;
 mod full;
 mod group;
 mod guard;
