@@ -42,7 +42,7 @@ pub fn parse_filter(directives: &str) -> Result<EnvFilter, ParseError> {
 }
 
 /// Starts writing log lines to standard error, panics among them. `RUST_LOG` wins over `filter`, as people expect of it.
-/// From then on no line blocks whoever writes it: see [`lines`].
+/// From then on no line blocks whoever writes it: see the module `lines`.
 ///
 /// # Errors
 ///
