@@ -176,7 +176,7 @@ async fn who_may_not_write_is_told_so_and_can_post_once_it_may() {
     for _ in 0..2 {
         let posted = in_time("an answer", client.post(&entry())).await;
         let Err(PostError::NotPosted(reason)) = posted else { panic!("{posted:?}") };
-        assert!(reason.contains("the right Write on the topic 'activity.commands'"), "{reason}");
+        assert!(reason.contains("lacks Write on the topic 'activity.commands'"), "{reason}");
     }
     in_time("nothing", client.flush(PATIENCE)).await.unwrap();
     assert_eq!(commands(&broker), 0);

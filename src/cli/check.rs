@@ -28,7 +28,7 @@ use crate::{
     kafka::{
         access::Operation,
         client,
-        topics::{self, Missing, TopicsError},
+        topics::{self, Missing, Presence, TopicsError},
     },
 };
 
@@ -182,7 +182,7 @@ fn add(findings: &mut Vec<Finding>, finding: Finding) {
     }
 }
 
-fn own_topic(name: &str, found: &Result<Option<usize>, TopicsError>, create: bool) -> (Status, String) {
+fn own_topic(name: &str, found: &Presence, create: bool) -> (Status, String) {
     match found {
         Ok(Some(partitions)) => {
             (Status::Ok, format!("'{name}' has {}", count(*partitions as u64, "partition")))
@@ -194,7 +194,7 @@ fn own_topic(name: &str, found: &Result<Option<usize>, TopicsError>, create: boo
 }
 
 /// A topic of somebody else's: nothing of it keeps the processor from working.
-fn reply_topic(name: &str, found: &Result<Option<usize>, TopicsError>) -> (Status, String) {
+fn reply_topic(name: &str, found: &Presence) -> (Status, String) {
     match found {
         Ok(Some(partitions)) => {
             (Status::Ok, format!("'{name}', for replies, has {}", count(*partitions as u64, "partition")))

@@ -10,7 +10,9 @@ use rdkafka::{
 use super::{Settings, client, native};
 
 /// For one question about rights.
-const ASK: Duration = Duration::from_secs(3);
+const ASK: Duration = Duration::from_secs(5);
+/// For one of brokers that answer: a group's coordinator may have to make its topic first.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// For a transactional id: its coordinator has to be found, and may have to make its topic first.
 const TRANSACT: Duration = Duration::from_secs(15);
 
@@ -44,6 +46,16 @@ pub enum Resource<'a> {
     TransactionalIds(&'a str),
 }
 
+impl fmt::Display for Resource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic(topic) => write!(f, "the topic '{topic}'"),
+            Self::Group(group) => write!(f, "the group '{group}'"),
+            Self::TransactionalIds(prefix) => write!(f, "the transactional ids that begin with '{prefix}'"),
+        }
+    }
+}
+
 /// Says which right is missing, to whom, and how it is granted.
 #[derive(Debug, Clone)]
 pub struct Access {
@@ -70,16 +82,15 @@ impl Access {
     pub fn lacks(&self, operation: Operation, resource: Resource<'_>) -> String {
         let user = self.user.as_ref().map_or("this user".to_owned(), |user| format!("user '{user}'"));
         let name = self.user.as_deref().unwrap_or("NAME");
-        let (of, option) = match resource {
-            Resource::Topic(topic) => (format!("the topic '{topic}'"), format!("--topic '{topic}'")),
-            Resource::Group(group) => (format!("the group '{group}'"), format!("--group '{group}'")),
-            Resource::TransactionalIds(prefix) => (
-                format!("the transactional ids that begin with '{prefix}'"),
-                format!("--transactional-id '{prefix}' --resource-pattern-type prefixed"),
-            ),
+        let option = match resource {
+            Resource::Topic(topic) => format!("--topic '{topic}'"),
+            Resource::Group(group) => format!("--group '{group}'"),
+            Resource::TransactionalIds(prefix) => {
+                format!("--transactional-id '{prefix}' --resource-pattern-type prefixed")
+            }
         };
         format!(
-            "{user} lacks {operation} on {of}. Grant it: kafka-acls.sh --bootstrap-server {} --add --allow-principal \
+            "{user} lacks {operation} on {resource}. Grant it: kafka-acls.sh --bootstrap-server {} --add --allow-principal \
              'User:{name}' --operation {operation} {option}",
             self.servers
         )
@@ -108,8 +119,8 @@ pub type Allowed = Option<BTreeSet<Operation>>;
 pub struct Rights<'a> {
     settings: &'a Settings,
     client: BaseProducer<client::Quiet>,
-    /// There was no answer in time: the embedded broker gives none.
-    is_silent: Cell<bool>,
+    /// Whether there was an answer to the first question: the embedded broker gives none.
+    answers: Cell<Option<bool>>,
 }
 
 impl fmt::Debug for Rights<'_> {
@@ -121,7 +132,7 @@ impl fmt::Debug for Rights<'_> {
 impl<'a> Rights<'a> {
     pub fn connect(settings: &'a Settings) -> Result<Self, KafkaError> {
         let client = client::admin(settings).create_with_context(client::Quiet)?;
-        Ok(Self { settings, client, is_silent: Cell::new(false) })
+        Ok(Self { settings, client, answers: Cell::new(None) })
     }
 
     pub fn of_topic(&self, topic: &str) -> Allowed {
@@ -133,19 +144,21 @@ impl<'a> Rights<'a> {
     }
 
     fn ask(&self, described: native::Described, name: &str) -> Allowed {
-        if self.is_silent.get() {
-            return None;
+        let timeout = match self.answers.get() {
+            None => ASK,
+            Some(true) => ASK_AGAIN,
+            Some(false) => return None,
+        };
+        let answer = native::allowed(self.client.client(), described, name, timeout);
+        if self.answers.get().is_none() {
+            self.answers.set(Some(!matches!(answer, Err(Code::OperationTimedOut))));
         }
-        let answer = native::allowed(self.client.client(), described, name, ASK);
         tracing::debug!(?described, name, ?answer, "access rights");
         match answer {
             Ok(allowed) => allowed.map(|allowed| allowed.into_iter().filter_map(operation).collect()),
             // Whoever may not even describe it may do nothing with it.
             Err(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed) => Some(BTreeSet::new()),
-            Err(code) => {
-                self.is_silent.set(code == Code::OperationTimedOut);
-                None
-            }
+            Err(_) => None,
         }
     }
 

@@ -87,15 +87,17 @@ pub struct Rebalances {
     topic_id: TopicId,
     /// The last error.
     error: Mutex<Option<String>>,
+    is_member: bool,
 }
 
 impl Rebalances {
-    fn of(topic: &str) -> Self {
+    fn of(topic: &str, is_member: bool) -> Self {
         Self {
             noted: Mutex::default(),
             closing: AtomicBool::new(false),
             topic_id: TopicId::of(topic),
             error: Mutex::default(),
+            is_member,
         }
     }
 
@@ -116,7 +118,10 @@ impl ClientContext for Rebalances {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.hear(reason.to_owned());
-        client::client_error(&error, reason);
+        // Whoever only asks says what came of it.
+        if self.is_member {
+            client::client_error(&error, reason);
+        }
     }
 }
 
@@ -162,7 +167,7 @@ impl Leaving for Rebalances {
 impl GroupConsumer {
     /// Joins the group.
     pub fn join(settings: &Settings) -> Result<Self, SourceError> {
-        let member = Self::outside(settings)?;
+        let member = Self::make(settings, true)?;
         member
             .consumer
             .subscribe(&[&member.topic])
@@ -172,8 +177,12 @@ impl GroupConsumer {
 
     /// For questions in the group's name, without being a member: [`Source::poll`] brings nothing.
     pub fn outside(settings: &Settings) -> Result<Self, SourceError> {
+        Self::make(settings, false)
+    }
+
+    fn make(settings: &Settings, is_member: bool) -> Result<Self, SourceError> {
         let consumer: BaseConsumer<Rebalances> = topic_id::told(client::consumer(settings))
-            .create_with_context(Rebalances::of(&settings.topics.commands))
+            .create_with_context(Rebalances::of(&settings.topics.commands, is_member))
             .map_err(|error| SourceError::Fatal(format!("the Kafka consumer can't be made: {error}")))?;
         Ok(Self {
             consumer: Member::new(consumer),

@@ -186,11 +186,14 @@ pub fn find(settings: &Settings, topics: &[&str], needed: Operation) -> Result<F
     Ok(Found { brokers, partitions: found.into_iter().collect::<Result<_, _>>()? })
 }
 
+/// The partitions of a topic, where it exists; or why that can't be told.
+pub type Presence = Result<Option<usize>, TopicsError>;
+
 /// How many brokers there are, and for each topic what [`find`] says of it.
 pub fn look(
     settings: &Settings,
     topics: &[(&str, Operation)],
-) -> Result<(usize, Vec<Result<Option<usize>, TopicsError>>), TopicsError> {
+) -> Result<(usize, Vec<Presence>), TopicsError> {
     let brokers = Brokers::connect(settings)?;
     let count = brokers.count()?;
     Ok((count, topics.iter().map(|(topic, needed)| brokers.partitions(topic, *needed)).collect()))

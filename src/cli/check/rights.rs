@@ -37,7 +37,13 @@ pub(super) fn check(
         Ok(rights) => rights,
         Err(error) => return vec![unknown(&error.to_string())],
     };
-    let mut checked = Checked { access: Access::of(kafka), wanted, findings: Vec::new(), is_told: false };
+    let mut checked = Checked {
+        access: Access::of(kafka),
+        wanted,
+        findings: Vec::new(),
+        is_told: false,
+        untold: Vec::new(),
+    };
     let names = &kafka.topics;
     for (topic, needs) in
         [(&names.commands, COMMANDS), (&names.notifications, NOTIFICATIONS), (&names.rejections, REJECTIONS)]
@@ -51,7 +57,13 @@ pub(super) fn check(
     }
     checked.judge(Resource::Group(&kafka.group), GROUP, &rights.of_group(&kafka.group));
     if !checked.is_told {
+        checked.untold.clear();
         checked.findings.push(unknown("the brokers do not tell which this user has"));
+    }
+    for resource in std::mem::take(&mut checked.untold) {
+        checked
+            .findings
+            .push(unknown(&format!("the brokers do not tell what this user may do with {resource}")));
     }
     if config.processor.guarantee == Guarantee::ExactlyOnce {
         let ids = format!("{}-{}-", config.processor.transactional_id_prefix, kafka.group);
@@ -83,11 +95,16 @@ struct Checked<'a> {
     findings: Vec<Finding>,
     /// The brokers said something of a resource.
     is_told: bool,
+    /// What they say nothing of.
+    untold: Vec<String>,
 }
 
 impl Checked<'_> {
     fn judge(&mut self, resource: Resource<'_>, needs: &[Need], allowed: &Allowed) {
-        let Some(allowed) = allowed else { return };
+        let Some(allowed) = allowed else {
+            self.untold.push(resource.to_string());
+            return;
+        };
         self.is_told = true;
         for (operation, commands) in needs {
             if !allowed.contains(operation) {
