@@ -206,6 +206,10 @@ impl<S: Source> Intake<S> {
             let why = self.held_up.as_ref().map_or(String::new(), |held_up| format!(": {}", held_up.reason));
             return Some(format!("taking up partitions{why}"));
         }
+        // The next step goes back; until then nobody may take it for ready.
+        if self.ownership.is_restart_wanted() {
+            return Some("restarting from the committed cursors".to_owned());
+        }
         if self.partitions.is_empty() && self.source.membership().is_none() {
             return Some("the group has not taken this instance in yet".to_owned());
         }

@@ -220,6 +220,10 @@ impl<M: Clone + PartialEq> Ownership<M> {
         self.changed.notify_all();
     }
 
+    pub fn is_restart_wanted(&self) -> bool {
+        self.lock().restart_wanted
+    }
+
     pub fn take_restart(&self) -> bool {
         std::mem::take(&mut self.lock().restart_wanted)
     }

@@ -4,15 +4,18 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
+    sync::Mutex,
     thread,
     time::Duration,
 };
 
 use futures::executor::block_on;
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, ClientContext,
     admin::{AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
-    producer::{BaseProducer, BaseRecord, Producer as _},
+    error::KafkaError,
+    message::DeliveryResult,
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
 };
 
 use super::{
@@ -41,8 +44,24 @@ fn notifying(number: usize) -> String {
     )
 }
 
+/// Why a record was not taken.
+#[derive(Debug, Default)]
+struct Refused(Mutex<Option<KafkaError>>);
+
+impl ClientContext for Refused {}
+
+impl ProducerContext for Refused {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            *self.0.lock().expect("never poisoned") = Some(error.clone());
+        }
+    }
+}
+
 /// What is posted together is one batch.
-fn posting(servers: &str, compression: &str) -> BaseProducer {
+fn posting(servers: &str, compression: &str) -> BaseProducer<Refused> {
     ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("message.max.bytes", "1000000000")
@@ -52,7 +71,7 @@ fn posting(servers: &str, compression: &str) -> BaseProducer {
         .set("queue.buffering.max.kbytes", "2097151")
         .set("linger.ms", "200000")
         .set("compression.type", compression)
-        .create()
+        .create_with_context(Refused::default())
         .expect("a producer")
 }
 
@@ -62,7 +81,8 @@ fn post(setup: &Setup, compression: &str, partition: i32, values: impl IntoItera
         let record = BaseRecord::<(), _>::to(&setup.names.commands).partition(partition).payload(&value);
         producer.send(record).map_err(|(error, _)| error).expect("room");
     }
-    producer.flush(PATIENCE).expect("delivered");
+    producer.flush(PATIENCE).expect("reported");
+    assert_eq!(producer.context().0.lock().expect("never poisoned").take(), None);
 }
 
 /// Its answer, of which the first line has the status.
@@ -131,7 +151,7 @@ fn alter(setup: &Setup, topic: &str, settings: &[(&str, &str)]) {
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn what_unpacks_to_much_stops_nothing() {
     let setup = Setup::new("unpacked", &broker::shared(), 1);
-    post(&setup, "zstd", 0, (0..COMMANDS).map(valid));
+    post(&setup, "zstd", 0, (0..COMMANDS).map(|_| valid(0)));
     post(&setup, "zstd", 0, [" ".repeat(UNPACKED)]);
     post(&setup, "none", 0, [valid(1)]);
     let mut instance = setup.start("only", &[]);
@@ -192,7 +212,7 @@ fn output_that_its_topic_refuses_stops_it_with_the_record_and_the_way_out() {
     let mut instance = setup.start("only", &[]);
     Progress::of(&setup).await_published(4, PATIENCE, || instance.assert_running());
     instance.stop();
-    let verify = setup.program(&["verify", "--log"]).arg(setup.log("only")).output().expect("it runs");
+    let verify = setup.program(&["verify"]).arg("--log").arg(setup.log("only")).output().expect("it runs");
     assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stdout));
 }
 

@@ -155,7 +155,7 @@ fn judge_one(
     {
         // Newer brokers are content with all the replicas that there are.
         warn(format!(
-            "has {replicas} replicas, and min.insync.replicas={wanted}: older brokers take no records for it. Lower \
+            "has {replicas} of min.insync.replicas={wanted} replicas: older brokers take no records for it. Lower \
              that setting, or add replicas (kafka-reassign-partitions.sh)"
         ));
     }

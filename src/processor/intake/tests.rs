@@ -329,6 +329,7 @@ fn a_failed_publisher_makes_it_wait_until_something_is_published() {
     world.intake.timing.stall = HOUR;
     world.intake.ownership.set_publisher_error("refused".into());
     world.intake.ownership.restart();
+    assert_eq!(world.waits_for(), "restarting from the committed cursors");
     world.intake.source.ends = None;
     world.steps(1).1.unwrap();
     // The topic holds nothing below the ends that its first question was answered with, so nothing is left.

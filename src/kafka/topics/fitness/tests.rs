@@ -82,10 +82,7 @@ fn warns_of_topics_with_fewer_replicas_than_must_be_in_sync() {
     for role in ROLES {
         let (judged, warnings) = with(role, "min.insync.replicas", "4");
         assert_eq!(judged, Ok(()));
-        contains(
-            &warnings[0],
-            &format!("the {role} topic '{role}' has 3 replicas, and min.insync.replicas=4"),
-        );
+        contains(&warnings[0], &format!("the {role} topic '{role}' has 3 of min.insync.replicas=4 replicas"));
     }
 }
 
