@@ -192,8 +192,8 @@ pub enum LogCommand {
     List(LogList),
     Show(LogShow),
     Stats(LogStats),
-    Check(LogCheck),
     Backup(LogBackup),
+    Check(LogCheck),
     Rebuild(LogRebuild),
 }
 

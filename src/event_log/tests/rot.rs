@@ -7,7 +7,9 @@ use rusqlite::types::Value;
 use super::*;
 
 /// A log of schema version 1, as version 0.1.0 of the program wrote it.
-const VERSION_1: &[u8] = include_bytes!("../../../tests/fixtures/event-log-v1.sqlite");
+fn bytes_of_version_1() -> Vec<u8> {
+    fs::read("tests/fixtures/event-log-v1.sqlite").unwrap()
+}
 
 /// A closed log with rows in every table.
 fn filled() -> (TempDir, LogOptions) {
@@ -42,7 +44,7 @@ fn filled() -> (TempDir, LogOptions) {
 fn version_1() -> (TempDir, LogOptions) {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path().join("activity.db"));
-    fs::write(&options.path, VERSION_1).unwrap();
+    fs::write(&options.path, bytes_of_version_1()).unwrap();
     (directory, options)
 }
 
@@ -181,7 +183,7 @@ fn a_log_of_version_1_is_read_without_an_upgrade() {
     let (checked, findings) = check(&reader).unwrap();
     assert_eq!((findings, checked.has_checksums), (Vec::new(), false));
     drop(reader);
-    assert_eq!(fs::read(&options.path).unwrap(), VERSION_1);
+    assert_eq!(fs::read(&options.path).unwrap(), bytes_of_version_1());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
