@@ -113,8 +113,6 @@ pub struct Intake<S: Source> {
     accepted: BTreeMap<i32, Vec<(&'static str, String)>>,
     /// Partitions that were held once: of these nothing more is accepted, that was said of the state at the start.
     held_once: BTreeSet<i32>,
-    /// Where the output of a partition that was given back ended, where that was certain.
-    given_back: BTreeMap<i32, i64>,
     /// Partitions that the group takes away, until they are drained.
     revoking: Option<Revoking>,
     /// While partitions can't be taken up.
@@ -160,7 +158,6 @@ impl<S: Source> Intake<S> {
             pending_bytes: 0,
             accepted: BTreeMap::new(),
             held_once: BTreeSet::new(),
-            given_back: BTreeMap::new(),
             revoking: None,
             held_up: None,
             silence: Silence::begin(timing.silence),

@@ -45,8 +45,6 @@ pub struct Facts {
     pub cursor: Option<Cursor>,
     /// The group's committed offset.
     pub committed: Option<Committed>,
-    /// Where the output ended when this process gave the partition back, where it knows.
-    pub given_back: Option<i64>,
     pub bounds: Bounds,
     /// The record that now lies at the cursor's anchor; `None` where nothing was read or nothing is there.
     pub at_anchor: Option<AtAnchor>,
@@ -305,9 +303,9 @@ fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
         bounds: facts.bounds,
     };
     match facts.committed {
-        Some(Committed { offset, mark: None }) if [exact, facts.given_back].contains(&Some(offset)) => {
-            Ok(offset)
-        }
+        // What this process had published when it gave the partition back says nothing: others of the group may have
+        // published more since.
+        Some(Committed { offset, mark: None }) if exact == Some(offset) => Ok(offset),
         Some(Committed { mark: None, .. }) => Err(Refusal::ForeignOffset(doubt)),
         Some(Committed { offset, mark: Some(_) }) if seen.is_none_or(|seen| offset >= seen) => Ok(offset),
         None if cursor.is_none() => Ok(facts.bounds.start),

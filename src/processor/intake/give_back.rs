@@ -44,11 +44,6 @@ impl<S: Source> Intake<S> {
     pub(super) fn release(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
         let mut published = self.ownership.published();
         published.retain(|(partition, _)| partitions.contains(partition));
-        for &(partition, offset) in &published {
-            if self.drained(std::iter::once(&partition)) {
-                self.given_back.insert(partition, offset);
-            }
-        }
         self.ownership.give_up(partitions);
         // Lost while it drained: were it still taken for revoked, its next assignment would be given back.
         let is_over = |partition: &i32| partitions.contains(partition);

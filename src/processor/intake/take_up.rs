@@ -90,12 +90,9 @@ impl<S: Source> Intake<S> {
     /// Learns the facts, decides where to begin, writes it down, and begins.
     fn take_up(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
         let log = &self.log;
-        let mut facts = facts(&mut self.source, partitions, |partition| {
+        let facts = facts(&mut self.source, partitions, |partition| {
             Ok(log.lock().expect("no holder panics").cursor(partition)?)
         })?;
-        for facts in &mut facts {
-            facts.given_back = self.given_back.get(&facts.partition).copied();
-        }
         let mut planned: Vec<(Facts, Start)> = Vec::with_capacity(facts.len());
         let mut refusals: Vec<Refusal> = Vec::new();
         for facts in facts {
@@ -196,7 +193,6 @@ impl<S: Source> Intake<S> {
         let recorded = intervention.as_ref().map(|intervention| (intervention, start.published));
         self.log.lock().expect("no holder panics").take_up(partition, start.gap, recorded)?;
         self.accepted.remove(&partition);
-        self.given_back.remove(&partition);
         self.held_once.insert(partition);
         let epoch = self.ownership.take_up(partition, start.published, start.offset, start.clock);
         {
@@ -228,7 +224,7 @@ pub fn facts<S: Source>(
     for (partition, committed) in committed {
         let bounds = source.bounds(partition).map_err(source_error)?;
         let cursor = cursor(partition)?;
-        facts.push(Facts { partition, cursor, committed, given_back: None, bounds, at_anchor: None });
+        facts.push(Facts { partition, cursor, committed, bounds, at_anchor: None });
     }
     let anchors: Vec<_> = facts
         .iter()
