@@ -281,7 +281,9 @@ fn each_right_of_run(sight: Sight, missing: &[Right], guarantee: &'static str) {
         for worker in 0..3 {
             let mine: Vec<_> = cases.iter().skip(worker).step_by(3).collect();
             scope.spawn(move || {
-                mine.into_iter().for_each(|(setup, user, right)| run_without(setup, user, *right, guarantee));
+                for (setup, user, right) in mine {
+                    run_without(setup, user, *right, guarantee);
+                }
             });
         }
     });
