@@ -269,25 +269,29 @@ fn names_of_files_and_modules_are_right() {
     assert!(count > 40, "only {count} found");
 }
 
-/// Each fault of the architecture's table is shown, and by tests that there are.
+/// Each fault of the architecture's tables is shown, and by tests that there are.
 #[test]
 fn tests_of_the_faults_are_there() {
     let architecture = text_of("ARCHITECTURE.md");
-    let (_, table) = architecture.split_once("<!-- faults -->\n").expect("a table of faults");
-    let (table, _) = table.split_once("<!-- /faults -->").expect("its end");
+    let near = ["src", "tests"].as_slice();
     let mut count = 0;
-    for row in table.lines().skip(2) {
-        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
-        let [fault, near, real] = cells[..] else { panic!("not three columns: {row}") };
-        for (cell, folders) in [(near, ["src", "tests"].as_slice()), (real, ["tests/kafka"].as_slice())] {
-            let tests: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
-            assert!(!tests.is_empty(), "no test shows this: {fault}");
-            for test in tests {
-                assert!(
-                    folders.iter().any(|folder| is_test(folder, test)),
-                    "there is no test {test} in {folders:?}"
-                );
-                count += 1;
+    for (table, columns) in [("faults", [near, &["tests/kafka"]].as_slice()), ("process faults", &[near])] {
+        let (_, rows) = architecture.split_once(&format!("<!-- {table} -->\n")).expect("a table of faults");
+        let (rows, _) = rows.split_once(&format!("<!-- /{table} -->")).expect("its end");
+        for row in rows.lines().skip(2) {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+            let [fault, shown @ ..] = &cells[..] else { panic!("no columns: {row}") };
+            assert_eq!(shown.len(), columns.len(), "{row}");
+            for (cell, folders) in shown.iter().zip(columns) {
+                let tests: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+                assert!(!tests.is_empty(), "no test shows this: {fault}");
+                for test in tests {
+                    assert!(
+                        folders.iter().any(|folder| is_test(folder, test)),
+                        "there is no test {test} in {folders:?}"
+                    );
+                    count += 1;
+                }
             }
         }
     }
