@@ -110,21 +110,25 @@ impl DamagedRow {
     }
 }
 
+/// As many bytes as the columns of an event take besides its JSON.
+const PENDING: usize = 128;
+
 /// CRC-32C of a row's content.
 pub(crate) struct RowChecksum {
     checksum: u32,
     /// Gathers what is short: a call for each value would cost more than the checksum itself.
-    pending: [u8; 128],
+    pending: [u8; PENDING],
     filled: usize,
 }
 
 impl RowChecksum {
     pub(crate) fn new(table: &str) -> Self {
-        let mut started = Self { checksum: 0, pending: [0; 128], filled: 0 };
+        let mut started = Self { checksum: 0, pending: [0; PENDING], filled: 0 };
         started.put(table.as_bytes());
         started
     }
 
+    #[inline]
     pub(crate) fn add(&mut self, value: ValueRef<'_>) {
         match value {
             ValueRef::Null => self.put(&[0]),
@@ -141,27 +145,40 @@ impl RowChecksum {
         self.put(bytes);
     }
 
+    #[inline]
     fn tagged(&mut self, tag: u8, number: u64) {
-        let mut bytes = [tag; 9];
-        bytes[1..].copy_from_slice(&number.to_le_bytes());
-        self.put(&bytes);
+        if self.filled + 9 > PENDING {
+            self.flush();
+        }
+        // Of a length that the compiler knows: a call to copy them would cost more than all the rest.
+        let place = &mut self.pending[self.filled..][..9];
+        place[0] = tag;
+        place[1..].copy_from_slice(&number.to_le_bytes());
+        self.filled += 9;
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        if self.filled + bytes.len() > self.pending.len() {
-            self.checksum = crc32c::crc32c_append(self.checksum, &self.pending[..self.filled]);
-            self.filled = 0;
-            if bytes.len() > self.pending.len() {
+        if self.filled + bytes.len() > PENDING {
+            self.flush();
+            if bytes.len() > PENDING {
                 self.checksum = crc32c::crc32c_append(self.checksum, bytes);
                 return;
             }
         }
-        self.pending[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
+        self.pending[self.filled..][..bytes.len()].copy_from_slice(bytes);
         self.filled += bytes.len();
     }
 
-    pub(crate) fn finish(self) -> i64 {
-        i64::from(crc32c::crc32c_append(self.checksum, &self.pending[..self.filled]))
+    fn flush(&mut self) {
+        if self.filled > 0 {
+            self.checksum = crc32c::crc32c_append(self.checksum, &self.pending[..self.filled]);
+            self.filled = 0;
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> i64 {
+        self.flush();
+        self.checksum.into()
     }
 
     pub(crate) fn of(table: &str, values: &[ValueRef<'_>]) -> i64 {
@@ -177,9 +194,11 @@ pub(crate) fn insert(
     table: &Table,
     values: &[ValueRef<'_>],
 ) -> rusqlite::Result<()> {
-    let checksum = ValueRef::Integer(RowChecksum::of(table.name, values));
-    let values = values.iter().copied().chain([checksum]);
-    statement.execute(params_from_iter(values.map(ToSqlOutput::Borrowed))).map(drop)
+    for (index, value) in (1..).zip(values) {
+        statement.raw_bind_parameter(index, ToSqlOutput::Borrowed(*value))?;
+    }
+    statement.raw_bind_parameter(values.len() + 1, RowChecksum::of(table.name, values))?;
+    statement.raw_execute().map(drop)
 }
 
 /// [`insert`] of a single row.
