@@ -16,7 +16,7 @@ const PEAK_KIB: i64 = 200 * 1024;
 /// One in ten is bad, in five ways; of the others, one in three notifies somebody.
 fn commands() -> (String, u64, u64) {
     let bad =
-        ["{", "", r#"{"objectType":"case"}"#, r#"{"objectType":"case","objectId":"1","targets":[]}"#, "[]"];
+        ["{", "7", r#"{"objectType":"case"}"#, r#"{"objectType":"case","objectId":"1","targets":[]}"#, "[]"];
     let (mut text, mut rejections, mut notifications) = (String::new(), 0, 0);
     for number in 0..COMMANDS {
         if number % 10 == 7 {

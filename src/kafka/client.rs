@@ -387,7 +387,8 @@ mod tests {
                 );
             }
         });
-        assert_eq!(said.lines().count(), 1, "{said}");
+        // Counts of other tests' errors may be due just then.
+        assert_eq!(said.lines().filter(|line| line.contains("b:1: connection refused")).count(), 1, "{said}");
     }
 
     #[test]
