@@ -58,27 +58,29 @@ pub fn post(args: &args::Post, config: &Config) -> anyhow::Result<ExitCode> {
                 show: Show::new(args.json, total_bytes, topic_bits(&kafka.topics.commands)),
                 commands,
             };
-            posting.run(read_ahead(source)?)
+            let (sender, inputs) = mpsc::sync_channel(AHEAD);
+            read_ahead(source, move |input| sender.send(input).is_ok())?;
+            posting.run(inputs)
         }
     };
     posted.map_err(still_posted)
 }
 
-/// Reads on a thread of its own, up to the first failure.
-fn read_ahead(inputs: Source) -> anyhow::Result<Receiver<anyhow::Result<Input>>> {
-    let (sender, receiver) = mpsc::sync_channel(AHEAD);
-    thread::Builder::new()
-        .name("input".into())
-        .spawn(move || {
-            for input in inputs {
-                let failed = input.is_err();
-                if sender.send(input).is_err() || failed {
-                    return;
-                }
+/// Reads on a thread of its own, up to the first failure, or as long as `send` finds somebody who takes it.
+fn read_ahead(
+    inputs: Source,
+    mut send: impl FnMut(anyhow::Result<Input>) -> bool + Send + 'static,
+) -> anyhow::Result<()> {
+    let read = move || {
+        for input in inputs {
+            let failed = input.is_err();
+            if !send(input) || failed {
+                return;
             }
-        })
-        .context("can't start a thread")?;
-    Ok(receiver)
+        }
+    };
+    thread::Builder::new().name("input".into()).spawn(read).context("can't start a thread")?;
+    Ok(())
 }
 
 /// Posts commands, and shows the answers in the order of the input.

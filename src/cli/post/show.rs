@@ -12,6 +12,7 @@ use super::{
 use crate::{
     activity::ActivityId,
     cli::{
+        input::Place,
         json::write_json,
         output::{self, BAD, DOUBTFUL, GOOD, Output, count},
         time::JsonTime,
@@ -31,12 +32,18 @@ pub(super) struct Show {
 
 /// A command's line of `--json`.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+pub(super) struct Line<'a, T> {
     file: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
     #[serde(flatten)]
-    told: Told<'a>,
+    told: T,
+}
+
+impl<'a, T: Serialize> Line<'a, T> {
+    pub(super) fn of(place: &'a Place, told: T) -> Self {
+        Self { file: &place.file, line: place.line, told }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -81,7 +88,7 @@ impl Show {
             Answer::Invalid(problems) => return print_refused(place, problems, self.json, &mut self.out),
         };
         if self.json {
-            return write_json(&Line { file: &place.file, line: place.line, told }, &mut self.out);
+            return write_json(&Line::of(place, told), &mut self.out);
         }
         match told {
             Told::Posted { id: Some(id), .. } => {

@@ -1,13 +1,16 @@
 //! `post --wait`: posts commands, and says what the processor decided of each, in the order of the input.
 
-use std::{io::Write as _, process::ExitCode, thread, time::Duration};
+use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::commands::{Commands, Source, print_refused};
+use super::{
+    commands::{Commands, Source, print_refused},
+    show::Line,
+};
 use crate::{
     activity::{ActivityId, Problem, Problems},
     cli::{
@@ -34,16 +37,6 @@ enum End {
     /// It would be rejected, so it was not posted.
     Invalid(Problems),
     NoVerdict(WaitError),
-}
-
-/// A command's line of `--json`.
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    file: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<u64>,
-    #[serde(flatten)]
-    verdict: Verdict<'a>,
 }
 
 /// With the outcomes that `log show` and `demo` have.
@@ -92,7 +85,8 @@ pub(super) fn post_and_wait(
     let mut show = Show { json: args.json, out: output::stdout(), counts: Counts::default() };
     let unreadable = runtime.block_on(async {
         let client = &client;
-        let mut inputs = read_ahead(source)?;
+        let (sender, mut inputs) = mpsc::channel(super::AHEAD);
+        super::read_ahead(source, move |input| sender.blocking_send(input).is_ok())?;
         let inputs = stream::poll_fn(move |context| inputs.poll_recv(context));
         let ended = inputs.map(|input| async move {
             let Input { place, value } = input?;
@@ -144,23 +138,6 @@ fn client(args: &args::Post, config: &Config, kafka: &Settings) -> anyhow::Resul
         builder = builder.property(name, value);
     }
     builder.build().map_err(|error| anyhow!("{error}"))
-}
-
-/// Reads on a thread of its own, up to the first failure.
-fn read_ahead(source: Source) -> anyhow::Result<mpsc::Receiver<anyhow::Result<Input>>> {
-    let (sender, receiver) = mpsc::channel(super::AHEAD);
-    thread::Builder::new()
-        .name("input".into())
-        .spawn(move || {
-            for input in source {
-                let failed = input.is_err();
-                if sender.blocking_send(input).is_err() || failed {
-                    return;
-                }
-            }
-        })
-        .context("can't start a thread")?;
-    Ok(receiver)
 }
 
 impl Show {
@@ -229,7 +206,7 @@ fn sentence(error: &WaitError) -> String {
     }
 }
 
-fn line<'a>(place: &'a Place, end: &'a End) -> Line<'a> {
+fn line<'a>(place: &'a Place, end: &'a End) -> Line<'a, Verdict<'a>> {
     let verdict = match end {
         End::Replied(Reply::Accepted { id }) => Verdict::Event { id: *id },
         End::Replied(Reply::Duplicate { id }) => Verdict::Duplicate { of: *id },
@@ -238,5 +215,5 @@ fn line<'a>(place: &'a Place, end: &'a End) -> Line<'a> {
         }
         End::NoVerdict(error) => Verdict::Unknown { error: sentence(error) },
     };
-    Line { file: &place.file, line: place.line, verdict }
+    Line::of(place, verdict)
 }
