@@ -43,10 +43,12 @@ fn post_others(work: &Work, commands: u32) {
 #[track_caller]
 fn assert_refused(setup: &Setup, wanted: &str) {
     let all = ["--accept", "lost-commands", "--accept", "republish", "--accept", "skip-unpublished"];
-    for more in [&[][..], &all[..4], &all[4..]] {
+    for more in [&[][..], &all[..4], &all[4..], &["--accept", "group-offset"]] {
         let refusal = setup.refusal("only", more);
+        assert_eq!(refusal.lines().count(), 1, "{refusal}");
+        let sentences = refusal.replace("; partition ", "\npartition ");
         for partition in ALL {
-            let of = refusal.lines().find(|line| line.starts_with(&format!("partition {partition}: ")));
+            let of = sentences.lines().find(|line| line.starts_with(&format!("partition {partition}: ")));
             assert!(of.is_some_and(|line| line.contains(wanted)), "{refusal}");
         }
         assert!(
