@@ -1,4 +1,4 @@
-//! A consumer that leaves its group without waiting for brokers that are away.
+//! A consumer that leaves its group, if it is in one, without waiting for brokers that are away.
 
 use std::{fmt, ops::Deref, sync::Arc, thread, time::Duration, time::Instant};
 
@@ -64,6 +64,8 @@ impl<C: Leaving> Deref for Member<C> {
 impl<C: Leaving> Drop for Member<C> {
     fn drop(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
+        // Whoever only reads, or only asks, is in no group that could notice anything.
+        let is_member = consumer.subscription().is_ok_and(|topics| topics.count() > 0);
         let (done, left) = crossbeam_channel::bounded(1);
         // On a thread of its own, which stays behind if need be: a revocation that is answered in the moment in which
         // the close ends is never acknowledged, and librdkafka waits for that without an end.
@@ -77,7 +79,8 @@ impl<C: Leaving> Drop for Member<C> {
             }
             let _ = done.send(closed);
         });
-        if closing.is_err() || left.recv_timeout(LEAVE + C::LAST_COMMIT) != Ok(true) {
+        let has_left = closing.is_ok() && left.recv_timeout(LEAVE + C::LAST_COMMIT) == Ok(true);
+        if is_member && !has_left {
             tracing::warn!("the broker does not answer; the group will notice by the session time-out");
         }
     }
@@ -94,4 +97,41 @@ fn close<C: Leaving>(consumer: &BaseConsumer<C>) -> bool {
         }
     }
     consumer.closed()
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::{ClientConfig, ClientContext};
+
+    use super::*;
+    use crate::kafka::log_lines::said_by;
+
+    /// As a consumer whose broker answers nothing, or whose machine is too busy.
+    struct Slow;
+
+    impl ClientContext for Slow {}
+    impl ConsumerContext for Slow {}
+    impl Leaving for Slow {
+        fn before_leaving(&self, _: &BaseConsumer<Self>) {
+            thread::sleep(LEAVE + Duration::from_millis(500));
+        }
+    }
+
+    fn slow() -> Member<Slow> {
+        Member::new(ClientConfig::new().set("group.id", "g").create_with_context(Slow).unwrap())
+    }
+
+    #[test]
+    fn a_member_that_cannot_leave_in_time_says_so() {
+        let member = slow();
+        member.subscribe(&["c"]).unwrap();
+        let (said, ()) = said_by(|| drop(member));
+        assert!(said.contains("the group will notice by the session time-out"), "{said}");
+    }
+
+    #[test]
+    fn one_that_never_joined_says_nothing_of_a_group() {
+        let (said, ()) = said_by(|| drop(slow()));
+        assert_eq!(said, "");
+    }
 }
