@@ -298,7 +298,7 @@ impl Observer for Watch {
     }
 
     fn position(&self, partition: i32, published: i64, end: Option<End>) {
-        self.metrics.position(partition, published, end.map(|end| (end.offset, end.at)));
+        self.metrics.position(partition, published, end.map(|end| (end.offsets.high_watermark, end.at)));
     }
 
     fn published(&self, notifications: u64, rejections: u64, took: Duration) {

@@ -25,9 +25,9 @@ use rdkafka::{
 };
 
 use super::{
-    Bounds, Ends, Polled, Settings, Source, SourceError, Topics,
+    Bounds, Ends, Polled, Settings, Source, SourceError,
     access::{Access, Operation},
-    client,
+    client, ends,
     follow::is_group_denied,
     mark::{Committed, NextOffset},
     member::{Leaving, Member},
@@ -330,12 +330,9 @@ impl Source for GroupConsumer {
     }
 
     fn ends(&mut self, partitions: &[i32]) -> Option<Ends> {
-        // In place of an offset comes the time that it is asked for; the end stands for the latest.
-        let list = self.list(partitions.iter().map(|&partition| (partition, Offset::End)));
         let (consumer, topics) = (Arc::clone(&self.consumer), self.settings.topics.clone());
-        self.asking_ends.answer(self.joined, move || {
-            ends(&consumer, list, &topics).unwrap_or_else(|error| error.to_string().into())
-        })
+        let partitions = partitions.to_vec();
+        self.asking_ends.answer(self.joined, move || ends::ask(&consumer, &partitions, &topics))
     }
 
     fn take_error(&mut self) -> Option<String> {
@@ -375,35 +372,6 @@ impl Drop for GroupConsumer {
     fn drop(&mut self) {
         self.consumer.context().closing.store(true, Ordering::SeqCst);
     }
-}
-
-/// One question to each leader, and one for each output topic.
-fn ends(
-    consumer: &BaseConsumer<Rebalances>,
-    partitions: TopicPartitionList,
-    topics: &Topics,
-) -> Result<Ends, KafkaError> {
-    let mut missing = Vec::new();
-    for topic in [&topics.notifications, &topics.rejections] {
-        let metadata = consumer.client().fetch_metadata(Some(topic), ASK)?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
-        if matches!(error, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) {
-            missing.push(topic.clone());
-        }
-    }
-    let mut ends = Ends { missing: Some(missing), ..Ends::default() };
-    if partitions.count() == 0 {
-        return Ok(ends);
-    }
-    for element in consumer.offsets_for_times(partitions, ASK)?.elements() {
-        match (element.error(), element.offset()) {
-            (Ok(()), Offset::Offset(offset)) => ends.offsets.push((element.partition(), offset)),
-            (Ok(()), _) => {}
-            (Err(error), _) => ends.error = Some(format!("partition {}: {error}", element.partition())),
-        }
-    }
-    Ok(ends)
 }
 
 /// Commits offsets as the group member, from another thread than the one that polls.

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod consumer;
 mod deliveries;
 pub mod embedded;
+mod ends;
 pub mod follow;
 #[cfg(test)]
 pub(crate) mod log_lines;
@@ -120,11 +121,28 @@ pub struct Bounds {
     pub end: i64,
 }
 
+/// Where a partition ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndOffsets {
+    /// One past the last record that a `read_committed` consumer gets (the last stable offset).
+    pub stable: i64,
+    /// One past the last record, those of open transactions included.
+    pub high_watermark: i64,
+}
+
+impl EndOffsets {
+    /// Where no transaction is open.
+    #[must_use]
+    pub const fn all_stable(offset: i64) -> Self {
+        Self { stable: offset, high_watermark: offset }
+    }
+}
+
 /// What the brokers say of the topics, asked now and then.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ends {
-    /// By partition of the commands topic, one past the last readable offset (the last stable offset).
-    pub offsets: Vec<(i32, i64)>,
+    /// By partition of the commands topic; without those whose leader does not answer.
+    pub offsets: Vec<(i32, EndOffsets)>,
     /// Topics that output goes to, and that do not exist; `None` where that is unknown.
     pub missing: Option<Vec<String>>,
     /// Why they could not be asked, or not about all.

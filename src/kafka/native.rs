@@ -1,6 +1,6 @@
 //! The few calls that the Rust binding does not offer: header names that are not UTF-8 (the binding
 //! panics on them), whose the group's offsets are, a group membership's generation, what waits to be polled, whether a
-//! message was sent, what the brokers allow, and what is wrong with their certificates.
+//! message was sent, what the brokers allow, where a partition ends, and what is wrong with their certificates.
 #![allow(unsafe_code)]
 
 use std::{
@@ -97,6 +97,24 @@ fn add_bytes(owned: &OwnedHeaders, header: &Header) {
         error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
         "librdkafka refuses a header: {error:?}"
     );
+}
+
+/// One past the last record of a partition, as the last answer to a fetch said; `None` before the first.
+#[must_use]
+pub fn high_watermark<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<i64> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client is alive, the topic NUL-terminated, and librdkafka only writes the two numbers.
+    let error = unsafe {
+        sys::rd_kafka_get_watermark_offsets(
+            client.native_ptr(),
+            topic.as_ptr(),
+            partition,
+            &raw mut low,
+            &raw mut high,
+        )
+    };
+    (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
 
 /// Generation and member id of a consumer; `None` before it has joined a group.

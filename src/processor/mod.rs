@@ -35,7 +35,7 @@ use thiserror::Error;
 use crate::{
     activity::ActivityId,
     event_log::LogError,
-    kafka::{SourceError, refusal::OutputRefusal, replies::ReplyCounts},
+    kafka::{EndOffsets, SourceError, refusal::OutputRefusal, replies::ReplyCounts},
 };
 use batch::Outcome;
 use start::Refusal;
@@ -127,8 +127,7 @@ impl AbortReason {
 /// Where a partition ended when the brokers were asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
-    /// One past the last readable offset.
-    pub offset: i64,
+    pub offsets: EndOffsets,
     pub at: Instant,
 }
 

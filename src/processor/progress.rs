@@ -9,7 +9,15 @@ use std::{
 };
 
 use super::End;
-use crate::kafka::Ends;
+use crate::kafka::{EndOffsets, Ends};
+
+/// The ends are asked for every few seconds, and each leader that does not answer takes two of them: an age below this says
+/// nothing yet.
+const MAY_TAKE: Duration = Duration::from_secs(30);
+
+/// What holds back records that are there and cannot be read.
+const OPEN_TRANSACTION: &str = "all before it is done, and a producer's open transaction holds back the rest. \
+                                'kafka-transactions.sh find-hanging --topic TOPIC' finds it";
 
 /// What is known of the partitions that this instance holds, or held before an interruption.
 #[derive(Debug, Default)]
@@ -18,6 +26,7 @@ pub struct Progress {
     /// Of the topics that output goes to, those that do not exist.
     missing: Vec<String>,
     missing_said_at: Option<Instant>,
+    unknown_said_at: Option<Instant>,
     /// The last error that anybody told of.
     heard: Option<(Instant, String)>,
 }
@@ -42,7 +51,18 @@ impl Watched {
     }
 
     fn is_behind(&self) -> bool {
-        self.end.is_some_and(|end| self.offset() < end.offset)
+        self.end.is_some_and(|end| self.offset() < end.offsets.high_watermark)
+    }
+
+    /// Whether all that can be read is through, so that what there is belongs to, or comes after, an open transaction.
+    fn is_held_back(&self) -> bool {
+        self.is_behind() && self.end.is_some_and(|end| self.offset() >= end.offsets.stable)
+    }
+
+    /// How long the brokers have not said where it ends, where that is `timeout` at least.
+    fn end_unknown(&self, now: Instant, timeout: Duration) -> Option<Duration> {
+        let age = now - self.end?.at;
+        (age >= timeout.max(MAY_TAKE)).then_some(age)
     }
 
     /// How long it has stalled, where that is `timeout` at least.
@@ -68,10 +88,10 @@ impl Progress {
         if let Some(error) = ends.error {
             self.hear(now, format!("where the topic ends: {error}"));
         }
-        for (partition, offset) in ends.offsets {
+        for (partition, offsets) in ends.offsets {
             // Else it was given away since the question.
             if self.partitions.contains_key(&partition) {
-                self.end(now, partition, offset);
+                self.end(now, partition, offsets);
             }
         }
         if let Some(missing) = ends.missing {
@@ -83,8 +103,8 @@ impl Progress {
     }
 
     /// The same of one partition.
-    pub fn end(&mut self, now: Instant, partition: i32, offset: i64) {
-        self.partitions.entry(partition).or_default().end = Some(End { offset, at: now });
+    pub fn end(&mut self, now: Instant, partition: i32, offsets: EndOffsets) {
+        self.partitions.entry(partition).or_default().end = Some(End { offsets, at: now });
         self.look(now, partition, false);
     }
 
@@ -135,36 +155,59 @@ impl Progress {
         self.partitions.get(&partition)?.end
     }
 
-    /// Why nothing gets on, where that is so: a partition of these that stalls, an output topic that is gone, or work that
-    /// was interrupted. `other` is a reason from elsewhere, which stands unless a partition stalls.
+    /// Why nothing gets on, or why that is not known: a partition of these that stalls, an output topic that is gone, work
+    /// that was interrupted, or brokers that do not say where a partition ends. `other` is a reason from elsewhere, which
+    /// stands unless a partition stalls.
     pub fn reason(
         &self,
         now: Instant,
         timeout: Duration,
-        held: impl Fn(i32) -> bool,
+        held_by: impl Fn(i32) -> bool,
         other: Option<String>,
     ) -> Option<String> {
-        let held = || self.partitions.iter().filter(|(partition, _)| held(**partition));
+        let held = || self.partitions.iter().filter(|(partition, _)| held_by(**partition));
         let mut stalled = held()
             .filter_map(|(partition, watched)| Some((*partition, watched, watched.stalled(now, timeout)?)));
         if let Some((partition, watched, still)) = stalled.next() {
-            let (offset, seconds, end) =
-                (watched.offset(), still.as_secs(), watched.end.map_or(0, |end| end.offset));
+            let end = watched.end.map_or(0, |end| end.offsets.high_watermark);
+            let (offset, seconds) = (watched.offset(), still.as_secs());
             let others = match stalled.count() {
                 0 => String::new(),
                 count => format!(" ({count} more stalled)"),
             };
             let error = other.or_else(|| self.error_of(watched));
-            let error = error.map_or(String::new(), |error| format!("; last error: {error}"));
+            let error = if watched.is_held_back() {
+                format!(": {OPEN_TRANSACTION}")
+            } else {
+                error.map_or(String::new(), |error| format!("; last error: {error}"))
+            };
             return Some(format!(
                 "partition {partition} is stalled at offset {offset} for {seconds} s, and the topic ends at \
                  {end}{others}{error}"
             ));
         }
-        other.or_else(|| self.missing_topics()).or_else(|| {
+        let interrupted = || {
             let reason = held().find_map(|(_, watched)| watched.interrupted.as_deref())?;
             Some(format!("nothing was published since an error: {reason}"))
-        })
+        };
+        let unknown = || self.unknown_end(now, timeout, &held_by);
+        other.or_else(|| self.missing_topics()).or_else(interrupted).or_else(unknown)
+    }
+
+    fn unknown_end(&self, now: Instant, timeout: Duration, held: impl Fn(i32) -> bool) -> Option<String> {
+        let held = self.partitions.iter().filter(|(partition, _)| held(**partition));
+        let mut unknown =
+            held.filter_map(|(number, watched)| Some((number, watched.end_unknown(now, timeout)?)));
+        let (partition, age) = unknown.next()?;
+        let others = match unknown.count() {
+            0 => String::new(),
+            count => format!(" ({count} more unknown)"),
+        };
+        let error = self.heard.as_ref().map_or(String::new(), |(_, error)| format!("; last error: {error}"));
+        Some(format!(
+            "the end of partition {partition} has been unknown for {} s, so its lag is unknown too{others}{error}",
+            age.as_secs()
+        ))
     }
 
     fn missing_topics(&self) -> Option<String> {
@@ -195,9 +238,10 @@ impl Progress {
             tracing::warn!(
                 kafka.partition = partition,
                 kafka.offset = watched.offset(),
-                end = watched.end.map(|end| end.offset),
+                end = watched.end.map(|end| end.offsets.high_watermark),
                 seconds = watched.stalled(now, timeout).map(|still| still.as_secs()),
                 error,
+                reason = watched.is_held_back().then_some(OPEN_TRANSACTION),
                 "the partition is stalled: there are records, and nothing is published"
             );
             self.partitions.entry(partition).and_modify(|watched| watched.said_at = Some(now));
@@ -205,6 +249,13 @@ impl Progress {
         if let Some(reason) = self.missing_topics().filter(|_| is_due(self.missing_said_at)) {
             tracing::warn!("{reason}");
             self.missing_said_at = Some(now);
+        }
+        let unknown = self.unknown_end(now, timeout, held);
+        if unknown.is_none() {
+            self.unknown_said_at = None;
+        } else if let Some(reason) = unknown.filter(|_| is_due(self.unknown_said_at)) {
+            tracing::warn!("{reason}");
+            self.unknown_said_at = Some(now);
         }
     }
 }

@@ -33,6 +33,7 @@ mod full;
 mod group;
 mod guard;
 mod heal;
+mod held_back;
 mod instances;
 mod kills;
 mod languages;

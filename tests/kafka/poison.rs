@@ -29,9 +29,9 @@ use super::{
 const UNPACKED: usize = 150_000_000;
 /// Of which one batch unpacks to more than a third of that default.
 const COMMANDS: usize = 330_000;
-const LISTEN: [&str; 2] = ["--set", "admin.listen=127.0.0.1:0"];
+pub(super) const LISTEN: [&str; 2] = ["--set", "admin.listen=127.0.0.1:0"];
 
-fn valid(number: usize) -> String {
+pub(super) fn valid(number: usize) -> String {
     format!(
         r#"{{"objectType":"case","objectId":"7","content":"{number:06}","targets":[{{"@type":"Everyone"}}],"padding":"{}"}}"#,
         "x".repeat(30)
@@ -75,7 +75,12 @@ fn posting(servers: &str, compression: &str) -> BaseProducer<Refused> {
         .expect("a producer")
 }
 
-fn post(setup: &Setup, compression: &str, partition: i32, values: impl IntoIterator<Item = String>) {
+pub(super) fn post(
+    setup: &Setup,
+    compression: &str,
+    partition: i32,
+    values: impl IntoIterator<Item = String>,
+) {
     let producer = posting(&setup.servers, compression);
     for value in values {
         let record = BaseRecord::<(), _>::to(&setup.names.commands).partition(partition).payload(&value);
@@ -99,13 +104,13 @@ fn get(instance: &Instance, path: &str) -> String {
 }
 
 /// Why it is not ready; `None` where it is.
-fn unready(instance: &Instance) -> Option<String> {
+pub(super) fn unready(instance: &Instance) -> Option<String> {
     let answer = get(instance, "/readyz");
     (!answer.starts_with("HTTP/1.1 200")).then_some(answer)
 }
 
 #[track_caller]
-fn await_unready(instance: &mut Instance, parts: &[&str]) {
+pub(super) fn await_unready(instance: &mut Instance, parts: &[&str]) {
     let mut last = None;
     wait_until(&format!("it to be unready with {parts:?}"), || {
         instance.assert_running();
@@ -118,7 +123,7 @@ fn await_unready(instance: &mut Instance, parts: &[&str]) {
 }
 
 #[track_caller]
-fn await_ready(instance: &mut Instance) {
+pub(super) fn await_ready(instance: &mut Instance) {
     wait_until("it to be ready", || {
         instance.assert_running();
         instance.stderr().contains("health and metrics address=") && unready(instance).is_none()
@@ -126,7 +131,7 @@ fn await_ready(instance: &mut Instance) {
 }
 
 /// The sum of a metric over all partitions, and how many it has.
-fn metric(instance: &Instance, name: &str) -> (i64, usize) {
+pub(super) fn metric(instance: &Instance, name: &str) -> (i64, usize) {
     let page = get(instance, "/metrics");
     let name = format!("activity_stream_{name}{{");
     let values: Vec<i64> = page

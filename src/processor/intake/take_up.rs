@@ -7,7 +7,7 @@ use super::Mutation;
 use super::{HeldUp, Intake, Partition, source_error};
 use crate::{
     event_log::{Cursor, Intervention},
-    kafka::{Source, SourceError, mark::NextOffset},
+    kafka::{EndOffsets, Source, SourceError, mark::NextOffset},
     processor::{
         ProcessorError,
         running::Running,
@@ -197,7 +197,7 @@ impl<S: Source> Intake<S> {
         let epoch = self.ownership.take_up(partition, start.published, start.offset, start.clock);
         {
             let mut progress = self.progress.lock().expect("no holder panics");
-            progress.end(Instant::now(), partition, facts.bounds.end);
+            progress.end(Instant::now(), partition, EndOffsets::all_stable(facts.bounds.end));
             progress.moved(Instant::now(), partition, start.published, start.offset);
         }
         let running = Running { epoch, logged: start.logged, sent: start.offset, polled: start.offset };

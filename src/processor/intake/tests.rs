@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::*;
 use crate::{
     kafka::{
-        Ends,
+        EndOffsets, Ends,
         log_lines::said_by,
         mark::{Committed, Mark, RulesHash},
         reach::Reach,
@@ -33,7 +33,7 @@ struct Told {
 
 impl Observer for Told {
     fn position(&self, partition: i32, published: i64, end: Option<End>) {
-        let end = end.map(|end| end.offset);
+        let end = end.map(|end| end.offsets.high_watermark);
         self.positions.lock().unwrap().insert(partition, (published, end));
     }
 
@@ -264,9 +264,13 @@ fn a_member_of_a_quiet_topic_says_nothing_and_nobody_is_asked_while_something_ar
     assert_eq!(world.intake.source.asked, asked + 5);
 }
 
+fn five_each() -> Vec<(i32, EndOffsets)> {
+    [3, 4].map(|partition| (partition, EndOffsets::all_stable(5))).into()
+}
+
 /// Two partitions, of which the topic holds five records each.
 fn behind() -> World {
-    let ends = Ends { offsets: vec![(3, 5), (4, 5)], missing: Some(Vec::new()), error: None };
+    let ends = Ends { offsets: five_each(), missing: Some(Vec::new()), error: None };
     let source = Scripted {
         polled: VecDeque::from([Polled::Assigned(vec![3, 4])]),
         member: true,
@@ -334,7 +338,7 @@ fn a_failed_publisher_makes_it_wait_until_something_is_published() {
     world.steps(1).1.unwrap();
     // The topic holds nothing below the ends that its first question was answered with, so nothing is left.
     assert_eq!(world.waits_for(), "");
-    let ends = Ends { offsets: vec![(3, 5), (4, 5)], ..Ends::default() };
+    let ends = Ends { offsets: five_each(), ..Ends::default() };
     world.intake.progress.lock().unwrap().ended(Instant::now(), ends);
     world.intake.ownership.set_publisher_error("refused".into());
     world.intake.progress.lock().unwrap().hear(Instant::now(), "refused".into());

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     activity::{OutputRecord, Record, ReplyRecord},
     kafka::{
-        Bounds, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError,
+        Bounds, EndOffsets, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError,
         mark::{Committed, NextOffset},
         reach::Reach,
         replies::ReplyCounts,
@@ -147,7 +147,9 @@ impl Source for SimulatedSource {
         if cluster.refusing || cluster.lost.contains(&self.number) || cluster.topics_before != self.topic {
             return None;
         }
-        let offsets = partitions.iter().map(|&partition| (partition, cluster.end(partition))).collect();
+        // Nobody posts in a transaction here.
+        let end = |partition| EndOffsets::all_stable(cluster.end(partition));
+        let offsets = partitions.iter().map(|&partition| (partition, end(partition))).collect();
         Some(Ends { offsets, ..Ends::default() })
     }
 

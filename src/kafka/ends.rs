@@ -1,0 +1,108 @@
+//! Where the partitions of the commands topic end, and whether the topics of the output are there.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+use super::{EndOffsets, Ends, Topics, native};
+
+/// How long each question may take.
+const ASK: Duration = Duration::from_secs(2);
+
+/// Asks each leader once, and for each topic once. A question without an answer takes nothing away from the others.
+pub(super) fn ask<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[i32],
+    topics: &Topics,
+) -> Ends {
+    let mut ends = Ends::default();
+    match missing(consumer, topics) {
+        Ok(missing) => ends.missing = Some(missing),
+        Err(error) => ends.error = Some(error.to_string()),
+    }
+    if partitions.is_empty() {
+        return ends;
+    }
+    let leaders = match leaders(consumer, &topics.commands) {
+        Ok(leaders) => leaders,
+        Err(error) => {
+            ends.error = Some(error.to_string());
+            return ends;
+        }
+    };
+    let mut led: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for &partition in partitions {
+        match leaders.get(&partition) {
+            Some(&leader) => led.entry(leader).or_default().push(partition),
+            None => ends.error = Some(format!("partition {partition} has no leader")),
+        }
+    }
+    // One after the other: asked together, librdkafka returns no answer at all where one leader gives none.
+    for (leader, partitions) in led {
+        if let Err(error) = ask_leader(consumer, &topics.commands, &partitions, &mut ends) {
+            ends.error = Some(format!("node {leader}, which leads {partitions:?}: {error}"));
+        }
+    }
+    ends
+}
+
+fn ask_leader<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[i32],
+    ends: &mut Ends,
+) -> Result<(), KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for &partition in partitions {
+        // In place of an offset comes the time that it is asked for; the end stands for the latest.
+        list.add_partition_offset(topic, partition, Offset::End)?;
+    }
+    for element in consumer.offsets_for_times(list, ASK)?.elements() {
+        let partition = element.partition();
+        match (element.error(), element.offset()) {
+            (Ok(()), Offset::Offset(stable)) => {
+                // The broker tells a `read_committed` consumer the last stable offset. The high watermark comes with
+                // each answer to a fetch.
+                let fetched = native::high_watermark(consumer.client(), topic, partition);
+                let high_watermark = fetched.map_or(stable, |fetched| fetched.max(stable));
+                ends.offsets.push((partition, EndOffsets { stable, high_watermark }));
+            }
+            (Ok(()), _) => ends.error = Some(format!("the leader of partition {partition} did not say it")),
+            (Err(error), _) => ends.error = Some(format!("partition {partition}: {error}")),
+        }
+    }
+    Ok(())
+}
+
+/// The node that leads each partition which has a leader.
+fn leaders<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+) -> Result<BTreeMap<i32, i32>, KafkaError> {
+    let metadata = consumer.client().fetch_metadata(Some(topic), ASK)?;
+    let topics = metadata.topics().iter().filter(|found| found.name() == topic);
+    let partitions = topics.flat_map(|found| found.partitions());
+    let led = partitions.filter(|partition| partition.leader() >= 0);
+    Ok(led.map(|partition| (partition.id(), partition.leader())).collect())
+}
+
+/// The topics of the output that do not exist.
+fn missing<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topics: &Topics,
+) -> Result<Vec<String>, KafkaError> {
+    let mut missing = Vec::new();
+    for topic in [&topics.notifications, &topics.rejections] {
+        let metadata = consumer.client().fetch_metadata(Some(topic), ASK)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+        if matches!(error, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) {
+            missing.push(topic.clone());
+        }
+    }
+    Ok(missing)
+}

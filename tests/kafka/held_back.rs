@@ -1,0 +1,103 @@
+//! Commands that are in the topic and cannot be read: behind an open transaction, or on a node that is away. Nothing of that
+//! looks ready, and nothing of it keeps back what is known of the other partitions.
+
+use std::{thread, time::Duration};
+
+use futures::executor::block_on;
+use rdkafka::{
+    ClientConfig,
+    admin::{NewTopic, TopicReplication},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+
+use super::{
+    broker::{self, Cluster},
+    poison::{LISTEN, await_ready, await_unready, metric, post, unready, valid},
+    process::{PATIENCE, Setup},
+    progress::Progress,
+    topics, verifying, wait_until,
+};
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn an_open_transaction_of_a_producer_makes_it_unready_and_lags() {
+    let setup = Setup::new("open", &broker::shared(), 2);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &setup.servers)
+        .set("transactional.id", format!("{}-open", setup.names.group))
+        .set("transaction.timeout.ms", "600000")
+        .create()
+        .expect("a producer");
+    producer.init_transactions(PATIENCE).expect("an answer");
+    post(&setup, "none", 0, [valid(0)]);
+    let stall = ["--set", "processor.stall_timeout=3s"];
+    let mut instance = setup.start("only", &[&LISTEN[..], &stall].concat());
+    let progress = Progress::of(&setup);
+    progress.await_published(1, PATIENCE, || instance.assert_running());
+    await_ready(&mut instance);
+
+    producer.begin_transaction().expect("none is open");
+    let open = valid(1);
+    let record = BaseRecord::<(), _>::to(&setup.names.commands).partition(0).payload(&open);
+    producer.send(record).map_err(|(error, _)| error).expect("room");
+    producer.flush(PATIENCE).expect("posted");
+    // Committed, and held back all the same.
+    post(&setup, "none", 0, [valid(2), valid(3)]);
+    await_unready(&mut instance, &["partition 0 is stalled at offset 1 ", "ends at 4", "open transaction"]);
+    assert_eq!(metric(&instance, "lag_records"), (3, 2));
+    wait_until("a warning", || instance.stderr().contains("producer's open transaction"));
+
+    producer.commit_transaction(PATIENCE).expect("committed");
+    // The mark of the commit has an offset, too.
+    progress.await_published(5, PATIENCE, || instance.assert_running());
+    await_ready(&mut instance);
+    wait_until("no lag", || metric(&instance, "lag_records") == (0, 2));
+    let said = instance.stop();
+    assert!(said.contains("the partition moves again"), "{said}");
+    verifying::verify(&setup, &["only"], &[]).assert_clean();
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_partition_whose_only_node_is_away_is_named_and_the_others_are_still_known() {
+    let mut cluster = Cluster::start(3);
+    let setup = Setup::without_topics("leaderless", &cluster.servers(), 2);
+    // Each partition is on one node only; all else has replicas on each.
+    let replicas = TopicReplication::Variable(&[&[1], &[2]]);
+    let commands = NewTopic::new(&setup.names.commands, 2, replicas);
+    let made = block_on(topics::admin(&setup.servers).create_topics([&commands], &topics::options()));
+    made.expect("an answer").into_iter().for_each(|result| drop(result.expect("made")));
+    topics::await_known(&setup.servers, &setup.names.commands, 2);
+    setup.names.create_outputs(&setup.servers, 2);
+    let stall = ["--set", "processor.stall_timeout=5s"];
+    let mut instance = setup.start("only", &[&LISTEN[..], &stall].concat());
+    let progress = Progress::of(&setup);
+    post(&setup, "none", 0, [valid(0)]);
+    post(&setup, "none", 1, [valid(1)]);
+    progress.await_published(2, PATIENCE, || instance.assert_running());
+    await_ready(&mut instance);
+
+    cluster.kill(1);
+    await_unready(
+        &mut instance,
+        &["the end of partition 1 has been unknown for ", "partition 1 has no leader"],
+    );
+    post(&setup, "none", 0, [valid(2)]);
+    wait_until("the other partition to go on", || metric(&instance, "published_offset").0 >= 3);
+    for _ in 0..20 {
+        instance.assert_running();
+        assert!(unready(&instance).is_some(), "it is ready, and one partition has no leader");
+        thread::sleep(Duration::from_millis(250));
+    }
+    topics::delete(&setup.servers, &setup.names.rejections);
+    let gone = format!("the topic '{}' does not exist", setup.names.rejections);
+    await_unready(&mut instance, &[&gone]);
+
+    cluster.restart(1);
+    topics::create(&setup.servers, &setup.names.rejections, 2, &[]);
+    post(&setup, "none", 1, [valid(3)]);
+    progress.await_published(4, 2 * PATIENCE, || instance.assert_running());
+    await_ready(&mut instance);
+    instance.stop();
+    verifying::verify(&setup, &["only"], &[]).assert_clean();
+}
