@@ -25,7 +25,7 @@ use rdkafka::{
 };
 
 use super::{
-    Bounds, Ends, Polled, Settings, Source, SourceError,
+    Answer, Bounds, Ends, Polled, Settings, Source, SourceError,
     access::{Access, Operation},
     client, ends,
     follow::is_group_denied,
@@ -223,19 +223,21 @@ impl GroupConsumer {
         &self,
         reader: &BaseConsumer<client::Logging>,
         wanted: &[(i32, i64)],
-    ) -> Result<Vec<Option<Record>>, SourceError> {
+    ) -> Vec<Answer<Option<Record>>> {
         let mut found: Vec<Option<Option<Record>>> = vec![None; wanted.len()];
         let deadline = Instant::now() + ASK;
-        while found.iter().any(Option::is_none) {
-            if Instant::now() >= deadline {
-                return Err(SourceError::Retriable("a single record did not arrive in time".into()));
-            }
+        // The binding does not say of which partition an error is; those that get their record are not meant.
+        let mut failed = "a single record did not arrive in time".to_owned();
+        while found.iter().any(Option::is_none) && Instant::now() < deadline {
             let (partition, first) = match reader.poll(Duration::from_millis(50)) {
                 None => continue,
                 Some(Ok(message)) => (message.partition(), Some(record_of(&message))),
                 Some(Err(KafkaError::PartitionEOF(partition))) => (partition, None),
                 Some(Err(error)) if is_group_denied(&error) => continue,
-                Some(Err(error)) => return Err(self.retriable("a single record", &error)),
+                Some(Err(error)) => {
+                    failed = self.retriable("a single record", &error).to_string();
+                    continue;
+                }
             };
             for (slot, &(p, offset)) in found.iter_mut().zip(wanted) {
                 if p == partition && slot.is_none() {
@@ -243,7 +245,7 @@ impl GroupConsumer {
                 }
             }
         }
-        Ok(found.into_iter().map(Option::flatten).collect())
+        found.into_iter().map(|record| record.ok_or_else(|| failed.clone())).collect()
     }
 
     fn retriable(&self, what: &str, error: &KafkaError) -> SourceError {
@@ -339,7 +341,7 @@ impl Source for GroupConsumer {
         self.consumer.context().take_error()
     }
 
-    fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError> {
+    fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Answer<Option<Record>>>, SourceError> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
@@ -349,7 +351,7 @@ impl Source for GroupConsumer {
             .map_err(|error| SourceError::Fatal(format!("the Kafka reader can't be made: {error}")))?;
         let list = self.list(wanted.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
         reader.assign(&list).map_err(|error| self.retriable("a single record", &error))?;
-        self.read_firsts(&reader, wanted)
+        Ok(self.read_firsts(&reader, wanted))
     }
 
     fn membership(&mut self) -> Option<Membership> {

@@ -155,6 +155,9 @@ impl From<String> for Ends {
     }
 }
 
+/// Of one partition among others; without it, why.
+pub type Answer<T> = Result<T, String>;
+
 /// A member of the consumer group that reads the commands topic. Used by one thread.
 pub trait Source {
     /// Which member of which generation of the group this is, as the broker checks it (KIP-447).
@@ -180,8 +183,8 @@ pub trait Source {
     fn ends(&mut self, partitions: &[i32]) -> Option<Ends>;
     /// The last error that the client told of, once.
     fn take_error(&mut self) -> Option<String>;
-    /// The record at each of these offsets; `None` where there is none at just that offset.
-    fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError>;
+    /// The record at each of these offsets, or why it cannot be had just now; `None` where there is none at just that offset.
+    fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Answer<Option<Record>>>, SourceError>;
     /// `None` while this is not a member: with a generation below 0 or an empty member id the broker would check nothing.
     fn membership(&mut self) -> Option<Self::Membership>;
     /// Whether the brokers still answer. Waits for nobody: `None` while they are being asked, and the answer once, at a

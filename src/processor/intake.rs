@@ -78,10 +78,11 @@ fn is_among(revoking: &Option<Revoking>, partition: i32) -> bool {
     revoking.as_ref().is_some_and(|(partitions, _)| partitions.contains(&partition))
 }
 
-/// Partitions that can't be taken up yet.
+/// Partitions that can't be taken up yet, because nobody tells what has to be known of them.
 #[derive(Debug)]
 struct HeldUp {
-    reason: String,
+    /// By partition, why.
+    unknown: BTreeMap<i32, String>,
     since: Instant,
     said_at: Instant,
     retry_at: Instant,
@@ -200,7 +201,9 @@ impl<S: Source> Intake<S> {
             return Some(reason.to_owned());
         }
         if !self.is_settled() {
-            let why = self.held_up.as_ref().map_or(String::new(), |held_up| format!(": {}", held_up.reason));
+            let why = self.held_up.as_ref().and_then(|held_up| held_up.unknown.iter().next());
+            let why =
+                why.map_or(String::new(), |(partition, reason)| format!(": partition {partition}: {reason}"));
             return Some(format!("taking up partitions{why}"));
         }
         // The next step goes back; until then nobody may take it for ready.

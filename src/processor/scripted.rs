@@ -1,7 +1,7 @@
 //! For tests of one stage: a source that gives what the test put in, and a log.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use crate::{
     activity::Record,
     event_log::{EventLog, LogOptions, Synchronous},
     kafka::{
-        Bounds, Ends, Polled, Source, SourceError,
+        Answer, Bounds, Ends, Polled, Source, SourceError,
         mark::{Committed, Marker, NextOffset, RulesHash},
         reach::Reach,
     },
@@ -25,6 +25,8 @@ pub(super) struct Scripted {
     pub polled: VecDeque<Polled>,
     /// Why the group's offsets can't be had; where there is no reason, they can.
     pub held_up: Option<String>,
+    /// Partitions whose bounds nobody tells.
+    pub leaderless: BTreeSet<i32>,
     /// Where there is none, one of this program's.
     pub committed: Option<Committed>,
     pub member: bool,
@@ -87,7 +89,10 @@ impl Source for Scripted {
         Ok(())
     }
 
-    fn bounds(&mut self, _: i32) -> Result<Bounds, SourceError> {
+    fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError> {
+        if self.leaderless.contains(&partition) {
+            return Err(SourceError::Retriable("no leader".into()));
+        }
         Ok(Bounds { start: 0, end: 0 })
     }
 
@@ -99,8 +104,8 @@ impl Source for Scripted {
         self.error.take()
     }
 
-    fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError> {
-        Ok(vec![None; wanted.len()])
+    fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Answer<Option<Record>>>, SourceError> {
+        Ok(vec![Ok(None); wanted.len()])
     }
 
     fn membership(&mut self) -> Option<u32> {

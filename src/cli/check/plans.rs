@@ -13,7 +13,7 @@ use crate::{
     kafka::{Settings, SourceError, consumer::GroupConsumer},
     processor::{
         ProcessorError,
-        intake::take_up::facts,
+        intake::take_up::learn,
         start::{Accept, Facts, plan},
     },
 };
@@ -63,11 +63,19 @@ fn gather(
     let numbers: Vec<i32> = (0..i32::try_from(partitions).unwrap_or(i32::MAX)).collect();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match facts(&mut source, &numbers, |partition| Ok(cursors.get(&partition).cloned())) {
-            Err(ProcessorError::Source(SourceError::Retriable(_))) if Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(200));
-            }
-            facts => return facts,
+        let in_time = Instant::now() < deadline;
+        match learn(&mut source, &numbers, PATIENCE, |partition| Ok(cursors.get(&partition).cloned())) {
+            Err(ProcessorError::Source(SourceError::Retriable(_))) if in_time => {}
+            Ok(learned) if learned.facts.len() < numbers.len() && in_time => {}
+            Ok(learned) => match learned.unknown.into_iter().next() {
+                Some((partition, reason)) => {
+                    let reason = format!("partition {partition}: {reason}");
+                    return Err(ProcessorError::Source(SourceError::Retriable(reason)));
+                }
+                None => return Ok(learned.facts),
+            },
+            Err(error) => return Err(error),
         }
+        thread::sleep(Duration::from_millis(200));
     }
 }

@@ -1,6 +1,9 @@
 //! Taking partitions up: what is known of each, where that lets it begin, and from when it is held.
 
-use std::time::Instant;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 #[cfg(test)]
 use super::Mutation;
@@ -15,9 +18,16 @@ use crate::{
     },
 };
 
+/// How long to ask about one partition after the other before those that are known are started: nothing is polled meanwhile,
+/// and one whose leader does not answer takes two seconds.
+const LEARN: Duration = Duration::from_secs(4);
+/// After questions that took this long or longer, the pause is this many times as long: records of the partitions that run
+/// are polled in it.
+const LONG: (Duration, u32) = (Duration::from_secs(1), 4);
+
 impl<S: Source> Intake<S> {
     pub(super) fn take_up_assigned(&mut self) -> Result<(), ProcessorError> {
-        let waiting: Vec<i32> = self
+        let mut waiting: Vec<i32> = self
             .partitions
             .iter()
             .filter_map(|(&number, partition)| partition.running.is_none().then_some(number))
@@ -29,17 +39,24 @@ impl<S: Source> Intake<S> {
         if self.held_up.as_ref().is_some_and(|held_up| Instant::now() < held_up.retry_at) {
             return Ok(());
         }
-        match self.take_up(&waiting) {
-            Ok(()) => {
-                self.held_up = None;
-                Ok(())
-            }
-            Err(ProcessorError::Source(SourceError::Retriable(reason))) => {
-                self.put_off(&waiting, &reason);
-                Ok(())
-            }
-            Err(error) => Err(error),
+        // Those that had no answer last time come last, so that they do not take the time of the others.
+        if let Some(held_up) = &self.held_up {
+            waiting.sort_by_key(|partition| held_up.unknown.contains_key(partition));
         }
+        let began = Instant::now();
+        let unknown = match self.take_up(&waiting) {
+            Ok(unknown) => unknown,
+            Err(ProcessorError::Source(SourceError::Retriable(reason))) => {
+                waiting.into_iter().map(|partition| (partition, reason.clone())).collect()
+            }
+            Err(error) => return Err(error),
+        };
+        if unknown.is_empty() {
+            self.held_up = None;
+        } else {
+            self.put_off(unknown, began.elapsed());
+        }
+        Ok(())
     }
 
     /// Something changed, so the next attempt need not wait.
@@ -49,16 +66,19 @@ impl<S: Source> Intake<S> {
         }
     }
 
-    fn put_off(&mut self, partitions: &[i32], reason: &str) {
+    fn put_off(&mut self, unknown: BTreeMap<i32, String>, took: Duration) {
         let now = Instant::now();
-        let retry_at = now + self.timing.retry;
+        let pause = if took < LONG.0 { Duration::ZERO } else { took * LONG.1 };
+        let retry_at = now + self.timing.retry.max(pause);
+        let partitions: Vec<i32> = unknown.keys().copied().collect();
+        let reason = unknown.values().next().cloned();
         let Some(held_up) = &mut self.held_up else {
             tracing::warn!(?partitions, reason, "can't take up partitions yet; trying again");
-            self.held_up = Some(HeldUp { reason: reason.to_owned(), since: now, said_at: now, retry_at });
+            self.held_up = Some(HeldUp { unknown, since: now, said_at: now, retry_at });
             return;
         };
         held_up.retry_at = retry_at;
-        reason.clone_into(&mut held_up.reason);
+        held_up.unknown = unknown;
         if now - held_up.said_at >= self.timing.say {
             held_up.said_at = now;
             tracing::warn!(
@@ -87,10 +107,11 @@ impl<S: Source> Intake<S> {
         if self.held_once.contains(&partition) { Accept::default() } else { self.terms.accept }
     }
 
-    /// Learns the facts, decides where to begin, writes it down, and begins.
-    fn take_up(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
+    /// Learns the facts, decides where to begin, writes it down, and begins. Returns of which partitions the facts cannot be
+    /// had, and why; the others have begun.
+    fn take_up(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, String>, ProcessorError> {
         let log = &self.log;
-        let facts = facts(&mut self.source, partitions, |partition| {
+        let Learned { facts, unknown } = learn(&mut self.source, partitions, LEARN, |partition| {
             Ok(log.lock().expect("no holder panics").cursor(partition)?)
         })?;
         let mut planned: Vec<(Facts, Start)> = Vec::with_capacity(facts.len());
@@ -144,7 +165,7 @@ impl<S: Source> Intake<S> {
             return Err(source_error(error));
         }
         self.ownership.set_membership(self.source.membership());
-        Ok(())
+        Ok(unknown)
     }
 
     /// Processes of one group must decide alike; while a change goes round they do not.
@@ -213,16 +234,39 @@ impl<S: Source> Intake<S> {
     }
 }
 
-/// What is known of these partitions: `plan` decides by it, here and in `check`.
-pub fn facts<S: Source>(
+/// What is known of partitions: `plan` decides by it, here and in `check`.
+#[derive(Debug)]
+pub struct Learned {
+    pub facts: Vec<Facts>,
+    /// By partition, why its facts cannot be had just now. Partitions for which there was no time are in neither.
+    pub unknown: BTreeMap<i32, String>,
+}
+
+/// Asks for the facts, and begins with no further partition after `within`. A partition whose leader does not answer keeps none
+/// of the others back.
+pub fn learn<S: Source>(
     source: &mut S,
     partitions: &[i32],
+    within: Duration,
     cursor: impl Fn(i32) -> Result<Option<Cursor>, ProcessorError>,
-) -> Result<Vec<Facts>, ProcessorError> {
-    let committed = source.committed(partitions).map_err(source_error)?;
+) -> Result<Learned, ProcessorError> {
+    let deadline = Instant::now() + within;
+    let committed: BTreeMap<_, _> = source.committed(partitions).map_err(source_error)?.into_iter().collect();
     let mut facts = Vec::with_capacity(partitions.len());
-    for (partition, committed) in committed {
-        let bounds = source.bounds(partition).map_err(source_error)?;
+    let mut unknown = BTreeMap::new();
+    for &partition in partitions {
+        if Instant::now() >= deadline {
+            break;
+        }
+        let committed = committed.get(&partition).copied().flatten();
+        let bounds = match source.bounds(partition) {
+            Ok(bounds) => bounds,
+            Err(SourceError::Retriable(reason)) => {
+                unknown.insert(partition, reason);
+                continue;
+            }
+            Err(error) => return Err(source_error(error)),
+        };
         let cursor = cursor(partition)?;
         facts.push(Facts { partition, cursor, committed, bounds, at_anchor: None });
     }
@@ -235,9 +279,17 @@ pub fn facts<S: Source>(
         .collect();
     let records = source.records_at(&anchors).map_err(source_error)?;
     for ((partition, _), record) in anchors.into_iter().zip(records) {
-        if let Some(facts) = facts.iter_mut().find(|facts| facts.partition == partition) {
-            facts.at_anchor = Some(AtAnchor::from(record.as_ref()));
+        match record {
+            Ok(record) => {
+                if let Some(facts) = facts.iter_mut().find(|facts| facts.partition == partition) {
+                    facts.at_anchor = Some(AtAnchor::from(record.as_ref()));
+                }
+            }
+            Err(reason) => {
+                facts.retain(|facts| facts.partition != partition);
+                unknown.insert(partition, reason);
+            }
         }
     }
-    Ok(facts)
+    Ok(Learned { facts, unknown })
 }

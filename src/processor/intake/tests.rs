@@ -101,7 +101,7 @@ fn partitions_that_cannot_be_taken_up_are_told_of_at_intervals_and_when_that_is_
     for part in ["WARN", "partitions=[3]", "reason=\"the offsets hang\"", "seconds=0", "in the README"] {
         assert!(last.contains(part), "{part}: {last}");
     }
-    assert_eq!(world.waits_for(), "taking up partitions: the offsets hang");
+    assert_eq!(world.waits_for(), "taking up partitions: partition 3: the offsets hang");
     world.intake.source.held_up = None;
     let (said, ended) = world.steps(3);
     ended.unwrap();
@@ -402,4 +402,24 @@ fn what_is_accepted_is_warned_of() {
     ended.unwrap();
     assert_eq!(times(&said, "started where it would have stopped"), 1, "{said}");
     assert!(said.contains("accepted=\"group-offset\"") && said.contains("was not committed by"), "{said}");
+}
+
+#[test]
+fn a_partition_without_a_leader_keeps_no_other_back() {
+    let source = Scripted {
+        polled: VecDeque::from([Polled::Assigned(vec![3, 4])]),
+        leaderless: [3].into(),
+        member: true,
+        ..Scripted::default()
+    };
+    let mut world = World::new(source, timing());
+    let (said, ended) = world.steps(3);
+    ended.unwrap();
+    assert_eq!((world.intake.is_running(3), world.intake.is_running(4)), (false, true), "{said}");
+    assert!(said.contains("partitions=[3]") && !said.contains("partitions=[3, 4] reason"), "{said}");
+    assert_eq!(world.waits_for(), "taking up partitions: partition 3: no leader");
+    world.intake.source.leaderless.clear();
+    world.steps(2).1.unwrap();
+    assert!(world.intake.is_running(3));
+    assert_eq!(world.waits_for(), "");
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     activity::{OutputRecord, Record, ReplyRecord},
     kafka::{
-        Bounds, EndOffsets, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError,
+        Answer, Bounds, EndOffsets, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError,
         mark::{Committed, NextOffset},
         reach::Reach,
         replies::ReplyCounts,
@@ -157,14 +157,14 @@ impl Source for SimulatedSource {
         None
     }
 
-    fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Option<Record>>, SourceError> {
+    fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Answer<Option<Record>>>, SourceError> {
         self.ask(|cluster| {
             let retained = |partition: &i32, offset: &i64| *offset >= cluster.starts[partition];
             let record = |(partition, offset): &(i32, i64)| {
                 retained(partition, offset)
                     .then(|| cluster.topic[partition].get(*offset as usize)?.clone())?
             };
-            Some(offsets.iter().map(record).collect())
+            Some(offsets.iter().map(|at| Ok(record(at))).collect())
         })
     }
 
