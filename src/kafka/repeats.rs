@@ -49,6 +49,14 @@ fn log(due: impl FnOnce(&mut Repeats) -> Vec<Due>) {
     }
 }
 
+/// As if the program had said this so often, long enough ago for its count to be due.
+#[cfg(test)]
+pub(crate) fn warned_long_ago(text: &str, times: u32) {
+    let ago = Instant::now().checked_sub(2 * EVERY).expect("the machine was not just started");
+    let mut repeats = REPEATS.lock().unwrap_or_else(PoisonError::into_inner);
+    (0..times).for_each(|_| drop(repeats.hear(ago, Origin::Program, text)));
+}
+
 /// What was logged lately. There are few texts, so they are searched one by one.
 #[derive(Debug, Default)]
 struct Repeats(Vec<Line>);
