@@ -28,6 +28,7 @@ use crate::{
     kafka::{
         client,
         embedded::EmbeddedBroker,
+        repeats::{self, Origin},
         replies::{ReplyCounts, Undeliverable},
         topics::{self, Missing, Report},
     },
@@ -232,46 +233,50 @@ impl Drop for SetOnDrop<'_> {
 
 /// Opens the log; waits for room on the disk, and for another program's lock. `None` where it was told to stop.
 fn await_log(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Result<Option<EventLog>> {
-    while !stop.load(Ordering::SeqCst) {
-        match settings::open_log(config) {
-            Err(error) if error.downcast_ref().is_some_and(LogError::is_passing) => {
-                watch.health.beat();
-                watch.health.set_unready(format!("{error:#}"));
-                tracing::warn!("{error:#}; trying again");
-                pause(stop);
-            }
-            opened => return opened.map(Some),
-        }
-    }
-    Ok(None)
+    attempt(watch, stop, RETRY, || match settings::open_log(config) {
+        Err(error) if error.downcast_ref().is_some_and(LogError::is_passing) => Ok(Err(format!("{error:#}"))),
+        opened => opened.map(Ok),
+    })
 }
 
 /// Checks the topics; waits for brokers that do not answer. `None` where it was told to stop.
 fn await_topics(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Result<Option<Report>> {
     let missing = if config.topics.create { Missing::Create } else { Missing::Refuse };
+    let report = attempt(watch, stop, RETRY, || match topics::prepare(&settings::kafka(config), missing) {
+        Ok(report) => Ok(Ok(report)),
+        Err(error) if error.is_of_connection() => Ok(Err(error.to_string())),
+        Err(error) => Err(anyhow!(error)),
+    })?;
+    for warning in report.iter().flat_map(|report| &report.warnings) {
+        tracing::warn!("{warning}");
+    }
+    Ok(report)
+}
+
+/// Tries again and again while there is a reason that may pass. `None` where it was told to stop.
+fn attempt<T>(
+    watch: &Watch,
+    stop: &AtomicBool,
+    retry: Duration,
+    mut attempt: impl FnMut() -> anyhow::Result<Result<T, String>>,
+) -> anyhow::Result<Option<T>> {
     while !stop.load(Ordering::SeqCst) {
-        match topics::prepare(&settings::kafka(config), missing) {
-            Ok(report) => {
-                for warning in &report.warnings {
-                    tracing::warn!("{warning}");
-                }
-                return Ok(Some(report));
-            }
-            Err(error) if error.is_of_connection() => {
+        match attempt()? {
+            Ok(done) => return Ok(Some(done)),
+            Err(reason) => {
                 watch.health.beat();
-                watch.health.set_unready(error.to_string());
-                tracing::warn!("{error}; trying again");
-                pause(stop);
+                repeats::warn(Origin::Program, &format!("{reason}; trying again"));
+                watch.health.set_unready(reason);
+                pause(stop, retry);
             }
-            Err(error) => return Err(anyhow!(error)),
         }
     }
     Ok(None)
 }
 
 /// Between two attempts.
-fn pause(stop: &AtomicBool) {
-    let until = Instant::now() + RETRY;
+fn pause(stop: &AtomicBool, retry: Duration) {
+    let until = Instant::now() + retry;
     while Instant::now() < until && !stop.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_millis(20));
     }
@@ -329,11 +334,13 @@ impl Observer for Watch {
 
     fn interrupted(&self, error: &ProcessorError) {
         self.health.beat();
+        repeats::log_due(Instant::now());
         self.health.set_unready(error.to_string());
     }
 
     fn polled(&self, partitions: usize, waits_for: Option<&str>) {
         self.health.beat();
+        repeats::log_due(Instant::now());
         self.metrics.log_lines_dropped(telemetry::dropped_lines());
         self.metrics.partitions_held.set(i64::try_from(partitions).unwrap_or(i64::MAX));
         match waits_for {
@@ -344,5 +351,47 @@ impl Observer for Watch {
 
     fn released(&self, partition: i32) {
         self.metrics.forget(partition);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::{SourceError, log_lines::said_by};
+
+    fn watch() -> Watch {
+        Watch { health: Arc::new(Health::new()), metrics: Arc::new(Metrics::new()) }
+    }
+
+    #[test]
+    fn attempts_that_fail_alike_are_one_line() {
+        let (watch, stop) = (watch(), AtomicBool::new(false));
+        let mut left = 20;
+        let (said, ended) = said_by(|| {
+            attempt(&watch, &stop, Duration::ZERO, || {
+                left -= 1;
+                Ok(if left > 0 { Err("the disk of this test is full".into()) } else { Ok("open") })
+            })
+        });
+        assert_eq!((ended.unwrap(), left), (Some("open"), 0));
+        assert_eq!(said.matches("the disk of this test is full; trying again").count(), 1, "{said}");
+    }
+
+    /// After an outage no other warning may come for days.
+    #[test]
+    fn whoever_polls_logs_the_counts_whose_time_has_come() {
+        let watch = watch();
+        let polled = || watch.polled(1, None);
+        let interrupted =
+            || watch.interrupted(&ProcessorError::Source(SourceError::Retriable("away".into())));
+        for (name, comes_by) in [("polled", &polled as &dyn Fn()), ("interrupted", &interrupted)] {
+            // A warning of another test may bring it just then.
+            let is_logged = (0..100).any(|number| {
+                let text = format!("{name}-{number} is away");
+                repeats::warned_long_ago(&text, 3);
+                said_by(comes_by).0.contains(&format!("{text} repeats=2"))
+            });
+            assert!(is_logged, "{name}");
+        }
     }
 }

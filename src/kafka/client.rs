@@ -1,9 +1,6 @@
 //! From the configuration to librdkafka's properties.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use rdkafka::{
     ClientContext,
@@ -13,7 +10,11 @@ use rdkafka::{
     producer::BaseProducer,
 };
 
-use super::{Settings, connection::not_made, repeats::Repeats};
+use super::{
+    Settings,
+    connection::not_made,
+    repeats::{self, Origin},
+};
 
 /// KiB of librdkafka's fetch queue; its own default is 64 MiB a consumer. Some 9,000 usual commands, which is more than
 /// the brokers bring between two looks. What librdkafka adds to a short record is not counted, and is as much again.
@@ -261,18 +262,7 @@ pub fn client_error(error: &KafkaError, reason: &str) {
         tracing::trace!(target: "librdkafka", "{reason}");
         return;
     }
-    // One for all clients: an outage is the same for each of them.
-    static REPEATS: Mutex<Repeats> = Mutex::new(Repeats::new());
-    let due = {
-        let mut repeats = REPEATS.lock().unwrap_or_else(PoisonError::into_inner);
-        repeats.hear(Instant::now(), &format!("{reason}: {error}"))
-    };
-    for due in due {
-        match due.repeats {
-            0 => tracing::warn!(target: "librdkafka", "{}", due.text),
-            repeats => tracing::warn!(target: "librdkafka", repeats, "{}", due.text),
-        }
-    }
+    repeats::warn(Origin::Client, &format!("{reason}: {error}"));
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub mod native;
 pub mod posted;
 pub mod reach;
 pub mod refusal;
-mod repeats;
+pub mod repeats;
 pub mod replies;
 pub mod scan;
 pub mod topic_id;

@@ -18,6 +18,7 @@ use crate::{
         OutputTopic, PublishError, Sink,
         mark::{Marker, NextOffset},
         refusal::OutputRefusal,
+        repeats::{self, Origin},
         replies::ReplyCounts,
     },
 };
@@ -138,6 +139,8 @@ where
         timing: Timing,
     ) -> Self {
         let producer = Producer::None;
+        // Making it can take as long as the brokers are away, and that is not known before it fails.
+        ownership.set_publisher_waits_for(Some("making the first producer".into()));
         let notification = Notification::default();
         Self {
             sink,
@@ -333,7 +336,7 @@ where
             }
             Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
             Err(error) => {
-                tracing::warn!(%error, "no producer yet; trying again");
+                repeats::warn(Origin::Program, &format!("no producer yet; trying again: {error}"));
                 self.ownership.set_publisher_error(error.to_string());
                 self.ownership.set_publisher_waits_for(Some(format!("no producer yet: {error}")));
                 Ok(Progress::Wait(Wait::For(self.timing.reset)))

@@ -5,6 +5,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::*;
 use crate::{
     activity::{Coordinates, Decider, Header, Limits, OutputRecord, Reading, Record, ReplyRecord},
+    kafka::log_lines::said_by,
     processor::{Unobserved, scripted},
 };
 
@@ -98,6 +99,8 @@ fn two_fencings_are_somebody_else_and_time_outs_are_not() {
 fn who_asks_is_told_that_it_waits_for_a_producer() {
     let mut publish = publish();
     let waits_for = |publish: &Publish<Made>| publish.ownership.publisher_waits_for().unwrap_or_default();
+    // Before there is one, however long it takes to find out that there will be none.
+    assert_eq!(waits_for(&publish), "making the first producer");
     publish.sink.0 = Some("nobody answers".into());
     let unknown = PublishError::Unknown("no answer in time".into());
     publish.recover(unknown, Duration::ZERO, Place::default()).unwrap();
@@ -105,6 +108,23 @@ fn who_asks_is_told_that_it_waits_for_a_producer() {
     publish.sink.0 = None;
     publish.attempt(&[], Place::default()).unwrap();
     assert_eq!(waits_for(&publish), "");
+
+    let mut publish = self::publish();
+    publish.open().unwrap();
+    assert_eq!(waits_for(&publish), "", "the first one was made");
+}
+
+#[test]
+fn attempts_to_get_a_producer_that_fail_alike_are_one_line() {
+    let mut publish = publish();
+    publish.sink.0 = Some("the same each time".into());
+    let (said, ()) = said_by(|| {
+        for _ in 0..20 {
+            publish.attempt(&[], Place::default()).unwrap();
+        }
+    });
+    assert_eq!(said.matches("the same each time").count(), 1, "{said}");
+    assert!(said.contains("WARN") && said.contains("no producer yet; trying again: "), "{said}");
 }
 
 /// The memory of one is used for the next.
