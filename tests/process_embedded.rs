@@ -302,6 +302,10 @@ fn a_command_with_more_headers_than_can_be_read_is_rejected() {
     assert_eq!(running.wait(PATIENCE).status.code(), Some(0));
 }
 
+/// A stop takes 5 s. This leaves time for a busy machine, and tells it from one that waits for brokers: for the end of a
+/// request (60 s), of a session (45 s), or for ever.
+const STOPPED: Duration = Duration::from_secs(15);
+
 /// A broker that takes connections and says nothing.
 fn silent() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -316,7 +320,7 @@ fn stops_while_a_broker_is_silent() {
     let mut running = Running::start(run(&address, &log_in(&folder), &[]));
     await_connection(&listener);
     running.signal(Signal::SIGTERM);
-    let finished = running.wait(PATIENCE);
+    let finished = running.wait(STOPPED);
     assert_eq!(finished.status.code(), Some(0), "{}", finished.transcript());
 
     // In a session, with something in flight.
@@ -328,7 +332,7 @@ fn stops_while_a_broker_is_silent() {
     post(&broker, 10);
     broker.cluster().broker_round_trip_time(1, Duration::from_secs(3600)).unwrap();
     running.signal(Signal::SIGTERM);
-    let finished = running.wait(PATIENCE);
+    let finished = running.wait(STOPPED);
     assert_eq!(finished.status.code(), Some(0), "{}", finished.transcript());
 }
 
@@ -338,7 +342,7 @@ fn tail_stops_while_a_broker_is_silent() {
     let mut running = Running::start(program(&["tail", "notifications", "-b", &address]));
     await_connection(&listener);
     running.signal(Signal::SIGTERM);
-    let finished = running.wait(PATIENCE);
+    let finished = running.wait(STOPPED);
     assert_eq!(finished.status.code(), Some(0), "{}", finished.transcript());
 }
 
