@@ -26,6 +26,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
 use serde_json::Value;
 use support::{PATIENCE, Running, folder, holds_within, program, wait_until};
 use world::{broker, settings};
@@ -300,6 +301,22 @@ fn a_command_with_more_headers_than_can_be_read_is_rejected() {
     });
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait(PATIENCE).status.code(), Some(0));
+}
+
+/// Kafka gives the membership to whoever came last.
+#[test]
+fn a_group_instance_id_that_another_process_took_stops_it() {
+    let (broker, folder) = (broker(), folder());
+    let log = log_in(&folder);
+    let more = ["-X", "group.instance.id=one", "-X", "heartbeat.interval.ms=200"];
+    let mut running = Running::start(run(&broker.bootstrap_servers(), &log, &more));
+    post(&broker, 10);
+    wait_until("decisions", || decided(&log) == 10);
+    broker.cluster().request_errors(Api::Heartbeat, &[Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID]);
+    let finished = running.wait(PATIENCE);
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.transcript());
+    let reason = "joined the consumer group with the same group.instance.id";
+    assert!(finished.stderr.contains(reason), "{}", finished.transcript());
 }
 
 /// A stop takes 5 s. This leaves time for a busy machine, and tells it from one that waits for brokers: for the end of a
