@@ -706,6 +706,27 @@ proptest! {
     }
 }
 
+/// As many headers as a record can have, nearly all with another name, or each twice where it may be there once.
+#[test]
+fn many_different_headers_are_decided_quickly() {
+    let names =
+        |prefix: &'static str, of: usize| (0..100_000).map(move |number| format!("{prefix}{}", number % of));
+    let some = names("header-", 100_000);
+    let attributes = names("ce_", 100_000);
+    let twice = names("ce_", 50_000);
+    let start = std::time::Instant::now();
+    for (names, is_accepted) in
+        [(some.collect::<Vec<_>>(), true), (attributes.collect(), true), (twice.collect(), false)]
+    {
+        let headers = names.into_iter().map(|name| Header::new(name, "x")).collect();
+        let record = Record { headers, ..record(entry("\"content\":\"x\"")) };
+        let reading = decider().read(&record).reading;
+        assert_eq!(matches!(reading, Reading::Valid { .. }), is_accepted);
+    }
+    // Compared each with each it takes minutes.
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
 /// Whatever the size, no command may hold a partition up.
 #[test]
 fn large_and_hostile_commands_are_decided_quickly() {

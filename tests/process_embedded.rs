@@ -26,6 +26,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
 use serde_json::Value;
 use support::{PATIENCE, Running, folder, holds_within, program, wait_until};
 use world::{broker, settings};
@@ -302,6 +303,26 @@ fn a_command_with_more_headers_than_can_be_read_is_rejected() {
     assert_eq!(running.wait(PATIENCE).status.code(), Some(0));
 }
 
+/// Kafka gives the membership to whoever came last.
+#[test]
+fn a_group_instance_id_that_another_process_took_stops_it() {
+    let (broker, folder) = (broker(), folder());
+    let log = log_in(&folder);
+    let more = ["-X", "group.instance.id=one", "-X", "heartbeat.interval.ms=200"];
+    let mut running = Running::start(run(&broker.bootstrap_servers(), &log, &more));
+    post(&broker, 10);
+    wait_until("decisions", || decided(&log) == 10);
+    broker.cluster().request_errors(Api::Heartbeat, &[Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID]);
+    let finished = running.wait(PATIENCE);
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.transcript());
+    let reason = "joined the consumer group with the same group.instance.id";
+    assert!(finished.stderr.contains(reason), "{}", finished.transcript());
+}
+
+/// A stop takes 5 s. This leaves time for a busy machine, and tells it from one that waits for brokers: for the end of a
+/// request (60 s), of a session (45 s), or for ever.
+const STOPPED: Duration = Duration::from_secs(15);
+
 /// A broker that takes connections and says nothing.
 fn silent() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -316,7 +337,7 @@ fn stops_while_a_broker_is_silent() {
     let mut running = Running::start(run(&address, &log_in(&folder), &[]));
     await_connection(&listener);
     running.signal(Signal::SIGTERM);
-    let finished = running.wait(PATIENCE);
+    let finished = running.wait(STOPPED);
     assert_eq!(finished.status.code(), Some(0), "{}", finished.transcript());
 
     // In a session, with something in flight.
@@ -328,7 +349,7 @@ fn stops_while_a_broker_is_silent() {
     post(&broker, 10);
     broker.cluster().broker_round_trip_time(1, Duration::from_secs(3600)).unwrap();
     running.signal(Signal::SIGTERM);
-    let finished = running.wait(PATIENCE);
+    let finished = running.wait(STOPPED);
     assert_eq!(finished.status.code(), Some(0), "{}", finished.transcript());
 }
 
@@ -338,7 +359,7 @@ fn tail_stops_while_a_broker_is_silent() {
     let mut running = Running::start(program(&["tail", "notifications", "-b", &address]));
     await_connection(&listener);
     running.signal(Signal::SIGTERM);
-    let finished = running.wait(PATIENCE);
+    let finished = running.wait(STOPPED);
     assert_eq!(finished.status.code(), Some(0), "{}", finished.transcript());
 }
 

@@ -309,7 +309,8 @@ fn is_test(folder: &str, test: &str) -> bool {
         of_module
             && lines.iter().enumerate().any(|(index, line)| {
                 let before = lines[..index].iter().rev().take_while(|line| attribute(line));
-                line.starts_with(&format!("fn {name}(")) && before.into_iter().any(|line| *line == "#[test]")
+                line.trim_start_matches("async ").starts_with(&format!("fn {name}("))
+                    && before.into_iter().any(|line| *line == "#[test]" || line.starts_with("#[tokio::test"))
             })
     })
 }

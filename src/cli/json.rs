@@ -3,14 +3,13 @@
 
 use std::{
     borrow::Cow,
-    fmt::Write as _,
     io::{self, Write},
 };
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::output::{Output, is_unsafe};
+use super::output::{Output, is_unsafe, push_escaped};
 
 /// One JSON value on a line of its own, for programs: nothing of it is filtered or escaped.
 pub fn write_json(value: &impl Serialize, out: &mut Output) -> io::Result<()> {
@@ -88,7 +87,7 @@ pub fn pretty(json: &str) -> String {
 /// JSON lets some of the characters stand that a terminal would not show.
 fn push(text: &mut String, c: char) {
     if is_unsafe(c) {
-        let _ = write!(text, "\\u{:04x}", u32::from(c));
+        push_escaped(text, c);
     } else {
         text.push(c);
     }

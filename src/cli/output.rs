@@ -150,11 +150,29 @@ pub fn is_unsafe(c: char) -> bool {
     c.is_control() || is_hidden(c)
 }
 
-/// Marks and overrides of the direction of text, which let it read otherwise than it is, and what has no width.
+/// Unicode's format characters (general category Cf) and what it says to ignore (`Default_Ignorable_Code_Point`): marks and
+/// overrides of the direction of text, which let it read otherwise than it is, and what has no width. Not the Arabic and
+/// other signs among them that are seen, nor the variation selectors of emoji.
 fn is_hidden(c: char) -> bool {
     matches!(
         c,
-        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
     )
 }
 
@@ -163,13 +181,16 @@ fn is_hidden(c: char) -> bool {
 pub fn escaped(text: &str, of: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if of(c) {
-            let _ = write!(out, "\\u{:04x}", u32::from(c));
-        } else {
-            out.push(c);
-        }
+        if of(c) { push_escaped(&mut out, c) } else { out.push(c) }
     }
     out
+}
+
+/// Beyond U+FFFF, JSON has an escape for each half of the UTF-16 pair.
+pub(super) fn push_escaped(out: &mut String, c: char) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        let _ = write!(out, "\\u{unit:04x}");
+    }
 }
 
 /// The beginning of a text, as one line shows it after other things; nothing of none.
@@ -220,20 +241,38 @@ mod tests {
         assert!(excerpt(Some(&"ø".repeat(61))).ends_with("ø…\""));
     }
 
-    /// Every character that a terminal does not show as it is, and neighbours of them that it does.
+    /// As Unicode's tables have it.
+    #[test]
+    fn what_is_hidden_is_what_unicode_gives_no_shape() {
+        let hidden = r"[[\p{Cf}\p{Default_Ignorable_Code_Point}]--[\p{Prepended_Concatenation_Mark}\x{FE00}-\x{FE0F}]]";
+        let hidden = regex_syntax::parse(hidden).unwrap();
+        let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(hidden)) = hidden.kind()
+        else {
+            panic!("{hidden:?}")
+        };
+        let hidden: std::collections::BTreeSet<char> =
+            hidden.iter().flat_map(|range| range.start()..=range.end()).collect();
+        let differ: Vec<char> = ('\0'..=char::MAX).filter(|c| is_hidden(*c) != hidden.contains(c)).collect();
+        assert!(differ.is_empty(), "{differ:?}");
+    }
+
     #[test]
     fn what_a_terminal_would_hide_is_escaped() {
-        let hidden = "\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2060}\u{2066}\
-                      \u{2067}\u{2068}\u{2069}\u{feff}";
+        let hidden = "\u{ad}\u{61c}\u{180e}\u{200b}\u{200d}\u{202e}\u{2060}\u{2061}\u{2064}\u{2066}\u{206a}\u{206f}\u{feff}\
+                      \u{fff9}\u{fffb}\u{e0001}\u{e0020}\u{e007f}";
         let control = "\0\u{1b}\u{7f}\u{80}\u{9b}\u{9f}";
         for c in hidden.chars().chain(control.chars()) {
             let text = format!("a{c}é");
-            let shown = format!("a\\u{:04x}é", u32::from(c));
+            let units =
+                c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+            let shown = format!("a{units}é");
+            assert_eq!(serde_json::from_str::<String>(&format!("\"{shown}\"")).unwrap(), text);
             assert_eq!(plain(&text), shown);
             assert_eq!(excerpt(Some(&text)), format!(" \"{shown}\""));
             assert_eq!(sentence(&format!("{text}\n")), format!("{shown}\n"));
         }
-        let shown = "\u{a0}\u{61b}\u{200a}\u{2010}\u{2029}\u{205f}\u{206a}\u{fffd}أב😀\u{300}";
+        let shown =
+            "\u{a0}\u{61b}\u{200a}\u{2010}\u{2029}\u{205f}\u{2070}\u{600}❤\u{fe0f}\u{fffd}أב😀\u{300}";
         assert_eq!(plain(shown), shown);
         assert_eq!(plain("a\r\n\tb"), "a   b");
     }

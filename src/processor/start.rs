@@ -102,9 +102,10 @@ pub enum Refusal {
     )]
     PublishedUnknown(Doubt),
     #[error(
-        "partition {}: the group's committed offset {} was not committed by this program: another consumer is in the \
-         group, or somebody set the offset. {} (the topic holds {} to {}). Remove other consumers from the group, then \
-         start once with {}",
+        "partition {}: the group's committed offset {} was not committed by this program with a mark: another consumer \
+         is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept \
+         group-offset' is right). {} (the topic holds {} to {}). Remove other consumers from the group, then start once \
+         with {}",
         .0.partition, found(*.0), at_stake(*.0), .0.bounds.start, .0.bounds.end, ways_out(*.0)
     )]
     ForeignOffset(Doubt),

@@ -61,6 +61,26 @@ fn reads_standard_input_and_answers_while_it_is_open() {
     assert!(child.wait().unwrap().success());
 }
 
+#[test]
+fn blank_lines_are_no_commands() {
+    let (broker, folder) = (broker(1), folder());
+    let text = format!("\n{SHARE}\n\n \t\r\n{UPDATE}\n\n");
+    fs::write(folder.path().join("commands.ndjson"), &text).unwrap();
+    fs::write(folder.path().join("blank.ndjson"), "\n \n").unwrap();
+    let address = broker.bootstrap_servers();
+    let mut offset = 0;
+    for arguments in [&["commands.ndjson", "blank.ndjson"][..], &["--no-check", "commands.ndjson"], &["-"]] {
+        let mut command = program(&["post", "--json", "-b", &address]);
+        command.args(arguments).current_dir(folder.path());
+        let posted = run(command, text.as_bytes()).success();
+        let posted: Vec<Value> = posted.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let places: Vec<_> = posted.iter().map(|line| (&line["line"], &line["offset"])).collect();
+        let (first, second) = (Value::from(offset), Value::from(offset + 1));
+        assert_eq!(places, [(&Value::from(2), &first), (&Value::from(5), &second)], "{arguments:?}");
+        offset += 2;
+    }
+}
+
 /// Of files nothing is posted where one command is bad; of standard input, which may go on for ever, the others are.
 #[test]
 fn what_would_be_rejected_is_not_posted() {

@@ -93,6 +93,7 @@ fn of_two_processes_with_one_group_instance_id_the_first_stops() {
     second.stop();
     let mut findings = work.findings();
     findings.log(&log, &ALL);
+    findings.verify(&work.setup, &[&log]);
     say!("static: {refusal} {findings}");
     findings.assert_none();
 }

@@ -6,6 +6,7 @@
 use std::{thread, time::Duration};
 
 use super::{
+    admin::{self, LISTEN, metric},
     group, logs,
     process::Instance,
     say, wait_until,
@@ -32,13 +33,6 @@ fn await_full(instance: &mut Instance, before: usize) {
     });
 }
 
-/// Where it tells whether it is ready.
-fn admin(instance: &Instance) -> String {
-    let said = instance.stderr();
-    let (_, address) = said.split_once("health and metrics address=").expect("an address");
-    address.split_whitespace().next().expect("an address").to_owned()
-}
-
 fn held_by(work: &Work) -> Vec<String> {
     group::assignments(&work.setup).into_keys().collect()
 }
@@ -47,8 +41,7 @@ fn held_by(work: &Work) -> Vec<String> {
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn a_full_disk_is_left_to_others_and_outlasted() {
     let mut work = Work::new("full");
-    let listen = ["--set", "admin.listen=127.0.0.1:0"];
-    let mut small = work.setup.start_confined("small", SMALL, &listen);
+    let mut small = work.setup.start_confined("small", SMALL, &LISTEN);
     work.post(100);
     work.await_published(&mut small);
     work.post(PART);
@@ -60,11 +53,19 @@ fn a_full_disk_is_left_to_others_and_outlasted() {
     thread::sleep(Duration::from_secs(1));
     assert_eq!((work.progress.committed_now(), logs::decided(&small.log)), before);
     assert!(before.1 < u64::from(work.posted()), "there was room for all of it");
-    let address = format!("admin.listen={}", admin(&small));
+    let address = format!("admin.listen={}", admin::address(&small).expect("an address"));
     let check = work.setup.program(&["check", "--ready", "--set", &address]).output().expect("it runs");
     let said = [check.stdout, check.stderr].concat();
     assert!(String::from_utf8_lossy(&said).contains(FULL), "{}", String::from_utf8_lossy(&said));
     assert_eq!(check.status.code(), Some(1));
+    // What it last knew stays to be seen, with its age.
+    let (published, series) = metric(&small, "published_offset");
+    assert!(published <= before.0.values().sum() && series == ALL.len(), "{published} in {series}");
+    assert_eq!(metric(&small, "lag_records").1, ALL.len());
+    let age = || metric(&small, "end_offset_age_seconds");
+    let earlier = age();
+    assert_eq!(earlier.1, ALL.len());
+    wait_until("the age to grow", || age() > earlier);
 
     // One that has room does the work meanwhile.
     let mut roomy = work.setup.start("roomy", &[]);

@@ -11,8 +11,9 @@ use rdkafka::{
 };
 
 use super::{
+    admin::{LISTEN, metric, unready},
     broker::{self, Cluster},
-    poison::{LISTEN, await_ready, await_unready, metric, post, unready, valid},
+    poison::{await_ready, await_unready, post, valid},
     process::{PATIENCE, Setup},
     progress::Progress,
     topics, verifying, wait_until,

@@ -15,6 +15,7 @@
 
 mod access;
 mod added;
+mod admin;
 mod away;
 mod broker;
 mod brokers;

@@ -1,13 +1,7 @@
 //! What can stop a partition for ever: batches that no client unpacks, output that its topic refuses, topics that are
 //! gone. It goes on, or it says which record, and what to do; and never looks ready meanwhile.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    sync::Mutex,
-    thread,
-    time::Duration,
-};
+use std::{sync::Mutex, thread, time::Duration};
 
 use futures::executor::block_on;
 use rdkafka::{
@@ -19,17 +13,19 @@ use rdkafka::{
 };
 
 use super::{
+    admin::{self, LISTEN, metric, unready},
     broker::{self, Cluster},
     process::{Instance, PATIENCE, Setup},
     progress::Progress,
-    reading, topics, wait_until,
+    reading, topics,
+    verifying::verify,
+    wait_until,
 };
 
 /// More than a buffer of librdkafka's default of 100 MB holds.
 const UNPACKED: usize = 150_000_000;
 /// Of which one batch unpacks to more than a third of that default.
 const COMMANDS: usize = 330_000;
-pub(super) const LISTEN: [&str; 2] = ["--set", "admin.listen=127.0.0.1:0"];
 
 pub(super) fn valid(number: usize) -> String {
     format!(
@@ -90,32 +86,13 @@ pub(super) fn post(
     assert_eq!(producer.context().0.lock().expect("never poisoned").take(), None);
 }
 
-/// Its answer, of which the first line has the status.
-fn get(instance: &Instance, path: &str) -> String {
-    let said = instance.stderr();
-    let (_, address) = said.split_once("health and metrics address=").expect("an address");
-    let address = address.split_whitespace().next().expect("an address");
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
-}
-
-/// Why it is not ready; `None` where it is.
-pub(super) fn unready(instance: &Instance) -> Option<String> {
-    let answer = get(instance, "/readyz");
-    (!answer.starts_with("HTTP/1.1 200")).then_some(answer)
-}
-
 #[track_caller]
 pub(super) fn await_unready(instance: &mut Instance, parts: &[&str]) {
     let mut last = None;
     wait_until(&format!("it to be unready with {parts:?}"), || {
         instance.assert_running();
         // It begins to listen after its first line.
-        if instance.stderr().contains("health and metrics address=") {
+        if admin::address(instance).is_some() {
             last = unready(instance);
         }
         last.as_ref().is_some_and(|said| parts.iter().all(|part| said.contains(part)))
@@ -126,20 +103,8 @@ pub(super) fn await_unready(instance: &mut Instance, parts: &[&str]) {
 pub(super) fn await_ready(instance: &mut Instance) {
     wait_until("it to be ready", || {
         instance.assert_running();
-        instance.stderr().contains("health and metrics address=") && unready(instance).is_none()
+        admin::address(instance).is_some() && unready(instance).is_none()
     });
-}
-
-/// The sum of a metric over all partitions, and how many it has.
-pub(super) fn metric(instance: &Instance, name: &str) -> (i64, usize) {
-    let page = get(instance, "/metrics");
-    let name = format!("activity_stream_{name}{{");
-    let values: Vec<i64> = page
-        .lines()
-        .filter(|line| line.starts_with(&name))
-        .map(|line| line.rsplit(' ').next().expect("a value").parse().expect("a number"))
-        .collect();
-    (values.iter().sum(), values.len())
 }
 
 /// Sets these and no other settings of a topic.
@@ -164,6 +129,7 @@ fn what_unpacks_to_much_stops_nothing() {
     progress.await_published(COMMANDS as u64 + 2, 2 * PATIENCE, || instance.assert_running());
     instance.stop();
     assert_eq!(reading::read_all(&setup.servers, &setup.names.rejections, 1).len(), 1);
+    verify(&setup, &["only"], &[]).assert_clean();
 }
 
 #[test]
@@ -191,6 +157,7 @@ fn a_batch_that_cannot_be_unpacked_makes_it_unready_with_partition_and_offset() 
     Progress::of(&setup).await_published(4, PATIENCE, || instance.assert_running());
     await_ready(&mut instance);
     instance.stop();
+    verify(&setup, &["only"], &[]).assert_clean();
 }
 
 #[test]
@@ -217,8 +184,7 @@ fn output_that_its_topic_refuses_stops_it_with_the_record_and_the_way_out() {
     let mut instance = setup.start("only", &[]);
     Progress::of(&setup).await_published(4, PATIENCE, || instance.assert_running());
     instance.stop();
-    let verify = setup.program(&["verify"]).arg("--log").arg(setup.log("only")).output().expect("it runs");
-    assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stdout));
+    verify(&setup, &["only"], &[]).assert_clean();
 }
 
 #[test]
@@ -263,6 +229,7 @@ fn lag_and_readiness_are_true_while_nothing_can_be_published() {
     wait_until("no lag", || metric(&instance, "lag_records") == (0, 1));
     instance.stop();
     assert_eq!(reading::read_all(&setup.servers, &setup.names.notifications, 60).len(), 60);
+    verify(&setup, &["only"], &[]).assert_clean();
 }
 
 #[test]
@@ -282,4 +249,5 @@ fn a_notifications_topic_that_is_gone_makes_it_unready_until_it_is_back() {
     post(&setup, "none", 0, [valid(1)]);
     progress.await_published(2, PATIENCE, || instance.assert_running());
     instance.stop();
+    verify(&setup, &["only"], &[]).assert_clean();
 }

@@ -6,6 +6,7 @@ use super::{
     broker,
     process::Setup,
     topics::{self, Names},
+    verifying::verify,
     work::{ALL, PARTITIONS, Work},
 };
 
@@ -50,6 +51,7 @@ fn partitions_that_run_would_refuse_are_refused_by_check() {
     assert_eq!(code, Some(0), "beside a running processor: {text}");
     assert_eq!(said(&text, "ok", "start"), ["'run' would start 3 partitions"], "{text}");
     instance.kill();
+    verify(&work.setup, &["only"], &[]).assert_clean();
 
     // Offsets that are lost after a kill.
     topics::forget(&work.setup.servers, &work.setup.names.group);

@@ -132,9 +132,16 @@ fn tls_works_and_each_way_in_which_it_fails_has_its_own_sentence() {
         ),
         (
             "listener.name.good.plain.sasl.jaas.config".to_owned(),
-            "org.apache.kafka.common.security.plain.PlainLoginModule required user_paul=\"secret\";"
+            "org.apache.kafka.common.security.plain.PlainLoginModule required user_paul=\"secret\" \
+             user_mary=\"secret\";"
                 .to_owned(),
         ),
+        // Susan and Paul may do everything, Mary nothing; the open listener serves the tests' own clients.
+        (
+            "authorizer.class.name".to_owned(),
+            "org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned(),
+        ),
+        ("super.users".to_owned(), "User:ANONYMOUS;User:susan;User:paul".to_owned()),
         // Keys that brokers know anyway, and clients have to show there.
         ("listener.name.mutual.ssl.client.auth".to_owned(), "required".to_owned()),
         ("listener.name.mutual.ssl.truststore.location".to_owned(), keys.path("good.p12")),
@@ -154,7 +161,10 @@ fn tls_works_and_each_way_in_which_it_fails_has_its_own_sentence() {
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let further = Further {
         listeners: &[("GOOD", "SASL_SSL"), ("EXPIRED", "SSL"), ("ELSEWHERE", "SSL"), ("MUTUAL", "SSL")],
-        credentials: &["SCRAM-SHA-512=[name=susan,password=secret]"],
+        credentials: &[
+            "SCRAM-SHA-512=[name=susan,password=secret]",
+            "SCRAM-SHA-512=[name=mary,password=secret]",
+        ],
     };
     let cluster = Cluster::guarded(&settings, &further);
     let setup = Setup::new("tls", &cluster.servers(), 1);
@@ -162,7 +172,15 @@ fn tls_works_and_each_way_in_which_it_fails_has_its_own_sentence() {
 
     let load = Load { seed: seed("tls"), commands: COMMANDS };
     load.post(&cluster.servers(), &setup.names.commands, 0..COMMANDS).finish();
-    for (instance, mechanism, user) in [("scram", "SCRAM-SHA-512", "susan"), ("plain", "PLAIN", "paul")] {
+    let lacking =
+        format!("user 'mary' lacks Read on the topic '{}'. Grant it: kafka-acls.sh", setup.names.commands);
+    for (instance, mechanism, user) in [
+        ("scram", "SCRAM-SHA-512", "susan"),
+        ("plain", "PLAIN", "paul"),
+        ("scram-mary", "SCRAM-SHA-512", "mary"),
+        ("plain-mary", "PLAIN", "mary"),
+    ] {
+        let may_nothing = user == "mary";
         let good = cluster.address("GOOD");
         let (mechanism, user) = (format!("sasl.mechanism={mechanism}"), format!("sasl.username={user}"));
         let ca = format!("ssl.ca.location={ca}");
@@ -170,6 +188,14 @@ fn tls_works_and_each_way_in_which_it_fails_has_its_own_sentence() {
         let mut arguments = vec!["-b", &good, "--set", &group];
         for property in ["security.protocol=sasl_ssl", &mechanism, &user, "sasl.password=secret", &ca] {
             arguments.extend(["-X", property]);
+        }
+        if may_nothing {
+            let check = setup.program(&["check"]).args(&arguments).output().expect("check");
+            assert_eq!(check.status.code(), Some(1), "{}", said(&check));
+            assert!(said(&check).contains(&lacking), "{}", said(&check));
+            let refusal = setup.refusal(instance, &arguments);
+            assert!(refusal.contains(&lacking), "{refusal}");
+            continue;
         }
         let mut instance = setup.start(instance, &arguments);
         let names =

@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn many_headers_are_not_compared_each_with_each() {
-        const HEADERS: usize = 10_000;
+        const HEADERS: usize = 100_000;
         let groups = grouped((0..HEADERS).map(|number| (Counted(number / 2), number)));
         assert_eq!(groups.len(), HEADERS / 2);
         assert!(groups.iter().all(|(name, values)| *values == [2 * name.0, 2 * name.0 + 1]));

@@ -225,7 +225,7 @@ const GROUP: Accept = Accept { republish: false, group_offset: true, ..REPUBLISH
 #[test]
 fn an_offset_that_somebody_moved_forward_stops() {
     let forward = seen(foreign(Some(40), 60), 35, false);
-    insta::assert_snapshot!(refusal(&forward), @"partition 3: the group's committed offset 60 was not committed by this program: another consumer is in the group, or somebody set the offset. This log has seen 35 published and goes up to 40; the output of offsets 35 to 59 may never have been published (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 60; the log records that");
+    insta::assert_snapshot!(refusal(&forward), @"partition 3: the group's committed offset 60 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has seen 35 published and goes up to 40; the output of offsets 35 to 59 may never have been published (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 60; the log records that");
     assert_eq!(settled(&forward, REPUBLISH), (35, 40, 35));
     assert_eq!(settled(&forward, SKIP), (40, 40, 40));
     // The log has what lies in between all the same.
@@ -240,7 +240,7 @@ fn an_offset_that_somebody_moved_back_stops() {
     for clean in [true, false] {
         let back = seen(foreign(Some(40), 20), 40, clean);
         insta::allow_duplicates! {
-            insta::assert_snapshot!(refusal(&back), @"partition 3: the group's committed offset 20 was not committed by this program: another consumer is in the group, or somebody set the offset. This log has seen 40 published and goes up to 40; the output of offsets 20 to 39 is published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 40 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 20; the log records that");
+            insta::assert_snapshot!(refusal(&back), @"partition 3: the group's committed offset 20 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has seen 40 published and goes up to 40; the output of offsets 20 to 39 is published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 40 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 20; the log records that");
         }
         assert_eq!(settled(&back, REPUBLISH), (40, 40, 40));
         assert_eq!(settled(&back, SKIP), (40, 40, 40));
@@ -251,11 +251,11 @@ fn an_offset_that_somebody_moved_back_stops() {
 #[test]
 fn an_offset_that_was_set_before_the_first_start_stops() {
     let set = foreign(None, 60);
-    insta::assert_snapshot!(refusal(&set), @"partition 3: the group's committed offset 60 was not committed by this program: another consumer is in the group, or somebody set the offset. This log has never seen the partition: the output of offsets 0 to 59 may never have been published, and output from 60 on may be published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 0 (some may be published twice), or '--accept group-offset' to go on at 60; the log records that");
+    insta::assert_snapshot!(refusal(&set), @"partition 3: the group's committed offset 60 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has never seen the partition: the output of offsets 0 to 59 may never have been published, and output from 60 on may be published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 0 (some may be published twice), or '--accept group-offset' to go on at 60; the log records that");
     assert_eq!(settled(&set, REPUBLISH), (0, 0, 0));
     assert_eq!(settled(&set, GROUP), (0, 0, 60));
     let earliest = starting_at(foreign(None, 20), 20);
-    insta::assert_snapshot!(refusal(&earliest), @"partition 3: the group's committed offset 20 was not committed by this program: another consumer is in the group, or somebody set the offset. This log has never seen the partition: output from 20 on may be published already (the topic holds 20 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 20 (some may be published twice), or '--accept group-offset' to go on at 20; the log records that");
+    insta::assert_snapshot!(refusal(&earliest), @"partition 3: the group's committed offset 20 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has never seen the partition: output from 20 on may be published already (the topic holds 20 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 20 (some may be published twice), or '--accept group-offset' to go on at 20; the log records that");
 }
 
 #[test]
@@ -263,8 +263,25 @@ fn an_offset_without_a_mark_is_good_where_it_is_certain_that_it_was_this_program
     assert_eq!(cursors(&seen(foreign(Some(40), 40), 40, true)), (40, 40, 40));
     // A log that was killed may have published more than it has seen.
     let equal = seen(foreign(Some(40), 35), 35, false);
-    insta::assert_snapshot!(refusal(&equal), @"partition 3: the group's committed offset 35 was not committed by this program: another consumer is in the group, or somebody set the offset. This log has seen 35 published and goes up to 40 and was not stopped cleanly; output from 35 on may be published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 35; the log records that");
+    insta::assert_snapshot!(refusal(&equal), @"partition 3: the group's committed offset 35 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has seen 35 published and goes up to 40 and was not stopped cleanly; output from 35 on may be published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 35; the log records that");
     assert_eq!(settled(&equal, GROUP), (35, 40, 35));
+}
+
+/// Version 0.1.0 left no marks. Of several processes that it stopped cleanly, the first to start gets the others'
+/// partitions, and cannot know of their clean stops.
+#[test]
+fn after_an_upgrade_of_several_processes_the_groups_offset_is_the_one_to_take() {
+    let own = seen(foreign(Some(40), 40), 40, true);
+    assert_eq!(cursors(&own), (40, 40, 40));
+    let never_held = foreign(None, 60);
+    let held_before = seen(foreign(Some(20), 60), 20, false);
+    for others in [never_held, held_before] {
+        assert!(refusal(&others).contains("version 0.1.0, which left no marks"), "{}", refusal(&others));
+        let logged = others.cursor.map_or(0, |cursor| cursor.logged);
+        // What is missing in this log is appended, and nothing lost or published twice.
+        assert_eq!(settled(&others, GROUP), (logged, logged, 60));
+        assert_eq!(settled(&others, REPUBLISH), (logged, logged, logged));
+    }
 }
 
 #[test]
