@@ -226,9 +226,12 @@ impl GroupConsumer {
     ) -> Result<Vec<Option<Record>>, SourceError> {
         let mut found: Vec<Option<Option<Record>>> = vec![None; wanted.len()];
         let deadline = Instant::now() + ASK;
-        while found.iter().any(Option::is_none) {
+        while let Some(missing) = found.iter().position(Option::is_none) {
             if Instant::now() >= deadline {
-                return Err(SourceError::Retriable("a single record did not arrive in time".into()));
+                let (partition, offset) = wanted[missing];
+                return Err(SourceError::Retriable(format!(
+                    "the record at offset {offset} of partition {partition} did not arrive in time"
+                )));
             }
             let (partition, first) = match reader.poll(Duration::from_millis(50)) {
                 None => continue,
@@ -304,13 +307,12 @@ impl Source for GroupConsumer {
     }
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
+        let what = format!("the committed offsets of the group '{}'", self.settings.group);
         let list = self.list(partitions.iter().map(|&partition| (partition, Offset::Invalid)));
-        let list = self
-            .consumer
-            .committed_offsets(list, ASK)
-            .map_err(|error| self.retriable("the group's committed offsets", &error))?;
+        let list =
+            self.consumer.committed_offsets(list, ASK).map_err(|error| self.retriable(&what, &error))?;
         if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {
-            return Err(self.retriable("the group's committed offsets", &failed));
+            return Err(self.retriable(&what, &failed));
         }
         Ok(native::committed(&list))
     }
@@ -322,10 +324,10 @@ impl Source for GroupConsumer {
     }
 
     fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError> {
-        let (start, end) = self
-            .consumer
-            .fetch_watermarks(&self.topic, partition, ASK)
-            .map_err(|error| self.retriable("the topic's first and last offsets", &error))?;
+        let (start, end) = self.consumer.fetch_watermarks(&self.topic, partition, ASK).map_err(|error| {
+            let what = format!("the first and last offsets of partition {partition} of '{}'", self.topic);
+            self.retriable(&what, &error)
+        })?;
         Ok(Bounds { start, end })
     }
 

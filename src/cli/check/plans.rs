@@ -1,16 +1,14 @@
 //! Whether `run` would start each partition, as it decides that itself.
 
 use std::{
-    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
 
-use super::{Finding, Status};
+use super::{Cursors, Finding, Status};
 use crate::{
     cli::output::count,
-    event_log::{Cursor, LogError, LogReader},
-    kafka::{Settings, SourceError, consumer::GroupConsumer},
+    kafka::{Bounds, Settings, SourceError, consumer::GroupConsumer},
     processor::{
         ProcessorError,
         intake::take_up::facts,
@@ -22,26 +20,33 @@ const ABOUT: &str = "start";
 /// A coordinator that has to be found first does not always answer in the time that one question has.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The cursors that the log has; none where there is no log yet.
-pub(super) fn cursors(path: &std::path::Path) -> Result<BTreeMap<i32, Cursor>, LogError> {
-    let stats = match LogReader::open(path) {
-        Err(LogError::Missing { .. }) => return Ok(BTreeMap::new()),
-        log => log?.stats()?,
-    };
-    Ok(stats.partitions.into_iter().map(|found| (found.cursor.partition, found.cursor)).collect())
+/// One finding for each partition that `run` would refuse, or one for all. The group is asked, and not joined.
+pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &Cursors, findings: &mut Vec<Finding>) {
+    match gather(kafka, partitions, cursors) {
+        Ok(facts) => findings.extend(judge(&facts)),
+        Err(error) => {
+            // 'run' asks again for as long as it lasts.
+            let error = error.to_string();
+            if !findings.iter().any(|other| other.message.contains(&error)) {
+                let message =
+                    format!("'run' would start no partition, as it could not learn what it needs: {error}");
+                findings.push(Finding { status: Status::Problem, about: ABOUT, message });
+            }
+        }
+    }
 }
 
-/// One finding for each partition that `run` would refuse, or one for all. The group is asked, and not joined.
-///
-/// The log's cursors were read before: a processor that runs meanwhile only moves the group's offsets on.
-pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &BTreeMap<i32, Cursor>) -> Vec<Finding> {
-    let facts = match gather(kafka, partitions, cursors) {
-        Ok(facts) => facts,
-        Err(error) => {
-            let message = format!("whether 'run' would start the partitions is not known: {error}");
-            return vec![Finding { status: Status::Warning, about: ABOUT, message }];
-        }
-    };
+/// The same of a commands topic that `run` would make. Kafka forgets the group's offsets with a topic.
+pub(super) fn check_new(kafka: &Settings, cursors: &Cursors, findings: &mut Vec<Finding>) {
+    let bounds = Bounds { start: 0, end: 0 };
+    let facts = (0..kafka.topics.partitions).map(|partition| {
+        let cursor = cursors.get(&partition).copied();
+        Facts { partition, cursor, committed: None, bounds, at_anchor: None }
+    });
+    findings.extend(judge(&facts.collect::<Vec<_>>()));
+}
+
+fn judge(facts: &[Facts]) -> Vec<Finding> {
     let refused: Vec<_> = facts
         .iter()
         .filter_map(|facts| plan(facts, Accept::default()).err())
@@ -54,16 +59,12 @@ pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &BTreeMap<i32,
     vec![Finding { status: Status::Ok, about: ABOUT, message }]
 }
 
-fn gather(
-    kafka: &Settings,
-    partitions: usize,
-    cursors: &BTreeMap<i32, Cursor>,
-) -> Result<Vec<Facts>, ProcessorError> {
+fn gather(kafka: &Settings, partitions: usize, cursors: &Cursors) -> Result<Vec<Facts>, ProcessorError> {
     let mut source = GroupConsumer::outside(kafka).map_err(ProcessorError::Source)?;
     let numbers: Vec<i32> = (0..i32::try_from(partitions).unwrap_or(i32::MAX)).collect();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match facts(&mut source, &numbers, |partition| Ok(cursors.get(&partition).cloned())) {
+        match facts(&mut source, &numbers, |partition| Ok(cursors.get(&partition).copied())) {
             Err(ProcessorError::Source(SourceError::Retriable(_))) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(200));
             }
