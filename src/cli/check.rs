@@ -4,8 +4,7 @@ mod plans;
 mod rights;
 
 use std::{
-    collections::BTreeSet,
-    fs::OpenOptions,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -24,7 +23,7 @@ use super::{
 use crate::{
     admin,
     config::{Config, Setting},
-    event_log::{LogError, LogReader, is_in_use},
+    event_log::{Cursor, LogError, LogReader, check_writable, examine_files, is_in_use},
     kafka::{
         access::Operation,
         client,
@@ -73,8 +72,10 @@ pub fn check(args: &args::Check, config: &Config) -> anyhow::Result<ExitCode> {
         out.flush()?;
     }
     let mut findings = Vec::new();
-    check_brokers(args, config, &mut findings);
-    check_log(config, &mut findings);
+    // First: a processor that runs meanwhile only moves the group's offsets on.
+    let (log, cursors) = check_log(config);
+    check_brokers(args, config, cursors.as_ref(), &mut findings);
+    findings.push(log);
     let ok = findings.iter().all(|finding| finding.status != Status::Problem);
     if args.json {
         write_json(&Report { ok, settings: config.settings(), findings }, &mut out)?;
@@ -120,7 +121,12 @@ struct Readiness {
     reason: Option<String>,
 }
 
-fn check_brokers(args: &args::Check, config: &Config, findings: &mut Vec<Finding>) {
+fn check_brokers(
+    args: &args::Check,
+    config: &Config,
+    cursors: Option<&Cursors>,
+    findings: &mut Vec<Finding>,
+) {
     let kafka = settings::kafka(config);
     if let Err(reason) = client::check_properties(&kafka) {
         return findings.push(Finding { status: Status::Problem, about: "kafka", message: reason });
@@ -156,22 +162,21 @@ fn check_brokers(args: &args::Check, config: &Config, findings: &mut Vec<Finding
         add(findings, Finding { status, about: "topic", message });
     }
     let missing = if config.topics.create { Missing::Validate } else { Missing::Refuse };
-    match topics::prepare(&kafka, missing) {
-        Ok(report) => {
-            for warning in report.warnings {
-                add(findings, Finding { status: Status::Warning, about: "topics", message: warning });
-            }
+    let mut about_topics = |status, message| add(findings, Finding { status, about: "topics", message });
+    match topics::examine(&kafka, missing) {
+        Ok((report, problems)) => {
+            problems.iter().for_each(|problem| about_topics(Status::Problem, problem.to_string()));
+            report.warnings.into_iter().for_each(|warning| about_topics(Status::Warning, warning));
         }
-        Err(error) => {
-            let message = error.to_string();
-            add(findings, Finding { status: Status::Problem, about: "topics", message });
-        }
+        Err(error) => about_topics(Status::Problem, error.to_string()),
     }
-    // Of what is not there, or may not be looked at, nothing is planned.
-    if let Ok(Some(partitions)) = found[0]
-        && let Ok(cursors) = plans::cursors(&config.log.path)
-    {
-        findings.extend(plans::check(&kafka, partitions, &cursors));
+    // Nothing is planned of a topic that may not be looked at, or by a log that can't be read.
+    if let Some(cursors) = cursors {
+        match &found[0] {
+            Ok(Some(partitions)) => plans::check(&kafka, *partitions, cursors, findings),
+            Ok(None) if config.topics.create => plans::check_new(&kafka, cursors, findings),
+            _ => {}
+        }
     }
 }
 
@@ -207,23 +212,27 @@ fn reply_topic(name: &str, found: &Presence) -> (Status, String) {
     }
 }
 
-fn check_log(config: &Config, findings: &mut Vec<Finding>) {
+/// Of each partition that the log has seen.
+type Cursors = BTreeMap<i32, Cursor>;
+
+/// What is to be said of the log, and its cursors where it can be read: none where there is no log yet.
+fn check_log(config: &Config) -> (Finding, Option<Cursors>) {
     let path = &config.log.path;
-    let result = match examine(path, &config.topics.commands) {
-        Ok(message) => writable(path).map(|()| message),
-        Err(LogError::Missing { .. }) => {
-            writable(path).map(|()| format!("there is none at '{}' yet; 'run' makes it", path.display()))
-        }
-        Err(error) => Err(error.to_string()),
+    let (result, cursors) = match examine(path, &config.topics.commands) {
+        Ok((message, cursors)) => (check_writable(path).map(|()| message), Some(cursors)),
+        Err(error) => (Err(error), None),
     };
     let (status, message) = match result {
         Ok(message) => (Status::Ok, message),
-        Err(message) => (Status::Problem, message),
+        Err(error) => (Status::Problem, error.to_string()),
     };
-    findings.push(Finding { status, about: "log", message });
+    (Finding { status, about: "log", message }, cursors)
 }
 
-fn examine(path: &Path, topic: &str) -> Result<String, LogError> {
+fn examine(path: &Path, topic: &str) -> Result<(String, Cursors), LogError> {
+    if !examine_files(path)? {
+        return Ok((format!("there is none at '{}' yet; 'run' makes it", path.display()), Cursors::new()));
+    }
     let log = LogReader::open(path)?;
     if log.topic() != topic {
         let found = log.topic().to_owned();
@@ -235,25 +244,7 @@ fn examine(path: &Path, topic: &str) -> Result<String, LogError> {
     }
     let used = if is_in_use(path) { "in use by a running processor" } else { "not in use" };
     let (events, version) = (count(stats.counts.events, "event"), stats.schema_version);
-    Ok(format!("'{}' holds {events}, has schema version {version}, and is {used}", path.display()))
-}
-
-/// The log's reader must be closed: closing any handle of a file ends the process's locks on it.
-fn writable(path: &Path) -> Result<(), String> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if !folder.is_dir() {
-        return Err(format!("the folder '{}' of the event log does not exist. Make it", folder.display()));
-    }
-    // Unlike permission bits, it tells of file systems that are mounted read-only too. It has no name, and is gone.
-    tempfile::tempfile_in(folder)
-        .map_err(|error| format!("the folder '{}' can't be written to: {error}", folder.display()))?;
-    match OpenOptions::new().write(true).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(format!("the event log '{}' can't be written to: {error}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    let message = format!("'{}' holds {events}, has schema version {version}, and is {used}", path.display());
+    let cursors = stats.partitions.into_iter().map(|found| (found.cursor.partition, found.cursor));
+    Ok((message, cursors.collect()))
 }

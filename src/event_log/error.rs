@@ -56,6 +56,17 @@ pub enum LogError {
     NotAFile { path: PathBuf, found: &'static str },
 
     #[error(
+        "{path}: the folder of the event log does not exist; make it (`mkdir -p {path}`), or give another path"
+    )]
+    NoFolder { path: PathBuf },
+
+    #[error(
+        "{path}: the processor's user can't write to it: {source}; nothing was changed; let it write there, or give \
+         another path"
+    )]
+    NotWritable { path: PathBuf, source: io::Error },
+
+    #[error(
         "{path}: a file already exists here; nothing was changed; give a new name, or move the file away"
     )]
     Exists { path: PathBuf },

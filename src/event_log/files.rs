@@ -59,6 +59,19 @@ fn kind(found: FileType) -> &'static str {
     }
 }
 
+/// By its real name, so that a second process finds the same lock through a link.
+pub(super) fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// The folder that the file is in.
+pub(super) fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// Opens for reading what was a regular file a moment ago. A FIFO that took its place does not block.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
@@ -82,6 +95,14 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).map(drop)
 }
 
+/// Not only while processes use both names: appends that a crash left in the -wal file of one are missing under the other.
+pub(super) fn refuse_hard_links(path: &Path, database: &Metadata) -> Result<(), LogError> {
+    match database.nlink() {
+        links @ 2.. => Err(LogError::HardLinked { path: path.to_owned(), links }),
+        _ => Ok(()),
+    }
+}
+
 /// The lock on the database's inode, under whatever name a process opened it. The lock on the instance file
 /// goes by path, as SQLite's -wal and -shm do: two names of one database would be two logs in one file.
 ///
@@ -97,14 +118,10 @@ impl InodeLock {
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let lock = Self(options.open(path).map_err(io)?);
-        let links = lock.0.metadata().map_err(io)?.nlink();
         if !lock.set(true).map_err(io)? {
             return Err(LogError::Locked { path: path.to_owned(), lock: path.to_owned() });
         }
-        // Not only while both run: appends that a crash left in the -wal file of one name are missing under the other.
-        if links > 1 {
-            return Err(LogError::HardLinked { path: path.to_owned(), links });
-        }
+        refuse_hard_links(path, &lock.0.metadata().map_err(io)?)?;
         Ok(lock)
     }
 

@@ -61,14 +61,8 @@ impl Instance {
             }
         }
         let mut file = Lock(file);
-        let mut text = Vec::new();
-        (&file.0).take(LONGEST).read_to_end(&mut text).map_err(io("reading the instance file"))?;
-        if let Some(id) = std::str::from_utf8(&text).ok().and_then(|text| Uuid::parse_str(text.trim()).ok()) {
+        if let Some(id) = read_id(&path, &file.0)? {
             return Ok(Self { id, _lock: file });
-        }
-        if !is_unfinished(&text) {
-            let found = String::from_utf8_lossy(&text).trim().to_owned();
-            return Err(LogError::BadInstance { path, found });
         }
         let id = Uuid::new_v4();
         let write = |file: &mut File| {
@@ -81,6 +75,37 @@ impl Instance {
         sync_directory(&path)?;
         Ok(Self { id, _lock: file })
     }
+}
+
+/// Refuses what [`Instance::take`] would refuse of the file itself, without a lock and without a change.
+pub(super) fn examine(database: &Path) -> Result<(), LogError> {
+    let path = beside(database, "-instance");
+    if files::find_own(&path)?.is_some() {
+        let file = files::open(&path);
+        let file = file.map_err(|source| LogError::Io {
+            path: path.clone(),
+            doing: "opening the instance file",
+            source,
+        })?;
+        read_id(&path, &file)?;
+    }
+    Ok(())
+}
+
+/// The id that the file holds; `None` where it is still to be written. Half of it is seen while another process writes it.
+fn read_id(path: &Path, file: &File) -> Result<Option<Uuid>, LogError> {
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text).map_err(|source| LogError::Io {
+        path: path.to_owned(),
+        doing: "reading the instance file",
+        source,
+    })?;
+    let id = std::str::from_utf8(&text).ok().and_then(|text| Uuid::parse_str(text.trim()).ok());
+    if id.is_none() && !is_unfinished(&text) {
+        let found = String::from_utf8_lossy(&text).trim().to_owned();
+        return Err(LogError::BadInstance { path: path.to_owned(), found });
+    }
+    Ok(id)
 }
 
 /// New, or power was lost while it was written, and then nobody has used that id. Whatever else stands there is not
@@ -99,10 +124,7 @@ pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
 
 /// A new name in a directory outlives power loss only when the directory was flushed.
 pub(super) fn sync_directory(file: &Path) -> Result<(), LogError> {
-    let directory = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = files::folder(file);
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(|source| LogError::Io {
         path: directory.to_owned(),
         doing: "flushing the directory",
@@ -113,7 +135,7 @@ pub(super) fn sync_directory(file: &Path) -> Result<(), LogError> {
 /// Whether a process writes the log at this moment. Touches nothing.
 #[must_use]
 pub fn is_in_use(database: &Path) -> bool {
-    let database = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+    let database = files::real(database);
     // Shared, so that two who ask at once do not take each other for the writer.
     let path = beside(&database, "-instance");
     files::find_own(&path).is_ok_and(|found| found.is_some())

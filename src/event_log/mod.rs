@@ -9,7 +9,7 @@
 //! - `files`: which files may be opened, the lock on the database, and whether all are still in place.
 //! - `checksum`: what shows that a row is as it was written.
 //! - `instance`: the instance id and its lock, beside the file.
-//! - `writer`, `append`: the one writer.
+//! - `writer`, `append`: the one writer. `preflight`: what keeps it from opening the files.
 //! - `claims`, `window`: the idempotency window, on disk and in memory.
 //! - `cursor`: how far each partition is. `lookup`: from an offset to what it became.
 //! - `reader`, `show`, `stats`: what people and tools ask. `backup`: a copy under load. `scan`: events in order, past
@@ -27,6 +27,7 @@ mod files;
 mod instance;
 mod lookup;
 mod options;
+mod preflight;
 mod reader;
 mod rows;
 mod scan;
@@ -48,6 +49,7 @@ pub use files::{LogFiles, find, make_private};
 pub use instance::is_in_use;
 pub use lookup::Recorded;
 pub use options::{LogOptions, Synchronous};
+pub use preflight::{check_writable, examine_files};
 pub use reader::{ListQuery, Listed, LogReader, Mark, Order};
 pub use rows::{Content, Row};
 pub use show::{Absence, Shown};

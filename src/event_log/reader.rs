@@ -9,7 +9,7 @@ use super::checksum::{EVENTS, checked};
 use super::lookup::MISSING;
 use super::scan::Scan;
 use super::schema::{self, Presence};
-use super::{DamagedRow, LogError, Recorded, lookup};
+use super::{DamagedRow, LogError, Recorded, check_writable, lookup};
 use crate::activity::{ActivityId, Coordinates};
 
 /// Reads, and never writes or makes a log.
@@ -245,7 +245,7 @@ fn connect(path: &Path) -> Result<Connection, LogError> {
     // A read-only connection cannot remove the -wal and -shm files that it makes; this one does at its end.
     let sqlite = |error| LogError::sqlite(path, None, error);
     let connection = schema::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    if connection.is_readonly("main").map_err(sqlite)? {
+    if connection.is_readonly("main").map_err(sqlite)? || check_writable(path).is_err() {
         // Another user's, and nobody writes: not even those two files may be made.
         return if schema::at_rest(path) { schema::open_immutable(path) } else { Ok(connection) };
     }

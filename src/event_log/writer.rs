@@ -15,7 +15,7 @@ use super::cursor::CursorRow;
 use super::files::{InodeLock, LogFiles};
 use super::instance::Instance;
 use super::schema::{self, Presence};
-use super::{Cursor, LogError, LogOptions, LogReader, Recorded, lookup};
+use super::{Cursor, LogError, LogOptions, LogReader, Recorded, files, lookup, preflight};
 
 /// Pages of WAL after which SQLite moves them into the database: 62 MiB. Measured; the default is 1000.
 const WAL_PAGES: u32 = 16_000;
@@ -66,13 +66,15 @@ impl EventLog {
     ///
     /// A file that is no log, damaged, newer, of another topic or in use is refused and left as it is.
     pub fn open(options: &LogOptions) -> Result<Self, LogError> {
-        // By the real name, so that a second process finds the same lock through a link.
-        let path = options.path.canonicalize().unwrap_or_else(|_| options.path.clone());
+        let path = files::real(&options.path);
         // Before anything is made beside it, where it is there.
-        let inode = match schema::inspect(&path)? {
+        let present = schema::inspect(&path)?;
+        preflight::check_writable(&path)?;
+        let inode = match present {
             Presence::Missing => None,
             Presence::Log => Some(InodeLock::take(&path)?),
         };
+        preflight::examine_files(&path)?;
         let instance = Instance::take(&path)?;
         // Again: only now can nobody else be making it.
         let present = schema::inspect(&path)?;

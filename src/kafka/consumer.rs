@@ -227,7 +227,7 @@ impl GroupConsumer {
         let mut found: Vec<Option<Option<Record>>> = vec![None; wanted.len()];
         let deadline = Instant::now() + ASK;
         // The binding does not say of which partition an error is; those that get their record are not meant.
-        let mut failed = "a single record did not arrive in time".to_owned();
+        let mut failed = None;
         while found.iter().any(Option::is_none) && Instant::now() < deadline {
             let (partition, first) = match reader.poll(Duration::from_millis(50)) {
                 None => continue,
@@ -235,7 +235,7 @@ impl GroupConsumer {
                 Some(Err(KafkaError::PartitionEOF(partition))) => (partition, None),
                 Some(Err(error)) if is_group_denied(&error) => continue,
                 Some(Err(error)) => {
-                    failed = self.retriable("a single record", &error).to_string();
+                    failed = Some(self.retriable("a single record", &error).to_string());
                     continue;
                 }
             };
@@ -245,7 +245,11 @@ impl GroupConsumer {
                 }
             }
         }
-        found.into_iter().map(|record| record.ok_or_else(|| failed.clone())).collect()
+        let late = |offset| format!("the record at offset {offset} did not arrive in time");
+        let records = found.into_iter().zip(wanted);
+        records
+            .map(|(record, (_, offset))| record.ok_or_else(|| failed.clone().unwrap_or_else(|| late(offset))))
+            .collect()
     }
 
     fn retriable(&self, what: &str, error: &KafkaError) -> SourceError {
@@ -306,13 +310,12 @@ impl Source for GroupConsumer {
     }
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
+        let what = format!("the committed offsets of the group '{}'", self.settings.group);
         let list = self.list(partitions.iter().map(|&partition| (partition, Offset::Invalid)));
-        let list = self
-            .consumer
-            .committed_offsets(list, ASK)
-            .map_err(|error| self.retriable("the group's committed offsets", &error))?;
+        let list =
+            self.consumer.committed_offsets(list, ASK).map_err(|error| self.retriable(&what, &error))?;
         if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {
-            return Err(self.retriable("the group's committed offsets", &failed));
+            return Err(self.retriable(&what, &failed));
         }
         Ok(native::committed(&list))
     }
@@ -324,10 +327,10 @@ impl Source for GroupConsumer {
     }
 
     fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError> {
-        let (start, end) = self
-            .consumer
-            .fetch_watermarks(&self.topic, partition, ASK)
-            .map_err(|error| self.retriable("the topic's first and last offsets", &error))?;
+        let (start, end) = self.consumer.fetch_watermarks(&self.topic, partition, ASK).map_err(|error| {
+            let what = format!("the first and last offsets of partition {partition} of '{}'", self.topic);
+            self.retriable(&what, &error)
+        })?;
         Ok(Bounds { start, end })
     }
 

@@ -1,5 +1,6 @@
 //! The topics: whether they are there, made where missing, and fit for the promise.
 
+mod error;
 mod fitness;
 
 use std::{
@@ -17,8 +18,8 @@ use rdkafka::{
     message::DeliveryResult,
     producer::{BaseProducer, Producer, ProducerContext},
 };
-use thiserror::Error;
 
+pub use error::TopicsError;
 pub use fitness::Role;
 use fitness::{Described, TopicSettings};
 
@@ -42,67 +43,11 @@ const CREATED: Duration = Duration::from_secs(15);
 /// Kafka's own default of `max.message.bytes`.
 const DEFAULT_MAX_MESSAGE_BYTES: i64 = 1_048_588;
 
+/// As many as there are numbers for in an activity id.
+const MAX_PARTITIONS: usize = ActivityId::MAX_PARTITION as usize + 1;
+
 /// What a topic with Kafka's defaults takes, where the broker does not tell.
 pub const DEFAULT_RECORD_BYTES: usize = 1_048_588;
-
-/// What keeps the topics from being used.
-#[derive(Debug, Error)]
-pub enum TopicsError {
-    #[error("{0}")]
-    Connection(ConnectionError),
-    #[error("the topic '{topic}' does not exist. Create it, or let 'run' do so: '--set topics.create=true'")]
-    Missing { topic: String },
-    #[error("the topic '{topic}' could not be created: {reason}")]
-    NotCreated { topic: String, reason: String },
-    /// A missing right.
-    #[error("{0}")]
-    Forbidden(String),
-    #[error("the broker does not describe the topic '{topic}': {reason}")]
-    Undescribed { topic: String, reason: String },
-    #[error(
-        "the {role} topic '{topic}' is compacted (cleanup.policy={policy}): {}. Set it to delete: kafka-configs.sh \
-         --bootstrap-server HOST:PORT --alter --entity-type topics --entity-name {topic} --add-config \
-         cleanup.policy=delete",
-        .role.when_compacted()
-    )]
-    Compacted { role: Role, topic: String, policy: String },
-    #[error(
-        "the rejections topic '{rejections}' takes records up to {found} bytes (max.message.bytes), but must \
-         take {wanted}: 128 KiB more than the commands topic '{commands}' takes ({commands_limit}). Raise it, \
-         or lower that of the commands topic"
-    )]
-    RejectionsTooSmall { commands: String, rejections: String, commands_limit: i64, found: i64, wanted: i64 },
-    #[error(
-        "the notifications topic '{topic}' takes records up to {found} bytes (max.message.bytes), but must take \
-         {wanted}: 128 KiB more than the largest command ({largest_command}, limits.value_bytes). Raise it, or \
-         lower that limit"
-    )]
-    NotificationsTooSmall { topic: String, largest_command: usize, found: i64, wanted: i64 },
-    #[error(
-        "the commands topic '{topic}' has {found} partitions, but an activity id holds {} at most. Use a topic \
-         with fewer",
-        ActivityId::MAX_PARTITION + 1
-    )]
-    TooManyPartitions { topic: String, found: usize },
-    /// Of properties that no client can be made with.
-    #[error("{0}")]
-    Client(String),
-}
-
-impl TopicsError {
-    /// Whether a connection may come about while nobody changes anything here: brokers start, and their certificates are
-    /// renewed.
-    #[must_use]
-    pub fn is_of_connection(&self) -> bool {
-        matches!(self, Self::Connection(error) if !matches!(error, ConnectionError::LoginRefused { .. }))
-    }
-
-    /// Whether it may pass while nobody changes anything here.
-    #[must_use]
-    pub fn is_retriable(&self) -> bool {
-        self.is_of_connection() || matches!(self, Self::Missing { .. })
-    }
-}
 
 /// One topic as the brokers describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,37 +164,40 @@ pub fn rejection_bytes(settings: &Settings) -> Result<Option<usize>, TopicsError
     }
 }
 
-/// Checks the topics, and creates missing ones where that is wanted.
+/// Checks the topics, and creates missing ones where that is wanted. Fails with all that [`examine`] finds.
 pub fn prepare(settings: &Settings, missing: Missing) -> Result<Report, TopicsError> {
+    let (report, mut problems) = examine(settings, missing)?;
+    match problems.len() {
+        0 => Ok(report),
+        1 => Err(problems.remove(0)),
+        _ => Err(TopicsError::Several(problems)),
+    }
+}
+
+/// As [`prepare`], and gives all that keeps the topics from being used. Fails where the brokers do not answer.
+pub fn examine(settings: &Settings, missing: Missing) -> Result<(Report, Vec<TopicsError>), TopicsError> {
     let brokers = Brokers::connect(settings)?;
     let mut report = Report { brokers: brokers.count()?, ..Report::default() };
+    let mut problems = Vec::new();
     let topics = &settings.topics;
     let (read, write) = (Operation::Read, Operation::Write);
+    let known = Instant::now() + KNOWN;
     for (name, needed) in
         [(&topics.commands, read), (&topics.notifications, write), (&topics.rejections, write)]
     {
-        let (partitions, created) = match brokers.partitions(name, needed)? {
-            Some(partitions) => (partitions, false),
-            None => match missing {
-                Missing::Refuse => (brokers.look_again(name, needed)?, false),
-                Missing::Create => {
-                    brokers.create(name, false)?;
-                    (brokers.await_topic(name, needed)?, true)
-                }
-                Missing::Validate => {
-                    brokers.create(name, true)?;
-                    (usize::try_from(topics.partitions).unwrap_or(0), false)
-                }
-            },
-        };
-        report.topics.push(TopicState { name: name.clone(), partitions, created });
+        match brokers.prepare(name, needed, missing, known) {
+            Ok(found) if *name == topics.commands && found.partitions > MAX_PARTITIONS => {
+                let found = found.partitions;
+                problems.push(TopicsError::TooManyPartitions { topic: name.clone(), found });
+            }
+            Ok(found) => report.topics.push(found),
+            // Nothing is known then, whatever was found before.
+            Err(error @ (TopicsError::Connection(_) | TopicsError::Client(_))) => return Err(error),
+            Err(problem) => problems.push(problem),
+        }
     }
-    let found = report.topics[0].partitions;
-    if found > usize::try_from(ActivityId::MAX_PARTITION).unwrap_or(0) + 1 {
-        return Err(TopicsError::TooManyPartitions { topic: topics.commands.clone(), found });
-    }
-    brokers.check_settings(&mut report)?;
-    Ok(report)
+    problems.extend(brokers.check_settings(&mut report));
+    Ok((report, problems))
 }
 
 impl<'a> Brokers<'a> {
@@ -355,10 +303,32 @@ impl Brokers<'_> {
         }
     }
 
+    /// One topic that is needed for this; one that is looked for in vain is looked for again until `known`.
+    fn prepare(
+        &self,
+        topic: &str,
+        needed: Operation,
+        missing: Missing,
+        known: Instant,
+    ) -> Result<TopicState, TopicsError> {
+        let (partitions, created) = match (self.partitions(topic, needed)?, missing) {
+            (Some(partitions), _) => (partitions, false),
+            (None, Missing::Refuse) => (self.look_again(topic, needed, known)?, false),
+            (None, Missing::Create) => {
+                self.create(topic, false)?;
+                (self.await_topic(topic, needed)?, true)
+            }
+            (None, Missing::Validate) => {
+                self.create(topic, true)?;
+                (usize::try_from(self.settings.topics.partitions).unwrap_or(0), false)
+            }
+        };
+        Ok(TopicState { name: topic.to_owned(), partitions, created })
+    }
+
     /// A topic that was made a moment ago is not known to all brokers yet, and each question may go to another one.
-    fn look_again(&self, topic: &str, needed: Operation) -> Result<usize, TopicsError> {
-        let deadline = Instant::now() + KNOWN;
-        while Instant::now() < deadline {
+    fn look_again(&self, topic: &str, needed: Operation, known: Instant) -> Result<usize, TopicsError> {
+        while Instant::now() < known {
             std::thread::sleep(Duration::from_millis(100));
             if let Some(partitions) = self.partitions(topic, needed)? {
                 return Ok(partitions);
@@ -425,7 +395,7 @@ impl Brokers<'_> {
         }
     }
 
-    fn check_settings(&self, report: &mut Report) -> Result<(), TopicsError> {
+    fn check_settings(&self, report: &mut Report) -> Vec<TopicsError> {
         let topics = &self.settings.topics;
         let mut all: Vec<(Role, &str)> = vec![
             (Role::Commands, &topics.commands),
@@ -440,7 +410,7 @@ impl Brokers<'_> {
                     "the broker does not tell the topics' settings, so cleanup.policy, min.insync.replicas, \
                      message.timestamp.type and max.message.bytes are not checked: {error}"
                 ));
-                Ok(())
+                Vec::new()
             }
         }
     }

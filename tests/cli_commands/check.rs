@@ -1,14 +1,25 @@
 use std::{
-    fs,
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, Permissions},
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::Command,
     thread,
+};
+
+use activity_stream::kafka::{Topics, client::Quiet, embedded::EmbeddedBroker};
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS as LOADING},
 };
 
 use crate::{
     assert_output,
     samples::{fill_log, open_log},
-    support::{broker, deaf_address, folder, program, run},
+    support::{broker, deaf_address, folder, program, run, topics},
 };
 
 #[test]
@@ -82,6 +93,178 @@ fn every_problem_is_said() {
     let together = ["-X", "max.in.flight=10", "--log-file", &path("none.db")];
     assert_output!("check-properties-together", check(&[&["-b", &address][..], &together].concat()));
     assert_output!("check-bad-key", check(&["--set", "topics.partitons=3"]));
+}
+
+/// `run` would make the topic empty, and then refuse the log.
+#[test]
+fn a_log_that_a_topic_yet_to_be_made_lacks_is_refused() {
+    let folder = folder();
+    let path = fill_log(folder.path());
+    let others = Topics { commands: "activity.others".into(), ..topics(1) };
+    let broker = EmbeddedBroker::start(&others).expect("the embedded broker starts");
+    let address = broker.bootstrap_servers();
+    let starts = |partitions: &str| {
+        let partitions = format!("topics.partitions={partitions}");
+        let mut command = program(&["check", "-b", &address, "--set", "topics.create=true", "--log-file"]);
+        command.arg(&path).args(["--set", &partitions]);
+        let output = run(command, b"").transcript();
+        let starts: Vec<_> =
+            output.lines().filter(|line| line.contains("  start  ")).map(str::to_owned).collect();
+        starts
+    };
+    let beyond = |partition: i32| {
+        format!(
+            "problem  start    partition {partition}: the logged cursor is at 6, beyond the topic's end (it holds 0 to 0)"
+        )
+    };
+    for (partitions, refused) in [("6", &[0, 3][..]), ("1", &[0])] {
+        let starts = starts(partitions);
+        assert_eq!(starts.len(), refused.len(), "{starts:?}");
+        for (start, partition) in starts.iter().zip(refused) {
+            assert!(start.starts_with(&beyond(*partition)), "{start}");
+        }
+    }
+}
+
+/// All that lies in a folder, with its bytes where it is a regular file.
+fn files(folder: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| {
+            let is_file = fs::symlink_metadata(&path).unwrap().is_file();
+            (path.display().to_string(), is_file.then(|| fs::read(&path).unwrap()))
+        })
+        .collect()
+}
+
+/// A log that is not used, changed by `change`, is a problem, of which `run` says the same; and nothing is touched.
+fn refused_by_both(wanted: &str, change: fn(&Path, &Path)) {
+    let (broker, folder) = (broker(6), folder());
+    let path = folder.path().join("activity.db");
+    drop(open_log(path.clone()));
+    change(folder.path(), &path);
+    let before = files(folder.path());
+    let mut check = program(&["check", "-b", &broker.bootstrap_servers(), "--log-file"]);
+    check.arg(&path);
+    let output = findings(&run(bound_by_permissions(check, folder.path()), b"").transcript());
+    assert!(output.starts_with("exit 1\n"), "{wanted}: {output}");
+    let problems: Vec<_> =
+        output.lines().filter_map(|line| line.strip_prefix("problem  log      ")).collect();
+    assert!(problems.len() == 1 && problems[0].contains(wanted), "{wanted}: {output}");
+    assert_eq!(files(folder.path()), before, "{wanted}: something was made or changed");
+    let mut start = program(&["run", "--embedded", "--log-file"]);
+    start.arg(&path);
+    let refusal = run(bound_by_permissions(start, folder.path()), b"");
+    assert!(!refusal.status.success() && refusal.stderr.contains(problems[0]), "{}", refusal.transcript());
+    assert_eq!(files(folder.path()), before, "{wanted}: 'run' made or changed something");
+}
+
+/// The same command, for which permissions count where this user is root too.
+fn bound_by_permissions(command: Command, folder: &Path) -> Command {
+    if fs::metadata(folder).unwrap().uid() != 0 {
+        return command;
+    }
+    let mut bound = Command::new("setpriv");
+    bound.arg("--bounding-set=-dac_override").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    bound
+}
+
+/// Each with what is done to the folder and its log.
+fn each_refused_by_both(cases: &[(&str, fn(&Path, &Path))]) {
+    // An embedded broker lets every question about rights and settings wait.
+    thread::scope(|scope| {
+        for &(wanted, change) in cases {
+            scope.spawn(move || refused_by_both(wanted, change));
+        }
+    });
+}
+
+fn instance(folder: &Path) -> PathBuf {
+    folder.join("activity.db-instance")
+}
+
+#[test]
+fn files_that_run_refuses_are_problems() {
+    each_refused_by_both(&[
+        ("has 2 names (hard links)", |folder, path| fs::hard_link(path, folder.join("other.db")).unwrap()),
+        ("not an instance id", |folder, _| fs::write(instance(folder), "someone's\n").unwrap()),
+        ("is a symbolic link", |folder, _| {
+            fs::rename(instance(folder), folder.join("elsewhere")).unwrap();
+            symlink(folder.join("elsewhere"), instance(folder)).unwrap();
+        }),
+        ("is a FIFO", |folder, _| {
+            fs::remove_file(instance(folder)).unwrap();
+            mkfifo(&instance(folder), Mode::S_IRWXU).unwrap();
+        }),
+        // Of a log that is still to be made, too.
+        ("not an instance id", |folder, path| {
+            fs::remove_file(path).unwrap();
+            fs::write(instance(folder), "someone's\n").unwrap();
+        }),
+    ]);
+}
+
+#[test]
+fn files_that_cannot_be_written_are_problems() {
+    fn protect(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    let denied = "can't write to it: Permission denied";
+    each_refused_by_both(&[
+        (denied, |folder, _| protect(folder, 0o555)),
+        (denied, |folder, path| {
+            fs::remove_file(path).unwrap();
+            protect(folder, 0o555);
+        }),
+        (denied, |_, path| protect(path, 0o444)),
+        (denied, |folder, _| protect(&instance(folder), 0o444)),
+    ]);
+}
+
+#[test]
+fn the_log_of_a_running_processor_is_sound_and_stays_as_it_is() {
+    let (broker, folder) = (broker(1), folder());
+    let path = folder.path().join("activity.db");
+    let _writer = open_log(path.clone());
+    // Not what they hold: reading a file here would end the writer's locks on it.
+    let names = || {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>()
+    };
+    let before = names();
+    let mut check = program(&["check", "-b", &broker.bootstrap_servers(), "--log-file"]);
+    check.arg(&path);
+    let output = run(check, b"").success();
+    assert!(output.contains("in use by a running processor"), "{output}");
+    assert_eq!(names(), before);
+}
+
+/// `run` would wait for as long as that lasts.
+#[test]
+fn a_start_that_would_wait_is_a_problem() {
+    let start = |fault: fn(&MockCluster<'_, Quiet>)| {
+        let (broker, folder) = (broker(3), folder());
+        fault(&broker.cluster());
+        let mut check = program(&["check", "-b", &broker.bootstrap_servers(), "--log-file"]);
+        check.arg(folder.path().join("activity.db"));
+        let output = findings(&run(check, b"").transcript());
+        assert!(output.starts_with("exit 1\n"), "{output}");
+        let starts: Vec<_> = output.lines().filter(|line| line.contains("  start  ")).collect();
+        assert_eq!(starts.len(), 1, "{output}");
+        assert!(starts[0].starts_with("problem  start    'run' would start no partition"), "{output}");
+        starts[0].to_owned()
+    };
+    let without_leader = start(|cluster| cluster.partition_leader("activity.commands", 1, None).unwrap());
+    let named = "the first and last offsets of partition 1 of 'activity.commands'";
+    assert!(without_leader.contains(named), "{without_leader}");
+    let hung = start(|cluster| cluster.request_errors(RDKafkaApiKey::OffsetFetch, &[LOADING; 1_000]));
+    assert!(hung.contains("the committed offsets of the group 'activity-stream'"), "{hung}");
 }
 
 fn answer_once(answer: &'static str) -> String {

@@ -23,7 +23,7 @@ const PARTITIONS: i32 = 2;
 const COMMANDS: u32 = 200;
 
 /// Users are `u0`, `u1`, … and `all`, with their names for passwords.
-const USERS: usize = 24;
+const USERS: usize = 28;
 const COMMAND: &str = "{\"objectType\": \"case\", \"objectId\": \"7\"}\n";
 
 fn cluster() -> &'static Cluster {
@@ -115,6 +115,7 @@ const RUN: [Right; 10] = [
 const TAIL: [Right; 1] = [right("Read", On::Notifications)];
 const TAIL_REJECTIONS: [Right; 1] = [right("Read", On::Rejections)];
 const POST: [Right; 1] = [right("Write", On::Commands)];
+const POST_AND_WAIT: [Right; 2] = [right("Write", On::Commands), right("Read", On::Replies)];
 const LIST: [Right; 1] = [right("Read", On::Rejections)];
 const REPLAY: [Right; 2] = [right("Read", On::Rejections), right("Write", On::Commands)];
 const VERIFY: [Right; 5] = [
@@ -203,9 +204,10 @@ fn granted(setup: &Setup, user: &str, rights: &[Right], missing: Option<Right>, 
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn with_the_rights_of_the_table_everything_works() {
     let setup = setup("rights");
-    let all = [&RUN[..], &POST, &TAIL, &TAIL_REJECTIONS].concat();
+    let all = [&RUN[..], &POST_AND_WAIT, &TAIL, &TAIL_REJECTIONS].concat();
     let purposes = [("run", &RUN[..]), ("tail", &TAIL), ("tail", &TAIL_REJECTIONS), ("post", &POST)];
-    let more = [("rejections", &LIST[..]), ("rejections", &REPLAY), ("verify", &VERIFY)];
+    let more =
+        [("rejections", &LIST[..]), ("rejections", &REPLAY), ("verify", &VERIFY), ("post", &POST_AND_WAIT)];
     let users: Vec<_> = purposes.into_iter().chain(more).zip(0..).collect();
     let mut lines = granted(&setup, "all", &all, None, Sight::Blind);
     for ((_, rights), user) in &users {
@@ -219,6 +221,8 @@ fn with_the_rights_of_the_table_everything_works() {
     let login_all = login(&setup, "u0");
     let mut instance = setup.start("only", &arguments(&login_all));
     Progress::of(&setup).await_published(COMMANDS.into(), PATIENCE, || instance.assert_running());
+    let waited = output(&setup, "u7", &["post", "--wait=120s"], COMMAND);
+    assert!(waited.status.success(), "{}", said(&waited));
     let text = instance.stop();
     assert!(!text.contains(" lacks "), "{text}");
 
@@ -339,13 +343,14 @@ fn each_right_that_another_command_needs_is_named_where_it_is_missing() {
     Progress::of(&setup).await_published(COMMANDS.into(), PATIENCE, || instance.assert_running());
     instance.stop();
     let log = setup.log("only").display().to_string();
-    let commands: [(&[&str], &[Right]); 6] = [
+    let commands: [(&[&str], &[Right]); 7] = [
         (&["verify", "--log", &log], &VERIFY),
         (&["tail", "notifications", "--from", "beginning", "--limit", "1"], &TAIL),
         (&["tail", "rejections", "--from", "beginning", "--limit", "1"], &TAIL_REJECTIONS),
         (&["rejections", "list"], &LIST),
         (&["rejections", "replay", "--all"], &REPLAY),
         (&["post"], &POST),
+        (&["post", "--wait=120s"], &POST_AND_WAIT),
     ];
     let every: Vec<(&[&str], &[Right], Right, Sight)> = commands
         .into_iter()

@@ -1,19 +1,17 @@
 //! Whether `run` would start each partition, as it decides that itself.
 
 use std::{
-    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
 
-use super::{Finding, Status};
+use super::{Cursors, Finding, Status};
 use crate::{
     cli::output::count,
-    event_log::{Cursor, LogError, LogReader},
-    kafka::{Settings, SourceError, consumer::GroupConsumer},
+    kafka::{Bounds, Settings, SourceError, consumer::GroupConsumer},
     processor::{
         ProcessorError,
-        intake::take_up::learn,
+        intake::take_up::{Learned, learn},
         start::{Accept, Facts, plan},
     },
 };
@@ -22,26 +20,40 @@ const ABOUT: &str = "start";
 /// A coordinator that has to be found first does not always answer in the time that one question has.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The cursors that the log has; none where there is no log yet.
-pub(super) fn cursors(path: &std::path::Path) -> Result<BTreeMap<i32, Cursor>, LogError> {
-    let stats = match LogReader::open(path) {
-        Err(LogError::Missing { .. }) => return Ok(BTreeMap::new()),
-        log => log?.stats()?,
-    };
-    Ok(stats.partitions.into_iter().map(|found| (found.cursor.partition, found.cursor)).collect())
-}
-
-/// One finding for each partition that `run` would refuse, or one for all. The group is asked, and not joined.
-///
-/// The log's cursors were read before: a processor that runs meanwhile only moves the group's offsets on.
-pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &BTreeMap<i32, Cursor>) -> Vec<Finding> {
-    let facts = match gather(kafka, partitions, cursors) {
-        Ok(facts) => facts,
-        Err(error) => {
-            let message = format!("whether 'run' would start the partitions is not known: {error}");
-            return vec![Finding { status: Status::Warning, about: ABOUT, message }];
+/// One finding for each partition that `run` would not start, or one for all. The group is asked, and not joined.
+pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &Cursors, findings: &mut Vec<Finding>) {
+    let mut not_learnt = |which: &str, error: &str| {
+        // 'run' asks again for as long as it lasts. It may have been found before, of the topics.
+        if !findings.iter().any(|other| other.message.contains(error)) {
+            let message = format!("'run' would start {which}, as it could not learn what it needs: {error}");
+            findings.push(Finding { status: Status::Problem, about: ABOUT, message });
         }
     };
+    match gather(kafka, partitions, cursors) {
+        Ok(Learned { facts, unknown }) => {
+            for (partition, reason) in &unknown {
+                not_learnt(
+                    &format!("all but partition {partition}"),
+                    &format!("partition {partition}: {reason}"),
+                );
+            }
+            findings.extend(judge(&facts));
+        }
+        Err(error) => not_learnt("no partition", &error.to_string()),
+    }
+}
+
+/// The same of a commands topic that `run` would make. Kafka forgets the group's offsets with a topic.
+pub(super) fn check_new(kafka: &Settings, cursors: &Cursors, findings: &mut Vec<Finding>) {
+    let bounds = Bounds { start: 0, end: 0 };
+    let facts = (0..kafka.topics.partitions).map(|partition| {
+        let cursor = cursors.get(&partition).copied();
+        Facts { partition, cursor, committed: None, bounds, at_anchor: None }
+    });
+    findings.extend(judge(&facts.collect::<Vec<_>>()));
+}
+
+fn judge(facts: &[Facts]) -> Vec<Finding> {
     let refused: Vec<_> = facts
         .iter()
         .filter_map(|facts| plan(facts, Accept::default()).err())
@@ -54,27 +66,16 @@ pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &BTreeMap<i32,
     vec![Finding { status: Status::Ok, about: ABOUT, message }]
 }
 
-fn gather(
-    kafka: &Settings,
-    partitions: usize,
-    cursors: &BTreeMap<i32, Cursor>,
-) -> Result<Vec<Facts>, ProcessorError> {
+fn gather(kafka: &Settings, partitions: usize, cursors: &Cursors) -> Result<Learned, ProcessorError> {
     let mut source = GroupConsumer::outside(kafka).map_err(ProcessorError::Source)?;
     let numbers: Vec<i32> = (0..i32::try_from(partitions).unwrap_or(i32::MAX)).collect();
     let deadline = Instant::now() + PATIENCE;
     loop {
         let in_time = Instant::now() < deadline;
-        match learn(&mut source, &numbers, PATIENCE, |partition| Ok(cursors.get(&partition).cloned())) {
+        match learn(&mut source, &numbers, PATIENCE, |partition| Ok(cursors.get(&partition).copied())) {
             Err(ProcessorError::Source(SourceError::Retriable(_))) if in_time => {}
             Ok(learned) if learned.facts.len() < numbers.len() && in_time => {}
-            Ok(learned) => match learned.unknown.into_iter().next() {
-                Some((partition, reason)) => {
-                    let reason = format!("partition {partition}: {reason}");
-                    return Err(ProcessorError::Source(SourceError::Retriable(reason)));
-                }
-                None => return Ok(learned.facts),
-            },
-            Err(error) => return Err(error),
+            learned => return learned,
         }
         thread::sleep(Duration::from_millis(200));
     }

@@ -113,21 +113,28 @@ impl Checked<'_> {
         }
     }
 
-    /// Without the right `run` leaves the replies out.
+    /// Without the one right `run` leaves the replies out, and without the other nobody gets them.
     fn judge_reply_topic(&mut self, topic: &str, allowed: &Allowed) {
         let Some(allowed) = allowed else { return };
+        let resource = Resource::Topic(topic);
         if !allowed.contains(&Operation::Write) {
-            let lacks = self.access.lacks(Operation::Write, Resource::Topic(topic));
-            let message = format!("for replies, which 'run' leaves out: {lacks}");
-            self.findings.push(Finding { status: Status::Warning, about: ABOUT, message });
+            self.lacks_for("replies, which 'run' leaves out", Operation::Write, resource, &[]);
+        }
+        if !allowed.contains(&Operation::Read) {
+            self.lacks_for("post --wait", Operation::Read, resource, &[Post]);
         }
     }
 
     fn lacks(&mut self, operation: Operation, resource: Resource<'_>, commands: &[Purpose]) {
+        let names: Vec<_> = commands.iter().map(ToString::to_string).collect();
+        self.lacks_for(&names.join(", "), operation, resource, commands);
+    }
+
+    /// A problem where one of the commands is wanted.
+    fn lacks_for(&mut self, what: &str, operation: Operation, resource: Resource<'_>, commands: &[Purpose]) {
         let is_wanted = commands.iter().any(|command| self.wanted.contains(command));
         let status = if is_wanted { Status::Problem } else { Status::Warning };
-        let names: Vec<_> = commands.iter().map(ToString::to_string).collect();
-        let message = format!("for {}: {}", names.join(", "), self.access.lacks(operation, resource));
+        let message = format!("for {what}: {}", self.access.lacks(operation, resource));
         self.findings.push(Finding { status, about: ABOUT, message });
     }
 }

@@ -102,6 +102,48 @@ fn refuses_an_instance_file_that_it_did_not_write() {
     }
 }
 
+/// Whoever asks beforehand gets the writer's own answer, and changes nothing.
+#[test]
+fn says_beforehand_what_the_writer_would_refuse() {
+    let ask = |path: &Path| {
+        let before = path.parent().filter(|folder| folder.exists()).map(names);
+        let asked = examine_files(path).and_then(|_| check_writable(path));
+        assert_eq!(path.parent().filter(|folder| folder.exists()).map(names), before);
+        asked
+    };
+    let same = |path: &Path| {
+        let writer = EventLog::open(&options(path)).map(drop).unwrap_err().to_string();
+        assert_eq!(ask(path).unwrap_err().to_string(), writer);
+        writer
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("none/activity.db");
+    assert!(same(&missing).contains("the folder of the event log does not exist"));
+
+    let (directory, options, log) = new_log();
+    ask(&options.path).expect("the one who has it open hinders nobody");
+    drop(log);
+    assert!(examine_files(&options.path).unwrap());
+    assert!(!examine_files(&directory.path().join("new.db")).unwrap());
+    let instance = beside(&options.path, "-instance");
+    let id = fs::read(&instance).unwrap();
+    for (content, refused) in [(&id[..20], false), (b"", false), (b"someone's\n", true)] {
+        fs::write(&instance, content).unwrap();
+        assert_eq!(ask(&options.path).is_err(), refused);
+        assert_eq!(fs::read(&instance).unwrap(), content);
+    }
+    assert!(same(&options.path).contains("not an instance id"));
+    fs::write(&instance, id).unwrap();
+    let link = directory.path().join("hard-link.db");
+    fs::hard_link(&options.path, &link).unwrap();
+    // Under the name that is a link to one of them, too.
+    let symbolic = directory.path().join("symbolic.db");
+    symlink(&link, &symbolic).unwrap();
+    for path in [&options.path, &link, &symbolic] {
+        assert!(same(path).contains("hard links"));
+    }
+}
+
 #[test]
 fn locks_the_database_under_every_name() {
     let (directory, options, log) = new_log();

@@ -144,7 +144,7 @@ fn a_missing_log_is_made_by_the_writer_only() {
 
     let nowhere = self::options(directory.path().join("nowhere/activity.db"));
     let error = EventLog::open(&nowhere).unwrap_err();
-    assert!(matches!(error, LogError::Io { .. }), "{error}");
+    assert!(matches!(error, LogError::NoFolder { .. }), "{error}");
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
 

@@ -89,16 +89,17 @@ pub(super) fn notification_limit(topics: &Topics) -> i64 {
     i64::try_from(topics.largest_command).unwrap_or(i64::MAX).saturating_add(NOTIFICATION_OVERHEAD)
 }
 
-/// Refuses topics that cannot keep the promise, and puts into the report what the rest of the program needs of them.
+/// All that keeps the topics from keeping the promise. Puts into the report what the rest of the program needs of them.
 pub(super) fn judge(
     topics: &Topics,
     access: &Access,
     described: &[Described],
     report: &mut Report,
-) -> Result<(), TopicsError> {
+) -> Vec<TopicsError> {
+    let mut problems = Vec::new();
     for (role, topic, settings) in described {
         match settings {
-            Ok(settings) => judge_one(*role, topic, settings, report)?,
+            Ok(settings) => problems.extend(judge_one(*role, topic, settings, report)),
             // Whether it exists is asked elsewhere.
             Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {}
             Err(code) => report.warnings.push(unknown(access, *role, topic, *code)),
@@ -114,7 +115,7 @@ pub(super) fn judge(
     let limit = |role: Role| of(role).and_then(|settings| settings.number(MAX_MESSAGE_BYTES));
     let wanted = notification_limit(topics);
     if let Some(found) = limit(Role::Notifications).filter(|found| *found < wanted) {
-        return Err(TopicsError::NotificationsTooSmall {
+        problems.push(TopicsError::NotificationsTooSmall {
             topic: topics.notifications.clone(),
             largest_command: topics.largest_command,
             found,
@@ -122,33 +123,32 @@ pub(super) fn judge(
         });
     }
     let wanted = rejection_limit(of(Role::Commands));
-    match (limit(Role::Commands), limit(Role::Rejections)) {
-        (Some(commands_limit), Some(found)) if found < wanted => Err(TopicsError::RejectionsTooSmall {
+    if let (Some(commands_limit), Some(found)) = (limit(Role::Commands), limit(Role::Rejections))
+        && found < wanted
+    {
+        problems.push(TopicsError::RejectionsTooSmall {
             commands: topics.commands.clone(),
             rejections: topics.rejections.clone(),
             commands_limit,
             found,
             wanted,
-        }),
-        _ => Ok(()),
+        });
     }
+    problems
 }
 
-fn judge_one(
-    role: Role,
-    topic: &str,
-    settings: &TopicSettings,
-    report: &mut Report,
-) -> Result<(), TopicsError> {
+fn judge_one(role: Role, topic: &str, settings: &TopicSettings, report: &mut Report) -> Option<TopicsError> {
+    let mut problem = None;
     let mut warn = |text: String| report.warnings.push(format!("the {role} topic '{topic}' {text}"));
     let policy = settings.text("cleanup.policy").unwrap_or_default();
     let has = |wanted: &str| policy.split(',').any(|policy| policy.trim() == wanted);
     if has("compact") {
-        let compacted = TopicsError::Compacted { role, topic: topic.to_owned(), policy: policy.to_owned() };
-        if role != Role::Replies {
-            return Err(compacted);
+        if role == Role::Replies {
+            warn(format!("is compacted (cleanup.policy={policy}): {}", role.when_compacted()));
+        } else {
+            let (topic, policy) = (topic.to_owned(), policy.to_owned());
+            problem = Some(TopicsError::Compacted { role, topic, policy });
         }
-        warn(format!("is compacted (cleanup.policy={policy}): {}", role.when_compacted()));
     }
     if let (Some(replicas), Some(wanted)) = (settings.replicas, settings.number("min.insync.replicas"))
         && usize::try_from(wanted).is_ok_and(|wanted| replicas < wanted)
@@ -181,7 +181,7 @@ fn judge_one(
             ));
         }
     }
-    Ok(())
+    problem
 }
 
 /// Nothing is known of the topic's settings, and the processor works all the same.

@@ -1,6 +1,6 @@
 use super::*;
 
-use crate::kafka::Settings;
+use crate::kafka::{Settings, topics::error};
 
 const ROLES: [Role; 4] = [Role::Commands, Role::Notifications, Role::Rejections, Role::Replies];
 
@@ -38,8 +38,9 @@ fn judged(
         })
         .collect();
     let mut report = Report::default();
-    let judged = judge(&topics, &access(), &described, &mut report);
-    (judged.map_err(|error| error.to_string()), report.warnings)
+    let problems = judge(&topics, &access(), &described, &mut report);
+    let judged = if problems.is_empty() { Ok(()) } else { Err(error::list(&problems)) };
+    (judged, report.warnings)
 }
 
 fn access() -> Access {
@@ -129,7 +130,34 @@ fn names_the_right_that_is_missing_for_each_topic_and_checks_the_others() {
         (Role::Rejections, "r".to_owned(), Ok(settings(&[("cleanup.policy", "compact")]))),
     ];
     let judged = judge(&topics, &access(), &described, &mut Report::default());
-    assert!(matches!(judged, Err(TopicsError::Compacted { role: Role::Rejections, .. })), "{judged:?}");
+    assert!(matches!(judged[..], [TopicsError::Compacted { role: Role::Rejections, .. }]), "{judged:?}");
+}
+
+#[test]
+fn names_every_problem_of_every_topic() {
+    let topics = Topics::for_test("c");
+    let bad = |more: &[(&str, &str)]| Ok(settings(&[&[("cleanup.policy", "compact")], more].concat()));
+    let described = [
+        (Role::Commands, "c".to_owned(), bad(&[("message.timestamp.type", "CreateTime")])),
+        (Role::Notifications, "n".to_owned(), bad(&[("max.message.bytes", "1000")])),
+        (Role::Rejections, "r".to_owned(), bad(&[("max.message.bytes", "1000")])),
+    ];
+    let mut report = Report::default();
+    let judged = judge(&topics, &access(), &described, &mut report);
+    assert!(
+        matches!(
+            judged[..],
+            [
+                TopicsError::Compacted { role: Role::Commands, .. },
+                TopicsError::Compacted { role: Role::Notifications, .. },
+                TopicsError::Compacted { role: Role::Rejections, .. },
+                TopicsError::NotificationsTooSmall { .. },
+                TopicsError::RejectionsTooSmall { .. },
+            ]
+        ),
+        "{judged:?}"
+    );
+    contains(&report.warnings[0], "message.timestamp.type=CreateTime");
 }
 
 #[test]
