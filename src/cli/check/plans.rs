@@ -25,7 +25,8 @@ pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &Cursors, find
     let mut not_learnt = |which: &str, error: &str| {
         // 'run' asks again for as long as it lasts. It may have been found before, of the topics.
         if !findings.iter().any(|other| other.message.contains(error)) {
-            let message = format!("'run' would start {which}, as it could not learn what it needs: {error}");
+            let message =
+                format!("'run' would not start {which}, as it could not learn what it needs: {error}");
             findings.push(Finding { status: Status::Problem, about: ABOUT, message });
         }
     };
@@ -37,9 +38,11 @@ pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &Cursors, find
                     &format!("partition {partition}: {reason}"),
                 );
             }
-            findings.extend(judge(&facts));
+            if !facts.is_empty() {
+                findings.extend(judge(&facts));
+            }
         }
-        Err(error) => not_learnt("no partition", &error.to_string()),
+        Err(error) => not_learnt("any partition", &error.to_string()),
     }
 }
 
