@@ -33,10 +33,7 @@ pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &Cursors, find
     match gather(kafka, partitions, cursors) {
         Ok(Learned { facts, unknown }) => {
             for (partition, reason) in &unknown {
-                not_learnt(
-                    &format!("all but partition {partition}"),
-                    &format!("partition {partition}: {reason}"),
-                );
+                not_learnt(&format!("partition {partition}"), reason);
             }
             if !facts.is_empty() {
                 findings.extend(judge(&facts));
