@@ -160,13 +160,13 @@ impl EventLog {
     /// The partition is taken up: from now on no partition is known to be put down in order, until it is again.
     /// Those that this process does not hold are others' meanwhile, who publish on.
     ///
-    /// A gap begins where the log is, and moves it to its end. With an intervention goes the offset up to which output
-    /// counts as published from now on, whatever was seen before. All in one transaction.
+    /// A gap begins where the log is, and moves it to its end. After an intervention, `accepted` is the offset up to which
+    /// output counts as published from now on, whatever was seen before. All in one transaction.
     pub fn take_up(
         &mut self,
         partition: i32,
         gap: Option<Gap>,
-        intervention: Option<(&Intervention, i64)>,
+        accepted: Option<i64>,
     ) -> Result<Cursor, LogError> {
         let mut row = self.row(partition);
         if let Some(gap) = &gap {
@@ -181,8 +181,8 @@ impl EventLog {
             }
             row.cursor.logged = gap.next_offset;
         }
-        if let Some((_, published)) = intervention {
-            row.cursor.published_seen = Some(published);
+        if accepted.is_some() {
+            row.cursor.published_seen = accepted;
         }
         let mut rows: BTreeMap<_, _> =
             self.rows.iter().filter(|(_, row)| row.cursor.clean).map(|(&other, &row)| (other, row)).collect();
@@ -197,21 +197,37 @@ impl EventLog {
                 let values = [partition, first_offset, next_offset, reason];
                 checksum::insert_one(connection, &GAPS, &values)?;
             }
-            if let Some((Intervention { at, flag, details }, _)) = intervention {
-                let id: i64 = connection.query_row(
-                    "SELECT coalesce(max(id), 0) + 1 FROM interventions",
-                    [],
-                    |row| row.get(0),
-                )?;
-                let [id, partition, at] = [id, partition.into(), *at].map(ValueRef::Integer);
-                let [flag, details] = [flag, details].map(|text| ValueRef::Text(text.as_bytes()));
-                let values = [id, partition, at, flag, details];
-                checksum::insert_one(connection, &INTERVENTIONS, &values)?;
-            }
             rows.values().try_for_each(|row| row.store(connection))
         })?;
         self.rows.extend(rows);
         Ok(self.row(partition).cursor)
+    }
+
+    /// Records what a person overruled, before anything follows of it: output counts as published up to `accepted`. Where
+    /// more was seen published, that is taken back, or the group's offset would look like a lost one.
+    pub fn note_intervention(
+        &mut self,
+        partition: i32,
+        intervention: &Intervention,
+        accepted: i64,
+    ) -> Result<(), LogError> {
+        let Intervention { at, flag, details } = intervention;
+        let mut row = self.rows.get(&partition).copied();
+        row = row.filter(|row| row.cursor.published_seen.is_some_and(|seen| accepted < seen));
+        if let Some(row) = &mut row {
+            row.cursor.published_seen = Some(accepted);
+        }
+        self.change(|connection| {
+            let id: i64 =
+                connection
+                    .query_row("SELECT coalesce(max(id), 0) + 1 FROM interventions", [], |row| row.get(0))?;
+            let [id, partition, at] = [id, partition.into(), *at].map(ValueRef::Integer);
+            let [flag, details] = [flag, details].map(|text| ValueRef::Text(text.as_bytes()));
+            checksum::insert_one(connection, &INTERVENTIONS, &[id, partition, at, flag, details])?;
+            row.iter().try_for_each(|row| row.store(connection))
+        })?;
+        self.rows.extend(row.map(|row| (partition, row)));
+        Ok(())
     }
 
     /// Notes committed offsets of the group, where they are news.

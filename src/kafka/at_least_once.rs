@@ -14,6 +14,7 @@ use super::{
     consumer::{Committer, Membership},
     deliveries::{Deliveries, delivery_error},
     mark::NextOffset,
+    refusal::OutputRefusal,
     replies::{Refused, ReplyCounts, Routes},
     transactional::REPLIES,
 };
@@ -139,10 +140,13 @@ impl Sink for AtLeastOnce {
         self.committer.commit(offsets).map_err(|error| {
             let (topic, group) = (&self.settings.topics.commands, &self.settings.group);
             let access = Access::of(&self.settings);
-            match access.lacking(&error, (Operation::Read, topic), (Operation::Read, group)) {
-                Some(lacking) => PublishError::Fatal(lacking),
+            let text = format!("committing offsets: {error}");
+            // No single command is at fault, and all of them would be out once more with each attempt.
+            let refusal = OutputRefusal::of_error(&error, || text.clone()).map(|refusal| refusal.to_string());
+            match access.lacking(&error, (Operation::Read, topic), (Operation::Read, group)).or(refusal) {
+                Some(reason) => PublishError::Fatal(reason),
                 // Everything is out, and will be out once more: that is the guarantee's name.
-                None => PublishError::Unknown(format!("committing offsets: {error}")),
+                None => PublishError::Unknown(text),
             }
         })?;
         Ok(std::mem::take(&mut self.replies))
@@ -151,5 +155,51 @@ impl Sink for AtLeastOnce {
     fn abort(&mut self) -> Result<(), PublishError> {
         // What was sent can't be called back; a new producer forgets what was not.
         self.reset()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
+
+    use super::*;
+    use crate::kafka::{
+        Source,
+        consumer::GroupConsumer,
+        embedded::EmbeddedBroker,
+        mark::{Mark, RulesHash},
+    };
+
+    /// Else its notifications would be out again and again.
+    #[test]
+    fn offsets_that_the_brokers_refuse_for_good_end_it() {
+        let mut settings = Settings::for_test("", &[("fetch.wait.max.ms", "10")]);
+        let broker = EmbeddedBroker::start(&settings.topics).unwrap();
+        settings.bootstrap_servers = broker.bootstrap_servers();
+        let mut member = GroupConsumer::join(&settings).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let membership = loop {
+            assert!(Instant::now() < deadline, "no member in time");
+            member.poll(Duration::from_millis(50)).unwrap();
+            if let Some(membership) = member.membership() {
+                break membership;
+            }
+        };
+        let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
+        let mut sink = AtLeastOnce::new(&settings, member.committer(), client::BATCH_BYTES);
+        sink.reset().unwrap();
+        let mut commit = |code| {
+            broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &[code]);
+            sink.begin().unwrap();
+            let ended = sink.commit(&[NextOffset { partition: 0, offset: 1, mark }], &membership);
+            broker.cluster().clear_request_errors(RDKafkaApiKey::OffsetCommit);
+            ended
+        };
+        let refused = commit(Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE).unwrap_err();
+        assert!(matches!(refused, PublishError::Fatal(_)), "{refused:?}");
+        assert!(refused.to_string().contains("raise offset.metadata.max.bytes"), "{refused}");
+        let passing = commit(Code::RD_KAFKA_RESP_ERR_UNKNOWN).unwrap_err();
+        assert!(matches!(passing, PublishError::Unknown(_)), "{passing:?}");
+        commit(Code::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
     }
 }

@@ -33,6 +33,7 @@ use super::{
     member::{Leaving, Member},
     native,
     reach::{Asking, Reach, reach},
+    refusal::OutputRefusal,
     topic_id::{self, TopicId},
 };
 use crate::activity::{Coordinates, Record};
@@ -321,9 +322,13 @@ impl Source for GroupConsumer {
     }
 
     fn commit_first(&mut self, next_offsets: &[NextOffset]) -> Result<(), SourceError> {
-        self.committer()
-            .commit(next_offsets)
-            .map_err(|error| self.retriable("the group's first offsets", &error))
+        const WHAT: &str = "the group's first offsets";
+        self.committer().commit(next_offsets).map_err(|error| {
+            match OutputRefusal::of_error(&error, || format!("{WHAT}: {error}")) {
+                Some(refusal) => SourceError::Fatal(refusal.to_string()),
+                None => self.retriable(WHAT, &error),
+            }
+        })
     }
 
     fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError> {
@@ -514,7 +519,11 @@ fn lacking(settings: &Settings, error: &KafkaError) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::{Topics, embedded::EmbeddedBroker};
+    use crate::kafka::{
+        Topics,
+        embedded::EmbeddedBroker,
+        mark::{Mark, RulesHash},
+    };
 
     /// Else what comes behind them waits for as many polls, of which there are few while the pipeline is busy.
     #[test]
@@ -534,5 +543,33 @@ mod tests {
             native::waiting(source.consumer.client()) == 0
         });
         assert!(taken, "fewer polls than lines do not reach the end");
+    }
+
+    #[test]
+    fn first_offsets_that_the_brokers_refuse_for_good_are_no_matter_of_time() {
+        use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
+        let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
+        let settings = Settings::for_test(&broker.bootstrap_servers(), &[("fetch.wait.max.ms", "10")]);
+        let mut source = GroupConsumer::join(&settings).expect("a consumer");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while source.membership().is_none() {
+            assert!(Instant::now() < deadline, "no member in time");
+            source.poll(Duration::from_millis(50)).expect("polled");
+        }
+        let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
+        let mut commit = |code| {
+            broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &[code]);
+            let ended = source.commit_first(&[NextOffset { partition: 0, offset: 0, mark }]);
+            broker.cluster().clear_request_errors(RDKafkaApiKey::OffsetCommit);
+            ended
+        };
+        let refused = commit(Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE).unwrap_err();
+        let said = refused.to_string();
+        assert!(matches!(refused, SourceError::Fatal(_)), "{said}");
+        assert!(said.starts_with("the group's first offsets: "), "{said}");
+        assert!(said.contains("up to 132 bytes: raise offset.metadata.max.bytes"), "{said}");
+        let passing = commit(Code::RD_KAFKA_RESP_ERR_UNKNOWN).unwrap_err();
+        assert!(matches!(passing, SourceError::Retriable(_)), "{passing}");
+        commit(Code::RD_KAFKA_RESP_ERR_NO_ERROR).expect("committed");
     }
 }

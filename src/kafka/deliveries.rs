@@ -311,6 +311,7 @@ mod tests {
             (Code::MessageSizeTooLarge, "max.message.bytes=BYTES"),
             (Code::MessageBatchTooLarge, "max.message.bytes=BYTES"),
             (Code::InvalidTimestamp, "clock"),
+            (Code::OffsetMetadataTooLarge, "offset.metadata.max.bytes"),
             (Code::PolicyViolation, "then start again"),
         ] {
             let error = of(code);

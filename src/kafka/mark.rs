@@ -96,7 +96,10 @@ impl Marker {
 }
 
 impl Mark {
-    /// As it is committed: some 130 bytes, of the 4,096 that a broker takes unless told otherwise.
+    /// Of its metadata, where each number is as long as it can be.
+    pub const MOST_BYTES: usize = 132;
+
+    /// As it is committed: up to [`Mark::MOST_BYTES`], of the 4,096 that a broker takes unless told otherwise.
     #[must_use]
     pub fn metadata(&self, offset: i64) -> String {
         let Self { instance, clock, rules } = self;
@@ -140,12 +143,18 @@ mod tests {
         insta::assert_snapshot!(mark().metadata(40), @"activity-stream/1 offset=40 clock=1795478400123 rules=0000beef instance=01020304-0506-4708-890a-0b0c0d0e0f10");
     }
 
+    #[test]
+    fn has_no_more_bytes_than_brokers_are_to_take() {
+        let longest = Mark { clock: i64::MIN, rules: RulesHash(u32::MAX), ..mark() };
+        assert_eq!(longest.metadata(i64::MAX).len(), Mark::MOST_BYTES);
+    }
+
     proptest! {
         #[test]
         fn is_read_as_it_was_written(instance: u128, clock: i64, rules: u32, offset: i64) {
             let mark = Mark { instance: Uuid::from_u128(instance), clock, rules: RulesHash(rules) };
             let metadata = mark.metadata(offset);
-            prop_assert!(metadata.is_ascii() && metadata.len() < 200);
+            prop_assert!(metadata.is_ascii() && (offset < 0 || metadata.len() <= Mark::MOST_BYTES));
             prop_assert_eq!(Mark::read(metadata.as_bytes(), offset), Some(mark));
             prop_assert_eq!(Mark::read(metadata.as_bytes(), offset.wrapping_add(1)), None);
         }

@@ -1,8 +1,10 @@
 //! Refusals for good: what the brokers do not take, however often it is sent.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use super::mark::Mark;
 
 /// Why the brokers do not take something, and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +35,13 @@ impl OutputRefusal {
         is_refusal.then(|| Self { code, text: text() })
     }
 
-    fn way_out(&self) -> &'static str {
-        match self.code {
+    /// The same of an error that has a code.
+    pub fn of_error(error: &KafkaError, text: impl FnOnce() -> String) -> Option<Self> {
+        Self::of(error.rdkafka_error_code()?, text)
+    }
+
+    fn way_out(&self) -> Cow<'static, str> {
+        let way_out = match self.code {
             Code::InvalidRecord | Code::InvalidDifferentRecord => {
                 "A compacted topic refuses records without a key: set its cleanup.policy to delete (kafka-configs.sh \
                  --bootstrap-server HOST:PORT --alter --entity-type topics --entity-name TOPIC --add-config \
@@ -48,8 +55,18 @@ impl OutputRefusal {
                 "Compare this machine's clock with the brokers', and look at the topic's \
                  message.timestamp.before.max.ms and message.timestamp.after.max.ms, then start again"
             }
+            Code::OffsetMetadataTooLarge => {
+                return format!(
+                    "This program commits offsets with metadata of up to {} bytes: raise offset.metadata.max.bytes to that \
+                     or more in each broker's server.properties (Kafka's default is 4096), restart the brokers, then start \
+                     again",
+                    Mark::MOST_BYTES
+                )
+                .into();
+            }
             _ => "Change what the broker objects to, then start again",
-        }
+        };
+        way_out.into()
     }
 }
 

@@ -109,9 +109,9 @@ pub struct Intake<S: Source> {
     pending: BTreeMap<i32, Vec<Record>>,
     pending_records: usize,
     pending_bytes: usize,
-    /// What was accepted of a partition that is not held yet. Its offset may be committed already, and then nothing asks
-    /// for it again.
-    accepted: BTreeMap<i32, Vec<(&'static str, String)>>,
+    /// What was accepted of a partition that is not held yet, as the log records it: flags, and what counts as published.
+    /// Its offset may be committed already, and then nothing asks for it again.
+    accepted: BTreeMap<i32, (String, i64)>,
     /// Partitions that were held once: of these nothing more is accepted, that was said of the state at the start.
     held_once: BTreeSet<i32>,
     /// Partitions that the group takes away, until they are drained.

@@ -27,6 +27,8 @@ pub(super) struct Scripted {
     pub held_up: Option<String>,
     /// Partitions whose bounds nobody tells.
     pub leaderless: BTreeSet<i32>,
+    /// What becomes of the first offsets, one answer after the other; then they are committed.
+    pub commits: VecDeque<SourceError>,
     /// Where there is none, one of this program's.
     pub committed: Option<Committed>,
     pub member: bool,
@@ -86,7 +88,7 @@ impl Source for Scripted {
     }
 
     fn commit_first(&mut self, _: &[NextOffset]) -> Result<(), SourceError> {
-        Ok(())
+        self.commits.pop_front().map_or(Ok(()), Err)
     }
 
     fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError> {

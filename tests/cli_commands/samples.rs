@@ -72,7 +72,8 @@ pub fn fill_log(folder: &Path) -> PathBuf {
         flag: "--accept lost-commands".into(),
         details: "offsets 0 to 4 were lost".into(),
     };
-    log.take_up(3, Some(gap), Some((&intervention, 5))).expect("taken up");
+    log.note_intervention(3, &intervention, 5).unwrap();
+    log.take_up(3, Some(gap), Some(5)).expect("taken up");
     let second = vec![record(3, 5, Some(UPDATE.as_bytes()), None)];
     log.append(vec![Chunk { partition: 3, next_offset: 6, verdicts: records(second) }], &[(3, 5)])
         .expect("appended");

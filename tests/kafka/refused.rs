@@ -1,6 +1,11 @@
 //! What cannot keep the promise is refused at the start, with one sentence that says what to change.
 
-use super::{broker, process::Setup, topics, work::PARTITIONS};
+use super::{
+    broker::{self, Cluster},
+    process::Setup,
+    topics,
+    work::PARTITIONS,
+};
 
 /// What `run` says on topics with these settings.
 fn refusal(test: &str, settings: [&[(&str, &str)]; 3]) -> (Setup, String) {
@@ -70,6 +75,20 @@ fn a_session_timeout_that_the_broker_does_not_allow_is_refused() {
     ] {
         let said = setup.refusal("only", &["-X", properties[0], "-X", properties[1]]);
         assert!(said.contains("the broker does not allow this session.timeout.ms"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+/// Both guarantees commit the first offsets before there is anything to publish.
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn a_broker_that_takes_no_mark_beside_an_offset_is_refused() {
+    let cluster = Cluster::with_settings(1, &[("offset.metadata.max.bytes", "8")]);
+    let setup = Setup::new("metadata", &cluster.servers(), PARTITIONS);
+    for guarantee in ["exactly-once", "at-least-once"] {
+        let said = setup.refusal("only", &["--set", &format!("processor.guarantee={guarantee}")]);
+        assert!(said.contains("the group's first offsets: "), "{said}");
+        assert!(said.contains("up to 132 bytes") && said.contains("offset.metadata.max.bytes"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }

@@ -36,7 +36,8 @@ fn filled() -> (TempDir, LogOptions) {
     let logged = log.cursor(1).unwrap().unwrap().logged;
     let gap = Gap { first_offset: logged, next_offset: 90, reason: "retention".to_owned() };
     let intervention = Intervention { at: 1, flag: "--accept".to_owned(), details: "a test".to_owned() };
-    log.take_up(1, Some(gap), Some((&intervention, 1))).unwrap();
+    log.note_intervention(1, &intervention, 1).unwrap();
+    log.take_up(1, Some(gap), Some(1)).unwrap();
     log.put_down(&[(0, 3), (1, 90)]).unwrap();
     (directory, options)
 }

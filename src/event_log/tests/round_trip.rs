@@ -150,6 +150,36 @@ fn published_is_noted_upwards_and_exact_at_a_clean_stop() {
     assert!(!log.cursor(2).unwrap().unwrap().clean);
 }
 
+/// Between the two, the group's offset is committed, which a kill can come after.
+#[test]
+fn an_intervention_is_noted_before_its_partition_is_taken_up() {
+    let (_directory, options, mut log) = new_log();
+    log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[(0, 1)]).unwrap();
+    log.put_down(&[(0, 1)]).unwrap();
+    let intervention = |details: &str| Intervention { at: 7, flag: "f".into(), details: details.into() };
+    let state = |log: &EventLog, partition| {
+        let cursor = log.cursor(partition).unwrap();
+        cursor.map(|cursor| (cursor.published_seen, cursor.clean))
+    };
+    // Only where it goes back it changes what was seen, and never whether the log was stopped in order.
+    for (accepted, seen) in [(5, 1), (1, 1), (0, 0)] {
+        log.note_intervention(0, &intervention("known"), accepted).unwrap();
+        assert_eq!(state(&log, 0), Some((Some(seen), true)), "{accepted}");
+    }
+    log.note_intervention(3, &intervention("not known"), 5).unwrap();
+    assert_eq!(state(&log, 3), None);
+    drop(log);
+    let mut log = EventLog::open(&options).unwrap();
+    assert_eq!((state(&log, 0), state(&log, 3)), (Some((Some(0), true)), None));
+    log.take_up(0, None, Some(5)).unwrap();
+    assert_eq!(state(&log, 0), Some((Some(5), false)));
+    let stats = log.reader().unwrap().stats().unwrap();
+    let noted: Vec<_> = stats.interventions.iter().map(|(p, noted)| (*p, &noted.details[..])).collect();
+    assert_eq!(noted, [(0, "known"), (0, "known"), (0, "known"), (3, "not known")]);
+    drop(log);
+    audit(&options.path);
+}
+
 #[test]
 fn a_gap_begins_where_the_log_is_and_moves_it() {
     let (_directory, options, mut log) = new_log();
@@ -161,7 +191,8 @@ fn a_gap_begins_where_the_log_is_and_moves_it() {
     }
     let intervention =
         Intervention { at: 1_795_478_400_123, flag: "--accept-gap".to_owned(), details: "1..9".to_owned() };
-    let cursor = log.take_up(0, gap(1, 9), Some((&intervention, 9))).unwrap();
+    log.note_intervention(0, &intervention, 9).unwrap();
+    let cursor = log.take_up(0, gap(1, 9), Some(9)).unwrap();
     assert_eq!(cursor.logged, 9);
     assert_eq!(cursor.anchor.unwrap().offset, 0);
     assert!(log.append(vec![chunk(vec![valid(at(0, 8, 1), None)])], &[]).is_err());

@@ -121,18 +121,15 @@ impl<S: Source> Intake<S> {
             #[cfg(test)]
             let planned_start = planned_start.map(|start| self.break_plan(start));
             match planned_start {
-                Ok(mut start) => {
-                    let accepted = std::mem::take(&mut start.accepted);
-                    if !accepted.is_empty() {
-                        self.accepted.insert(facts.partition, accepted);
-                    }
-                    planned.push((facts, start));
-                }
+                Ok(start) => planned.push((facts, start)),
                 Err(refusal) => refusals.push(refusal),
             }
         }
         if !refusals.is_empty() {
             return Err(ProcessorError::Refused(refusals));
+        }
+        for (facts, start) in &planned {
+            self.note_accepted(facts.partition, start)?;
         }
         // Before anything is published: from then on an absent or lower offset says that Kafka forgot it, and one without
         // a mark that somebody moved it. Where the group's offset is not what this begins with, or not marked, nothing
@@ -183,6 +180,32 @@ impl<S: Source> Intake<S> {
         }
     }
 
+    /// Records what the operator accepted, before its offset is committed with a mark: nothing asks for it afterwards.
+    /// Attempts that come to the same are recorded once.
+    fn note_accepted(&mut self, partition: i32, start: &Start) -> Result<(), ProcessorError> {
+        let (flags, details): (Vec<_>, Vec<_>) = start.accepted.iter().cloned().unzip();
+        let noted = (flags.join(", "), start.published);
+        if flags.is_empty() || self.accepted.get(&partition) == Some(&noted) {
+            return Ok(());
+        }
+        let (flag, details) = (noted.0.clone(), details.join("\n"));
+        let intervention = Intervention { at: jiff::Timestamp::now().as_millisecond(), flag, details };
+        self.log.lock().expect("no holder panics").note_intervention(
+            partition,
+            &intervention,
+            start.published,
+        )?;
+        tracing::warn!(
+            kafka.partition = partition,
+            accepted = intervention.flag,
+            published = start.published,
+            reason = intervention.details,
+            "starting where it would have stopped, as '--accept' says; the log records it"
+        );
+        self.accepted.insert(partition, noted);
+        Ok(())
+    }
+
     fn hold(&mut self, facts: &Facts, start: Start) -> Result<(), ProcessorError> {
         let partition = facts.partition;
         if let Some(gap) = &start.gap {
@@ -195,24 +218,8 @@ impl<S: Source> Intake<S> {
             );
         }
         self.warn_of_other_rules(facts);
-        let (flags, details): (Vec<_>, Vec<_>) =
-            self.accepted.get(&partition).into_iter().flatten().cloned().unzip();
-        let intervention = (!flags.is_empty()).then(|| Intervention {
-            flag: flags.join(", "),
-            details: details.join("\n"),
-            at: jiff::Timestamp::now().as_millisecond(),
-        });
-        if let Some(Intervention { flag, details, .. }) = &intervention {
-            tracing::warn!(
-                kafka.partition = partition,
-                accepted = flag,
-                published = start.published,
-                reason = details,
-                "started where it would have stopped, as '--accept' says; the log records it"
-            );
-        }
-        let recorded = intervention.as_ref().map(|intervention| (intervention, start.published));
-        self.log.lock().expect("no holder panics").take_up(partition, start.gap, recorded)?;
+        let accepted = self.accepted.contains_key(&partition).then_some(start.published);
+        self.log.lock().expect("no holder panics").take_up(partition, start.gap, accepted)?;
         self.accepted.remove(&partition);
         self.held_once.insert(partition);
         let epoch = self.ownership.take_up(partition, start.published, start.offset, start.clock);

@@ -400,8 +400,45 @@ fn what_is_accepted_is_warned_of() {
     world.intake.terms.accept = Accept { group_offset: true, ..Accept::default() };
     let (said, ended) = world.steps(3);
     ended.unwrap();
-    assert_eq!(times(&said, "started where it would have stopped"), 1, "{said}");
+    assert_eq!(times(&said, "starting where it would have stopped"), 1, "{said}");
     assert!(said.contains("accepted=\"group-offset\"") && said.contains("was not committed by"), "{said}");
+}
+
+/// A kill may come between the two, and the next start then finds an offset with a mark.
+#[test]
+fn what_is_accepted_is_recorded_once_and_before_its_offset_is_committed() {
+    let away = || SourceError::Retriable("away".into());
+    let source = Scripted {
+        polled: VecDeque::from([Polled::Assigned(vec![3])]),
+        committed: Some(Committed { offset: 0, mark: None }),
+        member: true,
+        commits: VecDeque::from([away(), away(), SourceError::Fatal("killed".into())]),
+        ..Scripted::default()
+    };
+    let mut world = World::new(source, timing());
+    world.intake.terms.accept = Accept { group_offset: true, ..Accept::default() };
+    let recorded = |world: &World| {
+        let reader = world.intake.log.lock().unwrap().reader().unwrap();
+        let noted = reader.stats().unwrap().interventions;
+        noted.into_iter().map(|(partition, noted)| (partition, noted.flag)).collect::<Vec<_>>()
+    };
+    let once = [(3, "group-offset".to_owned())];
+    let (said, ended) = world.steps(2);
+    ended.unwrap();
+    assert_eq!(world.intake.source.commits.len(), 2, "the offset is not committed");
+    assert_eq!(recorded(&world), once);
+    assert_eq!(times(&said, "where it would have stopped"), 1, "{said}");
+    let (said, ended) = world.steps(2);
+    assert!(matches!(ended, Err(ProcessorError::Source(SourceError::Fatal(_)))), "{ended:?}");
+    assert_eq!((recorded(&world), times(&said, "where it would have stopped")), (once.to_vec(), 0));
+    // The brokers took it, and the next attempt finds it: nothing is to be accepted any more.
+    world.intake.source.committed = None;
+    let (said, ended) = world.steps(2);
+    ended.unwrap();
+    assert!(world.intake.is_settled());
+    assert_eq!((recorded(&world), times(&said, "where it would have stopped")), (once.to_vec(), 0));
+    let cursor = world.intake.log.lock().unwrap().cursor(3).unwrap().unwrap();
+    assert_eq!(cursor.published_seen, Some(0), "what was accepted counts");
 }
 
 #[test]
