@@ -25,7 +25,7 @@ use crate::{
     config::{Config, Setting},
     event_log::{Cursor, LogError, LogReader, check_writable, examine_files, is_in_use},
     kafka::{
-        access::Operation,
+        access::{Operation, Resource},
         client,
         topics::{self, Missing, Presence, TopicsError},
     },
@@ -170,8 +170,12 @@ fn check_brokers(
         }
         Err(error) => about_topics(Status::Problem, error.to_string()),
     }
-    // Nothing is planned of a topic that may not be looked at, or by a log that can't be read.
-    if let Some(cursors) = cursors {
+    // Nothing is planned of a topic or a group that may not be looked at, or by a log that can't be read.
+    let group = Resource::Group(&kafka.group).to_string();
+    let is_denied = |found: &Finding| found.status == Status::Problem && found.message.contains(&group);
+    if let Some(cursors) = cursors
+        && !findings.iter().any(is_denied)
+    {
         match &found[0] {
             Ok(Some(partitions)) => plans::check(&kafka, *partitions, cursors, findings),
             Ok(None) if config.topics.create => plans::check_new(&kafka, cursors, findings),

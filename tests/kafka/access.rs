@@ -336,6 +336,26 @@ const fn right_on_replies() -> Right {
 
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+fn each_topic_that_may_not_be_created_is_named() {
+    let setup = Setup::without_topics("create", &cluster().servers(), PARTITIONS);
+    grant(&granted(&setup, "u0", &RUN, None, Sight::Blind));
+    let lacking = [On::Commands, On::Notifications, On::Rejections]
+        .map(|topic| right("Create", topic).lacking(&setup, "u0"));
+    let create = ["--set", "topics.create=true"];
+    let checked = output(&setup, "u0", &[&["check"], &create[..]].concat(), "");
+    let text = said(&checked);
+    let problems: Vec<_> = text.lines().filter(|line| line.starts_with("problem  ")).collect();
+    assert_eq!((checked.status.code(), problems.len()), (Some(1), lacking.len()), "{text}");
+    for (problem, lacking) in problems.iter().zip(&lacking) {
+        assert!(problem.contains(lacking), "{text}");
+    }
+    let login = login(&setup, "u0");
+    let refusal = setup.refusal("only", &[&arguments(&login)[..], &create].concat());
+    assert!(lacking.iter().all(|lacking| refusal.contains(lacking)), "{refusal}");
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
 fn each_right_that_another_command_needs_is_named_where_it_is_missing() {
     let setup = setup("others");
     // By somebody who may do all.

@@ -24,17 +24,21 @@ fn said<'a>(text: &'a str, status: &str, about: &str) -> Vec<&'a str> {
 }
 
 /// `run` refuses the same partitions with the same sentences.
-fn refused_by_both(work: &Work) -> String {
+fn refused_by_both(work: &Work, arguments: &[&str]) -> String {
     let before = work.progress.committed_now();
-    let (code, text) = check(&work.setup, &[]);
+    let (code, text) = check(&work.setup, arguments);
     let refused = said(&text, "problem", "start");
     assert_eq!((code, refused.len()), (Some(1), ALL.len()), "{text}");
     assert_eq!(work.progress.committed_now(), before, "asking changed the group's offsets");
-    let refusal = work.setup.refusal("only", &[]);
-    for sentence in &refused {
+    said_by_run(&work.setup, arguments, &refused);
+    text
+}
+
+fn said_by_run(setup: &Setup, arguments: &[&str], problems: &[&str]) {
+    let refusal = setup.refusal("only", arguments);
+    for sentence in problems {
         assert!(refusal.contains(sentence), "{sentence}\nis not what 'run' says:\n{refusal}");
     }
-    text
 }
 
 #[test]
@@ -55,13 +59,16 @@ fn partitions_that_run_would_refuse_are_refused_by_check() {
 
     // Offsets that are lost after a kill.
     topics::forget(&work.setup.servers, &work.setup.names.group);
-    let text = refused_by_both(&work);
+    let text = refused_by_both(&work, &[]);
     assert!(text.contains("--accept republish"), "{text}");
 
-    // Another topic with the same name.
+    // No topic, where 'run' makes one, and then another topic with the same name.
     topics::delete(&work.setup.servers, &work.setup.names.commands);
-    work.setup.names.create_commands(&work.setup.servers, PARTITIONS);
-    refused_by_both(&work);
+    let partitions = format!("topics.partitions={PARTITIONS}");
+    let text = refused_by_both(&work, &["--set", "topics.create=true", "--set", &partitions]);
+    assert!(text.contains("does not exist; 'run' will create it"), "{text}");
+    topics::await_known(&work.setup.servers, &work.setup.names.commands, PARTITIONS);
+    refused_by_both(&work, &[]);
 }
 
 #[test]
@@ -77,19 +84,30 @@ fn a_missing_topic_ends_no_check() {
         assert!(said(&text, "warning", "topic").contains(&wanted.as_str()), "{text}");
     }
 
-    // Not with as many replicas, and not one that is left as it is.
-    let (code, text) = check(&setup, &[&create[..], &["--set", "topics.replication_factor=9"]].concat());
-    let problems = said(&text, "problem", "topics");
-    assert_eq!((code, problems.len()), (Some(1), 1), "{text}");
-    assert!(problems[0].starts_with(&format!("the topic '{commands}' could not be created")), "{text}");
+    // Not with as many replicas.
+    let not_created = [commands, notifications, rejections]
+        .map(|topic| format!("the topic '{topic}' could not be created"));
+    let many = [&create[..], &["--set", "topics.replication_factor=9"]].concat();
+    stopped_by(&setup, &many, &not_created);
 
-    topics::create(&setup.servers, notifications, 1, &[("cleanup.policy", "compact")]);
-    topics::await_known(&setup.servers, notifications, 1);
-    let (code, text) = check(&setup, &create);
-    let problems = said(&text, "problem", "topics");
-    assert_eq!((code, problems.len()), (Some(1), 1), "{text}");
-    assert!(
-        problems[0].starts_with(&format!("the notifications topic '{notifications}' is compacted")),
-        "{text}"
-    );
+    // And none that is left as it is.
+    for topic in [notifications, rejections] {
+        topics::create(&setup.servers, topic, 1, &[("cleanup.policy", "compact")]);
+        topics::await_known(&setup.servers, topic, 1);
+    }
+    let missing = format!("the topic '{commands}' does not exist");
+    let [first, second] = [("notifications", notifications), ("rejections", rejections)]
+        .map(|(role, topic)| format!("the {role} topic '{topic}' is compacted"));
+    stopped_by(&setup, &[], &[missing, first.clone(), second.clone()]);
+    stopped_by(&setup, &create, &[first, second]);
+}
+
+/// `check` has just these problems, which begin so, and `run` ends with all of them in one line.
+fn stopped_by(setup: &Setup, arguments: &[&str], wanted: &[String]) {
+    let (code, text) = check(setup, arguments);
+    let problems = [said(&text, "problem", "topic "), said(&text, "problem", "topics")].concat();
+    let are_all = problems.len() == wanted.len()
+        && problems.iter().zip(wanted).all(|(problem, wanted)| problem.starts_with(wanted));
+    assert!(code == Some(1) && are_all, "{wanted:?}: {text}");
+    said_by_run(setup, arguments, &problems);
 }
