@@ -138,7 +138,7 @@ fn files(folder: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
 }
 
 /// A log that is not used, changed by `change`, is a problem, of which `run` says the same; and nothing is touched.
-fn refused_by_both(wanted: &str, change: fn(&Path, &Path)) {
+fn refused_by_both(wanted: &str, change: Change) {
     let (broker, folder) = (broker(6), folder());
     let path = folder.path().join("activity.db");
     drop(open_log(path.clone()));
@@ -175,8 +175,11 @@ fn bound_by_permissions(command: Command, folder: &Path) -> Command {
     bound
 }
 
-/// Each with what is done to the folder and its log.
-fn each_refused_by_both(cases: &[(&str, fn(&Path, &Path))]) {
+/// What is done to a folder and the log in it.
+type Change = fn(&Path, &Path);
+
+/// Each with what is said of it.
+fn each_refused_by_both(cases: &[(&str, Change)]) {
     // An embedded broker lets every question about rights and settings wait.
     thread::scope(|scope| {
         for &(wanted, change) in cases {

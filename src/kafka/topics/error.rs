@@ -46,7 +46,7 @@ pub enum TopicsError {
     /// Of properties that no client can be made with.
     #[error("{0}")]
     Client(String),
-    /// All that [`examine`] found, where that is more than one problem.
+    /// All that [`examine`](super::examine) found, where that is more than one problem.
     #[error("{}", list(.0))]
     Several(Vec<TopicsError>),
 }
