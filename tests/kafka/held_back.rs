@@ -59,33 +59,34 @@ fn an_open_transaction_of_a_producer_makes_it_unready_and_lags() {
     verifying::verify(&setup, &["only"], &[]).assert_clean();
 }
 
+/// Three nodes, of which each has one partition of the commands; all else has replicas on each.
 #[test]
 #[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
-fn a_partition_whose_only_node_is_away_is_named_and_the_others_are_still_known() {
+fn a_partition_whose_only_node_is_away_is_named_and_the_others_go_on() {
     let mut cluster = Cluster::start(3);
-    let setup = Setup::without_topics("leaderless", &cluster.servers(), 2);
-    // Each partition is on one node only; all else has replicas on each.
-    let replicas = TopicReplication::Variable(&[&[1], &[2]]);
-    let commands = NewTopic::new(&setup.names.commands, 2, replicas);
+    let setup = Setup::without_topics("leaderless", &cluster.servers(), 3);
+    let on_one_each = TopicReplication::Variable(&[&[1], &[2], &[3]]);
+    let commands = NewTopic::new(&setup.names.commands, 3, on_one_each);
     let made = block_on(topics::admin(&setup.servers).create_topics([&commands], &topics::options()));
     made.expect("an answer").into_iter().for_each(|result| drop(result.expect("made")));
-    topics::await_known(&setup.servers, &setup.names.commands, 2);
-    setup.names.create_outputs(&setup.servers, 2);
+    topics::await_known(&setup.servers, &setup.names.commands, 3);
+    setup.names.create_outputs(&setup.servers, 3);
     let stall = ["--set", "processor.stall_timeout=5s"];
     let mut instance = setup.start("only", &[&LISTEN[..], &stall].concat());
     let progress = Progress::of(&setup);
-    post(&setup, "none", 0, [valid(0)]);
-    post(&setup, "none", 1, [valid(1)]);
-    progress.await_published(2, PATIENCE, || instance.assert_running());
+    let post_to = |node: usize| post(&setup, "none", i32::try_from(node).expect("small"), [valid(node)]);
+    (0..3).for_each(post_to);
+    progress.await_published(3, PATIENCE, || instance.assert_running());
     await_ready(&mut instance);
+    let coordinator = cluster.leader("__consumer_offsets", 0).expect("the group has one");
+    let (away, third) = ((coordinator + 1) % 3, (coordinator + 2) % 3);
 
-    cluster.kill(1);
-    await_unready(
-        &mut instance,
-        &["the end of partition 1 has been unknown for ", "partition 1 has no leader"],
-    );
-    post(&setup, "none", 0, [valid(2)]);
-    wait_until("the other partition to go on", || metric(&instance, "published_offset").0 >= 3);
+    // The group does not notice.
+    cluster.kill(away);
+    let unknown = format!("the end of partition {away} has been unknown for ");
+    await_unready(&mut instance, &[&unknown, &format!("partition {away} has no leader")]);
+    post_to(third);
+    wait_until("another partition to go on", || metric(&instance, "published_offset").0 >= 4);
     for _ in 0..20 {
         instance.assert_running();
         assert!(unready(&instance).is_some(), "it is ready, and one partition has no leader");
@@ -97,11 +98,24 @@ fn a_partition_whose_only_node_is_away_is_named_and_the_others_are_still_known()
     deleted.expect("an answer").into_iter().for_each(|result| drop(result.expect("deleted")));
     let gone = format!("the topic '{}' does not exist", setup.names.rejections);
     await_unready(&mut instance, &[&gone]);
+    cluster.restart(away);
+    topics::create(&setup.servers, &setup.names.rejections, 3, &[]);
+    post_to(away);
+    progress.await_published(5, 2 * PATIENCE, || instance.assert_running());
+    await_ready(&mut instance);
 
-    cluster.restart(1);
-    topics::create(&setup.servers, &setup.names.rejections, 2, &[]);
-    post(&setup, "none", 1, [valid(3)]);
-    progress.await_published(4, 2 * PATIENCE, || instance.assert_running());
+    // Without its coordinator the group begins again. It starts the partitions that have a leader.
+    let coordinator = cluster.leader("__consumer_offsets", 0).expect("the group has one");
+    cluster.kill(coordinator);
+    let named = format!("partition {coordinator}");
+    await_unready(&mut instance, &[&named]);
+    let others = [0, 1, 2].into_iter().filter(|&node| node != coordinator);
+    others.for_each(post_to);
+    wait_until("the other partitions to go on", || metric(&instance, "published_offset").0 >= 7);
+    await_unready(&mut instance, &[&named]);
+    cluster.restart(coordinator);
+    post_to(coordinator);
+    progress.await_published(8, 2 * PATIENCE, || instance.assert_running());
     await_ready(&mut instance);
     instance.stop();
     verifying::verify(&setup, &["only"], &[]).assert_clean();
