@@ -20,13 +20,24 @@ use super::{
     args::{self, LogCommand},
     output::count,
 };
-use crate::{config::Config, event_log::LogReader};
+use crate::{
+    config::Config,
+    event_log::{LogReader, WalState},
+};
 
 /// Lists events, shows one command's end, counts, or checks.
 pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<ExitCode> {
     let path = &config.log.path;
     // What a damaged log still holds can be shown.
     let log = LogReader::open_damaged(path)?;
+    let mut end = ExitCode::SUCCESS;
+    if !matches!(args.command, LogCommand::Check(_))
+        && let WalState::Damaged(finding) = log.examine_wal()?
+    {
+        // What can be read is shown all the same, and a backup of it is better than none.
+        Damage::new(path).name(&finding);
+        end = ExitCode::FAILURE;
+    }
     match &args.command {
         LogCommand::List(args) => list::list(args, &log, path)?,
         LogCommand::Show(args) => show::show(args, &log, path)?,
@@ -35,7 +46,7 @@ pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<ExitCode> {
         LogCommand::Backup(args) => backup::back_up(args, &log)?,
         LogCommand::Rebuild(args) => rebuild::rebuild(args, log, path)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(end)
 }
 
 /// Rows that can't be shown because they are not as they were written: each is named, the others are shown.

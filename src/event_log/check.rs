@@ -1,7 +1,9 @@
 //! Reads all of a log and says what is wrong with it: what SQLite finds, each row's checksum, and whether the tables
-//! agree with each other.
+//! agree with each other, and whether the -wal file has hidden some of it.
 
+mod before_upgrade;
 mod rows;
+mod wal;
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -9,6 +11,10 @@ use std::{fmt, io};
 
 use rusqlite::{ErrorCode, Row};
 use thiserror::Error;
+
+pub(super) use before_upgrade::refuse_findings;
+pub use wal::WalState;
+pub(super) use wal::damage as wal_damage;
 
 use super::checksum::{self, GAPS, INTERVENTIONS, META, Table, UNCHECKED, checked, key_of};
 use super::cursor::CursorRow;
@@ -46,6 +52,8 @@ pub struct Checked {
     pub findings: u64,
     /// Whether rows carry checksums; those of schema version 1 don't.
     pub has_checksums: bool,
+    /// False where a processor was writing the -wal file, which is not looked at then.
+    pub is_wal_checked: bool,
 }
 
 /// Why the check did not come to its end.
@@ -71,6 +79,7 @@ impl LogReader {
     pub fn check(&self, report: &mut dyn CheckReport) -> Result<Checked, CheckError> {
         let mut check =
             Check { log: self, report, rows: 0, findings: 0, has_damage: false, partitions: BTreeMap::new() };
+        let is_wal_checked = check.wal()?;
         check.integrity()?;
         let has_checksums = check.whole_log()?;
         let last = check.bookkeeping()?;
@@ -79,7 +88,7 @@ impl LogReader {
         check.rejections()?;
         check.claims()?;
         check.cursors()?;
-        Ok(Checked { rows: check.rows, findings: check.findings, has_checksums })
+        Ok(Checked { rows: check.rows, findings: check.findings, has_checksums, is_wal_checked })
     }
 }
 
@@ -160,6 +169,15 @@ impl Check<'_> {
                 Err(error) => return Err(self.sqlite(error).into()),
             }
         }
+    }
+
+    fn wal(&mut self) -> Result<bool, CheckError> {
+        match self.log.examine_wal()? {
+            WalState::InUse => return Ok(false),
+            WalState::Sound => {}
+            WalState::Damaged(finding) => self.tell(finding)?,
+        }
+        Ok(true)
     }
 
     fn integrity(&mut self) -> Result<(), CheckError> {
@@ -275,7 +293,9 @@ impl Check<'_> {
             if cursor.clock != clock {
                 found.push(format!("its clock is {}, the highest record timestamp is {clock}", cursor.clock));
             }
-            let end = last.map_or(0, |last| last.offset + 1).max(gaps.last().map_or(0, |gap| gap.end));
+            let end = last
+                .map_or(0, |last| last.offset.saturating_add(1))
+                .max(gaps.last().map_or(0, |gap| gap.end));
             if cursor.logged < end {
                 found.push(format!("logged is {}, while the log goes to {end}", cursor.logged));
             }

@@ -35,7 +35,28 @@ impl Batch {
     }
 
     pub(super) fn holds(&self, position: i64) -> bool {
-        (self.first_position..self.first_position + self.events).contains(&position)
+        (self.first_position..self.end()).contains(&position)
+    }
+
+    /// One past the position of its last event.
+    pub(super) fn end(&self) -> i64 {
+        self.first_position.saturating_add(self.events)
+    }
+
+    /// Refuses an event that can't be at that position: as many offsets as there are events of the batch on either side
+    /// of it must lie between its own and the span's ends. A row without a checksum may say anything.
+    fn place(&self, partition: i32, position: i64, at: Coordinates) -> rusqlite::Result<()> {
+        let Self { first_offset, next_offset, first_position, .. } = *self;
+        let lowest = first_offset.saturating_add(position.saturating_sub(first_position));
+        let highest = next_offset.saturating_sub(self.end().saturating_sub(position));
+        if at.partition == partition && (lowest..=highest).contains(&at.offset) {
+            return Ok(());
+        }
+        let found = format!(
+            "it is of partition {} offset {}, wanted partition {partition} and an offset from {lowest} to {highest}",
+            at.partition, at.offset
+        );
+        Err(DamagedRow::event(position, found).into())
     }
 
     /// Sums with what it says neither overflow nor turn round.
@@ -86,8 +107,9 @@ impl Batch {
     /// Offsets ascend with positions, by at least 1 and without an event outside the span, so the answer lies
     /// between what a batch without holes, counted from its start and from its end, would give.
     pub(super) fn position_at_or_after(&self, connection: &Connection, offset: i64) -> rusqlite::Result<i64> {
-        let mut low = self.first_position + (self.events - (self.next_offset - offset).max(0)).max(0);
-        let mut high = self.first_position + (offset - self.first_offset).clamp(0, self.events);
+        let from_end = self.next_offset.saturating_sub(offset).clamp(0, self.events);
+        let from_start = offset.saturating_sub(self.first_offset).clamp(0, self.events);
+        let (mut low, mut high) = (self.end() - from_end, self.first_position + from_start);
         while low < high {
             let middle = low + (high - low) / 2;
             if offset_at(connection, middle)? < offset {
@@ -111,6 +133,36 @@ fn offset_at(connection: &Connection, position: i64) -> rusqlite::Result<i64> {
 
 /// What is found where a row must be.
 pub(super) const MISSING: &str = "the row is missing";
+
+/// An event by partition and offset, as `read` reads its row, of the one batch in whose span the offset lies.
+pub(super) fn event_at<T>(
+    connection: &Connection,
+    partition: i32,
+    offset: i64,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    let Some(batch) = Batch::around(connection, partition, offset)? else { return Ok(None) };
+    let position = batch.position_at_or_after(connection, offset)?;
+    if !batch.holds(position) {
+        return Ok(None);
+    }
+    let mut statement = connection.prepare_cached(&format!("{} WHERE position = ?1", EVENTS.select))?;
+    let found = statement.query_row([position], |row| {
+        checked(row, &EVENTS)?;
+        let at = Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
+        batch.place(partition, position, at)?;
+        // A higher one is the next event: a hole is what was asked for.
+        Ok((at.offset, (at.offset == offset).then(|| read(row)).transpose()?))
+    });
+    match found.optional()? {
+        None => Err(DamagedRow::event(position, MISSING).into()),
+        Some((found, _)) if found < offset => {
+            let found = format!("its offset is {found}, wanted at least {offset}");
+            Err(DamagedRow::event(position, found).into())
+        }
+        Some((_, event)) => Ok(event),
+    }
+}
 
 /// Events, duplicates and rejections of a range of offsets, merged in order of offset.
 pub(super) fn recorded(
@@ -183,9 +235,10 @@ fn events(
             EVENTS.select
         ))
         .map_err(sqlite)?;
+    let mut lowest = offsets.start;
     for batch in Batch::within(connection, partition, offsets).map_err(sqlite)? {
         let first = batch.position_at_or_after(connection, offsets.start).map_err(sqlite)?;
-        let end = batch.first_position + batch.events;
+        let end = batch.end();
         let mut rows = statement.query([first, end]).map_err(sqlite)?;
         for position in first..end {
             let row = rows.next().map_err(sqlite)?;
@@ -194,18 +247,16 @@ fn events(
                 return Err(LogError::damaged(path, DamagedRow::event(position, MISSING).to_string()));
             };
             let at = event.coordinates;
-            if at.partition != partition {
-                return Err(LogError::damaged(
-                    path,
-                    format!(
-                        "the event at position {position} is of partition {}, wanted {partition}",
-                        at.partition
-                    ),
-                ));
+            batch.place(partition, position, at).map_err(sqlite)?;
+            // Also of the first one: the search for its position passes all that are below the range.
+            if at.offset < lowest {
+                let found = format!("its offset is {}, wanted at least {lowest}", at.offset);
+                return Err(LogError::damaged(path, DamagedRow::event(position, found).to_string()));
             }
             if at.offset >= offsets.end {
                 break;
             }
+            lowest = at.offset.saturating_add(1);
             recorded.push(event);
         }
     }

@@ -41,7 +41,7 @@ mod writer;
 mod tests;
 
 pub use append::{Chunk, Settled};
-pub use check::{CheckError, CheckReport, Checked, LogFinding};
+pub use check::{CheckError, CheckReport, Checked, LogFinding, WalState};
 pub use checksum::DamagedRow;
 pub use cursor::{Anchor, Counts, Cursor};
 pub use error::{LogError, Wanted};

@@ -64,7 +64,7 @@ impl LogReader {
     /// What the log says of one command that did not become an event; `None` where it says nothing of the kind.
     pub fn refused(&self, partition: i32, offset: i64) -> Result<Option<Recorded>, LogError> {
         let mut recorded = Vec::new();
-        let offsets = offset..offset + 1;
+        let offsets = offset..offset.saturating_add(1);
         lookup::refused(&self.connection, &self.path, self.topic_bits, partition, &offsets, &mut recorded)?;
         Ok(recorded.pop())
     }
@@ -138,7 +138,7 @@ impl LogReader {
         };
         *around = batch.map(|batch| (at.partition, batch));
         let Some(batch) = batch.filter(|batch| batch.holds(position)) else { return Ok(false) };
-        if !batch.holds(position - 1) {
+        if position <= batch.first_position {
             return Ok(true);
         }
         let before = match before {

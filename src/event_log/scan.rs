@@ -1,5 +1,6 @@
 //! Events in order of position, past those that are damaged.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use rusqlite::{ErrorCode, Row, params};
@@ -12,6 +13,12 @@ use super::{DamagedRow, ListQuery, Listed, LogError, LogReader, Order};
 const STRIDE: i64 = 4096;
 const GATHER_BYTES: usize = 4 << 20;
 
+/// How long a range without rows becomes before the steps through it grow, by a part of its length.
+///
+/// Damage of a page can hide rows from one search and not from the next, so that one begins a position later. But the
+/// range may end at a position that is itself damaged, and then has up to 2^63 of them.
+const ONE_BY_ONE: u64 = 1024;
+
 /// A scan under way. Positions have no holes, so one that SQLite does not give is a row that is missing.
 pub(super) struct Scan {
     order: Order,
@@ -19,13 +26,17 @@ pub(super) struct Scan {
     low: i64,
     high: i64,
     /// Consecutive positions without a readable row, and why: told as one.
-    lost: Option<(RangeInclusive<i64>, String)>,
+    lost: Option<Lost>,
+    /// Damaged rows that were named where another position came next, so that a later search can find them again.
+    named: BTreeSet<i64>,
 }
+
+type Lost = (RangeInclusive<i64>, String);
 
 impl Scan {
     pub(super) fn new(positions: RangeInclusive<i64>, order: Order) -> Self {
         let (low, high) = positions.into_inner();
-        Self { order, low, high, lost: None }
+        Self { order, low, high, lost: None, named: BTreeSet::new() }
     }
 
     /// More events and damaged rows, of which there may be none yet; `None` at the end.
@@ -35,14 +46,14 @@ impl Scan {
         query: &ListQuery,
         limit: u64,
     ) -> Result<Option<Vec<Result<Listed, DamagedRow>>>, LogError> {
-        if self.low > self.high {
+        if self.is_done() {
             return Ok(self.lost.take().map(|lost| vec![Err(told(lost))]));
         }
         let mut gathered = Vec::new();
         match self.read(log, query, limit, &mut gathered) {
             Ok(()) => {}
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
-                self.lose(&format!("unreadable: {error}"), &mut gathered);
+                self.lose(self.step(), &format!("unreadable: {error}"), &mut gathered);
             }
             Err(error) => return Err(log.sqlite(error)),
         }
@@ -56,9 +67,10 @@ impl Scan {
         limit: u64,
         gathered: &mut Vec<Result<Listed, DamagedRow>>,
     ) -> rusqlite::Result<()> {
+        let others = STRIDE.max(self.step()) - 1;
         let (from, to, direction) = match self.order {
-            Order::OldestFirst => (self.low, self.high.min(self.low.saturating_add(STRIDE - 1)), "ASC"),
-            Order::NewestFirst => (self.low.max(self.high.saturating_sub(STRIDE - 1)), self.high, "DESC"),
+            Order::OldestFirst => (self.low, self.high.min(self.low.saturating_add(others)), "ASC"),
+            Order::NewestFirst => (self.low.max(self.high.saturating_sub(others)), self.high, "DESC"),
         };
         let mut statement = log.connection.prepare_cached(&format!(
             "{} WHERE position BETWEEN ?1 AND ?2 ORDER BY position {direction}",
@@ -66,24 +78,25 @@ impl Scan {
         ))?;
         let mut rows = statement.query(params![from, to])?;
         let (mut bytes, mut found) = (0, 0);
-        while bytes < GATHER_BYTES && found < limit && (from..=to).contains(&self.next()) {
+        while bytes < GATHER_BYTES && found < limit && !self.is_done() && (from..=to).contains(&self.next()) {
             let Some(row) = rows.next()? else {
                 // What comes after it may be there: damage of an inner page can end a scan early.
-                self.lose(MISSING, gathered);
+                self.lose(self.step(), MISSING, gathered);
                 return Ok(());
             };
             let read = || -> rusqlite::Result<_> {
                 checked(row, &EVENTS)?;
-                Ok((row.get(0)?, if query.wants(row)? { Some(log.listed(row)?) } else { None }))
+                Ok((row.get::<_, i64>(0)?, if query.wants(row)? { Some(log.listed(row)?) } else { None }))
             };
             match read() {
                 Ok((position, listed)) => {
-                    while self.is_before(position) {
-                        self.lose(MISSING, gathered);
+                    let missing = self.missing_before(position);
+                    if missing > 0 {
+                        self.lose(missing, MISSING, gathered);
                     }
                     self.tell_lost(gathered);
-                    if self.next() == position {
-                        self.advance();
+                    if missing >= 0 {
+                        self.advance(1);
                     }
                     if let Some(listed) = listed {
                         bytes += listed.json.len();
@@ -92,10 +105,23 @@ impl Scan {
                     }
                 }
                 Err(error) => {
-                    // Its position may be what is damaged, so it counts as the next one.
-                    let damaged = DamagedRow::of(error, &EVENTS, row)?;
+                    let (damaged, position) = (DamagedRow::of(error, &EVENTS, row)?, row.get(0)?);
+                    let missing = self.missing_before(position);
+                    let is_named = self.named.contains(&position);
+                    if is_named && missing != 0 {
+                        continue;
+                    }
+                    // Its position may be what is damaged, so it counts as the next one unless that is missed already.
+                    if missing > 0 && self.lost.is_some() {
+                        self.lose(missing, MISSING, gathered);
+                    } else if missing != 0 {
+                        self.named.insert(position);
+                    }
                     self.tell_lost(gathered);
-                    self.advance();
+                    self.advance(1);
+                    if is_named {
+                        continue;
+                    }
                     gathered.push(Err(damaged));
                 }
             }
@@ -110,31 +136,54 @@ impl Scan {
         }
     }
 
-    fn is_before(&self, position: i64) -> bool {
+    /// Positions from the next one to a row's; below 0 where that was passed.
+    fn missing_before(&self, position: i64) -> i64 {
         match self.order {
-            Order::OldestFirst => self.low < position,
-            Order::NewestFirst => self.high > position,
+            Order::OldestFirst => position.saturating_sub(self.low),
+            Order::NewestFirst => self.high.saturating_sub(position),
         }
     }
 
-    fn advance(&mut self) {
+    fn is_done(&self) -> bool {
+        self.low > self.high
+    }
+
+    /// Over as many positions, or to the end.
+    fn advance(&mut self, positions: i64) {
         match self.order {
-            Order::OldestFirst => self.low += 1,
-            Order::NewestFirst => self.high -= 1,
+            Order::OldestFirst => match self.low.checked_add(positions) {
+                Some(low) => self.low = low,
+                None => (self.low, self.high) = (1, 0),
+            },
+            Order::NewestFirst => match self.high.checked_sub(positions) {
+                Some(high) => self.high = high,
+                None => (self.low, self.high) = (1, 0),
+            },
         }
     }
 
-    /// The next position has no row that can be read.
-    fn lose(&mut self, why: &str, gathered: &mut Vec<Result<Listed, DamagedRow>>) {
-        let position = self.next();
-        self.advance();
+    /// Positions to go on by where no row is found at the next one. All rows in them were just searched for.
+    fn step(&self) -> i64 {
+        let lost =
+            self.lost.as_ref().map_or(0, |(positions, _)| positions.start().abs_diff(*positions.end()));
+        i64::try_from(lost / ONE_BY_ONE).unwrap_or(i64::MAX).saturating_add(1)
+    }
+
+    /// The next positions have no row that can be read.
+    fn lose(&mut self, positions: i64, why: &str, gathered: &mut Vec<Result<Listed, DamagedRow>>) {
+        let (others, left) = (positions - 1, self.low..=self.high);
+        let positions = match self.order {
+            Order::OldestFirst => self.low..=self.low.saturating_add(others).min(*left.end()),
+            Order::NewestFirst => self.high.saturating_sub(others).max(*left.start())..=self.high,
+        };
+        self.advance(others.saturating_add(1));
         match &mut self.lost {
-            Some((positions, because)) if because == why => {
-                *positions = position.min(*positions.start())..=position.max(*positions.end());
+            Some((lost, because)) if because == why => {
+                *lost = *positions.start().min(lost.start())..=*positions.end().max(lost.end());
             }
             _ => {
                 self.tell_lost(gathered);
-                self.lost = Some((position..=position, why.to_owned()));
+                self.lost = Some((positions, why.to_owned()));
             }
         }
     }
@@ -144,7 +193,7 @@ impl Scan {
     }
 }
 
-fn told((positions, why): (RangeInclusive<i64>, String)) -> DamagedRow {
+fn told((positions, why): Lost) -> DamagedRow {
     let (first, last) = positions.into_inner();
     if first == last {
         return DamagedRow::event(first, why);

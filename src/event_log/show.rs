@@ -2,9 +2,8 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::checksum::{CURSORS, EVENTS, GAPS, checked};
-use super::lookup::Batch;
-use super::{Gap, Listed, LogError, LogReader, Recorded};
+use super::checksum::{CURSORS, GAPS, checked};
+use super::{Gap, Listed, LogError, LogReader, Recorded, lookup};
 use crate::activity::{ActivityId, Coordinates, Decision, Place, Problems};
 
 /// What the command became whose coordinates the id holds.
@@ -65,8 +64,7 @@ impl LogReader {
                 }
             });
         }
-        let recorded = self.recorded(partition, offset..offset + 1)?;
-        Ok(match recorded.into_iter().next() {
+        Ok(match self.refused(partition, offset)? {
             Some(Recorded { coordinates, .. }) if is_other(ActivityId::new(self.topic_bits, coordinates)) => {
                 let id = ActivityId::new(self.topic_bits, coordinates);
                 Shown::Absent(Absence::OtherCommand { coordinates, id })
@@ -77,27 +75,16 @@ impl LogReader {
             Some(Recorded { coordinates, decision: Decision::Rejected(problems), .. }) => {
                 Shown::Rejected { coordinates, problems }
             }
-            Some(Recorded { decision: Decision::Accepted(_), .. }) => {
-                unreachable!("an event was looked for in the same snapshot")
+            // Of the last kind the two tables have none.
+            None | Some(Recorded { decision: Decision::Accepted(_), .. }) => {
+                Shown::Absent(self.absence(partition, offset).map_err(|error| self.sqlite(error))?)
             }
-            None => Shown::Absent(self.absence(partition, offset).map_err(|error| self.sqlite(error))?),
         })
     }
 
     pub(super) fn event_at(&self, partition: i32, offset: i64) -> Result<Option<Listed>, LogError> {
-        let find = || -> rusqlite::Result<_> {
-            let Some(batch) = Batch::around(&self.connection, partition, offset)? else { return Ok(None) };
-            let position = batch.position_at_or_after(&self.connection, offset)?;
-            let mut statement =
-                self.connection.prepare_cached(&format!("{} WHERE position = ?1", EVENTS.select))?;
-            let found = statement.query_row([position], |row| {
-                checked(row, &EVENTS)?;
-                self.listed(row)
-            });
-            let is_it = |at: Coordinates| (at.partition, at.offset) == (partition, offset);
-            Ok(found.optional()?.filter(|listed| is_it(listed.coordinates)))
-        };
-        find().map_err(|error| self.sqlite(error))
+        lookup::event_at(&self.connection, partition, offset, |row| self.listed(row))
+            .map_err(|error| self.sqlite(error))
     }
 
     fn absence(&self, partition: i32, offset: i64) -> rusqlite::Result<Absence> {

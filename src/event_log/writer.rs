@@ -15,7 +15,7 @@ use super::cursor::CursorRow;
 use super::files::{InodeLock, LogFiles};
 use super::instance::Instance;
 use super::schema::{self, Presence};
-use super::{Cursor, LogError, LogOptions, LogReader, Recorded, files, lookup, preflight};
+use super::{Cursor, LogError, LogOptions, LogReader, Recorded, check, files, lookup, preflight};
 
 /// Pages of WAL after which SQLite moves them into the database: 62 MiB. Measured; the default is 1000.
 const WAL_PAGES: u32 = 16_000;
@@ -86,9 +86,16 @@ impl EventLog {
             None => InodeLock::take(&path)?,
         };
         if present == Presence::Log {
+            if let Some(found) = check::wal_damage(&path)? {
+                tracing::warn!(path = %path.display(), "{found}");
+            }
             let connection = schema::open_at_rest(&path)?;
-            schema::examine(&path, &connection, Some(&options.topic))?;
+            let (version, topic) = schema::examine(&path, &connection, Some(&options.topic))?;
             schema::check_counts(&path, &connection)?;
+            if version < schema::VERSION {
+                let topic_bits = crate::activity::topic_bits(&topic);
+                check::refuse_findings(&LogReader { connection, path: path.clone(), topic, topic_bits })?;
+            }
         }
         let mut connection = schema::open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         configure(&connection, options).map_err(|error| LogError::sqlite(&path, Some(&connection), error))?;

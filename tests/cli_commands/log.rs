@@ -2,13 +2,13 @@ use std::{fs, path::Path};
 
 use activity_stream::{
     activity::{ActivityId, Coordinates, topic_bits},
-    event_log::{Gap, Intervention},
+    event_log::{Chunk, Gap, Intervention},
 };
 use rusqlite::Connection;
 
 use crate::{
     assert_output,
-    samples::{MIDNIGHT, TOPIC, fill_log, open_log},
+    samples::{MIDNIGHT, TOPIC, UPDATE, decider, fill_log, open_log, record},
     support::{folder, program, run},
 };
 
@@ -246,6 +246,88 @@ fn a_log_of_schema_version_1_is_shown_and_its_check_says_that_it_has_no_checksum
     assert!(list.starts_with("exit 1\n") && list.contains("position 2: its JSON is unreadable"), "{list}");
     let shown = list.lines().find(|line| line.contains("case/")).unwrap();
     assert!(log(&path, &["show", shown.split(' ').next().unwrap()]).starts_with("exit 0\n"), "{list}");
+}
+
+#[test]
+fn a_damaged_last_position_ends_no_command() {
+    let folder = folder();
+    let path = fill_log(folder.path());
+    change(&path, "UPDATE events SET position = 4611686018427387904 WHERE position = 3");
+    for arguments in [
+        &["list"][..],
+        &["list", "--order", "descending"],
+        &["list", "--object", "customer/42"],
+        &["list", "--since", "2020-01-01"],
+        &["check"],
+    ] {
+        let found = log(&path, arguments);
+        assert!(found.starts_with("exit 1\n"), "{found}");
+        assert!(
+            found.contains("table events, positions 3 to 4611686018427387903: the row is missing"),
+            "{found}"
+        );
+        assert!(found.contains("table events, position 4611686018427387904: its checksum is"), "{found}");
+    }
+}
+
+#[test]
+fn offsets_that_no_row_can_have_are_answered() {
+    let folder = folder();
+    let path = fill_log(folder.path());
+    let beyond = log(&path, &["show", "0:9223372036854775807"]);
+    assert!(beyond.starts_with("exit 1\n") && beyond.contains("is only at offset 6 there"), "{beyond}");
+
+    fs::copy("tests/fixtures/event-log-v1.sqlite", &path).unwrap();
+    let shown = log(&path, &["list", "--limit", "1", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(shown.lines().nth(2).unwrap()).unwrap();
+    let place = format!("{}:{}", shown["partition"], shown["offset"]);
+    for offset in [0, i64::MAX] {
+        change(&path, &format!("UPDATE events SET offset = {offset} WHERE position = 1"));
+        for arguments in [&["show", &place][..], &["check"]] {
+            let found = log(&path, arguments);
+            assert!(found.starts_with("exit 1\n") && found.contains("table events, position 1: "), "{found}");
+        }
+    }
+}
+
+#[test]
+fn damage_of_the_wal_file_is_named_by_whoever_reads_the_log() {
+    let folder = folder();
+    let mut running = open_log(folder.path().join("running.db"));
+    for offset in 0..4 {
+        let verdicts = vec![decider().read(&record(0, offset, Some(UPDATE.as_bytes()), None))];
+        running.append(vec![Chunk { partition: 0, next_offset: offset + 1, verdicts }], &[]).unwrap();
+    }
+    assert_output!(fixed "log-check-in-use", log(running.files().database(), &["check"]));
+    assert!(log(running.files().database(), &["check", "--json"]).contains(r#""wal_checked":false"#));
+    // As a kill leaves it.
+    let path = folder.path().join("activity.db");
+    for suffix in ["", "-wal"] {
+        fs::copy(
+            folder.path().join(format!("running.db{suffix}")),
+            folder.path().join(format!("activity.db{suffix}")),
+        )
+        .unwrap();
+    }
+    assert!(log(&path, &["check"]).starts_with("exit 0\n"));
+    let wal = folder.path().join("activity.db-wal");
+    let mut bytes = fs::read(&wal).unwrap();
+    let end = bytes.len();
+    // In the second last append, so that the last one goes as well.
+    bytes[end - end / 3] ^= 4;
+    fs::write(&wal, bytes).unwrap();
+    assert_output!(fixed "log-check-wal", log(&path, &["check"]));
+    let backup = folder.path().join("backup.db");
+    for arguments in [&["list"][..], &["show", "0:0"], &["stats"], &["backup", backup.to_str().unwrap()]] {
+        let found = log(&path, arguments);
+        assert!(found.starts_with("exit 1\n--- stdout\n"), "{found}");
+        assert!(
+            found.contains("the -wal file: frame ") && found.contains("events may be missing"),
+            "{found}"
+        );
+    }
+    drop(open_log(path.clone()));
+    assert!(log(&path, &["check"]).starts_with("exit 0\n"), "the appends that are left are in the database");
 }
 
 #[test]

@@ -43,6 +43,8 @@ struct SummaryObject<'a> {
     findings: u64,
     /// False of schema version 1, whose rows carry none.
     checksums: bool,
+    /// False where a processor was writing the -wal file.
+    wal_checked: bool,
 }
 
 /// Prints a line for each finding, and fails where there is one.
@@ -92,9 +94,10 @@ impl CheckReport for Printer {
 impl Printer {
     fn summary(&mut self, checked: &Checked, path: &Path) -> io::Result<()> {
         self.bar.finish_and_clear();
-        let Checked { rows, findings, has_checksums } = *checked;
+        let Checked { rows, findings, has_checksums, is_wal_checked } = *checked;
         if self.json {
-            let summary = SummaryObject { path, rows, findings, checksums: has_checksums };
+            let (checksums, wal_checked) = (has_checksums, is_wal_checked);
+            let summary = SummaryObject { path, rows, findings, checksums, wal_checked };
             write_json(&SummaryLine { summary }, &mut self.out)?;
             return self.out.flush();
         }
@@ -103,6 +106,12 @@ impl Printer {
                 self.out,
                 "{DOUBTFUL}no checksums{DOUBTFUL:#}  schema version 1 has none, so changed values go unnoticed; the next \
                  'activity-stream run' adds them"
+            )?;
+        }
+        if !is_wal_checked {
+            writeln!(
+                self.out,
+                "{DOUBTFUL}not checked{DOUBTFUL:#}  the -wal file, which a processor is writing"
             )?;
         }
         let (style, rows) = (if findings == 0 { GOOD } else { BAD }, count(rows, "row"));

@@ -79,12 +79,11 @@ impl Check<'_> {
             *batches += i64::from(around.is_some());
         }
         let leads_here = around.is_some_and(|(partition, batch)| {
-            let last = batch.first_position + batch.events - 1;
             partition == at.partition
                 && batch.spans(at.offset)
                 && batch.holds(position)
                 && (batch.first_offset == at.offset) == (batch.first_position == position)
-                && (batch.next_offset == at.offset + 1) == (last == position)
+                && (batch.next_offset - 1 == at.offset) == (batch.end() - 1 == position)
         });
         if !leads_here {
             let Coordinates { partition, offset, .. } = at;

@@ -1,6 +1,7 @@
 //! Tests of the log as a whole, on real files. What they share: records to append, a naive model of the
 //! window, and an audit that reads a log file row by row.
 
+mod any_value;
 mod crash;
 mod equivalence;
 mod files;
@@ -8,6 +9,7 @@ mod reading;
 mod refusal;
 mod rot;
 mod round_trip;
+mod wal;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};

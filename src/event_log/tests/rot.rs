@@ -7,12 +7,12 @@ use rusqlite::types::Value;
 use super::*;
 
 /// A log of schema version 1, as version 0.1.0 of the program wrote it.
-fn bytes_of_version_1() -> Vec<u8> {
+pub(super) fn bytes_of_version_1() -> Vec<u8> {
     fs::read("tests/fixtures/event-log-v1.sqlite").unwrap()
 }
 
 /// A closed log with rows in every table.
-fn filled() -> (TempDir, LogOptions) {
+pub(super) fn filled() -> (TempDir, LogOptions) {
     let (directory, options, mut log) = new_log();
     for batch in 0..4_i64 {
         let chunks = (0..2).map(|partition| {
@@ -42,7 +42,7 @@ fn filled() -> (TempDir, LogOptions) {
     (directory, options)
 }
 
-fn version_1() -> (TempDir, LogOptions) {
+pub(super) fn version_1() -> (TempDir, LogOptions) {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path().join("activity.db"));
     fs::write(&options.path, bytes_of_version_1()).unwrap();
@@ -112,14 +112,14 @@ impl CheckReport for Findings {
     }
 }
 
-fn check(reader: &LogReader) -> Result<(Checked, Vec<String>), CheckError> {
+pub(super) fn check(reader: &LogReader) -> Result<(Checked, Vec<String>), CheckError> {
     let mut findings = Findings::default();
     let checked = reader.check(&mut findings)?;
     assert_eq!(checked.findings, findings.0.len() as u64);
     Ok((checked, findings.0.iter().map(ToString::to_string).collect()))
 }
 
-fn list(reader: &LogReader, order: Order) -> Result<Vec<Result<Listed, DamagedRow>>, LogError> {
+pub(super) fn list(reader: &LogReader, order: Order) -> Result<Vec<Result<Listed, DamagedRow>>, LogError> {
     let mut listed = Vec::new();
     reader.list(&ListQuery { order, ..ListQuery::default() }, |one| {
         listed.push(one);
@@ -128,7 +128,7 @@ fn list(reader: &LogReader, order: Order) -> Result<Vec<Result<Listed, DamagedRo
     Ok(listed)
 }
 
-fn change(options: &LogOptions, change: &str) {
+pub(super) fn change(options: &LogOptions, change: &str) {
     Connection::open(&options.path).unwrap().execute_batch(change).unwrap();
 }
 
