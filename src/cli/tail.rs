@@ -8,7 +8,8 @@ use std::{io::Write, sync::atomic::Ordering, time::Duration};
 use super::{
     args::{self, Followed, From},
     json::write_json,
-    output, settings, stop,
+    output::{self, Unread},
+    settings, stop,
 };
 use crate::{
     config::Config,
@@ -51,7 +52,7 @@ pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
         let to_end = if args.until_end { " to the end as of now" } else { "" };
         telemetry::remark(&format!("{verb} '{topic}', {partitions}, from the {place}{to_end}"));
     }
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::Stop);
     let mut left = args.limit.unwrap_or(u64::MAX);
     while left > 0 && !follower.is_done() && !stop.load(Ordering::SeqCst) {
         // What is there already is printed in one go, and what is new at once.
