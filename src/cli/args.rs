@@ -61,7 +61,8 @@ pub struct Demo {
 #[command(after_help = examples::RUN)]
 pub struct Run {
     /// Start an embedded broker in this process, and print its address. It lives in memory, has no transactions, and is for
-    /// librdkafka clients (Python, Go, .NET, C, kcat), not for those in pure Java or JavaScript
+    /// librdkafka clients (Python, Go, .NET, C, kcat), not for those in pure Java or JavaScript. It ends when a client that
+    /// assigns partitions in another way, such as kcat -G by default, joins the processor's group
     #[arg(long)]
     pub embedded: bool,
     /// Go on where the processor would stop, for this start only; the log records it

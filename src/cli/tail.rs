@@ -3,7 +3,7 @@
 pub(super) mod line;
 mod readable;
 
-use std::{io::Write, sync::atomic::Ordering, time::Duration};
+use std::{io::Write, time::Duration};
 
 use super::{
     args::{self, Followed, From},
@@ -54,7 +54,7 @@ pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
     }
     let mut out = output::stdout(Unread::Stop);
     let mut left = args.limit.unwrap_or(u64::MAX);
-    while left > 0 && !follower.is_done() && !stop.load(Ordering::SeqCst) {
+    while left > 0 && !follower.is_done() && !stop.is_told() {
         // What is there already is printed in one go, and what is new at once.
         let mut next = follower.next(Duration::ZERO)?;
         if next.is_none() {
