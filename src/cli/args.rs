@@ -697,8 +697,7 @@ Examples:
   activity-stream verify --config production.toml
   activity-stream verify -b kafka:9092 --log one/activity.db --log two/activity.db --json
 
-Wants the limits, the window, topics.replies, processor.source and the group that the processors have. They may go on
-meanwhile.
+Wants the processors' limits, window, topics.replies, processor.source and group. They may go on meanwhile.
 Exit code 1: something deviates.";
 }
 
