@@ -1,8 +1,16 @@
 //! The program `activity-stream`: parse, run, and turn an error into an exit code.
 
-use std::{io, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
 
-use activity_stream::{cli, config::ConfigError, telemetry};
+use activity_stream::{
+    cli::{self, output::StdoutError},
+    config::ConfigError,
+    telemetry,
+};
 use clap::Parser;
 
 /// Records and events are freed on another thread than made them, librdkafka's among them, and glibc's allocator is slow at
@@ -18,30 +26,45 @@ const LAST_REASON: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     cli::stop::survive_file_size_limit();
-    match cli::run(&cli::args::Args::parse()) {
+    let args = match cli::args::Args::try_parse() {
+        Ok(args) => args,
+        Err(answer) => return print(&answer),
+    };
+    match cli::run(&args) {
         Ok(code) => {
             telemetry::flush(LAST_LINES);
             code
         }
         // Whoever read the output has seen enough of it, as `head` does.
-        Err(error) if is_broken_pipe(&error) => {
+        Err(error) if StdoutError::is_unread(&error) => {
             telemetry::flush(LAST_LINES);
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            match error.downcast_ref::<ConfigError>() {
-                // Each problem is an error by itself.
-                Some(error) => {
-                    for problem in &error.problems {
-                        telemetry::report_failure(&cli::output::sentence(&problem.to_string()));
-                    }
-                }
-                None => telemetry::report_failure(&cli::output::sentence(&sentence(&error))),
-            }
-            telemetry::flush(LAST_REASON);
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error),
     }
+}
+
+/// Help, the version, or what is wrong with the command line.
+fn print(answer: &clap::Error) -> ExitCode {
+    let printed = answer.print().and_then(|()| io::stdout().flush());
+    match printed.map_err(|error| anyhow::Error::from(StdoutError::mark(error))) {
+        Err(error) if !answer.use_stderr() && !StdoutError::is_unread(&error) => fail(&error),
+        _ => ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(1)),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<ConfigError>() {
+        // Each problem is an error by itself.
+        Some(error) => {
+            for problem in &error.problems {
+                telemetry::report_failure(&cli::output::sentence(&problem.to_string()));
+            }
+        }
+        None => telemetry::report_failure(&cli::output::sentence(&sentence(error))),
+    }
+    telemetry::flush(LAST_REASON);
+    ExitCode::FAILURE
 }
 
 /// The error with its causes, but for those that an error's own sentence has told already.
@@ -55,11 +78,4 @@ fn sentence(error: &anyhow::Error) -> String {
         }
     }
     text
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -20,6 +20,8 @@ mod samples;
 mod schema;
 #[path = "cli_commands/tail.rs"]
 mod tail;
+#[path = "cli_commands/unread.rs"]
+mod unread;
 
 /// Takes out of a snapshot what differs from run to run: folders, ports and, unless they are `fixed`, times.
 macro_rules! assert_output {

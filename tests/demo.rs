@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 
 use activity_stream::event_log::LogReader;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::{Running, folder, program, run};
 
@@ -147,6 +148,12 @@ fn somebody_who_types_sees_what_becomes_of_a_command_before_the_next() {
 
 #[test]
 fn a_signal_ends_it_in_order_and_the_temporary_folder_with_it() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        ends_in_order(signal, code);
+    }
+}
+
+fn ends_in_order(signal: Signal, code: i32) {
     let (folder, temporary) = (folder(), folder());
     let pipe = folder.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -157,9 +164,9 @@ fn a_signal_ends_it_in_order_and_the_temporary_folder_with_it() {
     std::io::Write::write_all(&mut typing, b"{}\n").unwrap();
     running.lines(1);
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 1);
-    running.signal(nix::sys::signal::Signal::SIGINT);
+    running.signal(signal);
     let finished = running.wait(support::PATIENCE);
-    assert_eq!(finished.status.code(), Some(130), "{}", finished.transcript());
+    assert_eq!(finished.status.code(), Some(code), "{}", finished.transcript());
     assert!(!finished.stdout.contains("summary"), "{}", finished.transcript());
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
 }

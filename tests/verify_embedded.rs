@@ -21,7 +21,9 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::Value;
-use support::{Finished, PATIENCE, Running, broker, deaf_address, folder, program, run, topics, wait_until};
+use support::{
+    Finished, PATIENCE, Running, broker, deaf_address, folder, program, run, run_unread, topics, wait_until,
+};
 
 const PARTITIONS: i32 = 3;
 const NOTIFICATIONS: &str = "activity.notifications";
@@ -58,8 +60,13 @@ fn process(broker: &EmbeddedBroker, log: &Path, commands: u32) {
         poster.deliveries(Duration::from_millis(10));
         poster.in_flight() == 0
     });
+    process_with(broker, log, &[], commands);
+}
+
+/// Has a processor decide the commands that are there.
+fn process_with(broker: &EmbeddedBroker, log: &Path, options: &[&str], commands: u32) {
     let mut arguments = program(&["run", "--guarantee", "at-least-once", "-b", &broker.bootstrap_servers()]);
-    arguments.args(["-X", "fetch.wait.max.ms=10", "--log-file"]).arg(log);
+    arguments.args(["-X", "fetch.wait.max.ms=10", "--log-file"]).arg(log).args(options);
     let mut running = Running::start(arguments);
     wait_until("decisions", || {
         let counts = LogReader::open(log).map(|log| log.stats().unwrap().counts);
@@ -233,4 +240,38 @@ fn what_keeps_it_from_checking_is_one_sentence() {
     let other = folder.path().join("other.db");
     process(&support::broker(PARTITIONS), &other, 30);
     refused(&[&log, &other], &[], "other.db: partition");
+}
+
+/// A processor that allows a topic for replies accepts what one without it rejects.
+#[test]
+fn the_topics_for_replies_are_among_the_rules_and_others_are_warned_of() {
+    let (broker, (_folder, log)) = (broker(PARTITIONS), place());
+    let replies = ["--set", "topics.replies=answers"];
+    let poster = Poster::new(&settings(&broker)).unwrap();
+    poster
+        .post(0, br#"{"objectType":"case","objectId":"1"}"#, &[Header::new("kafka_replyTopic", "answers")])
+        .unwrap();
+    wait_until("deliveries", || {
+        poster.deliveries(Duration::from_millis(10));
+        poster.in_flight() == 0
+    });
+    process_with(&broker, &log, &replies, 1);
+    let finished = verify(&broker, &[&log], &replies);
+    assert_eq!(
+        (finished.status.code(), finished.stderr.as_str()),
+        (Some(0), ""),
+        "{}",
+        finished.transcript()
+    );
+    let finished = verify(&broker, &[&log], &[]);
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.transcript());
+    assert!(
+        finished.stderr.contains("under other limits, topics for replies or"),
+        "{}",
+        finished.transcript()
+    );
+    // The answer stays the same where nobody reads it.
+    let unread =
+        run_unread(program(&["verify", "-b", &broker.bootstrap_servers(), "--log", log.to_str().unwrap()]));
+    assert_eq!(unread.status.code(), Some(1), "{}", unread.transcript());
 }

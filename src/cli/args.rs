@@ -61,7 +61,8 @@ pub struct Demo {
 #[command(after_help = examples::RUN)]
 pub struct Run {
     /// Start an embedded broker in this process, and print its address. It lives in memory, has no transactions, and is for
-    /// librdkafka clients (Python, Go, .NET, C, kcat), not for those in pure Java or JavaScript
+    /// librdkafka clients (Python, Go, .NET, C, kcat), not for those in pure Java or JavaScript. It ends when a client that
+    /// assigns partitions in another way, such as kcat -G by default, joins the processor's group
     #[arg(long)]
     pub embedded: bool,
     /// Go on where the processor would stop, for this start only; the log records it
@@ -696,7 +697,7 @@ Examples:
   activity-stream verify --config production.toml
   activity-stream verify -b kafka:9092 --log one/activity.db --log two/activity.db --json
 
-Wants the limits, the window and the group that the processors have. They may go on meanwhile.
+Wants the processors' limits, window, topics.replies, processor.source and group. They may go on meanwhile.
 Exit code 1: something deviates.";
 }
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::{
     args,
     json::write_json,
-    output::{self, BAD, DOUBTFUL, GOOD, Output, count},
+    output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count},
     settings,
 };
 use crate::{
@@ -65,7 +65,7 @@ pub fn check(args: &args::Check, config: &Config) -> anyhow::Result<ExitCode> {
     if args.ready {
         return ready(args, config);
     }
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::GoOn);
     if !args.json {
         writeln!(out, "{}", config.describe())?;
         // The brokers may take their time.
@@ -100,7 +100,7 @@ fn ready(args: &args::Check, config: &Config) -> anyhow::Result<ExitCode> {
         "admin.listen is not set, so there is nobody to ask. Set it to the address that the processor has it set to",
     )?;
     let answer = admin::probe_ready(address, READY);
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::GoOn);
     match (args.json, &answer) {
         (true, _) => {
             let reason = answer.as_ref().err().map(ToString::to_string);

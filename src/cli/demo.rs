@@ -25,7 +25,8 @@ use super::{
     input::{Input, Inputs},
     outcome::{Decided, Published},
     poster::Poster,
-    settings, stop,
+    settings,
+    stop::{self, Told},
 };
 use crate::{
     activity::{Decision, Header},
@@ -52,7 +53,7 @@ const TYPED: Duration = Duration::from_millis(50);
 /// Runs the demonstration, and says what became of every command.
 ///
 /// Exits with 0 when every command was decided, good or bad, with 1 where one was too large to post, and with
-/// 130 where a signal ended it: in order, so that the temporary folder goes too.
+/// that of the signal (130, 143, 129) where one ended it: in order, so that the temporary folder goes too.
 pub fn demo(args: &args::Demo, mut config: Config) -> anyhow::Result<ExitCode> {
     let told = stop::on_signal(None)?;
     let inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>;
@@ -101,7 +102,7 @@ fn run(
     mut config: Config,
     inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>,
     show: Show,
-    told: Arc<AtomicBool>,
+    told: Arc<Told>,
 ) -> anyhow::Result<ExitCode> {
     // Whatever the configuration says of other brokers does not hold here.
     config.kafka.properties.clear();
@@ -196,7 +197,7 @@ struct Demonstration {
     order: InOrder,
     show: Show,
     /// A signal came.
-    told: Arc<AtomicBool>,
+    told: Arc<Told>,
 }
 
 impl Demonstration {
@@ -213,11 +214,14 @@ impl Demonstration {
             self.advance()?;
         }
         // A summary of a part would pass for one of the whole.
-        if self.is_told() { Ok(ExitCode::from(130)) } else { self.show.summary() }
+        match self.told.exit_code() {
+            Some(code) => Ok(ExitCode::from(code)),
+            None => self.show.summary(),
+        }
     }
 
     fn is_told(&self) -> bool {
-        self.told.load(Ordering::SeqCst)
+        self.told.is_told()
     }
 
     fn post(&mut self, Posted { input: Input { place, value }, headers }: Posted) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ use std::{
 use anstream::{AutoStream, ColorChoice, adapter::StripStr};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use thiserror::Error;
 
 use crate::activity::utc;
 
@@ -35,12 +36,76 @@ pub struct Output {
     plain: Option<StripStr>,
 }
 
+/// What to do once nobody reads standard output any more, as after `| head -1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// Stop: the command only shows something, or nobody should post what nobody is told of.
+    Stop,
+    /// Go on without output: the exit code is an answer.
+    GoOn,
+}
+
 /// Standard output, which has to be flushed.
 #[must_use]
-pub fn stdout() -> Output {
+pub fn stdout(unread: Unread) -> Output {
     let stdout = io::stdout();
     let coloured = AutoStream::choice(&stdout) != ColorChoice::Never;
-    Output::new(io::BufWriter::with_capacity(64 * 1024, stdout), coloured)
+    let to = Stdout { to: stdout, unread, is_unread: false };
+    Output::new(io::BufWriter::with_capacity(64 * 1024, to), coloured)
+}
+
+/// A failure to write to standard output, within the [`io::Error`]: a broken pipe there is no failure, elsewhere it is.
+#[derive(Debug, Error)]
+#[error("can't write to standard output: {0}")]
+pub struct StdoutError(io::Error);
+
+impl StdoutError {
+    pub fn mark(error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), Self(error))
+    }
+
+    /// Whether this is why the command ended: nobody reads its output any more.
+    #[must_use]
+    pub fn is_unread(error: &anyhow::Error) -> bool {
+        error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .filter_map(|error| error.get_ref()?.downcast_ref::<Self>())
+            .any(|Self(error)| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Below the buffer, so that every write comes by.
+struct Stdout<W> {
+    to: W,
+    unread: Unread,
+    is_unread: bool,
+}
+
+impl<W: Write> Stdout<W> {
+    /// `nothing` is what a write that goes nowhere returns.
+    fn attempt<T>(&mut self, nothing: T, write: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
+        if self.is_unread {
+            return Ok(nothing);
+        }
+        match write(&mut self.to) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.unread == Unread::GoOn => {
+                self.is_unread = true;
+                Ok(nothing)
+            }
+            written => written.map_err(StdoutError::mark),
+        }
+    }
+}
+
+impl<W: Write> Write for Stdout<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.attempt(bytes.len(), |to| to.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.attempt((), W::flush)
+    }
 }
 
 impl Output {
@@ -275,6 +340,39 @@ mod tests {
             "\u{a0}\u{61b}\u{200a}\u{2010}\u{2029}\u{205f}\u{2070}\u{600}❤\u{fe0f}\u{fffd}أב😀\u{300}";
         assert_eq!(plain(shown), shown);
         assert_eq!(plain("a\r\n\tb"), "a   b");
+    }
+
+    /// Fails with this kind of error.
+    struct Failing(io::ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn only_an_answer_goes_on_without_a_reader_and_only_of_standard_output() {
+        let out = |unread, kind| Stdout { to: Failing(kind), unread, is_unread: false };
+        let broken = io::ErrorKind::BrokenPipe;
+        let mut answer = out(Unread::GoOn, broken);
+        assert_eq!(answer.write(b"abc").unwrap(), 3);
+        answer.flush().unwrap();
+        let unread =
+            |error: io::Error| StdoutError::is_unread(&anyhow::Error::from(error).context("printing"));
+        assert!(unread(out(Unread::Stop, broken).write(b"a").unwrap_err()));
+        assert!(unread(out(Unread::Stop, broken).flush().unwrap_err()));
+        for kept in [Unread::Stop, Unread::GoOn] {
+            let full = out(kept, io::ErrorKind::StorageFull).write(b"a").unwrap_err();
+            assert!(full.to_string().starts_with("can't write to standard output: "), "{full}");
+            assert!(!unread(full));
+        }
+        // Such as a socket's.
+        assert!(!unread(broken.into()));
     }
 
     #[derive(Clone, Default)]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    io,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -17,6 +16,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 
+use super::output::StdoutError;
 use crate::{
     activity::{Header, OutputRecord, object_key},
     kafka::{
@@ -79,13 +79,13 @@ impl ProducerContext for Reports {
 
 /// Nobody reads on, as with `| head`: that is no success where it keeps commands from being posted.
 pub fn still_posted(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<io::Error>() {
-        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => anyhow!(
-            "standard output was closed, so not all commands were posted. What was posted stays posted; \
-             redirect the output to a file to post everything"
-        ),
-        _ => error,
+    if !StdoutError::is_unread(&error) {
+        return error;
     }
+    anyhow!(
+        "standard output was closed, so not all commands were posted. What was posted stays posted; redirect the output \
+         to a file to post everything"
+    )
 }
 
 /// A producer of commands.

@@ -8,14 +8,14 @@ use crate::{
     activity::{Channels, Schema, asyncapi},
     cli::{
         args::{self, Document},
-        output,
+        output::{self, Unread},
     },
     config::Config,
 };
 
 /// Prints one document.
 pub fn schema(args: &args::Schema, config: &Config) -> anyhow::Result<()> {
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::Stop);
     out.raw().write_all(text(args.document, config)?.as_bytes())?;
     Ok(out.flush()?)
 }

@@ -2,12 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::{
+    fmt,
     mem::MaybeUninit,
     process, ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -47,8 +45,8 @@ impl Signals {
         })
     }
 
-    /// The name of the next one.
-    pub async fn next(&mut self) -> &'static str {
+    /// The next one.
+    pub async fn next(&mut self) -> Signalled {
         let hang_up = async {
             match &mut self.hang_up {
                 Some(signal) => signal.recv().await,
@@ -56,9 +54,9 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = hang_up => "SIGHUP",
+            _ = self.interrupt.recv() => Signalled("SIGINT", libc::SIGINT),
+            _ = self.terminate.recv() => Signalled("SIGTERM", libc::SIGTERM),
+            _ = hang_up => Signalled("SIGHUP", libc::SIGHUP),
         }
     }
 }
@@ -80,9 +78,36 @@ fn is_hang_up_ignored() -> bool {
     old.sa_sigaction == libc::SIG_IGN
 }
 
-/// Becomes true with the first signal. The second one ends the process, and so does `longest` after the first: brokers
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signalled(&'static str, i32);
+
+impl fmt::Display for Signalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// The first signal, once it has come.
+#[derive(Debug, Default)]
+pub struct Told(OnceLock<Signalled>);
+
+impl Told {
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// The exit code that shells give to a command which the signal ended; `None` where there was none.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<u8> {
+        self.0.get().and_then(|Signalled(_, number)| u8::try_from(128 + number).ok())
+    }
+}
+
+/// Learns of the first signal. The second one ends the process, and so does `longest` after the first: brokers
 /// that do not answer are not waited for.
-pub fn on_signal(longest: Option<Duration>) -> anyhow::Result<Arc<AtomicBool>> {
+pub fn on_signal(longest: Option<Duration>) -> anyhow::Result<Arc<Told>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -91,11 +116,10 @@ pub fn on_signal(longest: Option<Duration>) -> anyhow::Result<Arc<AtomicBool>> {
     let guard = runtime.enter();
     let mut signals = Signals::listen()?;
     drop(guard);
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(Told::default());
     let told = Arc::clone(&stop);
     let wait = async move {
-        signals.next().await;
-        told.store(true, Ordering::SeqCst);
+        let _ = told.0.set(signals.next().await);
         let late = async {
             match longest {
                 Some(longest) => tokio::time::sleep(longest).await,

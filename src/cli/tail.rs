@@ -3,12 +3,13 @@
 pub(super) mod line;
 mod readable;
 
-use std::{io::Write, sync::atomic::Ordering, time::Duration};
+use std::{io::Write, time::Duration};
 
 use super::{
     args::{self, Followed, From},
     json::write_json,
-    output, settings, stop,
+    output::{self, Unread},
+    settings, stop,
 };
 use crate::{
     config::Config,
@@ -51,9 +52,9 @@ pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
         let to_end = if args.until_end { " to the end as of now" } else { "" };
         telemetry::remark(&format!("{verb} '{topic}', {partitions}, from the {place}{to_end}"));
     }
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::Stop);
     let mut left = args.limit.unwrap_or(u64::MAX);
-    while left > 0 && !follower.is_done() && !stop.load(Ordering::SeqCst) {
+    while left > 0 && !follower.is_done() && !stop.is_told() {
         // What is there already is printed in one go, and what is new at once.
         let mut next = follower.next(Duration::ZERO)?;
         if next.is_none() {

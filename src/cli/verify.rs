@@ -1,7 +1,10 @@
 //! `verify`: whether topics and logs are what deciding every command again says.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -12,7 +15,7 @@ use serde::Serialize;
 use super::{
     args,
     json::write_json,
-    output::{self, BAD, DOUBTFUL, GOOD, Output, count, plain},
+    output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count, plain},
     settings,
 };
 use crate::{
@@ -34,7 +37,8 @@ use crate::{
 pub fn verify(args: &args::Verify, config: &Config) -> anyhow::Result<ExitCode> {
     let kafka = settings::kafka(config);
     let given = if args.logs.is_empty() { std::slice::from_ref(&config.log.path) } else { &args.logs };
-    let logs = given.iter().map(|path| open(path, &kafka.topics.commands)).collect::<Result<Vec<_>, _>>()?;
+    let logs =
+        distinct(given).map(|path| open(path, &kafka.topics.commands)).collect::<Result<Vec<_>, _>>()?;
 
     let names = [&kafka.topics.commands, &kafka.topics.notifications, &kafka.topics.rejections];
     let found = topics::find(&kafka, &names.map(String::as_str), Operation::Read)?;
@@ -52,10 +56,19 @@ pub fn verify(args: &args::Verify, config: &Config) -> anyhow::Result<ExitCode> 
         rejections_topic: kafka.topics.rejections.clone(),
     };
     let mut topics = OnBrokers::new(Scanner::new(&kafka)?, kafka.topics.clone(), partitions);
-    let mut printer = Printer { out: output::stdout(), json: args.json, bar: output::records() };
+    let mut printer = Printer { out: output::stdout(Unread::GoOn), json: args.json, bar: output::records() };
     let summary = verify::verify(&mut topics, &logs, &rules, Sizes::default(), &mut printer)?;
     printer.summary(&summary)?;
     Ok(if summary.deviations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Each file once, whatever its names: a log given twice would have each of its deviations twice.
+fn distinct(paths: &[PathBuf]) -> impl Iterator<Item = &Path> {
+    let mut seen = BTreeSet::new();
+    // What can't be found is named when it is opened.
+    let is_new =
+        move |path: &&PathBuf| fs::metadata(path).map_or(true, |file| seen.insert((file.dev(), file.ino())));
+    paths.iter().filter(is_new).map(PathBuf::as_path)
 }
 
 fn open(path: &Path, topic: &str) -> Result<LogReader, LogError> {
@@ -296,5 +309,22 @@ impl From<&Summary> for SummaryObject {
         let Summary { commands, events, duplicates, rejections, notifications, deviations, unchecked } =
             *summary;
         Self { commands, events, duplicates, rejections, notifications, deviations, unchecked }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_under_several_names_is_one_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let [log, other, link, missing] =
+            ["log", "other", "link", "missing"].map(|name| folder.path().join(name));
+        fs::write(&log, "").unwrap();
+        fs::write(&other, "").unwrap();
+        std::os::unix::fs::symlink(&log, &link).unwrap();
+        let given = [link.clone(), log.clone(), other.clone(), missing.clone(), link.clone()];
+        assert_eq!(distinct(&given).collect::<Vec<_>>(), [&link, &other, &missing]);
     }
 }

@@ -8,12 +8,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
 };
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -29,6 +30,7 @@ use crate::{
         follow::{failure, is_group_denied, is_lasting},
         member::Member,
         reach::reach,
+        repeats::{self, Origin},
         topics::{self, TopicsError},
     },
 };
@@ -207,7 +209,7 @@ impl Reader {
         while !stop.load(Ordering::Relaxed) {
             let read = self.consumer.poll(SLICE).map(|polled| polled.map(|message| record_of(&message)));
             match read {
-                None => {}
+                None => repeats::log_due(Instant::now()),
                 Some(Ok(record)) => {
                     silence.broken();
                     self.next_offset = record.coordinates.offset + 1;
@@ -219,7 +221,7 @@ impl Reader {
                 }
                 Some(Err(error)) if is_group_denied(&error) => {}
                 // librdkafka goes on trying; what is not seen meanwhile ends by its time-out.
-                Some(Err(error)) => tracing::warn!(%error, "replies can't be read just now"),
+                Some(Err(error)) => unreadable(&error),
             }
             if !silence.is_due() {
                 continue;
@@ -232,11 +234,16 @@ impl Reader {
                     .and_then(|consumer| self.assign(&consumer).map(|()| consumer));
                 match renewed {
                     Ok(consumer) => self.consumer = consumer,
-                    Err(reason) => tracing::warn!(reason, "trying again later"),
+                    Err(reason) => repeats::warn(Origin::Program, &format!("{reason}; trying again later")),
                 }
             }
         }
     }
+}
+
+/// In an outage the client reports it at each attempt to connect.
+fn unreadable(error: &KafkaError) {
+    repeats::warn(Origin::Program, &format!("replies can't be read just now: {error}"));
 }
 
 /// The partition that is read.
@@ -265,8 +272,10 @@ fn partition(settings: &Settings, to: &ReplyTo) -> Result<i32, String> {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::error::RDKafkaErrorCode;
+
     use super::*;
-    use crate::activity::Coordinates;
+    use crate::{activity::Coordinates, kafka::log_lines::said_by};
 
     fn reply(id: &[u8], value: &str) -> Record {
         Record {
@@ -300,6 +309,14 @@ mod tests {
         assert_eq!(awaited[0].reply().await, Ok(Ok(Reply::Accepted { id: id.parse().unwrap() })));
         assert_eq!(awaited[1].reply().await, Ok(Ok(Reply::Duplicate { id: id.parse().unwrap() })));
         assert!(matches!(awaited[2].reply().await, Ok(Err(_))));
+    }
+
+    #[test]
+    fn an_outage_is_one_line() {
+        // One that no other test's client meets.
+        let error = KafkaError::MessageConsumption(RDKafkaErrorCode::KafkaStorageError);
+        let (said, ()) = said_by(|| (0..20).for_each(|_| unreadable(&error)));
+        assert_eq!(said.matches("replies can't be read just now: ").count(), 1, "{said}");
     }
 
     #[test]

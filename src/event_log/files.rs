@@ -185,7 +185,8 @@ impl LogFiles {
         Ok(Self { database: database.to_owned(), open })
     }
 
-    /// An error where one of them was removed or replaced: what is appended then is nowhere.
+    /// An error where one of them was removed or replaced: what is appended then is nowhere. An instance file that was
+    /// emptied is none: the lock holds, and the next start takes a new id, as beside a backup.
     pub fn check(&self) -> Result<(), LogError> {
         for (path, opened) in &self.open {
             let found = match fs::symlink_metadata(path) {

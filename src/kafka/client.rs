@@ -14,6 +14,7 @@ use super::{
     Settings,
     connection::not_made,
     repeats::{self, Origin},
+    topics::producer_limit,
 };
 
 /// KiB of librdkafka's fetch queue; its own default is 64 MiB a consumer. Some 9,000 usual commands, which is more than
@@ -181,9 +182,22 @@ pub fn check_properties(settings: &Settings) -> Result<(), String> {
         let consumer: Result<BaseConsumer, _> = consumer(&settings).create();
         consumer.map_err(refused)?;
     }
-    let producer: Result<BaseProducer, _> =
-        transactional(&mut producer(&settings, BATCH_BYTES), "check").create();
-    producer.map(drop).map_err(refused)
+    let mut client = producer(&settings, BATCH_BYTES);
+    let made: Result<BaseProducer, _> = transactional(&mut client, "check").create();
+    made.map(drop).map_err(refused)?;
+    // Its own limits would refuse the output, or keep it waiting for ever, at a command that may come after months.
+    let largest = producer_limit(&settings.topics).unsigned_abs();
+    for (property, unit, unit_bytes) in
+        [("message.max.bytes", "bytes", 1), ("queue.buffering.max.kbytes", "KiB", 1024)]
+    {
+        let wanted = largest.div_ceil(unit_bytes);
+        if let Some(found) = number(&client, property).filter(|found| *found < wanted) {
+            return Err(format!(
+                "{property} is {found} {unit}: the largest notification or rejection needs {wanted}. Raise it, or leave it out"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// How long an answer may wait behind that to a fetch, where both are on one connection.
@@ -353,6 +367,14 @@ mod tests {
         assert_eq!(checked(&[("message.max.bytes", "10000000")]), Ok(()));
         assert_eq!(checked(&[("max.poll.interval.ms", "20000")]), Ok(()));
         assert_eq!(checked(&[("receive.message.max.bytes", "1100000")]), Ok(()));
+        for (property, too_small, enough) in
+            [("message.max.bytes", "1179659", "1179660"), ("queue.buffering.max.kbytes", "1152", "1153")]
+        {
+            let reason = checked(&[(property, too_small)]).unwrap_err();
+            assert!(reason.starts_with(&format!("{property} is {too_small} ")), "{reason}");
+            assert!(reason.contains(&format!("needs {enough}. Raise it")), "{reason}");
+            assert_eq!(checked(&[(property, enough)]), Ok(()));
+        }
         let reason = checked(&[("max.in.flight.requests.per.connection", "10")]).unwrap_err();
         assert!(reason.contains("max.in.flight"), "{reason}");
         let reason =

@@ -8,7 +8,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::activity::Limits;
+use crate::activity::{Decider, Limits};
 
 /// Which form of the text this is. One that a later version of the program writes is none to this one.
 const FORM: &str = "activity-stream/1";
@@ -23,7 +23,7 @@ pub struct Mark {
     pub rules: RulesHash,
 }
 
-/// The limits and the idempotency window that commands are decided by, as a checksum: different ones differ.
+/// What commands are decided by, as a checksum that differs where it does: limits, topics for replies, idempotency window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RulesHash(pub u32);
 
@@ -52,7 +52,7 @@ pub struct Committed {
 
 impl RulesHash {
     #[must_use]
-    pub fn of(limits: &Limits, window_ms: i64) -> Self {
+    pub fn of(decider: &Decider, window_ms: i64) -> Self {
         let Limits {
             value_bytes,
             output_bytes,
@@ -62,7 +62,7 @@ impl RulesHash {
             nesting,
             problems,
             problem_bytes,
-        } = *limits;
+        } = *decider.limits();
         let sizes = [
             value_bytes,
             output_bytes,
@@ -74,11 +74,12 @@ impl RulesHash {
             problem_bytes,
         ];
         let checksum = crc32c::crc32c(&window_ms.to_le_bytes());
-        Self(
-            sizes.iter().fold(checksum, |checksum, size| {
-                crc32c::crc32c_append(checksum, &(*size as u64).to_le_bytes())
-            }),
-        )
+        let checksum = sizes
+            .iter()
+            .fold(checksum, |checksum, size| crc32c::crc32c_append(checksum, &(*size as u64).to_le_bytes()));
+        // Each ends with a byte that no name has.
+        let names = decider.reply_topics().names().flat_map(|name| [name.as_bytes(), b"\0"]);
+        Self(names.fold(checksum, crc32c::crc32c_append))
     }
 }
 
@@ -188,14 +189,24 @@ mod tests {
     }
 
     #[test]
-    fn rules_differ_where_a_limit_or_the_window_does() {
+    fn rules_differ_where_a_limit_the_window_or_the_topics_for_replies_do() {
         let limits = Limits::default();
-        let rules = RulesHash::of(&limits, 60_000);
-        assert_eq!(rules, RulesHash::of(&limits, 60_000));
-        assert_ne!(rules, RulesHash::of(&limits, 60_001));
-        assert_ne!(rules, RulesHash::of(&Limits { nesting: limits.nesting + 1, ..limits.clone() }, 60_000));
-        assert_ne!(rules, RulesHash::of(&Limits { problem_bytes: 1, ..limits }, 60_000));
+        let of = |limits: &Limits, window_ms, replies: &[&str]| {
+            let replies = replies.iter().map(|&name| name.to_owned()).collect();
+            RulesHash::of(&Decider::new("commands", limits.clone()).with_reply_topics(replies), window_ms)
+        };
+        let rules = of(&limits, 60_000, &["ab", "c"]);
+        assert_eq!(rules, of(&limits, 60_000, &["c", "ab"]));
+        for other in [&["ab"][..], &["a", "bc"], &["abc"], &["ab", "c", "d"], &[]] {
+            assert_ne!(rules, of(&limits, 60_000, other), "{other:?}");
+        }
+        assert_ne!(rules, of(&limits, 60_001, &["ab", "c"]));
+        assert_ne!(
+            rules,
+            of(&Limits { nesting: limits.nesting + 1, ..limits.clone() }, 60_000, &["ab", "c"])
+        );
+        assert_ne!(rules, of(&Limits { problem_bytes: 1, ..limits.clone() }, 60_000, &["ab", "c"]));
         // As it is in marks that were committed before.
-        assert_eq!(RulesHash::of(&Limits::default(), 0).to_string(), "fbc84a93");
+        assert_eq!(of(&limits, 0, &[]).to_string(), "fbc84a93");
     }
 }

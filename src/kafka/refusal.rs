@@ -49,7 +49,8 @@ impl OutputRefusal {
             }
             Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
                 "Raise that topic's max.message.bytes (kafka-configs.sh --bootstrap-server HOST:PORT --alter \
-                 --entity-type topics --entity-name TOPIC --add-config max.message.bytes=BYTES), then start again"
+                 --entity-type topics --entity-name TOPIC --add-config max.message.bytes=BYTES), or this side's \
+                 message.max.bytes (-X) where that is smaller, then start again"
             }
             Code::InvalidTimestamp => {
                 "Compare this machine's clock with the brokers', and look at the topic's \

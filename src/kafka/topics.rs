@@ -21,6 +21,7 @@ use rdkafka::{
 
 pub use error::TopicsError;
 pub use fitness::Role;
+pub(super) use fitness::producer_limit;
 use fitness::{Described, TopicSettings};
 
 use super::{

@@ -145,7 +145,7 @@ fn run_once(
 
 fn marker(log: &Mutex<EventLog>, decider: &Decider) -> Marker {
     let log = log.lock().expect("no holder panics");
-    Marker { instance: log.instance_id(), rules: RulesHash::of(decider.limits(), log.window_ms()) }
+    Marker { instance: log.instance_id(), rules: RulesHash::of(decider, log.window_ms()) }
 }
 
 fn timing(kafka: &Settings, stall: Duration) -> Timing {

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     event_log::{Anchor, Counts, LogError, LogReader},
-    kafka::{Bounds, mark::Committed},
+    kafka::{
+        Bounds,
+        mark::{Committed, RulesHash},
+    },
 };
 
 /// In the order in which they were asked for, which matters: see [`Facts::gather`].
@@ -28,6 +31,8 @@ pub struct Facts {
 #[derive(Debug, Clone)]
 pub struct Partition {
     pub committed: CommittedBy,
+    /// That whoever committed the group's offset decided by, where it has a mark.
+    pub decided_by: Option<RulesHash>,
     /// What lies at or beyond it is not judged.
     pub published: i64,
     pub bounds: Bounds,
@@ -73,6 +78,7 @@ impl Facts {
         let mut partitions = Vec::with_capacity(committed.len());
         for ((committed, bounds), partition) in committed.into_iter().zip(bounds).zip(0..) {
             let seen = logs_facts.iter().filter_map(|log| log.seen.get(&partition).copied()).max();
+            let decided_by = committed.and_then(|found| found.mark).map(|mark| mark.rules);
             let furthest = committed.map_or(0, |found| found.offset);
             let (committed, published) = published(committed, seen);
             if let Some(published) = [furthest, published].into_iter().find(|&offset| offset > bounds.end) {
@@ -84,7 +90,7 @@ impl Facts {
                 .map(|log| log.coverage.get(&partition).cloned().unwrap_or_default())
                 .collect();
             let segments = segments(bounds.start, published, &coverage);
-            partitions.push(Partition { committed, published, bounds, segments });
+            partitions.push(Partition { committed, decided_by, published, bounds, segments });
         }
         let facts = Self { partitions, notifications, rejections, logs: logs_facts };
         facts.check_logs(topics, logs, rules)?;

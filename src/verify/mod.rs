@@ -34,7 +34,7 @@ use thiserror::Error;
 use crate::{
     activity::Decider,
     event_log::{LogError, LogReader},
-    kafka::SourceError,
+    kafka::{SourceError, mark::RulesHash},
 };
 use content::Digester;
 use expected::{Expecting as _, Ledgers};
@@ -139,6 +139,7 @@ pub fn verify(
     let context = Context { logs, rules, sizes, facts, digester: Digester::default() };
     let mut findings = Findings::new(report);
     let mut scratch = Scratch::new(rules.decider.topic_bits(), rules.window_ms)?;
+    context.warn_of_other_rules();
     context.announce(&mut findings);
 
     let grid = Grid::new(&context.facts.published(), sizes.ranges);
@@ -169,6 +170,27 @@ impl Context<'_> {
     /// Whether the log knew the partition from its beginning.
     fn is_whole(&self, log: usize, partition: i32) -> bool {
         self.facts.logs[log].coverage.get(&partition).is_some_and(Coverage::is_whole)
+    }
+
+    /// By other rules than the processor's, commands are decided otherwise than it did, and everything seems to deviate.
+    fn warn_of_other_rules(&self) {
+        let own = RulesHash::of(&self.rules.decider, self.rules.window_ms);
+        let other = self
+            .facts
+            .partitions
+            .iter()
+            .zip(0..)
+            .filter(|(partition, _)| partition.decided_by.is_some_and(|it| it != own));
+        let partitions: Vec<i32> = other.map(|(_, number)| number).collect();
+        if !partitions.is_empty() {
+            tracing::warn!(
+                ?partitions,
+                own_rules = %own,
+                "the group's offsets were committed under other limits, topics for replies or another idempotency window \
+                 than 'verify' has: where commands are decided otherwise, it reports deviations that are none. Give it \
+                 the processors' configuration"
+            );
+        }
     }
 
     /// Says how much there is to read, and what of it can't be checked whatever is read.

@@ -207,3 +207,26 @@ pub fn topics(partitions: i32) -> Topics {
 pub fn broker(partitions: i32) -> EmbeddedBroker {
     EmbeddedBroker::start(&topics(partitions)).expect("the embedded broker starts")
 }
+
+/// Runs the program to its end with nobody who reads its standard output.
+#[track_caller]
+pub fn run_unread(command: Command) -> Finished {
+    let (reader, unread) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    run_into(command, unread)
+}
+
+/// Runs the program to its end with this as its standard output.
+#[track_caller]
+pub fn run_into(mut command: Command, stdout: impl Into<Stdio>) -> Finished {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(command);
+    let stderr = Arc::default();
+    let readers = vec![gather(child.stderr.take().expect("piped"), Arc::clone(&stderr))];
+    Running { child, stdout: Arc::default(), stderr, readers }.wait(PATIENCE)
+}

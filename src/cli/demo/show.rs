@@ -14,7 +14,7 @@ use crate::{
         input::Place,
         json::write_json,
         outcome::Decided,
-        output::{self, BAD, Output, count},
+        output::{self, BAD, Output, Unread, count},
     },
 };
 
@@ -47,7 +47,7 @@ impl Show {
     pub(super) fn new(json: bool, total_bytes: Option<u64>) -> Self {
         Self {
             json,
-            out: output::stdout(),
+            out: output::stdout(Unread::Stop),
             terminal: io::stdout().is_terminal(),
             bar: output::progress(total_bytes),
             counts: Counts::default(),

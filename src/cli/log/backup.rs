@@ -8,7 +8,7 @@ use crate::{
     cli::{
         args,
         json::write_json,
-        output::{self, count},
+        output::{self, Unread, count},
     },
     event_log::LogReader,
 };
@@ -24,7 +24,7 @@ struct Line<'a> {
 pub(super) fn back_up(args: &args::LogBackup, log: &LogReader) -> anyhow::Result<()> {
     log.back_up(&args.file)?;
     let events = LogReader::open(&args.file)?.stats()?.counts.events;
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::GoOn);
     if args.json {
         write_json(&Line { path: &args.file, events }, &mut out)?;
     } else {

@@ -9,7 +9,7 @@ use crate::{
     cli::{
         args,
         json::write_json,
-        output::{self, BAD, DOUBTFUL, GOOD, Output, count, plain},
+        output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count, plain},
     },
     event_log::{CheckReport, Checked, LogFinding, LogReader},
     read_model::ReadModel,
@@ -49,7 +49,7 @@ struct SummaryObject<'a> {
 
 /// Prints a line for each finding, and fails where there is one.
 pub(super) fn check(args: &args::LogCheck, log: &LogReader, path: &Path) -> anyhow::Result<ExitCode> {
-    let mut printer = Printer { out: output::stdout(), json: args.json, bar: output::rows() };
+    let mut printer = Printer { out: output::stdout(Unread::GoOn), json: args.json, bar: output::rows() };
     let mut checked = log.check(&mut printer)?;
     if let Some(model) = ReadModel::open(path)
         && let Err(error) = model.check()

@@ -17,7 +17,7 @@ use crate::{
     cli::{
         args,
         json::write_json,
-        output::{self, FAINT, GOOD, Output, excerpt, time},
+        output::{self, FAINT, GOOD, Output, Unread, excerpt, time},
         time::JsonTime,
         when::When,
     },
@@ -57,7 +57,7 @@ pub(super) fn list(args: &args::LogList, log: &LogReader, path: &Path) -> anyhow
         },
         limit: args.limit,
     };
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::Stop);
     let mut damage = Damage::new(path);
     let each = |listed: Result<Listed, DamagedRow>| {
         let printed = listed.and_then(|listed| print(&listed, args.json, &mut out));

@@ -8,7 +8,7 @@ use crate::{
     cli::{
         args,
         json::write_json,
-        output::{self, count},
+        output::{self, Unread, count},
     },
     event_log::LogReader,
     read_model::{Follower, ReadModel},
@@ -34,7 +34,7 @@ pub(super) fn rebuild(args: &args::LogRebuild, log: LogReader, path: &Path) -> a
         }
     };
     bar.finish_and_clear();
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::GoOn);
     let model = ReadModel::path_of(path);
     if args.json {
         write_json(&Line { path: &model, events }, &mut out)?;

@@ -12,7 +12,7 @@ use crate::{
         args,
         json::{pretty, write_json},
         outcome::print_problem,
-        output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, time},
+        output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, Unread, time},
         time::JsonTime,
     },
     event_log::{Absence, Listed, LogReader, Shown},
@@ -47,7 +47,7 @@ pub(super) fn show(args: &args::LogShow, log: &LogReader, path: &Path) -> anyhow
         return Err(anyhow!("{}", absent(args.at, absence, log, path)));
     }
     let id = ActivityId::new(topic_bits(log.topic()), coordinates(&shown));
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::GoOn);
     if args.json {
         write_json(&line(id, &shown, log.topic(), path)?, &mut out)?;
     } else {

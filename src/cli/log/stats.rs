@@ -12,7 +12,7 @@ use crate::{
     cli::{
         args,
         json::write_json,
-        output::{self, DOUBTFUL, FAINT, Output, count, time},
+        output::{self, DOUBTFUL, FAINT, Output, Unread, count, time},
         time::JsonTime,
     },
     event_log::{Counts, Gap, Intervention, LogReader, PartitionStats, Stats},
@@ -94,7 +94,7 @@ pub(super) fn stats(args: &args::LogStats, log: &LogReader, path: &Path) -> anyh
         },
         None => None,
     };
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::GoOn);
     if args.json {
         write_json(&line(&stats, read_model, path), &mut out)?;
     } else {

@@ -13,7 +13,7 @@ use crate::{
         input::{Input, Inputs, Place},
         json::write_json,
         outcome::print_rejection,
-        output::{self, Output},
+        output::{self, Output, Unread},
         settings,
     },
     config::Config,
@@ -103,7 +103,7 @@ impl Commands {
         inputs: impl Iterator<Item = anyhow::Result<Input>>,
         json: bool,
     ) -> anyhow::Result<()> {
-        let mut out = output::stdout();
+        let mut out = output::stdout(Unread::Stop);
         let (mut all, mut wrong) = (0, 0_u64);
         for input in inputs {
             let Input { place, value } = input?;

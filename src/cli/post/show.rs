@@ -14,7 +14,7 @@ use crate::{
     cli::{
         input::Place,
         json::write_json,
-        output::{self, BAD, DOUBTFUL, GOOD, Output, count},
+        output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count},
         time::JsonTime,
     },
     kafka::posted::Delivered,
@@ -63,7 +63,7 @@ enum Told<'a> {
 
 impl Show {
     pub(super) fn new(json: bool, total_bytes: Option<u64>, topic_bits: u16) -> Self {
-        let (out, bar) = (output::stdout(), output::progress(total_bytes));
+        let (out, bar) = (output::stdout(Unread::Stop), output::progress(total_bytes));
         Self { json, out, bar, topic_bits, posted: 0, failed: 0 }
     }
 

@@ -18,7 +18,7 @@ use crate::{
         input::{Input, Place},
         json::write_json,
         outcome::print_rejection,
-        output::{self, BAD, DOUBTFUL, GOOD, Output, count},
+        output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count},
     },
     client::{ActivityClient, Posted, Reply, WaitError},
     config::Config,
@@ -82,7 +82,7 @@ pub(super) fn post_and_wait(
         .enable_all()
         .build()
         .context("can't start the asynchronous runtime")?;
-    let mut show = Show { json: args.json, out: output::stdout(), counts: Counts::default() };
+    let mut show = Show { json: args.json, out: output::stdout(Unread::Stop), counts: Counts::default() };
     let unreadable = runtime.block_on(async {
         let client = &client;
         let (sender, mut inputs) = mpsc::channel(super::AHEAD);

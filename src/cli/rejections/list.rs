@@ -10,7 +10,7 @@ use crate::{
         args,
         json::write_json,
         outcome::print_problem,
-        output::{self, BAD, FAINT, Output, count, plain, time},
+        output::{self, BAD, FAINT, Output, Unread, count, plain, time},
         time::JsonTime,
     },
     kafka::Settings,
@@ -46,7 +46,7 @@ struct GroupLine<'a> {
 
 /// Prints how many there are of each code; with a choice, each that was chosen.
 pub(super) fn list(args: &args::RejectionsList, kafka: &Settings) -> anyhow::Result<ExitCode> {
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::Stop);
     let chosen = super::Chosen::of(&args.selection, kafka)?;
     let one_by_one = !chosen.codes.is_empty() || !chosen.places.is_empty();
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();

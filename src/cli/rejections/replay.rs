@@ -20,7 +20,7 @@ use crate::{
         args,
         json::write_json,
         outcome::print_problem,
-        output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, count, plain},
+        output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, Unread, count, plain},
         poster::{Delivery, Poster, still_posted},
     },
     kafka::{Settings, access::Operation, posted::Delivered, topics},
@@ -84,7 +84,8 @@ fn post_again(
         decider,
         places: Vec::new(),
         commands: HashMap::new(),
-        out: output::stdout(),
+        // Nobody can know what was posted and not printed; a dry run posts nothing, and its exit code is an answer.
+        out: output::stdout(if args.dry_run { Unread::GoOn } else { Unread::Stop }),
         json: args.json,
         topic_bits: topic_bits(&kafka.topics.commands),
         partitions: i32::try_from(partitions).unwrap_or(i32::MAX),

@@ -5,7 +5,14 @@ use std::{io::Write, ops::ControlFlow, process::ExitCode};
 use anyhow::bail;
 
 use crate::{
-    cli::{args, json::write_json, output, output::FAINT, output::plain, tail::line::Line},
+    cli::{
+        args,
+        json::write_json,
+        output::FAINT,
+        output::plain,
+        output::{self, Unread},
+        tail::line::Line,
+    },
     kafka::Settings,
 };
 
@@ -13,7 +20,7 @@ use super::list::print;
 
 /// Prints problems, headers and value of the rejection of one command.
 pub(super) fn show(args: &args::RejectionsShow, kafka: &Settings) -> anyhow::Result<ExitCode> {
-    let mut out = output::stdout();
+    let mut out = output::stdout(Unread::Stop);
     let at = args.at.on(&kafka.topics.commands)?;
     let mut found = false;
     let passed = super::read(kafka, |record, letter| {

@@ -84,6 +84,11 @@ pub(super) fn rejection_limit(commands: Option<&TopicSettings>) -> i64 {
     limit.unwrap_or(super::DEFAULT_MAX_MESSAGE_BYTES) + REJECTION_OVERHEAD
 }
 
+/// What the producer must take, whatever the topics do.
+pub(crate) fn producer_limit(topics: &Topics) -> i64 {
+    notification_limit(topics).max(rejection_limit(None))
+}
+
 /// What the notifications topic must take.
 pub(super) fn notification_limit(topics: &Topics) -> i64 {
     i64::try_from(topics.largest_command).unwrap_or(i64::MAX).saturating_add(NOTIFICATION_OVERHEAD)

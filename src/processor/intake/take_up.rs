@@ -174,8 +174,8 @@ impl<S: Source> Intake<S> {
                 committed_by = %mark.instance,
                 rules = %mark.rules,
                 own_rules = %own,
-                "the group's offset was committed under other limits or another idempotency window than this process has; \
-                 until all processes have the same, their logs can differ"
+                "the group's offset was committed under other limits, topics for replies or another idempotency window \
+                 than this process has; until all processes have the same, their logs can differ"
             );
         }
     }

@@ -368,7 +368,7 @@ fn what_was_told_of_a_partition_stays_until_another_instance_has_it() {
 }
 
 #[test]
-fn a_change_of_the_limits_that_goes_round_is_warned_of() {
+fn a_change_of_the_rules_that_goes_round_is_warned_of() {
     let start = |rules| {
         let mark = Mark { instance: uuid::Uuid::from_u128(5), clock: 0, rules: RulesHash(rules) };
         let source = Scripted {

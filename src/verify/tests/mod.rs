@@ -9,6 +9,7 @@ use super::{
     report::{At, Deviation, Kind, Place, Reason, What},
     source::Topic,
 };
+use crate::kafka::log_lines::said_by;
 use world::{Told, World};
 
 /// Commands in most tests: enough for repeated keys in and out of their window.
@@ -21,8 +22,9 @@ fn is_clean(told: &Told) {
 #[test]
 fn what_is_as_it_should_be_passes_and_is_counted() {
     let mut world = World::new(COMMANDS);
-    let told = world.verify();
+    let (said, told) = said_by(|| world.verify());
     is_clean(&told);
+    assert_eq!(said, "");
     let summary = told.summary;
     assert_eq!(summary.commands, 200);
     assert!(summary.duplicates >= 20 && summary.rejections >= 60, "{summary:?}");
@@ -79,7 +81,9 @@ fn another_idempotency_window_shows() {
     world.topic(Topic::Rejections).iter_mut().for_each(|partition| *partition = Default::default());
     world.committed.clear();
     world.process_again();
-    let told = world.verify();
+    let (said, told) = said_by(|| world.verify());
+    let warning = "the group's offsets were committed under other limits, topics for replies or another idempotency window";
+    assert!(said.contains(warning) && said.contains("partitions=[0, 1]"), "{said}");
     let kinds: std::collections::BTreeSet<_> =
         told.deviations.iter().map(|deviation| (deviation.kind, deviation.what)).collect();
     // Of two commands with one key both became events, and the one with other content as well.

@@ -96,6 +96,10 @@ impl Report for Told {
 /// So small that every fault is looked for among several ranges and rounds.
 pub const TINY: Sizes = Sizes { ranges: 6, records: 5 };
 
+fn decider() -> Decider {
+    Decider::new(TOPIC, Limits::default())
+}
+
 /// Commands of all kinds; `number` says which.
 fn command(number: i64) -> Record {
     let at = Coordinates { partition: 0, offset: 0, timestamp: 1_700_000_000_000 + number * 7 };
@@ -342,7 +346,7 @@ impl World {
     pub fn try_verify(&mut self, sizes: Sizes) -> Result<Told, VerifyError> {
         let logs: Vec<_> = self.logs.iter().map(|path| LogReader::open(path).unwrap()).collect();
         let rules = Rules {
-            decider: Decider::new(TOPIC, Limits::default()),
+            decider: decider(),
             window_ms: WINDOW_MS,
             source: "activity-stream".into(),
             rejection_bytes: REJECTION_BYTES,
@@ -376,7 +380,8 @@ impl World {
 
 impl Topics for World {
     fn committed(&mut self) -> Result<Vec<Option<Committed>>, VerifyError> {
-        let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
+        let mark =
+            Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash::of(&decider(), self.window_ms) };
         let whose = |(partition, offset): (usize, &Option<i64>)| {
             let mark = (!self.foreign.contains(&partition)).then_some(mark);
             offset.map(|offset| Committed { offset, mark })
