@@ -32,7 +32,7 @@ pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<ExitCode> {
         LogCommand::Show(args) => show::show(args, &log, path)?,
         LogCommand::Stats(args) => stats::stats(args, &log, path)?,
         LogCommand::Check(args) => return check::check(args, &log, path),
-        LogCommand::Backup(args) => backup::back_up(args, &log)?,
+        LogCommand::Backup(args) => backup::back_up(args, &log, path)?,
         LogCommand::Rebuild(args) => rebuild::rebuild(args, log, path)?,
     }
     Ok(ExitCode::SUCCESS)

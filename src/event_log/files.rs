@@ -13,7 +13,7 @@ use super::instance::beside;
 use super::writer::WAL_LIMIT;
 
 /// Of new files, less what the umask takes away.
-const MODE: u32 = 0o640;
+pub(super) const MODE: u32 = 0o640;
 
 /// The file at `path`, which may be a link; `None` where there is none.
 ///

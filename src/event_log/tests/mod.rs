@@ -1,6 +1,7 @@
 //! Tests of the log as a whole, on real files. What they share: records to append, a naive model of the
 //! window, and an audit that reads a log file row by row.
 
+mod backup;
 mod crash;
 mod equivalence;
 mod files;
