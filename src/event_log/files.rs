@@ -89,12 +89,6 @@ pub(super) fn open_own(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Makes an empty file that others may not read. SQLite takes it for a new database, whose mode its -wal and
-/// -shm files get.
-pub fn make_private(path: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).map(drop)
-}
-
 /// Not only while processes use both names: appends that a crash left in the -wal file of one are missing under the other.
 pub(super) fn refuse_hard_links(path: &Path, database: &Metadata) -> Result<(), LogError> {
     match database.nlink() {

@@ -49,7 +49,7 @@ pub use checksum::DamagedRow;
 pub use cursor::{Anchor, Counts, Cursor};
 pub use draft::Draft;
 pub use error::{LogError, Wanted};
-pub use files::{LogFiles, find, make_private};
+pub use files::{LogFiles, find};
 pub use instance::is_in_use;
 pub use lookup::Recorded;
 pub use options::{LogOptions, Synchronous};
