@@ -229,6 +229,64 @@ fn a_backup_ends_while_commands_arrive() {
     drop(running);
 }
 
+/// A log with so many events, and nothing else in its folder.
+fn filled(folder: &Path, commands: usize) -> PathBuf {
+    let broker = broker(1);
+    let log = folder.join("activity.db");
+    let (mut command, _) = processor(&broker, &log);
+    command.args(["--set", "log.read_model=false"]);
+    let mut running = Running::start(command);
+    post(&broker, commands);
+    wait_until("decisions", || events(&log) == commands as u64);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait(PATIENCE).status.code(), Some(0));
+    log
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A file that may not grow fails as on a full disk.
+#[test]
+fn a_backup_that_finds_no_room_leaves_nothing() {
+    let folder = folder();
+    let log = filled(folder.path(), 500);
+    let before = names(folder.path());
+    let backup = folder.path().join("backup.db");
+    let program = program(&["log", "backup", backup.to_str().unwrap()]);
+    let mut command = Command::new("sh");
+    // In blocks of 512 bytes, or of 1024: less than the backup, and enough for the log's own -shm file.
+    command.args(["-c", "ulimit -f 64; exec \"$@\"", "sh"]);
+    command.arg(program.get_program()).args(program.get_args()).arg("--log-file").arg(&log);
+    let ended = run(command, b"");
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.transcript());
+    assert!(ended.stderr.contains("backup.db: the disk is full"), "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("full").count(), 1, "{}", ended.stderr);
+    assert!(!ended.stderr.contains("append"), "{}", ended.stderr);
+    assert_eq!(names(folder.path()), before);
+}
+
+#[test]
+fn a_backup_of_a_damaged_log_is_refused_with_what_was_found() {
+    let folder = folder();
+    let log = filled(folder.path(), 20);
+    let before = names(folder.path());
+    let connection = Connection::open(&log).unwrap();
+    connection.execute("UPDATE events SET timestamp = timestamp + 1 WHERE position = 7", []).unwrap();
+    drop(connection);
+    let mut command = program(&["log", "backup", "--log-file"]);
+    command.arg(&log).arg(folder.path().join("backup.db"));
+    let ended = run(command, b"");
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.transcript());
+    assert!(ended.stderr.contains("table events, position 7: its checksum is"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("backup.db was not made"), "{}", ended.stderr);
+    assert_eq!(names(folder.path()), before);
+}
+
 #[test]
 fn the_folder_of_a_demonstration_is_private() {
     let folder = folder();

@@ -34,8 +34,11 @@ pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<ExitCode> {
     if !matches!(args.command, LogCommand::Check(_))
         && let WalState::Damaged(finding) = log.examine_wal()?
     {
-        // What can be read is shown all the same, and a backup of it is better than none.
+        // What can be read is shown all the same.
         Damage::new(path).name(&finding);
+        if let LogCommand::Backup(args) = &args.command {
+            return Err(backup::not_made(args, path, 1));
+        }
         end = ExitCode::FAILURE;
     }
     match &args.command {
@@ -43,7 +46,7 @@ pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<ExitCode> {
         LogCommand::Show(args) => show::show(args, &log, path)?,
         LogCommand::Stats(args) => stats::stats(args, &log, path)?,
         LogCommand::Check(args) => return check::check(args, &log, path),
-        LogCommand::Backup(args) => backup::back_up(args, &log)?,
+        LogCommand::Backup(args) => backup::back_up(args, &log, path)?,
         LogCommand::Rebuild(args) => rebuild::rebuild(args, log, path)?,
     }
     Ok(end)

@@ -72,6 +72,12 @@ pub enum LogError {
     Exists { path: PathBuf },
 
     #[error(
+        "{path}: a file whose name ends in `{suffix}` belongs to the database whose name stands before it; nothing was \
+         changed; give the backup another name"
+    )]
+    BackupName { path: PathBuf, suffix: &'static str },
+
+    #[error(
         "{path}: removed or replaced while the event log was open: {found}; stopped publishing; put back the files \
          of {database}, or move the rest of them away, and start again: what the log lacks is read from the topic, as \
          far as that retains it"
@@ -79,7 +85,7 @@ pub enum LogError {
     Moved { path: PathBuf, database: PathBuf, found: String },
 
     #[error(
-        "{path}: another program has held the write lock on the database for {waited_ms} ms; nothing was appended; end \
+        "{path}: another program has held the write lock on the database for {waited_ms} ms; nothing was changed; end \
          its transaction (`fuser {path}` lists the processes)"
     )]
     Busy { path: PathBuf, waited_ms: u64 },
@@ -91,9 +97,9 @@ pub enum LogError {
     BadInstance { path: PathBuf, found: String },
 
     #[error(
-        "{path}: the disk is full: {source}; nothing was appended; free some space, then the append can be repeated"
+        "{path}: the disk is full ({reason}); nothing was changed; free some space, then try again (`run` does so itself)"
     )]
-    DiskFull { path: PathBuf, source: rusqlite::Error },
+    DiskFull { path: PathBuf, reason: String },
 
     #[error(
         "partition {partition}: {what} is {found}, wanted {wanted}; nothing was appended: the caller is wrong, which \
@@ -102,7 +108,7 @@ pub enum LogError {
     OutOfOrder { partition: i32, what: &'static str, found: i64, wanted: Wanted },
 
     #[error(
-        "{path}: SQLite: {source}: {system}; nothing was appended; check the disk and how it is mounted, then start again"
+        "{path}: SQLite: {source}: {system}; nothing was changed; check the disk and how it is mounted, then try again"
     )]
     Disk { path: PathBuf, source: rusqlite::Error, system: io::Error },
 
@@ -150,10 +156,12 @@ impl LogError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 Self::Busy { path, waited_ms: BUSY_TIMEOUT_MS }
             }
-            Some(ErrorCode::DiskFull) => Self::DiskFull { path, source },
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path, reason: "no space is left".to_owned() },
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
                 match connection.and_then(system_error) {
-                    Some(system) if is_no_space(&system) => Self::DiskFull { path, source },
+                    Some(system) if is_no_space(&system) => {
+                        Self::DiskFull { path, reason: system.to_string() }
+                    }
                     Some(system) => Self::Disk { path, source, system },
                     None => Self::Sqlite { path, source },
                 }

@@ -13,7 +13,7 @@ use super::instance::beside;
 use super::writer::WAL_LIMIT;
 
 /// Of new files, less what the umask takes away.
-const MODE: u32 = 0o640;
+pub(super) const MODE: u32 = 0o640;
 
 /// The file at `path`, which may be a link; `None` where there is none.
 ///
@@ -87,12 +87,6 @@ pub(super) fn open_own(path: &Path) -> io::Result<File> {
         .mode(MODE)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
-}
-
-/// Makes an empty file that others may not read. SQLite takes it for a new database, whose mode its -wal and
-/// -shm files get.
-pub fn make_private(path: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).map(drop)
 }
 
 /// Not only while processes use both names: appends that a crash left in the -wal file of one are missing under the other.

@@ -6,7 +6,8 @@
 //! below `logged`.
 //!
 //! - `schema`: the tables, how a file is recognised, made and upgraded; `schema/0001.sql` is worth reading first.
-//! - `files`: which files may be opened, the lock on the database, and whether all are still in place.
+//! - `files`: which files may be opened, the lock on the database, and whether all are still in place. `draft`: a new one
+//!   until it is complete.
 //! - `checksum`: what shows that a row is as it was written.
 //! - `instance`: the instance id and its lock, beside the file.
 //! - `writer`, `append`: the one writer. `preflight`: what keeps it from opening the files.
@@ -22,6 +23,7 @@ mod check;
 pub(crate) mod checksum;
 mod claims;
 mod cursor;
+mod draft;
 mod error;
 mod files;
 mod instance;
@@ -41,11 +43,13 @@ mod writer;
 mod tests;
 
 pub use append::{Chunk, Settled};
+pub use backup::Backup;
 pub use check::{CheckError, CheckReport, Checked, LogFinding, WalState};
 pub use checksum::DamagedRow;
 pub use cursor::{Anchor, Counts, Cursor};
+pub use draft::Draft;
 pub use error::{LogError, Wanted};
-pub use files::{LogFiles, find, make_private};
+pub use files::{LogFiles, find};
 pub use instance::is_in_use;
 pub use lookup::Recorded;
 pub use options::{LogOptions, Synchronous};

@@ -86,7 +86,11 @@ impl LogReader {
         if schema::inspect(path)? == Presence::Missing {
             return Err(LogError::Missing { path: path.to_owned() });
         }
-        let connection = connect(path)?;
+        Self::over(connect(path)?, path)
+    }
+
+    /// Over a connection to a file of that log's.
+    pub(super) fn over(connection: Connection, path: &Path) -> Result<Self, LogError> {
         let (_, topic) = schema::examine(path, &connection, None)?;
         if !connection.is_readonly("main").map_err(|error| LogError::sqlite(path, None, error))? {
             let query_only = connection.pragma_update(None, "query_only", true);

@@ -4,7 +4,7 @@
 //! written to it or beside it.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::checksum::{self, META, TABLES, UNCHECKED, checked};
 use super::cursor::CursorRow;
+use super::draft::Draft;
 use super::error::BUSY_TIMEOUT_MS;
-use super::instance::{beside, sync_directory};
+use super::instance::beside;
 use super::{LogError, files};
 
 /// `AcSt`, by which `file` and the next start know the log. <https://sqlite.org/pragma.html#pragma_application_id>
@@ -51,13 +52,14 @@ pub(super) fn inspect(path: &Path) -> Result<Presence, LogError> {
         files::open(path).map_err(io)?.take(100).read_to_end(&mut header).map_err(io)?;
     }
     if header.is_empty() {
-        let wal = beside(path, "-wal");
-        if fs::metadata(&wal).is_ok_and(|wal| wal.len() > 0) {
-            // SQLite would replay that file onto the new database.
-            return Err(LogError::damaged(
-                path,
-                format!("it is missing, while {} holds appends to it", wal.display()),
-            ));
+        for left in ["-wal", "-journal"].map(|suffix| beside(path, suffix)) {
+            if fs::metadata(&left).is_ok_and(|left| left.len() > 0) {
+                // SQLite would replay that file onto the new database, or delete it.
+                return Err(LogError::damaged(
+                    path,
+                    format!("it is missing, while {} holds appends to it", left.display()),
+                ));
+            }
         }
         return Ok(Presence::Missing);
     }
@@ -161,23 +163,8 @@ pub(super) fn at_rest(path: &Path) -> bool {
 
 /// A new, empty log. It gets its name when it is complete, so that a crash leaves no half-made log.
 pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
-    let draft = beside(path, "-new");
-    for leftover in
-        [draft.clone(), beside(&draft, "-journal"), beside(&draft, "-wal"), beside(&draft, "-shm")]
-    {
-        match fs::remove_file(&leftover) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(LogError::Io { path: leftover, doing: "deleting a half-made log", source });
-            }
-            _ => {}
-        }
-    }
-    files::make_private(&draft).map_err(|source| LogError::Io {
-        path: draft.clone(),
-        doing: "making the new log",
-        source,
-    })?;
-    let mut connection = open(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let draft = Draft::beside(path)?;
+    let mut connection = open(draft.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut fill = || -> rusqlite::Result<()> {
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         migrate(&mut connection, MIGRATIONS)?;
@@ -189,12 +176,9 @@ pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
         connection.pragma_update(None, "journal_mode", "WAL")
     };
     let filled = fill();
-    filled.map_err(|error| LogError::sqlite(&draft, Some(&connection), error))?;
-    connection.close().map_err(|(connection, error)| LogError::sqlite(&draft, Some(&connection), error))?;
-    let doing = |doing| move |source| LogError::Io { path: path.to_owned(), doing, source };
-    File::open(&draft).and_then(|file| file.sync_all()).map_err(doing("flushing the new log"))?;
-    fs::rename(&draft, path).map_err(doing("naming the new log"))?;
-    sync_directory(path)
+    filled.map_err(|error| LogError::sqlite(path, Some(&connection), error))?;
+    connection.close().map_err(|(connection, error)| LogError::sqlite(path, Some(&connection), error))?;
+    draft.complete_over_empty(path)
 }
 
 /// Brings an older log up to date, each step whole or not at all.

@@ -23,6 +23,17 @@ pub enum ReadModelError {
         "{path}: the read model is damaged: {found}; 'activity-stream log rebuild' makes it again from the log"
     )]
     Damaged { path: PathBuf, found: String },
+    #[error(
+        "{path}: {found}; it was left as it is; move it away: the read model is made there again from the log"
+    )]
+    Foreign { path: PathBuf, found: &'static str },
+    #[error("{path}: another file took the read model's place while it was opened; try again")]
+    Moved { path: PathBuf },
+    #[error(
+        "{path}: the disk is full: the read model was not written; free some space, then run \
+         'activity-stream log rebuild' (`run` tries again itself)"
+    )]
+    DiskFull { path: PathBuf },
     #[error("{path}: {doing}: {source}")]
     Io { path: PathBuf, doing: &'static str, source: io::Error },
 }
@@ -40,6 +51,7 @@ impl ReadModelError {
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                     Self::Damaged { path, found: source.to_string() }
                 }
+                Some(ErrorCode::DiskFull) => Self::DiskFull { path },
                 _ => Self::Sqlite { path, source },
             },
         }

@@ -107,6 +107,12 @@ impl Follower {
 
     /// Adds one run of what is new in the log, if it is worth one, or whatever there is with `all`.
     pub fn advance(&mut self, all: bool) -> Result<Progress, ReadModelError> {
+        if !self.model.is_in_place() {
+            tracing::info!(path = %self.path.display(), "the read model was deleted or replaced; opening it again");
+            self.runs.clear();
+            self.model = self.model.open_again(&self.path)?;
+            self.reload().or_else(|error| self.begin_again(error))?;
+        }
         let last = self.log.last_position()?;
         let covered = self.runs.last().map_or(0, |run| run.last_position);
         let to = last.min(covered + FULL_RUN);
@@ -139,6 +145,12 @@ impl Follower {
             source: std::io::Error::other(format!("the event at position {last} is gone")),
         })?;
         Ok((Run { id: 0, first_position: first, last_position: last, earliest, latest, mark }, entries))
+    }
+
+    /// How far it is, where it can't go on.
+    fn progress(&self) -> Option<Progress> {
+        let covered = self.runs.last().map_or(0, |run| run.last_position);
+        self.log.last_position().ok().map(|last| Progress { covered, last })
     }
 
     /// Makes one run of the last ones that are not full, when together they are, or when they are many.
@@ -197,6 +209,7 @@ pub fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl FnMut(P
                     tracing::warn!(%error, "the read model falls behind; queries read the log instead");
                 }
                 failing = true;
+                follower.progress().into_iter().for_each(&mut watch);
                 RETRY
             }
         };

@@ -6,10 +6,11 @@
 //! query gives was read from the log, so an answer is neither stale nor from another log.
 //!
 //! - `schema.sql`: the tables. `entries`: the entries of a run, sorted and cut into blocks.
-//! - `model`: the file. `follower`: what keeps it up to date. `query`: what it is for.
+//! - `file`: whose the file is. `model`: what is in it. `follower`: what keeps it up to date. `query`: what it is for.
 
 mod entries;
 mod error;
+mod file;
 mod follower;
 mod model;
 mod query;

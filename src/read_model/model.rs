@@ -1,28 +1,30 @@
 //! The read model's file.
 
 use std::{
-    fs, io,
     ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, params, types::ValueRef};
+use rusqlite::{
+    Connection, OpenFlags, Row, Transaction, TransactionBehavior, config::DbConfig, params, types::ValueRef,
+};
 
 use super::{
     ReadModelError,
     entries::{self, Entry},
+    file::{self, Identity},
 };
 use crate::{
     activity::Coordinates,
     event_log::{
-        self, DamagedRow, LogReader, Mark,
+        DamagedRow, Draft, LogError, LogReader, Mark,
         checksum::{self, checked, table},
     },
 };
 
 /// `AcRm`. <https://sqlite.org/pragma.html#pragma_application_id>
-const APPLICATION_ID: i64 = 0x4163_526d;
+pub(super) const APPLICATION_ID: u32 = 0x4163_526d;
 /// A model of another version is made anew.
 const VERSION: i64 = 2;
 table!(RUNS, "INSERT" "runs", 1 of [
@@ -38,6 +40,17 @@ const BUSY: Duration = Duration::from_secs(10);
 pub struct ReadModel {
     connection: Connection,
     path: PathBuf,
+    /// Of the database, its -wal and its -shm file.
+    opened: [Option<Identity>; 3],
+}
+
+impl Drop for ReadModel {
+    /// The last connection to a database deletes its -wal file, by name: after the files were replaced that is another's.
+    fn drop(&mut self) {
+        if !self.is_in_place() {
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+    }
 }
 
 /// Events of consecutive positions.
@@ -85,15 +98,15 @@ impl ReadModel {
     #[must_use]
     pub fn open(log: &Path) -> Option<Self> {
         let path = Self::path_of(log);
-        if !path.is_file() {
-            return None;
-        }
-        let opened = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|connection| {
-            let usable = is_usable(&connection)?;
-            Ok(usable.then_some(connection))
+        let opened = file::inspect(&path).and_then(|found| {
+            let named = |error| ReadModelError::sqlite(&path, error);
+            let Some(found) = found else { return Ok(None) };
+            let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(named)?;
+            let usable = is_usable(&connection).map_err(named)?;
+            Ok(usable.then_some((connection, found)))
         });
         match opened {
-            Ok(connection) => connection.map(|connection| Self { connection, path }),
+            Ok(opened) => opened.and_then(|(connection, found)| Self::of(connection, path, found)),
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "the read model is not used");
                 None
@@ -117,55 +130,77 @@ impl ReadModel {
         Self::make(Self::path_of(log))
     }
 
-    fn make(path: PathBuf) -> Result<Self, ReadModelError> {
-        if event_log::find(&path)?.is_none() {
-            event_log::make_private(&path).map_err(|source| {
-                let (path, doing) = (path.clone(), "making the read model");
-                ReadModelError::Io { path, doing, source }
-            })?;
+    /// Of a connection that was just opened; `None` where what it opened is not what was looked at.
+    fn of(connection: Connection, path: PathBuf, found: Identity) -> Option<Self> {
+        let opened = file::identities(&path);
+        (opened[0] == Some(found)).then_some(Self { connection, path, opened })
+    }
+
+    /// Whether its files are still those that were opened.
+    pub(super) fn is_in_place(&self) -> bool {
+        file::identities(&self.path) == self.opened
+    }
+
+    /// After its files were deleted or replaced: what stands there now, or another one.
+    pub(super) fn open_again(&self, log: &Path) -> Result<Self, ReadModelError> {
+        // A database that lost its -wal file lacks what was in that. SQLite would share it with the open connection.
+        if file::identities(&self.path)[0] == self.opened[0] {
+            Self::delete(log)?;
         }
-        let named = |source| ReadModelError::sqlite(&path, source);
+        Self::open_or_make(log)
+    }
+
+    fn make(path: PathBuf) -> Result<Self, ReadModelError> {
+        let found = match file::inspect(&path)? {
+            Some(found) => found,
+            None => Self::create(&path)?,
+        };
         let make = || {
-            let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             // A power loss may take the file's last runs or all of it; it is made again.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.pragma_update(None, "cache_size", -4096)?;
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if !is_usable(&transaction)? {
-                let tables: i64 =
-                    transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-                if tables > 0 {
-                    return Err(rusqlite::Error::SqliteFailure(
-                        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB),
-                        Some("not a read model of this version".to_owned()),
-                    ));
-                }
-                transaction.execute_batch(include_str!("schema.sql"))?;
-                transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
-            }
-            transaction.commit()?;
-            Ok(connection)
+            // It also makes the -wal and -shm files.
+            let usable = is_usable(&connection)?;
+            Ok((connection, usable))
         };
-        let connection = make().map_err(named)?;
-        Ok(Self { connection, path })
+        let (connection, usable) = make().map_err(|source| ReadModelError::sqlite(&path, source))?;
+        if !usable {
+            let found = format!("it is not of version {VERSION}");
+            return Err(ReadModelError::Damaged { path, found });
+        }
+        let moved = ReadModelError::Moved { path: path.clone() };
+        Self::of(connection, path, found).ok_or(moved)
     }
 
-    /// Deletes the model of that log.
-    pub fn delete(log: &Path) -> Result<(), ReadModelError> {
-        for suffix in ["", "-wal", "-shm"] {
-            let mut path = Self::path_of(log).into_os_string();
-            path.push(suffix);
-            let path = PathBuf::from(path);
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(ReadModelError::Io { path, doing: "deleting the read model", source });
-                }
-                _ => {}
-            }
+    /// An empty model, in the place of nothing or of an empty file. What SQLite left beside a model that was deleted
+    /// would be replayed onto it.
+    fn create(path: &Path) -> Result<Identity, ReadModelError> {
+        file::delete(path)?;
+        let draft = Draft::beside(path)?;
+        let fill = || -> rusqlite::Result<()> {
+            let mut connection = connect(draft.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(include_str!("schema.sql"))?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            transaction.commit()?;
+            // Last, so that the file itself says what it is, and not only its -wal file.
+            connection.pragma_update(None, "journal_mode", "WAL")
+        };
+        fill().map_err(|source| ReadModelError::sqlite(path, source))?;
+        match draft.complete(path) {
+            // Another follower was here.
+            Ok(()) | Err(LogError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
-        Ok(())
+        file::inspect(path)?.ok_or_else(|| ReadModelError::Moved { path: path.to_owned() })
+    }
+
+    /// Deletes the model of that log; what is not one is refused.
+    pub fn delete(log: &Path) -> Result<(), ReadModelError> {
+        file::delete(&Self::path_of(log))
     }
 
     /// The position up to which the model follows that log; 0 where it follows another.
@@ -368,12 +403,16 @@ fn insert(transaction: &Connection, run: &Run, entries: &[Entry]) -> rusqlite::R
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // SQLite refuses links in all of the path then; the log's folder may be one.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let real = folder.canonicalize().ok().zip(path.file_name()).map(|(folder, name)| folder.join(name));
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(real.as_deref().unwrap_or(path), flags)?;
     connection.busy_timeout(BUSY)?;
     Ok(connection)
 }
 
 fn is_usable(connection: &Connection) -> rusqlite::Result<bool> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    Ok(number("application_id")? == APPLICATION_ID && number("user_version")? == VERSION)
+    Ok(number("application_id")? == i64::from(APPLICATION_ID) && number("user_version")? == VERSION)
 }

@@ -213,7 +213,11 @@ fn a_model_that_is_damaged_or_of_another_version_is_made_anew() {
     append(&mut place.log(), 0, 0, &objects(100, 10));
     place.follower().advance(true).unwrap();
     let damages: [&dyn Fn(); 3] = [
-        &|| fs::write(place.path_of_model(), "not a database, and longer than its header".repeat(9)).unwrap(),
+        &|| {
+            let mut bytes = fs::read(place.path_of_model()).unwrap();
+            bytes[100..].fill(b'x');
+            fs::write(place.path_of_model(), bytes).unwrap();
+        },
         &|| {
             let connection = rusqlite::Connection::open(place.path_of_model()).unwrap();
             connection.pragma_update(None, "user_version", 77).unwrap();
@@ -222,10 +226,101 @@ fn a_model_that_is_damaged_or_of_another_version_is_made_anew() {
     ];
     for damage in damages {
         damage();
-        assert!(ReadModel::open(&place.options.path).is_none());
+        assert!(ReadModel::open(&place.options.path).is_none_or(|model| model.check().is_err()));
         assert_eq!(place.follower().advance(true).unwrap(), Progress { covered: 100, last: 100 });
         assert_same_for_many_queries(&place);
     }
+}
+
+#[test]
+fn what_is_not_surely_a_read_model_is_left_alone() {
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    append(&mut place.log(), 0, 0, &objects(100, 10));
+    let (log, model) = (&place.options.path, place.path_of_model());
+    let elsewhere = log.with_extension("elsewhere");
+    let database = |path: &PathBuf| {
+        let other = rusqlite::Connection::open(path).unwrap();
+        other.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE precious (a)").unwrap();
+    };
+    let cases: [&dyn Fn(); 5] = [
+        &|| fs::write(&model, "precious").unwrap(),
+        &|| fs::write(&model, "precious, and longer than the header of a database ".repeat(9)).unwrap(),
+        &|| database(&model),
+        &|| {
+            // Of another log, which would be written to through the link.
+            place.follower();
+            fs::rename(&model, &elsewhere).unwrap();
+            symlink(&elsewhere, &model).unwrap();
+        },
+        &|| {
+            fs::write(&elsewhere, "precious").unwrap();
+            symlink(&elsewhere, model.with_extension("db-read-model-wal")).unwrap();
+        },
+    ];
+    for (number, put) in cases.iter().enumerate() {
+        put();
+        let read = || [&model, &elsewhere].map(|path| fs::read(path).ok());
+        let before = read();
+        for opened in [Follower::open(place.reader(), log), Follower::rebuild(place.reader(), log)] {
+            let error = opened.unwrap_err();
+            assert!(matches!(error, ReadModelError::Foreign { .. }), "{number}: {error}");
+            assert!(error.to_string().contains("move it away"), "{error}");
+        }
+        assert!(ReadModel::open(log).is_none());
+        ReadModel::delete(log).unwrap_err();
+        assert_eq!(read(), before, "{number}");
+        for path in [&model, &elsewhere, &model.with_extension("db-read-model-wal")] {
+            let _ = fs::remove_file(path);
+        }
+    }
+    fs::write(&model, "").unwrap();
+    assert_eq!(place.follower().advance(true).unwrap().covered, 100);
+}
+
+#[test]
+fn a_model_that_is_deleted_or_replaced_is_followed_again() {
+    let place = Place::new();
+    let mut log = place.log();
+    append(&mut log, 0, 0, &objects(100, 10));
+    let mut follower = place.follower();
+    follower.advance(true).unwrap();
+    let remove = |suffixes: &[&str]| {
+        for suffix in suffixes {
+            let mut name = place.path_of_model().into_os_string();
+            name.push(suffix);
+            fs::remove_file(name).unwrap();
+        }
+    };
+    let changes: [&dyn Fn(); 5] = [
+        &|| remove(&["", "-wal", "-shm"]),
+        &|| remove(&[""]),
+        &|| remove(&["-wal"]),
+        &|| ReadModel::delete(&place.options.path).unwrap(),
+        &|| {
+            remove(&["", "-wal", "-shm"]);
+            Follower::rebuild(place.reader(), &place.options.path).unwrap().advance(true).unwrap();
+        },
+    ];
+    for (number, change) in (1..).zip(changes) {
+        change();
+        append(&mut log, 0, number * 100, &objects(100, 10));
+        let progress = follower.advance(true).unwrap();
+        assert_eq!(progress, Progress { covered: number * 100 + 100, last: number * 100 + 100 });
+        assert_eq!(place.model().covered(&place.reader()).unwrap(), progress.last, "{number}");
+        assert_same_for_many_queries(&place);
+        place.model().check().unwrap();
+    }
+    // What it can't write to is not covered.
+    remove(&["", "-wal", "-shm"]);
+    fs::write(place.path_of_model(), "precious").unwrap();
+    let (stop, mut behind) = (AtomicBool::new(false), None);
+    follow(follower, &stop, |progress| {
+        behind = Some(progress.behind());
+        stop.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(behind, Some(600));
+    assert_eq!(fs::read(place.path_of_model()).unwrap(), b"precious");
 }
 
 #[test]

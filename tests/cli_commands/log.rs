@@ -326,6 +326,7 @@ fn damage_of_the_wal_file_is_named_by_whoever_reads_the_log() {
             "{found}"
         );
     }
+    assert!(!backup.exists());
     drop(open_log(path.clone()));
     assert!(log(&path, &["check"]).starts_with("exit 0\n"), "the appends that are left are in the database");
 }

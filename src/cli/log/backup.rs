@@ -1,16 +1,22 @@
 //! `log backup`: a copy of the log, also under load.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
+use anyhow::anyhow;
+use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::Damage;
 use crate::{
     cli::{
         args,
         json::write_json,
-        output::{self, Unread, count},
+        output::{self, Unread, count, plain},
     },
-    event_log::LogReader,
+    event_log::{Backup, CheckReport, LogFinding, LogReader},
 };
 
 /// The object of `--json`.
@@ -20,10 +26,15 @@ struct Line<'a> {
     events: u64,
 }
 
-/// Copies the log, and says what the copy holds.
-pub(super) fn back_up(args: &args::LogBackup, log: &LogReader) -> anyhow::Result<()> {
-    log.back_up(&args.file)?;
-    let events = LogReader::open(&args.file)?.stats()?.counts.events;
+/// Copies the log, and says what the copy holds, or why there is none.
+pub(super) fn back_up(args: &args::LogBackup, log: &LogReader, path: &Path) -> anyhow::Result<()> {
+    let mut findings = Findings { damage: Damage::new(path), bar: output::rows() };
+    let backup = log.back_up(&args.file, &mut findings)?;
+    findings.bar.finish_and_clear();
+    let events = match backup {
+        Backup::Made { events } => events,
+        Backup::Damaged { findings } => return Err(not_made(args, path, findings)),
+    };
     let mut out = output::stdout(Unread::GoOn);
     if args.json {
         write_json(&Line { path: &args.file, events }, &mut out)?;
@@ -31,4 +42,37 @@ pub(super) fn back_up(args: &args::LogBackup, log: &LogReader) -> anyhow::Result
         writeln!(out, "{} holds {}", args.file.display(), count(events, "event"))?;
     }
     Ok(out.flush()?)
+}
+
+/// Why a log that is not as it was written gives no backup.
+pub(super) fn not_made(args: &args::LogBackup, path: &Path, findings: u64) -> anyhow::Error {
+    anyhow!(
+        "{}: the event log is damaged: {}; {} was not made: a backup is a sound log; restore the log from the last \
+         one, or move it away with its -wal and -shm files: it fills up again from what the topic retains",
+        path.display(),
+        count(findings, "finding"),
+        args.file.display()
+    )
+}
+
+/// Names them on standard error, as the other commands name damaged rows.
+struct Findings<'a> {
+    damage: Damage<'a>,
+    bar: ProgressBar,
+}
+
+impl CheckReport for Findings<'_> {
+    fn ahead(&mut self, rows: u64) {
+        self.bar.inc_length(rows);
+    }
+
+    fn advanced(&mut self) {
+        self.bar.inc(1);
+    }
+
+    fn finding(&mut self, finding: &LogFinding) -> io::Result<()> {
+        let Self { damage, bar } = self;
+        bar.suspend(|| damage.name(&plain(&finding.to_string())));
+        Ok(())
+    }
 }

@@ -13,7 +13,7 @@ fn refusal(path: &Path) -> (LogError, LogError) {
     (writer, LogReader::open(path).map(drop).unwrap_err())
 }
 
-fn names(directory: &Path) -> Vec<String> {
+pub(super) fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -216,37 +216,4 @@ fn notices_a_log_whose_folder_was_moved() {
     fs::rename(&folder, directory.path().join("elsewhere")).unwrap();
     let error = log.files().check().unwrap_err();
     assert!(matches!(error, LogError::Moved { .. }), "{error}");
-}
-
-#[test]
-fn a_backup_is_a_whole_log_of_another_instance() {
-    let (directory, options, mut log) = new_log();
-    let records =
-        |from: i64| vec![chunk((from..from + 500).map(|offset| valid(at(0, offset, 1), None)).collect())];
-    log.append(records(0), &[]).unwrap();
-    let reader = log.reader().unwrap();
-    let backup = directory.path().join("backup.db");
-    reader.back_up(&backup).unwrap();
-    log.append(records(500), &[]).unwrap();
-    let error = reader.back_up(&backup).unwrap_err();
-    assert!(matches!(error, LogError::Exists { .. }), "{error}");
-    assert!(!names(directory.path()).iter().any(|name| name.starts_with("backup.db-")));
-    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777 & !0o640, 0);
-
-    // Appends to a former log of that name.
-    fs::write(directory.path().join("other.db-wal"), "appends").unwrap();
-    let error = reader.back_up(&directory.path().join("other.db")).unwrap_err();
-    assert!(matches!(error, LogError::Exists { .. }), "{error}");
-    let error = reader.back_up(&directory.path().join("nowhere/backup.db")).unwrap_err();
-    assert!(matches!(error, LogError::Io { .. }), "{error}");
-
-    let mut copy = EventLog::open(&self::options(&backup)).unwrap();
-    assert_ne!(copy.instance_id(), log.instance_id());
-    copy.append(records(500), &[]).unwrap();
-    assert_eq!(copy.cursors().unwrap(), log.cursors().unwrap());
-    drop((copy, log, reader));
-    assert_eq!((audit(&backup), audit(&options.path)), (1000, 1000));
-    // Of a log at rest too, which is read without a lock, or through a connection that may write.
-    LogReader::open(&options.path).unwrap().back_up(&directory.path().join("at-rest.db")).unwrap();
-    assert_eq!(audit(&directory.path().join("at-rest.db")), 1000);
 }

@@ -2,6 +2,7 @@
 //! window, and an audit that reads a log file row by row.
 
 mod any_value;
+mod backup;
 mod crash;
 mod equivalence;
 mod files;

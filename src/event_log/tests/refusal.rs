@@ -149,16 +149,6 @@ fn a_missing_log_is_made_by_the_writer_only() {
 }
 
 #[test]
-fn a_half_made_log_is_made_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let options = options(directory.path().join("activity.db"));
-    fs::write(beside(&options.path, "-new"), "half").unwrap();
-    fs::write(beside(&options.path, "-new-journal"), "half").unwrap();
-    drop(EventLog::open(&options).unwrap());
-    assert_eq!(files(directory.path()).into_keys().collect::<Vec<_>>(), ["activity.db"]);
-}
-
-#[test]
 fn a_log_in_use_is_locked_also_through_a_link() {
     let (directory, options, log) = new_log();
     let link = directory.path().join("link.db");
