@@ -37,7 +37,7 @@ pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<ExitCode> {
         // What can be read is shown all the same.
         Damage::new(path).name(&finding);
         if let LogCommand::Backup(args) = &args.command {
-            return Err(backup::not_made(args, path, 1));
+            bail!("{} was not made: a backup is a sound log", args.file.display());
         }
         end = ExitCode::FAILURE;
     }

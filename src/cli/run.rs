@@ -200,20 +200,15 @@ fn process(
             .spawn_scoped(scope, move || files::watch(&files, metrics, ended, stop))
             .context("can't start a thread")?;
         let running = SetOnDrop(ended);
-        match follower {
-            Some(Ok(follower)) => {
-                let behind = |progress: Progress| {
-                    metrics.read_model_behind.set(progress.behind());
-                };
-                thread::Builder::new()
-                    .name("read-model".into())
-                    .spawn_scoped(scope, move || read_model::follow(follower, ended, behind))
-                    .context("can't start a thread")?;
-            }
-            Some(Err(error)) => {
-                tracing::warn!(%error, "there is no read model; queries read the log instead");
-            }
-            None => {}
+        if let Some(opened) = follower {
+            let behind = |progress: Progress| {
+                metrics.read_model_behind.set(progress.behind());
+            };
+            let path = &config.log.path;
+            thread::Builder::new()
+                .name("read-model".into())
+                .spawn_scoped(scope, move || read_model::follow_when_open(opened, path, ended, behind))
+                .context("can't start a thread")?;
         }
         supervise::run(&options, &settings::decider(config), &log, &observer, stop)?;
         drop(running);

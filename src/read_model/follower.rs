@@ -213,9 +213,53 @@ pub fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl FnMut(P
                 RETRY
             }
         };
-        let until = Instant::now() + pause;
-        while Instant::now() < until && !stop.load(Ordering::SeqCst) {
-            thread::sleep(NOTICE);
+        wait(pause, stop);
+    }
+}
+
+/// The same where it may be that the model could not be opened: then that is tried again, and all events are behind.
+pub fn follow_when_open(
+    opened: Result<Follower, ReadModelError>,
+    path: &Path,
+    stop: &AtomicBool,
+    mut watch: impl FnMut(Progress),
+) {
+    let follower = match opened {
+        Ok(follower) => Some(follower),
+        Err(error) => {
+            tracing::warn!(%error, "there is no read model; queries read the log instead, until it can be opened");
+            await_model(path, stop, &mut watch)
         }
+    };
+    if let Some(follower) = follower {
+        follow(follower, stop, watch);
+    }
+}
+
+/// `None` where it was told to stop.
+fn await_model(path: &Path, stop: &AtomicBool, watch: &mut impl FnMut(Progress)) -> Option<Follower> {
+    let mut pause = LOOK;
+    while !stop.load(Ordering::SeqCst) {
+        let opened = LogReader::open(path).map_err(ReadModelError::from).and_then(|log| {
+            watch(Progress { covered: 0, last: log.last_position()? });
+            Follower::open(log, path)
+        });
+        match opened {
+            Ok(follower) => {
+                tracing::info!("the read model is open");
+                return Some(follower);
+            }
+            Err(error) => tracing::debug!(%error, "the read model can't be opened yet"),
+        }
+        wait(pause, stop);
+        pause = RETRY.min(2 * pause);
+    }
+    None
+}
+
+fn wait(pause: Duration, stop: &AtomicBool) {
+    let until = Instant::now() + pause;
+    while Instant::now() < until && !stop.load(Ordering::SeqCst) {
+        thread::sleep(NOTICE);
     }
 }

@@ -424,3 +424,26 @@ fn an_idle_log_is_covered_to_its_last_event() {
     assert_eq!((behind.first(), behind.last()), (Some(&10), Some(&0)));
     assert_same_for_many_queries(&place);
 }
+
+#[test]
+fn a_model_that_could_not_be_opened_is_behind_and_opened_when_it_can_be() {
+    let place = Place::new();
+    let mut log = place.log();
+    append(&mut log, 0, 0, &objects(10, 3));
+    let model = place.path_of_model();
+    fs::write(&model, "somebody's notes").unwrap();
+    let opened = Follower::open(place.reader(), &place.options.path);
+    assert!(opened.is_err());
+    let (stop, mut behind) = (AtomicBool::new(false), Vec::new());
+    let begun = Instant::now();
+    follow_when_open(opened, &place.options.path, &stop, |progress| {
+        if behind.is_empty() {
+            fs::remove_file(&model).unwrap();
+        }
+        behind.push(progress.behind());
+        let is_over = progress.behind() == 0 || begun.elapsed() > Duration::from_secs(60);
+        stop.store(is_over, Ordering::SeqCst);
+    });
+    assert_eq!((behind.first(), behind.last()), (Some(&10), Some(&0)));
+    assert_same_for_many_queries(&place);
+}

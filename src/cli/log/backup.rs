@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::anyhow;
+use anyhow::bail;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -33,7 +33,13 @@ pub(super) fn back_up(args: &args::LogBackup, log: &LogReader, path: &Path) -> a
     findings.bar.finish_and_clear();
     let events = match backup {
         Backup::Made { events } => events,
-        Backup::Damaged { findings } => return Err(not_made(args, path, findings)),
+        Backup::Damaged { findings } => bail!(
+            "{}: the event log is damaged: {}; {} was not made: a backup is a sound log; restore the log from the last \
+             one, or move it away with its -wal and -shm files: it fills up again from what the topic retains",
+            path.display(),
+            count(findings, "finding"),
+            args.file.display()
+        ),
     };
     let mut out = output::stdout(Unread::GoOn);
     if args.json {
@@ -42,17 +48,6 @@ pub(super) fn back_up(args: &args::LogBackup, log: &LogReader, path: &Path) -> a
         writeln!(out, "{} holds {}", args.file.display(), count(events, "event"))?;
     }
     Ok(out.flush()?)
-}
-
-/// Why a log that is not as it was written gives no backup.
-pub(super) fn not_made(args: &args::LogBackup, path: &Path, findings: u64) -> anyhow::Error {
-    anyhow!(
-        "{}: the event log is damaged: {}; {} was not made: a backup is a sound log; restore the log from the last \
-         one, or move it away with its -wal and -shm files: it fills up again from what the topic retains",
-        path.display(),
-        count(findings, "finding"),
-        args.file.display()
-    )
 }
 
 /// Names them on standard error, as the other commands name damaged rows.
