@@ -24,6 +24,7 @@ use super::{
     consumer::{offsets, record_of},
     member::{Leaving, Member},
     reach::{Asking, Partitions, Reach, partitions, reach},
+    scan::{patiently, whole},
 };
 use crate::activity::Record;
 
@@ -112,7 +113,8 @@ impl Follower {
         let mut list = list(topic, places).map_err(failed)?;
         if start == Start::End {
             // Numbers instead of "the end", which would be where it is when the first fetch comes to it.
-            list = consumer.offsets_for_times(list, ASK).map_err(failed)?;
+            let asked = patiently(ASK, |within| whole(consumer.offsets_for_times(list.clone(), within)?));
+            list = asked.map_err(failed)?;
         }
         consumer.assign(&list).map_err(failed)?;
         let now = Instant::now();
@@ -135,7 +137,9 @@ impl Follower {
     pub fn stop_at_ends(&mut self) -> Result<(), SourceError> {
         let ask = |offset| {
             let places = self.places.keys().map(|&partition| (partition, offset));
-            let asked = list(&self.topic, places).and_then(|list| self.consumer.offsets_for_times(list, ASK));
+            let asked = list(&self.topic, places).and_then(|list| {
+                patiently(ASK, |within| whole(self.consumer.offsets_for_times(list.clone(), within)?))
+            });
             asked.map(|list| offsets(&list)).map_err(|error| failure(&self.settings, &self.topic, &error))
         };
         let starts: BTreeMap<i32, Option<i64>> = ask(Offset::Beginning)?.into_iter().collect();

@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     fmt,
     ops::{ControlFlow, Range},
+    thread,
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::{
@@ -31,6 +32,8 @@ const ASK: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_millis(client::TRANSACTION_TIMEOUT_MS as u64 * 3 / 2);
 /// How soon a wait notices that the position moved over records that are not shown.
 const SLICE: Duration = Duration::from_millis(20);
+/// Between two questions of the same kind.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Offsets of a partition that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,16 +88,13 @@ impl Scanner {
         for partition in numbers(partitions) {
             list.add_partition_offset(topic, partition, Offset::Invalid).map_err(|error| failed(&error))?;
         }
-        let list = self.asker.committed_offsets(list, ASK);
+        let list = patiently(ASK, |within| whole(self.asker.committed_offsets(list.clone(), within)?));
         // Where the group may not be described, librdkafka says why there is no coordinator by a poll only, and then waits
         // for one in vain.
         let list = list.map_err(|error| match self.asker.poll(Duration::ZERO) {
             Some(Err(reason)) if is_group_denied(&reason) => failed(&reason),
             _ => failed(&error),
         })?;
-        if let Some(error) = list.elements().iter().find_map(|element| element.error().err()) {
-            return Err(failed(&error));
-        }
         let found: BTreeMap<i32, Option<Committed>> = native::committed(&list).into_iter().collect();
         Ok(numbers(partitions).map(|partition| found.get(&partition).copied().flatten()).collect())
     }
@@ -102,9 +102,7 @@ impl Scanner {
     /// Where each partition begins and ends, records of open transactions included.
     pub fn bounds(&self, topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
         let bounds = numbers(partitions).map(|partition| {
-            let (start, end) = self
-                .asker
-                .fetch_watermarks(topic, partition, ASK)
+            let (start, end) = patiently(ASK, |within| self.asker.fetch_watermarks(topic, partition, within))
                 .map_err(|error| failure(&self.settings, topic, &error))?;
             Ok(Bounds { start, end })
         });
@@ -196,6 +194,81 @@ impl Scanner {
     }
 }
 
+/// Asks again while the answer is one that passes, as where a partition is getting another leader; for so long at most.
+pub(super) fn patiently<T>(
+    within: Duration,
+    ask: impl Fn(Duration) -> Result<T, KafkaError>,
+) -> Result<T, KafkaError> {
+    let deadline = Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match ask(left) {
+            Err(error) if passes(&error) && left > SLICE => thread::sleep(AGAIN.min(left)),
+            answer => return answer,
+        }
+    }
+}
+
+/// An error of one partition is one of the answer.
+pub(super) fn whole(list: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
+    match list.elements().iter().find_map(|element| element.error().err()) {
+        Some(error) => Err(error),
+        None => Ok(list),
+    }
+}
+
+/// Whether a broker that answers so may answer otherwise in a moment.
+fn passes(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::ReplicaNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::OffsetNotAvailable
+                | Code::KafkaStorageError
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::NotCoordinator
+                | Code::NetworkException
+                | Code::RequestTimedOut
+                | Code::BrokerTransportFailure
+        )
+    )
+}
+
 fn numbers(partitions: usize) -> impl Iterator<Item = i32> {
     0..i32::try_from(partitions).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn answers(codes: &[RDKafkaErrorCode], within: Duration) -> (Result<u32, KafkaError>, u32) {
+        let asked = Cell::new(0);
+        let answer = patiently(within, |_| {
+            let number = asked.replace(asked.get() + 1);
+            codes.get(number as usize).map_or(Ok(7), |&code| Err(KafkaError::MetadataFetch(code)))
+        });
+        (answer, asked.get())
+    }
+
+    #[test]
+    fn a_partition_that_is_getting_another_leader_is_asked_about_again() {
+        use RDKafkaErrorCode::{NotLeaderForPartition, TopicAuthorizationFailed};
+        let long = Duration::from_secs(60);
+        assert_eq!(answers(&[], long), (Ok(7), 1));
+        assert_eq!(answers(&[NotLeaderForPartition; 2], long), (Ok(7), 3));
+        let denied = Err(KafkaError::MetadataFetch(TopicAuthorizationFailed));
+        assert_eq!(answers(&[TopicAuthorizationFailed], long), (denied, 1));
+        let (answer, asked) = answers(&[NotLeaderForPartition; 1_000], Duration::from_millis(500));
+        assert_eq!(answer, Err(KafkaError::MetadataFetch(NotLeaderForPartition)));
+        assert!(asked > 1);
+    }
 }

@@ -179,10 +179,11 @@ fn short(line: &str) -> String {
     format!("{} {audience} {kind}/{object}", said("/id"))
 }
 
-/// The command, ended where it does not end by itself.
+/// The command, ended where it does not end by itself. A signal is passed on once: without `--foreground` it reaches the
+/// command as one of the group, too, and the second SIGINT ends a program at once.
 pub fn bounded(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
-    command.arg((2 * PATIENCE).as_secs().to_string()).arg(program);
+    command.arg("--foreground").arg((2 * PATIENCE).as_secs().to_string()).arg(program);
     command
 }
 
