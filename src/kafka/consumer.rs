@@ -340,9 +340,9 @@ impl Source for GroupConsumer {
     }
 
     fn ends(&mut self, partitions: &[i32]) -> Option<Ends> {
-        let (consumer, topics) = (Arc::clone(&self.consumer), self.settings.topics.clone());
+        let (consumer, settings) = (Arc::clone(&self.consumer), self.settings.clone());
         let partitions = partitions.to_vec();
-        self.asking_ends.answer(self.joined, move || ends::ask(&consumer, &partitions, &topics))
+        self.asking_ends.answer(self.joined, move || ends::ask(&consumer, &partitions, &settings))
     }
 
     fn take_error(&mut self) -> Option<String> {

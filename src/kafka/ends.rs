@@ -8,26 +8,28 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use super::{EndOffsets, Ends, Topics, native};
+use super::{EndOffsets, Ends, Settings, Topics, client, native};
 
-/// How long each question may take.
+/// How long each question may take, besides the time for which its answer may wait behind that to a fetch on the same
+/// connection. librdkafka closes the connection over a question that had no answer in time.
 const ASK: Duration = Duration::from_secs(2);
 
 /// Asks each leader once, and for each topic once. A question without an answer takes nothing away from the others.
 pub(super) fn ask<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[i32],
-    topics: &Topics,
+    settings: &Settings,
 ) -> Ends {
+    let (topics, within) = (&settings.topics, ASK + client::fetch_wait(settings));
     let mut ends = Ends::default();
-    match missing(consumer, topics) {
+    match missing(consumer, topics, within) {
         Ok(missing) => ends.missing = Some(missing),
         Err(error) => ends.error = Some(error.to_string()),
     }
     if partitions.is_empty() {
         return ends;
     }
-    let leaders = match leaders(consumer, &topics.commands) {
+    let leaders = match leaders(consumer, &topics.commands, within) {
         Ok(leaders) => leaders,
         Err(error) => {
             ends.error = Some(error.to_string());
@@ -43,7 +45,7 @@ pub(super) fn ask<C: ConsumerContext>(
     }
     // One after the other: asked together, librdkafka returns no answer at all where one leader gives none.
     for (leader, partitions) in led {
-        if let Err(error) = ask_leader(consumer, &topics.commands, &partitions, &mut ends) {
+        if let Err(error) = ask_leader(consumer, &topics.commands, &partitions, within, &mut ends) {
             ends.error = Some(format!("node {leader}, which leads {partitions:?}: {error}"));
         }
     }
@@ -54,6 +56,7 @@ fn ask_leader<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
     partitions: &[i32],
+    within: Duration,
     ends: &mut Ends,
 ) -> Result<(), KafkaError> {
     let mut list = TopicPartitionList::new();
@@ -61,7 +64,7 @@ fn ask_leader<C: ConsumerContext>(
         // In place of an offset comes the time that it is asked for; the end stands for the latest.
         list.add_partition_offset(topic, partition, Offset::End)?;
     }
-    for element in consumer.offsets_for_times(list, ASK)?.elements() {
+    for element in consumer.offsets_for_times(list, within)?.elements() {
         let partition = element.partition();
         match (element.error(), element.offset()) {
             (Ok(()), Offset::Offset(stable)) => {
@@ -82,8 +85,9 @@ fn ask_leader<C: ConsumerContext>(
 fn leaders<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
+    within: Duration,
 ) -> Result<BTreeMap<i32, i32>, KafkaError> {
-    let metadata = consumer.client().fetch_metadata(Some(topic), ASK)?;
+    let metadata = consumer.client().fetch_metadata(Some(topic), within)?;
     let topics = metadata.topics().iter().filter(|found| found.name() == topic);
     let partitions = topics.flat_map(|found| found.partitions());
     let led = partitions.filter(|partition| partition.leader() >= 0);
@@ -94,10 +98,11 @@ fn leaders<C: ConsumerContext>(
 fn missing<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topics: &Topics,
+    within: Duration,
 ) -> Result<Vec<String>, KafkaError> {
     let mut missing = Vec::new();
     for topic in [&topics.notifications, &topics.rejections] {
-        let metadata = consumer.client().fetch_metadata(Some(topic), ASK)?;
+        let metadata = consumer.client().fetch_metadata(Some(topic), within)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
         if matches!(error, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) {
