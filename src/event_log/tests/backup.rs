@@ -5,19 +5,6 @@ use std::sync::Barrier;
 
 use super::*;
 
-/// Keeps what it hears.
-#[derive(Default)]
-struct Findings(Vec<LogFinding>);
-
-impl CheckReport for Findings {
-    fn ahead(&mut self, _: u64) {}
-    fn advanced(&mut self) {}
-    fn finding(&mut self, finding: &LogFinding) -> std::io::Result<()> {
-        self.0.push(finding.clone());
-        Ok(())
-    }
-}
-
 fn back_up(log: &LogReader, to: &Path) -> Result<Backup, CheckError> {
     log.back_up(to, &mut Findings::default())
 }

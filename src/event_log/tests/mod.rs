@@ -28,6 +28,19 @@ use crate::activity::{ActivityId, Coordinates, Decision, Event, IdempotencyKey, 
 const TOPIC: &str = "activity.commands";
 const WINDOW_MS: i64 = 80;
 
+/// Keeps what a check finds.
+#[derive(Default)]
+struct Findings(Vec<LogFinding>);
+
+impl CheckReport for Findings {
+    fn ahead(&mut self, _: u64) {}
+    fn advanced(&mut self) {}
+    fn finding(&mut self, finding: &LogFinding) -> std::io::Result<()> {
+        self.0.push(finding.clone());
+        Ok(())
+    }
+}
+
 fn options(path: impl Into<PathBuf>) -> LogOptions {
     LogOptions {
         path: path.into(),

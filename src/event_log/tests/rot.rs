@@ -100,18 +100,6 @@ fn content(path: &Path) -> rusqlite::Result<Vec<Vec<Value>>> {
     Ok(content)
 }
 
-#[derive(Default)]
-struct Findings(Vec<LogFinding>);
-
-impl CheckReport for Findings {
-    fn ahead(&mut self, _: u64) {}
-    fn advanced(&mut self) {}
-    fn finding(&mut self, finding: &LogFinding) -> std::io::Result<()> {
-        self.0.push(finding.clone());
-        Ok(())
-    }
-}
-
 pub(super) fn check(reader: &LogReader) -> Result<(Checked, Vec<String>), CheckError> {
     let mut findings = Findings::default();
     let checked = reader.check(&mut findings)?;
