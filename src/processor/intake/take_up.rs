@@ -227,6 +227,8 @@ impl<S: Source> Intake<S> {
             let mut progress = self.progress.lock().expect("no holder panics");
             progress.end(Instant::now(), partition, EndOffsets::all_stable(facts.bounds.end));
             progress.moved(Instant::now(), partition, start.published, start.offset);
+            // Not only when positions are looked at next: a failure may end the session before.
+            self.observer.position(partition, start.published, progress.known_end(partition));
         }
         let running = Running { epoch, logged: start.logged, sent: start.offset, polled: start.offset };
         tracing::info!(

@@ -284,6 +284,15 @@ fn behind() -> World {
     world
 }
 
+/// A failure may end the session before the next look at its positions.
+#[test]
+fn a_partition_is_told_of_as_soon_as_it_is_held() {
+    let source = Scripted { polled: [Polled::Assigned(vec![3])].into(), member: true, ..Scripted::default() };
+    let mut world = World::new(source, Timing { positions: HOUR, ..timing() });
+    world.steps(2).1.unwrap();
+    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (0, Some(0)))].into());
+}
+
 #[test]
 fn what_is_told_of_a_partition_is_what_is_published_and_where_the_topic_ends() {
     let mut world = behind();
