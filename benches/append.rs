@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use activity_stream::{config::Synchronous, event_log::Chunk};
+use activity_stream::config::Synchronous;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use event_log::Chunk;
 
 mod support;
 

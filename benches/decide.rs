@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use activity_stream::activity::{Event, Notification, Reading, Record, rejection_record};
+use contract::{Event, Notification, Reading, Record, rejection_record};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 mod support;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use activity_stream::client::{ActivityClient, Entry, Reply, WaitError};
+use client::{ActivityClient, Entry, Reply, WaitError};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use activity_stream::client::{ActivityClient, Entry, Identity, PostError, Target};
+use client::{ActivityClient, Entry, Identity, PostError, Target};
 use futures::future::try_join_all;
 
 #[tokio::main]

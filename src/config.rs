@@ -17,9 +17,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::activity::{Limits, ReplyTopics};
 pub use crate::telemetry::LogFormat;
 
+use contract::{Limits, ReplyTopics};
 pub use describe::Setting;
 pub use error::{ConfigError, Problem};
 pub use sources::{ENVIRONMENT_PREFIX, Origin, Origins, Override, Sources};

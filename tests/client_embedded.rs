@@ -6,14 +6,11 @@ mod world;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use activity_stream::{
-    activity::{Decision, REPLY_TOPIC},
-    client::{
-        ActivityClient, Entry, NotificationStream, PostError, Posted, Reply, SetupError, StreamError,
-        WaitError,
-    },
-    event_log::LogReader,
+use client::{
+    ActivityClient, Entry, NotificationStream, PostError, Posted, Reply, SetupError, StreamError, WaitError,
 };
+use contract::{Decision, REPLY_TOPIC};
+use event_log::LogReader;
 use futures::future::try_join_all;
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
 use support::{PATIENCE, folder, wait_until};

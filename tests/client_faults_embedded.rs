@@ -8,13 +8,11 @@ mod world;
 
 use std::{sync::mpsc, thread, time::Duration};
 
-use activity_stream::{
-    client::{
-        ActivityClient, Entry, NotificationStream, PostError, Posted, Received, Reply, StreamError, WaitError,
-    },
-    kafka::embedded::EmbeddedBroker,
+use client::{
+    ActivityClient, Entry, NotificationStream, PostError, Posted, Received, Reply, StreamError, WaitError,
 };
 use futures::{StreamExt as _, future::join_all};
+use kafka::embedded::EmbeddedBroker;
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
 use relay::Relay;
 use support::{PATIENCE, folder, topics};

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 
-use activity_stream::event_log::LogReader;
+use event_log::LogReader;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::{Running, folder, program, run};

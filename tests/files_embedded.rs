@@ -13,12 +13,9 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::{
-    admin::probe_ready,
-    cli::poster::Poster,
-    event_log::LogReader,
-    kafka::{Settings, embedded::EmbeddedBroker},
-};
+use activity_stream::{admin::probe_ready, cli::poster::Poster};
+use event_log::LogReader;
+use kafka::{Settings, embedded::EmbeddedBroker};
 use nix::{sys::signal::Signal, sys::stat::Mode, unistd::mkfifo};
 use rusqlite::Connection;
 use support::{PATIENCE, Running, broker, deaf_address, folder, program, run, topics, wait_until};

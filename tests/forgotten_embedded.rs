@@ -1,5 +1,5 @@
 //! Clients that were told of a cluster without brokers, and look for none any more: the processor makes others, and
-//! `tail` too. Clients that have not lost them are left alone. How that comes about is told in `src/kafka/reach.rs`.
+//! `tail` too. Clients that have not lost them are left alone. How that comes about is told in `crates/kafka/src/reach.rs`.
 
 #[path = "support/relay.rs"]
 mod relay;
@@ -7,13 +7,10 @@ mod support;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use activity_stream::{
-    activity::{Header, REPLY_TOPIC},
-    admin,
-    cli::poster::Poster,
-    event_log::LogReader,
-    kafka::{Settings, Topics, client, embedded::EmbeddedBroker},
-};
+use activity_stream::{admin, cli::poster::Poster};
+use contract::{Header, REPLY_TOPIC};
+use event_log::LogReader;
+use kafka::{Settings, Topics, client, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
@@ -116,7 +113,7 @@ fn a_consumer_that_lost_all_brokers_is_replaced() {
 /// The answer to the question whether anybody is there then waits behind that to a fetch, longer than it does elsewhere.
 #[test]
 fn a_consumer_whose_fetches_wait_long_is_left_alone() {
-    let filter = "telemetry.filter=info,activity_stream::processor=debug";
+    let filter = "telemetry.filter=info,processor=debug";
     // Nor is a session to end because the machine is busy: that would be another way to leave the group.
     let calm = ["-X", "fetch.wait.max.ms=8000", "-X", "session.timeout.ms=6000"];
     let world = World::start_with(&[&calm[..], &["--set", filter]].concat());

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use activity_stream::event_log::LogReader;
+use event_log::LogReader;
 use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer as _},

@@ -17,10 +17,10 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::{
-    activity::Header, admin::probe_ready, cli::poster::Poster, event_log::LogReader,
-    kafka::embedded::EmbeddedBroker,
-};
+use activity_stream::{admin::probe_ready, cli::poster::Poster};
+use contract::Header;
+use event_log::LogReader;
+use kafka::embedded::EmbeddedBroker;
 use nix::libc;
 use nix::{
     sys::signal::{Signal, kill},

@@ -4,8 +4,6 @@
 //! Three parts of the README are made by this test, between comments: the demonstration's output, the table of
 //! codes and the tables of configuration keys. `README_UPDATE=1 cargo test --test readme` writes them anew.
 
-mod activity_support;
-
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
@@ -14,13 +12,10 @@ use std::{
     sync::Mutex,
 };
 
-use activity_stream::{
-    activity::{Code, Event, Problems, Reply},
-    cli::args::Args,
-    config::Config,
-};
-use activity_support::{read, record};
+use activity_stream::{cli::args::Args, config::Config};
 use clap::Parser;
+use contract::{Code, Event, Problems, Reply};
+use testing::contract::{read, record};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -531,7 +526,7 @@ fn headers_are_those_on_the_wire() {
             .map(str::to_owned)
             .collect()
     };
-    let names = |record: &activity_stream::activity::OutputRecord| -> BTreeSet<String> {
+    let names = |record: &contract::OutputRecord| -> BTreeSet<String> {
         record.headers.iter().map(|header| String::from_utf8(header.name.to_vec()).expect("UTF-8")).collect()
     };
     let value = r#"{"objectType":"a","objectId":"b","targets":[{"targetId":"c","notify":true}]}"#;
@@ -543,7 +538,7 @@ fn headers_are_those_on_the_wire() {
 
     let command = record("x");
     let problems = read(&command).expect_err("rejected");
-    let rejection = activity_stream::activity::rejection_record(&command, "commands", &problems, 1 << 20);
+    let rejection = contract::rejection_record(&command, "commands", &problems, 1 << 20);
     assert_eq!(named("__connect"), names(&rejection));
 }
 

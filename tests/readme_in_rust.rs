@@ -5,8 +5,9 @@
 use std::{fs, path::Path};
 
 mod producing {
-    use activity_stream::client::{ActivityClient, Entry, Identity, Reply, Target};
     use std::time::Duration;
+
+    use client::{ActivityClient, Entry, Identity, Reply, Target};
 
     #[tokio::main]
     async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,7 +29,7 @@ mod producing {
 }
 
 mod consuming {
-    use activity_stream::client::{NotificationStream, StreamError};
+    use client::{NotificationStream, StreamError};
     use futures::StreamExt as _;
 
     #[tokio::main]

@@ -4,11 +4,9 @@ mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use activity_stream::{
-    activity::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record, Reply},
-    cli::poster::Poster,
-    kafka::{Settings, Topics, client, consumer::record_of, embedded::EmbeddedBroker},
-};
+use activity_stream::cli::poster::Poster;
+use contract::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record, Reply};
+use kafka::{Settings, Topics, client, consumer::record_of, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Offset, TopicPartitionList,

@@ -15,13 +15,11 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::{
-    activity::{Claim, Decider, Decision, Header, Limits, Reading, Record, settle},
-    cli::poster::Poster,
-    event_log::LogReader,
-    kafka::{Settings, client, consumer::record_of, embedded::EmbeddedBroker},
-    read_model::ReadModel,
-};
+use activity_stream::cli::poster::Poster;
+use contract::{Claim, Decider, Decision, Header, Limits, Reading, Record, settle};
+use event_log::LogReader;
+use event_log::read_model::ReadModel;
+use kafka::{Settings, client, consumer::record_of, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Offset, TopicPartitionList,

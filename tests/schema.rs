@@ -4,19 +4,17 @@
 //!
 //! `SCHEMA_UPDATE=1 cargo test --test schema` writes the kept documents anew.
 
-mod activity_support;
-
 use std::{fs, path::PathBuf};
 
 use activity_stream::{
-    activity::{Code, Decision, Header, Limits, Problems, Reply, Schema, beyond, rejection_record},
     cli::{args::Document, schema},
     config::{Config, Override, Sources},
 };
-use activity_support::*;
 use clap::ValueEnum;
+use contract::{Code, Decision, Header, Limits, Problems, Reply, Schema, beyond, rejection_record};
 use jsonschema::Validator;
 use serde_json::{Value, json};
+use testing::contract::*;
 
 fn file_of(document: Document) -> PathBuf {
     let name = document.to_possible_value().expect("a name").get_name().to_owned();
@@ -270,7 +268,7 @@ fn schema_and_decision_keep_the_same_rules() {
 fn counts_and_lengths_are_those_of_the_limits() {
     let limits = Limits { text_characters: 3, targets: 2, attachments: 1, ..Limits::default() };
     let command = jsonschema::draft202012::new(&Schema::Command.document(&limits)).expect("a schema");
-    let decider = activity_stream::activity::Decider::new(TOPIC, limits);
+    let decider = contract::Decider::new(TOPIC, limits);
     for (more, kept) in [
         (r#""actor":"ééé""#, true),
         (r#""actor":"éééé""#, false),

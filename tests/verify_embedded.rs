@@ -8,12 +8,10 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::{
-    activity::Header,
-    cli::poster::Poster,
-    event_log::LogReader,
-    kafka::{Settings, client, embedded::EmbeddedBroker, native},
-};
+use activity_stream::cli::poster::Poster;
+use contract::Header;
+use event_log::LogReader;
+use kafka::{Settings, client, embedded::EmbeddedBroker, native};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Message, Offset, TopicPartitionList,

@@ -7,19 +7,17 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use activity_stream::{
-    activity::{Coordinates, Decider, Limits, Reading, Record, rejection_record},
-    kafka::{
-        Bounds,
-        mark::{Committed, Mark, RulesHash},
-        scan::Unread,
-    },
-    verify::{
-        Rules, Sizes, VerifyError,
-        report::{Deviation, Report, Summary, Unchecked},
-        source::{Each, Topic, Topics},
-        verify,
-    },
+use contract::{Coordinates, Decider, Limits, Reading, Record, rejection_record};
+use kafka::{
+    Bounds,
+    mark::{Committed, Mark, RulesHash},
+    scan::Unread,
+};
+use verify::{
+    Rules, Sizes, VerifyError,
+    report::{Deviation, Report, Summary, Unchecked},
+    source::{Each, Topic, Topics},
+    verify,
 };
 
 struct Counting;

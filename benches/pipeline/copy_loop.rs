@@ -14,26 +14,24 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::{
-    activity::{ActivityId, OutputRecord, Reading, Record, ReplyTopics},
-    config::Processor,
-    kafka::{
-        OutputTopic, Polled, Settings, Sink as _, Source as _, Topics,
-        client::BATCH_BYTES,
-        consumer::GroupConsumer,
-        mark::{Marker, NextOffset, RulesHash},
-        transactional::Transactional,
-    },
-    processor::{
-        intake::{AT_ONCE, Caps},
-        session::{BUSY, IDLE},
-    },
-};
+use activity_stream::config::Processor;
+use contract::{ActivityId, OutputRecord, Reading, Record, ReplyTopics};
 use crossbeam_channel::{Receiver, bounded};
+use kafka::{
+    OutputTopic, Polled, Settings, Sink as _, Source as _, Topics,
+    client::BATCH_BYTES,
+    consumer::GroupConsumer,
+    mark::{Marker, NextOffset, RulesHash},
+    transactional::Transactional,
+};
+use processor::{
+    intake::{AT_ONCE, Caps},
+    session::{BUSY, IDLE},
+};
 
 use super::support;
 
-type Membership = activity_stream::kafka::consumer::Membership;
+type Membership = kafka::consumer::Membership;
 
 struct Batch {
     records: Vec<Record>,

@@ -5,11 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use activity_stream::{
-    activity::Decider,
-    config::{Processor, Synchronous},
-    event_log::{Chunk, EventLog},
-};
+use activity_stream::config::{Processor, Synchronous};
+use contract::Decider;
+use event_log::{Chunk, EventLog};
 use rusqlite::Connection;
 use tempfile::TempDir;
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use activity_stream::activity::ActivityId;
+use contract::ActivityId;
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},

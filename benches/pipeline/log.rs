@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Instant};
 
-use activity_stream::read_model::Follower;
+use event_log::read_model::Follower;
 
 use super::{
     Profile, cpu,

@@ -62,8 +62,8 @@ mod waiting;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-
 use kafka::Kafka;
+
 use report::Report;
 use waiting::{holds_within, say, wait_until};
 

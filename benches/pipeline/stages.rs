@@ -9,12 +9,10 @@
 
 use std::{hint::black_box, time::Duration};
 
-use activity_stream::{
-    activity::{Decision, Notification, Record, Verdict},
-    config::Synchronous,
-    event_log::{Chunk, EventLog, Settled},
-    kafka::native,
-};
+use activity_stream::config::Synchronous;
+use contract::{Decision, Notification, Record, Verdict};
+use event_log::{Chunk, EventLog, Settled};
+use kafka::native;
 
 use super::{
     Profile, cpu,

@@ -5,11 +5,11 @@
 use std::{fmt::Write as _, path::Path};
 
 use activity_stream::{
-    activity::{Coordinates, Decider, Header, Record},
     cli::settings,
     config::{Config, Synchronous},
-    event_log::EventLog,
 };
+use contract::{Coordinates, Decider, Header, Record};
+use event_log::EventLog;
 use fastrand::Rng;
 
 /// The program's own, for whatever is compared with it too.

@@ -6,12 +6,10 @@ use clap::{
     ArgGroup, Parser, Subcommand, ValueEnum,
     builder::{ArgPredicate, PossibleValuesParser},
 };
+use contract::{Code, Named};
 
 use super::when::When;
-use crate::{
-    activity::{Code, Named},
-    config::{Override, Sources, duration},
-};
+use crate::config::{Override, Sources, duration};
 
 /// Decides "post an activity" commands from Kafka, keeps the accepted ones in an SQLite event log, and notifies the
 /// audiences that asked, exactly once.

@@ -12,6 +12,12 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use event_log::{Cursor, LogError, LogReader, check_writable, examine_files, is_in_use};
+use kafka::{
+    access::{Operation, Resource},
+    client,
+    topics::{self, Missing, Presence, TopicsError},
+};
 use serde::Serialize;
 
 use super::{
@@ -23,12 +29,6 @@ use super::{
 use crate::{
     admin,
     config::{Config, Setting},
-    event_log::{Cursor, LogError, LogReader, check_writable, examine_files, is_in_use},
-    kafka::{
-        access::{Operation, Resource},
-        client,
-        topics::{self, Missing, Presence, TopicsError},
-    },
 };
 
 /// For the answer of a processor on this machine.

@@ -19,6 +19,10 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
+use contract::{Decision, Header};
+use event_log::EventLog;
+use kafka::{embedded::EmbeddedBroker, posted::Delivered};
+use processor::{Observer, ProcessorError, batch::Outcome, supervise};
 
 use super::{
     args,
@@ -28,13 +32,7 @@ use super::{
     settings,
     stop::{self, Told},
 };
-use crate::{
-    activity::{Decision, Header},
-    config::{Config, Guarantee},
-    event_log::EventLog,
-    kafka::{embedded::EmbeddedBroker, posted::Delivered},
-    processor::{Observer, ProcessorError, batch::Outcome, supervise},
-};
+use crate::config::{Config, Guarantee};
 use order::InOrder;
 use show::Show;
 

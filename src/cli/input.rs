@@ -9,8 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-
-use crate::kafka::client::MESSAGE_MAX_BYTES;
+use kafka::client::MESSAGE_MAX_BYTES;
 
 /// More than any broker takes. What is longer is no command, and is not read into memory for that.
 const LONGEST: u64 = MESSAGE_MAX_BYTES as u64;

@@ -15,15 +15,13 @@ use std::{
 };
 
 use anyhow::bail;
+use event_log::{LogReader, WalState};
 
 use super::{
     args::{self, LogCommand},
     output::count,
 };
-use crate::{
-    config::Config,
-    event_log::{LogReader, WalState},
-};
+use crate::config::Config;
 
 /// Lists events, shows one command's end, counts, or checks.
 pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<ExitCode> {

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
 };
 
+use contract::{Coordinates, Decision, Problem, Problems};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -14,7 +15,6 @@ use super::{
     output::{BAD, DOUBTFUL, FAINT, GOOD, Output, excerpt, plain},
     time::JsonTime,
 };
-use crate::activity::{Coordinates, Decision, Problem, Problems};
 
 /// One command's end.
 #[derive(Debug, Clone)]

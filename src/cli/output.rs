@@ -7,10 +7,9 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice, adapter::StripStr};
 use anstyle::{AnsiColor, Style};
+use contract::utc;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
-
-use crate::activity::utc;
 
 pub const GOOD: Style = AnsiColor::Green.on_default().bold();
 pub const DOUBTFUL: Style = AnsiColor::Yellow.on_default().bold();

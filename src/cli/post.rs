@@ -13,6 +13,8 @@ use std::{
 };
 
 use anyhow::Context;
+use contract::{OutputRecord, Record, topic_bits};
+use kafka::{access::Operation, topics};
 
 use super::{
     args,
@@ -20,11 +22,7 @@ use super::{
     poster::{Poster, still_posted},
     settings,
 };
-use crate::{
-    activity::{OutputRecord, Record, topic_bits},
-    config::Config,
-    kafka::{access::Operation, topics},
-};
+use crate::config::Config;
 use commands::{Commands, Source};
 use order::{Answer, InOrder};
 use show::Show;

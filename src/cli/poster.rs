@@ -7,7 +7,14 @@ use std::{
 };
 
 use anyhow::anyhow;
+use contract::{Header, OutputRecord, object_key};
 use jiff::Timestamp;
+use kafka::{
+    Settings,
+    access::Access,
+    client, native,
+    posted::{Delivered, reason},
+};
 use rdkafka::{
     ClientContext, Message,
     config::RDKafkaLogLevel,
@@ -17,15 +24,6 @@ use rdkafka::{
 };
 
 use super::output::StdoutError;
-use crate::{
-    activity::{Header, OutputRecord, object_key},
-    kafka::{
-        Settings,
-        access::Access,
-        client, native,
-        posted::{Delivered, reason},
-    },
-};
 
 /// The broker's answer to one posted command.
 #[derive(Debug, Clone, PartialEq, Eq)]

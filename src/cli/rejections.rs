@@ -7,21 +7,19 @@ mod show;
 use std::{ops::ControlFlow, process::ExitCode};
 
 use anyhow::bail;
+use contract::{DeadLetter, OtherTopic, Place, Record};
+use kafka::{
+    Settings, SourceError,
+    access::Operation,
+    scan::{Scanner, Unread},
+    topics,
+};
 
 use super::{
     args::{self, RejectionsCommand, Selection},
     settings,
 };
-use crate::{
-    activity::{DeadLetter, OtherTopic, Place, Record},
-    config::Config,
-    kafka::{
-        Settings, SourceError,
-        access::Operation,
-        scan::{Scanner, Unread},
-        topics,
-    },
-};
+use crate::config::Config;
 
 /// Lists, shows or replays.
 pub fn rejections(args: &args::Rejections, config: &Config) -> anyhow::Result<ExitCode> {

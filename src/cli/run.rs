@@ -14,6 +14,17 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use contract::Decision;
+use event_log::read_model::{self, Follower, Progress};
+use event_log::{self, EventLog, LogError};
+use kafka::{
+    client,
+    embedded::EmbeddedBroker,
+    repeats::{self, Origin},
+    replies::{ReplyCounts, Undeliverable},
+    topics::{self, Missing, Report},
+};
+use processor::{AbortReason, End, Observer, ProcessorError, batch::Outcome, start::Accept, supervise};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
@@ -21,20 +32,9 @@ use super::{
     stop::{self, Signals},
 };
 use crate::{
-    activity::Decision,
     admin::{self, Health},
     config::{Config, Guarantee},
-    event_log::{self, EventLog, LogError},
-    kafka::{
-        client,
-        embedded::EmbeddedBroker,
-        repeats::{self, Origin},
-        replies::{ReplyCounts, Undeliverable},
-        topics::{self, Missing, Report},
-    },
     metrics::{self, Metrics},
-    processor::{AbortReason, End, Observer, ProcessorError, batch::Outcome, start::Accept, supervise},
-    read_model::{self, Follower, Progress},
     telemetry,
 };
 
@@ -351,8 +351,11 @@ impl Observer for Watch {
 
 #[cfg(test)]
 mod tests {
+    use kafka::SourceError;
+
+    use testing::said_by;
+
     use super::*;
-    use crate::kafka::{SourceError, log_lines::said_by};
 
     fn watch() -> Watch {
         Watch { health: Arc::new(Health::new()), metrics: Arc::new(Metrics::new()) }

@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
+use contract::{Channels, Schema, asyncapi};
 use serde_json::Value;
 
 use crate::{
-    activity::{Channels, Schema, asyncapi},
     cli::{
         args::{self, Document},
         output::{self, Unread},

@@ -3,22 +3,20 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
-
-use crate::{
-    activity::Decider,
-    config::{self, Config},
-    event_log::{EventLog, LogOptions, Synchronous},
-    kafka::{
-        Settings, Topics,
-        client::{BATCH_BYTES, MESSAGE_MAX_BYTES},
-        topics::{DEFAULT_RECORD_BYTES, Report},
-    },
-    processor::{
-        intake::Caps,
-        start::Accept,
-        supervise::{Guarantee, ProcessorOptions},
-    },
+use contract::Decider;
+use event_log::{EventLog, LogOptions, Synchronous};
+use kafka::{
+    Settings, Topics,
+    client::{BATCH_BYTES, MESSAGE_MAX_BYTES},
+    topics::{DEFAULT_RECORD_BYTES, Report},
 };
+use processor::{
+    intake::Caps,
+    start::Accept,
+    supervise::{Guarantee, ProcessorOptions},
+};
+
+use crate::config::{self, Config};
 
 /// Set by a signal or at the end of a demonstration.
 pub type Stop = AtomicBool;

@@ -11,14 +11,11 @@ use super::{
     output::{self, Unread},
     settings, stop,
 };
-use crate::{
-    config::Config,
-    kafka::{
-        access::Operation,
-        follow::{Follower, Start},
-        topics,
-    },
-    telemetry,
+use crate::{config::Config, telemetry};
+use kafka::{
+    access::Operation,
+    follow::{Follower, Start},
+    topics,
 };
 use line::Line;
 

@@ -1,8 +1,7 @@
 //! Times as JSON has them: RFC 3339, as `--since` and `--until` read them.
 
+use contract::utc;
 use serde::{Serialize, Serializer};
-
-use crate::activity::utc;
 
 /// Milliseconds since 1970, which JSON gets as a date-time in UTC. Null where Kafka has no timestamp, which it writes as
 /// a negative one, and after the year 9999, which RFC 3339 ends with.

@@ -9,8 +9,19 @@ use std::{
     process::ExitCode,
 };
 
+use event_log::{LogError, LogReader};
 use indicatif::ProgressBar;
+use kafka::{
+    access::Operation,
+    scan::Scanner,
+    topics::{self, DEFAULT_RECORD_BYTES, TopicsError},
+};
 use serde::Serialize;
+use verify::{
+    self, Rules, Sizes, VerifyError,
+    report::{At, Deviation, Kind, Place, Report, Summary, Unchecked, What},
+    source::OnBrokers,
+};
 
 use super::{
     args,
@@ -18,20 +29,7 @@ use super::{
     output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count, plain},
     settings,
 };
-use crate::{
-    config::Config,
-    event_log::{LogError, LogReader},
-    kafka::{
-        access::Operation,
-        scan::Scanner,
-        topics::{self, DEFAULT_RECORD_BYTES, TopicsError},
-    },
-    verify::{
-        self, Rules, Sizes, VerifyError,
-        report::{At, Deviation, Kind, Place, Report, Summary, Unchecked, What},
-        source::OnBrokers,
-    },
-};
+use crate::config::Config;
 
 /// Checks everything whose output is out, and fails where anything deviates.
 pub fn verify(args: &args::Verify, config: &Config) -> anyhow::Result<ExitCode> {

@@ -11,10 +11,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use contract::ReplyTopics;
 use jiff::{Span, SpanRelativeTo};
 use toml::de::DeValue;
-
-use crate::activity::ReplyTopics;
 
 /// A value before it is read: the text of a variable or a flag, or a value of a TOML file.
 #[derive(Debug, Clone, Copy)]

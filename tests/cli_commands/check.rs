@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use activity_stream::kafka::{Topics, client::Quiet, embedded::EmbeddedBroker};
+use kafka::{Topics, client::Quiet, embedded::EmbeddedBroker};
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use rdkafka::{
     mocking::MockCluster,

@@ -1,12 +1,11 @@
 //! Text of others: no terminal is misled by it, and programs get it as it is.
 
+use contract::{ActivityId, Coordinates, Decider, Limits, topic_bits};
+use event_log::Chunk;
+
 use crate::{
     samples::{TOPIC, open_log, publish, record},
     support::{broker, folder, program, run},
-};
-use activity_stream::{
-    activity::{ActivityId, Coordinates, Decider, Limits, topic_bits},
-    event_log::Chunk,
 };
 
 /// A right-to-left override, an isolate, a zero-width space and joiner, a mark, a delete and a C1 control character stand

@@ -1,9 +1,7 @@
 use std::{fs, path::Path};
 
-use activity_stream::{
-    activity::{ActivityId, Coordinates, topic_bits},
-    event_log::{Chunk, Gap, Intervention},
-};
+use contract::{ActivityId, Coordinates, topic_bits};
+use event_log::{Chunk, Gap, Intervention};
 use rusqlite::Connection;
 
 use crate::{
@@ -237,7 +235,7 @@ fn names_damaged_rows_and_lists_the_others() {
 fn a_log_of_schema_version_1_is_shown_and_its_check_says_that_it_has_no_checksums() {
     let folder = folder();
     let path = folder.path().join("activity.db");
-    fs::copy("tests/fixtures/event-log-v1.sqlite", &path).unwrap();
+    fs::copy("crates/event-log/tests/fixtures/event-log-v1.sqlite", &path).unwrap();
     assert_output!(fixed "log-version-1-check", log(&path, &["check"]));
     assert!(log(&path, &["check", "--json"]).contains(r#""checksums":false"#));
     // Without a checksum only what is no JSON shows.
@@ -277,7 +275,7 @@ fn offsets_that_no_row_can_have_are_answered() {
     let beyond = log(&path, &["show", "0:9223372036854775807"]);
     assert!(beyond.starts_with("exit 1\n") && beyond.contains("is only at offset 6 there"), "{beyond}");
 
-    fs::copy("tests/fixtures/event-log-v1.sqlite", &path).unwrap();
+    fs::copy("crates/event-log/tests/fixtures/event-log-v1.sqlite", &path).unwrap();
     let shown = log(&path, &["list", "--limit", "1", "--json"]);
     let shown: serde_json::Value = serde_json::from_str(shown.lines().nth(2).unwrap()).unwrap();
     let place = format!("{}:{}", shown["partition"], shown["offset"]);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::kafka::{Topics, embedded::EmbeddedBroker};
+use kafka::{Topics, embedded::EmbeddedBroker};
 use rdkafka::{
     ClientConfig, Message as _,
     consumer::{BaseConsumer, Consumer as _},

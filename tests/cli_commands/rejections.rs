@@ -3,7 +3,8 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use activity_stream::{activity::Record, kafka::embedded::EmbeddedBroker};
+use contract::Record;
+use kafka::embedded::EmbeddedBroker;
 use nix::sys::signal::Signal;
 use rdkafka::{
     ClientConfig,

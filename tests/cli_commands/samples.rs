@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use activity_stream::{
-    activity::{
-        Coordinates, Decider, Decision, Header, Limits, OutputRecord, Reading, Record, rejection_record,
-    },
-    event_log::{Chunk, EventLog, Gap, Intervention, LogOptions, Synchronous},
-    kafka::{embedded::EmbeddedBroker, native},
+use contract::{
+    Coordinates, Decider, Decision, Header, Limits, OutputRecord, Reading, Record, rejection_record,
 };
+use event_log::{Chunk, EventLog, Gap, Intervention, LogOptions, Synchronous};
+use kafka::{embedded::EmbeddedBroker, native};
 use rdkafka::{
     ClientConfig,
     producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},

@@ -6,7 +6,7 @@ use crate::{
     support::{PATIENCE, Running, broker, deaf_address, program, run, wait_until},
 };
 
-fn commands() -> Vec<activity_stream::activity::Record> {
+fn commands() -> Vec<contract::Record> {
     let mut binary = record(0, 4, Some(b"\xffno"), None);
     binary.key = Some(b"k\xfe".to_vec());
     let pretty = b"{\n  \"objectType\": \"case\",\n  \"n\": 1.10\n}";

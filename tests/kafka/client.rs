@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use activity_stream::client::{
-    ActivityClient, Entry, NotificationStream, PostError, Received, Reply, Target,
-};
+use client::{ActivityClient, Entry, NotificationStream, PostError, Received, Reply, Target};
 use futures::{StreamExt as _, future::try_join_all};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::kafka::{Topics, embedded::EmbeddedBroker};
+use kafka::{Topics, embedded::EmbeddedBroker};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -196,7 +196,7 @@ pub fn topics(partitions: i32) -> Topics {
         commands: "activity.commands".into(),
         notifications: "activity.notifications".into(),
         rejections: "activity.rejections".into(),
-        replies: activity_stream::activity::ReplyTopics::default(),
+        replies: contract::ReplyTopics::default(),
         partitions,
         replication_factor: 1,
         largest_command: 512 * 1024,

@@ -4,13 +4,11 @@
 
 use std::{collections::BTreeMap, ops::Range, path::Path, time::Duration};
 
-use activity_stream::{
-    activity::{Coordinates, Decider, Header, Limits, OutputRecord, Reading, Record},
-    cli::poster::Poster,
-    client::{ActivityClient, Entry, NotificationStream, Received, StreamBuilder, StreamError, Target},
-    kafka::{Settings, Topics, embedded::EmbeddedBroker, scan::Scanner},
-};
+use activity_stream::cli::poster::Poster;
+use client::{ActivityClient, Entry, NotificationStream, Received, StreamBuilder, StreamError, Target};
+use contract::{Coordinates, Decider, Header, Limits, OutputRecord, Reading, Record};
 use futures::StreamExt as _;
+use kafka::{Settings, Topics, embedded::EmbeddedBroker, scan::Scanner};
 
 use super::support::{PATIENCE, Running, program, topics, wait_until};
 

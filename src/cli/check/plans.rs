@@ -5,16 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Cursors, Finding, Status};
-use crate::{
-    cli::output::count,
-    kafka::{Bounds, Settings, SourceError, consumer::GroupConsumer},
-    processor::{
-        ProcessorError,
-        intake::take_up::{Learned, learn},
-        start::{Accept, Facts, plan},
-    },
+use kafka::{Bounds, Settings, SourceError, consumer::GroupConsumer};
+use processor::{
+    ProcessorError,
+    intake::take_up::{Learned, learn},
+    start::{Accept, Facts, plan},
 };
+
+use super::{Cursors, Finding, Status};
+use crate::cli::output::count;
 
 const ABOUT: &str = "start";
 /// A coordinator that has to be found first does not always answer in the time that one question has.

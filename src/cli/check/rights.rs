@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use kafka::{
+    Settings,
+    access::{Access, Allowed, Operation, Resource, Rights},
+};
+
 use super::{Finding, Status};
 use crate::{
     cli::args::Purpose::{self, Post, Rejections, Run, Tail, Verify},
     config::{Config, Guarantee},
-    kafka::{
-        Settings,
-        access::{Access, Allowed, Operation, Resource, Rights},
-    },
 };
 
 const ABOUT: &str = "rights";

@@ -1,10 +1,9 @@
 //! The contract's five calls, and some that show what else can become of a command.
 
+use contract::Header;
+
 use super::Posted;
-use crate::{
-    activity::Header,
-    cli::input::{Input, Place},
-};
+use crate::cli::input::{Input, Place};
 
 /// File name and value.
 type Example = (&'static str, &'static [u8]);

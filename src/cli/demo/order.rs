@@ -5,10 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    activity::Coordinates,
-    cli::{input::Place, outcome::Decided},
-};
+use contract::Coordinates;
+
+use crate::cli::{input::Place, outcome::Decided};
 
 /// Commands that were posted and not yet shown.
 #[derive(Debug)]
@@ -114,8 +113,9 @@ impl InOrder {
 
 #[cfg(test)]
 mod tests {
+    use contract::{ActivityId, Decision};
+
     use super::*;
-    use crate::activity::{ActivityId, Decision};
 
     fn at(offset: i64) -> Coordinates {
         Coordinates { partition: 0, offset, timestamp: 1 }

@@ -5,17 +5,15 @@ use std::{
     process::ExitCode,
 };
 
+use contract::Decision;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::{
-    activity::Decision,
-    cli::{
-        input::Place,
-        json::write_json,
-        outcome::Decided,
-        output::{self, BAD, Output, Unread, count},
-    },
+use crate::cli::{
+    input::Place,
+    json::write_json,
+    outcome::Decided,
+    output::{self, BAD, Output, Unread, count},
 };
 
 /// Prints outcomes, and counts them.

@@ -6,17 +6,15 @@ use std::{
 };
 
 use anyhow::bail;
+use event_log::{Backup, CheckReport, LogFinding, LogReader};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Damage;
-use crate::{
-    cli::{
-        args,
-        json::write_json,
-        output::{self, Unread, count, plain},
-    },
-    event_log::{Backup, CheckReport, LogFinding, LogReader},
+use crate::cli::{
+    args,
+    json::write_json,
+    output::{self, Unread, count, plain},
 };
 
 /// The object of `--json`.

@@ -2,17 +2,15 @@
 
 use std::{io, io::Write, path::Path, process::ExitCode};
 
+use event_log::read_model::ReadModel;
+use event_log::{CheckReport, Checked, LogFinding, LogReader};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::{
-    cli::{
-        args,
-        json::write_json,
-        output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count, plain},
-    },
-    event_log::{CheckReport, Checked, LogFinding, LogReader},
-    read_model::ReadModel,
+use crate::cli::{
+    args,
+    json::write_json,
+    output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count, plain},
 };
 
 /// A finding's line of `--json`.

@@ -7,22 +7,20 @@ use std::{
     path::Path,
 };
 
+use contract::ActivityId;
+use event_log::read_model::ReadModel;
+use event_log::{DamagedRow, ListQuery, Listed, LogReader, Order};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Damage;
-use crate::{
-    activity::ActivityId,
-    cli::{
-        args,
-        json::write_json,
-        output::{self, FAINT, GOOD, Output, Unread, excerpt, time},
-        time::JsonTime,
-        when::When,
-    },
-    event_log::{DamagedRow, ListQuery, Listed, LogReader, Order},
-    read_model::ReadModel,
+use crate::cli::{
+    args,
+    json::write_json,
+    output::{self, FAINT, GOOD, Output, Unread, excerpt, time},
+    time::JsonTime,
+    when::When,
 };
 
 /// An event's line of `--json`.

@@ -2,16 +2,14 @@
 
 use std::{io::Write, path::Path};
 
+use event_log::LogReader;
+use event_log::read_model::{Follower, ReadModel};
 use serde::Serialize;
 
-use crate::{
-    cli::{
-        args,
-        json::write_json,
-        output::{self, Unread, count},
-    },
-    event_log::LogReader,
-    read_model::{Follower, ReadModel},
+use crate::cli::{
+    args,
+    json::write_json,
+    output::{self, Unread, count},
 };
 
 /// The object of `--json`.

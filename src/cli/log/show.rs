@@ -3,19 +3,17 @@
 use std::{io::Write, path::Path};
 
 use anyhow::anyhow;
+use contract::{ActivityId, Coordinates, Named, Place, Problem, topic_bits};
+use event_log::{Absence, Listed, LogReader, Shown};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::{
-    activity::{ActivityId, Coordinates, Named, Place, Problem, topic_bits},
-    cli::{
-        args,
-        json::{pretty, write_json},
-        outcome::print_problem,
-        output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, Unread, time},
-        time::JsonTime,
-    },
-    event_log::{Absence, Listed, LogReader, Shown},
+use crate::cli::{
+    args,
+    json::{pretty, write_json},
+    outcome::print_problem,
+    output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, Unread, time},
+    time::JsonTime,
 };
 
 /// The object of `--json`.

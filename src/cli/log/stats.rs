@@ -5,18 +5,16 @@ mod alike;
 use std::{io::Write, path::Path};
 
 use bytesize::ByteSize;
+use event_log::read_model::ReadModel;
+use event_log::{Counts, Gap, Intervention, LogReader, PartitionStats, Stats};
 use serde::Serialize;
 
 use super::Damage;
-use crate::{
-    cli::{
-        args,
-        json::write_json,
-        output::{self, DOUBTFUL, FAINT, Output, Unread, count, time},
-        time::JsonTime,
-    },
-    event_log::{Counts, Gap, Intervention, LogReader, PartitionStats, Stats},
-    read_model::ReadModel,
+use crate::cli::{
+    args,
+    json::write_json,
+    output::{self, DOUBTFUL, FAINT, Output, Unread, count, time},
+    time::JsonTime,
 };
 
 /// The object of `--json`.

@@ -3,11 +3,11 @@
 use std::{collections::VecDeque, io, path::PathBuf};
 
 use anyhow::bail;
+use contract::{Coordinates, Decider, Header, Problem, Problems, Reading, Record, ReplyTopics, object_key};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    activity::{Coordinates, Decider, Header, Problem, Problems, Reading, Record, ReplyTopics, object_key},
     cli::{
         args,
         input::{Input, Inputs, Place},

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::{activity::Problems, cli::input::Place, kafka::posted::Delivered};
+use contract::Problems;
+use kafka::posted::Delivered;
+
+use crate::cli::input::Place;
 
 /// The broker's answer, or why there is none.
 #[derive(Debug, PartialEq)]

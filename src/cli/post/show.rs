@@ -2,22 +2,20 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use contract::ActivityId;
 use indicatif::ProgressBar;
+use kafka::posted::Delivered;
 use serde::Serialize;
 
 use super::{
     commands::print_refused,
     order::{Answer, Answered},
 };
-use crate::{
-    activity::ActivityId,
-    cli::{
-        input::Place,
-        json::write_json,
-        output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count},
-        time::JsonTime,
-    },
-    kafka::posted::Delivered,
+use crate::cli::{
+    input::Place,
+    json::write_json,
+    output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count},
+    time::JsonTime,
 };
 
 /// Prints answers, and counts them.

@@ -3,7 +3,10 @@
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
+use client::{ActivityClient, Posted, Reply, WaitError};
+use contract::{ActivityId, Problem, Problems};
 use futures::{StreamExt as _, stream};
+use kafka::Settings;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -12,7 +15,6 @@ use super::{
     show::Line,
 };
 use crate::{
-    activity::{ActivityId, Problem, Problems},
     cli::{
         args,
         input::{Input, Place},
@@ -20,9 +22,7 @@ use crate::{
         outcome::print_rejection,
         output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count},
     },
-    client::{ActivityClient, Posted, Reply, WaitError},
     config::Config,
-    kafka::Settings,
 };
 
 /// Commands whose verdict is waited for at once.

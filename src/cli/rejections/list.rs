@@ -2,18 +2,16 @@
 
 use std::{collections::BTreeMap, io::Write, ops::ControlFlow, process::ExitCode};
 
+use contract::{DeadLetter, Place, Problem, Record};
+use kafka::Settings;
 use serde::Serialize;
 
-use crate::{
-    activity::{DeadLetter, Place, Problem, Record},
-    cli::{
-        args,
-        json::write_json,
-        outcome::print_problem,
-        output::{self, BAD, FAINT, Output, Unread, count, plain, time},
-        time::JsonTime,
-    },
-    kafka::Settings,
+use crate::cli::{
+    args,
+    json::write_json,
+    outcome::print_problem,
+    output::{self, BAD, FAINT, Output, Unread, count, plain, time},
+    time::JsonTime,
 };
 
 /// A rejection's line of `--json`.

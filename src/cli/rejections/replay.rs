@@ -8,22 +8,20 @@ use std::{
     time::Duration,
 };
 
+use contract::{
+    ActivityId, Coordinates, DeadLetter, Decider, OutputRecord, Place, Problem, Problems, Reading, Record,
+    topic_bits,
+};
 use jiff::Timestamp;
+use kafka::{Settings, access::Operation, posted::Delivered, topics};
 use serde::Serialize;
 
-use crate::{
-    activity::{
-        ActivityId, Coordinates, DeadLetter, Decider, OutputRecord, Place, Problem, Problems, Reading,
-        Record, topic_bits,
-    },
-    cli::{
-        args,
-        json::write_json,
-        outcome::print_problem,
-        output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, Unread, count, plain},
-        poster::{Delivery, Poster, still_posted},
-    },
-    kafka::{Settings, access::Operation, posted::Delivered, topics},
+use crate::cli::{
+    args,
+    json::write_json,
+    outcome::print_problem,
+    output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, Unread, count, plain},
+    poster::{Delivery, Poster, still_posted},
 };
 
 /// Replays that are posted and not yet answered.

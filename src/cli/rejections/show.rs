@@ -3,17 +3,15 @@
 use std::{io::Write, ops::ControlFlow, process::ExitCode};
 
 use anyhow::bail;
+use kafka::Settings;
 
-use crate::{
-    cli::{
-        args,
-        json::write_json,
-        output::FAINT,
-        output::plain,
-        output::{self, Unread},
-        tail::line::Line,
-    },
-    kafka::Settings,
+use crate::cli::{
+    args,
+    json::write_json,
+    output::FAINT,
+    output::plain,
+    output::{self, Unread},
+    tail::line::Line,
 };
 
 use super::list::print;

@@ -6,10 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    event_log::{LogError, LogFiles},
-    metrics::Metrics,
-};
+use event_log::{LogError, LogFiles};
+
+use crate::metrics::Metrics;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);

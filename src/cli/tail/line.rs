@@ -5,13 +5,11 @@
 
 use std::{borrow::Cow, collections::HashMap, hash::Hash};
 
+use contract::{Header, Record};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
-use crate::{
-    activity::{Header, Record},
-    cli::time::JsonTime,
-};
+use crate::cli::time::JsonTime;
 
 /// A record's line of `--json`.
 #[derive(Debug, Serialize)]
@@ -130,8 +128,9 @@ fn grouped<N: Copy + Eq + Hash, V>(pairs: impl Iterator<Item = (N, V)>) -> Vec<(
 
 #[cfg(test)]
 mod tests {
+    use contract::Coordinates;
+
     use super::*;
-    use crate::activity::Coordinates;
 
     fn line(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&[u8], Option<&[u8]>)]) -> String {
         let header = |(name, value): &(&[u8], Option<&[u8]>)| Header {

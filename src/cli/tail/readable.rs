@@ -5,14 +5,12 @@ use std::{
     io::{self, Write},
 };
 
+use contract::{Header, Problem, Record};
 use serde::Deserialize;
 
-use crate::{
-    activity::{Header, Problem, Record},
-    cli::{
-        outcome::print_problem,
-        output::{BAD, FAINT, GOOD, excerpt, plain, time},
-    },
+use crate::cli::{
+    outcome::print_problem,
+    output::{BAD, FAINT, GOOD, excerpt, plain, time},
 };
 
 /// What is read of a notification.

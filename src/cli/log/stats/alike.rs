@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use crate::event_log::{Gap, Intervention};
+use event_log::{Gap, Intervention};
 
 /// Interventions that follow each other within so many milliseconds were those of one start.
 const ONE_START_MS: i64 = 60_000;

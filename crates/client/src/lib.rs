@@ -1,0 +1,50 @@
+//! For other programs in Rust: posting activities, and being told of them.
+//!
+//! - [`ActivityClient`] posts an [`Entry`]. It knows the id of the activity as soon as the broker has the command, and
+//!   can wait for the processor's verdict.
+//! - [`NotificationStream`] gives each [`Notification`] until it is acknowledged.
+//!
+//! The shapes are those of the contract, and so are their names: an entry has [`Target`]s, [`Identity`]s and
+//! [`Attachment`]s. All of it is asynchronous and runs in [Tokio](https://tokio.rs).
+//!
+//! ```no_run
+//! use crate::{ActivityClient, Entry, Identity, Target};
+//!
+//! # async fn post() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = ActivityClient::builder("localhost:9092").build()?;
+//! let entry = Entry::new("customer", "42")
+//!     .content("Customer is updated.")
+//!     .target(Target::identity(Identity::new("administrators").domain("nordlys")))
+//!     .target(Target::identity(Identity::new("accounting").domain("nordlys")).notify());
+//! let posted = client.post(&entry).await?;
+//! println!("{posted}");
+//! # Ok(())
+//! # }
+//! ```
+
+mod acks;
+mod attachment;
+mod connection;
+mod entry;
+mod error;
+mod member;
+mod notification;
+mod outbox;
+mod posting;
+mod replies;
+mod reports;
+mod seen;
+mod silence;
+mod stream;
+mod target;
+mod thread;
+mod verdict;
+
+pub use attachment::{Attachment, AttachmentKind};
+pub use contract::{ActivityId, Problem, Problems, Reply};
+pub use entry::Entry;
+pub use error::{PostError, SetupError, WaitError};
+pub use notification::{Activity, NotANotification, Notification, NotificationId};
+pub use posting::{ActivityClient, ClientBuilder, Posted};
+pub use stream::{Acknowledgement, NotificationStream, Received, StreamBuilder, StreamError};
+pub use target::{Audience, Identity, IdentityKind, Target};

@@ -1,0 +1,367 @@
+//! What is posted and not yet answered, and the producer that sends it.
+//!
+//! A producer can be of no use any more: a fatal error of an idempotent one ends it, and librdkafka can lose all brokers
+//! for good (see [`reach`]). Another one takes its place then. What the old one surely never sent is sent by the new one,
+//! in its order; what may have been sent is not, since nobody else could tell it from what was posted twice. A producer
+//! that fails before anything is sent will as a rule fail so again, as where the user lacks a right: then what it did not
+//! send is given up.
+
+use std::{
+    fmt, mem,
+    sync::{
+        Arc, RwLock, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use contract::Record;
+use kafka::{Settings, native, reach::reach};
+use rdkafka::{
+    ClientConfig,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
+};
+use tokio::{sync::oneshot, time::sleep};
+
+use super::{
+    reports::{Answer, Failed, Reports, Waiting},
+    silence::Silence,
+};
+
+/// How soon the thread notices that nobody needs it any more, or that its producer failed.
+const SLICE: Duration = Duration::from_millis(100);
+/// Until a command is tried again that found no room.
+const FULL: Duration = Duration::from_millis(10);
+/// How long a producer that failed may still hear of what it has sent.
+const SETTLE: Duration = Duration::from_secs(5);
+/// For another producer to take the place of one that failed.
+const ANEW: Duration = Duration::from_secs(30);
+
+/// Keeps the order in which commands are posted, also where they wait for room and where the producer is replaced.
+pub(super) struct Outbox {
+    shared: Arc<Shared>,
+    /// Those who wait for room, in their order.
+    entrance: tokio::sync::Mutex<()>,
+}
+
+struct Shared {
+    config: ClientConfig,
+    /// With which [`reach`] asks.
+    settings: Settings,
+    topic: String,
+    /// How long a command may be under way (`delivery.timeout.ms`).
+    lifetime: Duration,
+    /// Locked for writing while it is replaced.
+    producer: RwLock<Arc<BaseProducer<Reports>>>,
+    /// A command could not be taken in because the producer failed.
+    is_wanted: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// Why a command was not taken into the queue.
+enum Refused {
+    /// There will be room.
+    Full,
+    /// The producer failed; another one will take its place.
+    Broken(KafkaError),
+    For(KafkaError),
+}
+
+impl From<Refused> for KafkaError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::MessageProduction(RDKafkaErrorCode::QueueFull),
+            Refused::Broken(error) | Refused::For(error) => error,
+        }
+    }
+}
+
+impl Outbox {
+    /// A producer of commands, and its thread, which ends with this.
+    pub fn open(config: ClientConfig, settings: Settings, topic: &str) -> Result<Self, String> {
+        let lifetime = lifetime(&config).map_err(|error| error.to_string())?;
+        let producer = new_producer(&config).map_err(|error| error.to_string())?;
+        let shared = Arc::new(Shared {
+            config,
+            settings,
+            topic: topic.to_owned(),
+            lifetime,
+            producer: RwLock::new(Arc::new(producer)),
+            is_wanted: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        });
+        let serving = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("outbox".into())
+            .spawn(move || serving.serve())
+            .map_err(|error| format!("a thread could not be started: {error}"))?;
+        Ok(Self { shared, entrance: tokio::sync::Mutex::new(()) })
+    }
+
+    /// Takes a command in, which is under way from then on, and gives what its answer will come by. Waits while there is
+    /// no room; where that future is dropped, nothing is sent.
+    pub async fn take(&self, record: &Record) -> Result<oneshot::Receiver<Answer>, Failed> {
+        let _turn = self.entrance.lock().await;
+        let begun = Instant::now();
+        loop {
+            let (answer, receiver) = oneshot::channel();
+            match self.shared.try_send(record, answer).map_err(|(refused, _)| refused) {
+                Ok(()) => return Ok(receiver),
+                Err(Refused::Full) => {}
+                Err(Refused::Broken(_)) if begun.elapsed() < ANEW => {
+                    self.shared.is_wanted.store(true, Ordering::Relaxed);
+                }
+                Err(Refused::Broken(error) | Refused::For(error)) => return Err(Failed::unsent(error)),
+            }
+            sleep(FULL).await;
+        }
+    }
+
+    /// Waits until all that was taken in is answered.
+    pub async fn settled(&self) {
+        let is_settled = || match self.shared.producer.try_read() {
+            // What waits for others of its batch goes once `linger.ms` is over.
+            Ok(producer) => producer.flush(Duration::ZERO).is_ok() && producer.context().unsent().is_empty(),
+            Err(_) => false,
+        };
+        while !is_settled() {
+            sleep(FULL).await;
+        }
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("topic", &self.shared.topic).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// Serves delivery reports, and replaces the producer where it is of no use any more.
+    fn serve(&self) {
+        let mut silence = Silence::begin();
+        let mut heard = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let producer = Arc::clone(&self.producer.read().expect("never poisoned"));
+            producer.poll(SLICE);
+            if let Some((code, reason)) = producer.client().fatal_error() {
+                // Where it fails again and again, not more often than somebody posts.
+                if self.is_needed(&producer) {
+                    tracing::warn!(%code, reason, "the producer failed for good; going on with another one");
+                    self.replace(producer, Some((code, reason)));
+                } else {
+                    thread::sleep(FULL);
+                }
+                silence.broken();
+                continue;
+            }
+            let count = producer.context().count.load(Ordering::Relaxed);
+            if mem::replace(&mut heard, count) != count || producer.in_flight_count() == 0 {
+                silence.broken();
+                continue;
+            }
+            if !silence.is_due() {
+                continue;
+            }
+            let (asked, settings, topic) = (Arc::clone(&producer), self.settings.clone(), self.topic.clone());
+            if silence.is_final(move || reach(asked.client(), &settings, &topic)) {
+                tracing::warn!("the producer has lost the brokers; going on with another one");
+                self.replace(producer, None);
+            }
+        }
+    }
+
+    /// Whether there is something for the producer to send.
+    fn is_needed(&self, producer: &BaseProducer<Reports>) -> bool {
+        self.is_wanted.swap(false, Ordering::Relaxed)
+            || producer.in_flight_count() > 0
+            || !producer.context().unsent().is_empty()
+    }
+
+    /// Sends what the old producer has not sent by a new one, unless it failed (`fatal`) as the new one would. Meanwhile
+    /// nothing is taken in.
+    fn replace(&self, old: Arc<BaseProducer<Reports>>, fatal: Option<(RDKafkaErrorCode, String)>) {
+        let mut current = self.producer.write().expect("never poisoned");
+        old.purge(PurgeConfig::default().queue());
+        settle(&old, SETTLE);
+        old.purge(PurgeConfig::default().queue().inflight());
+        settle(&old, SETTLE);
+        let mut unsent = mem::take(&mut *old.context().unsent());
+        // What was to be tried again was purged later than what stood behind it.
+        unsent.sort_by_key(|(_, waiting)| waiting.place);
+        match new_producer(&self.config) {
+            Ok(producer) => *current = Arc::new(producer),
+            Err(error) => {
+                tracing::warn!(%error, "no other producer could be made; trying again");
+                for (_, waiting) in unsent {
+                    let _ = waiting.answer.send(Err(Failed::unsent(error.clone())));
+                }
+                drop(current);
+                thread::sleep(SLICE);
+                return;
+            }
+        }
+        let fatal = fatal.filter(|_| !old.context().has_sent.load(Ordering::Relaxed));
+        for (record, waiting) in unsent {
+            let Waiting { answer, since, .. } = waiting;
+            if let Some((code, reason)) = &fatal {
+                let failed = Failed::unsent(KafkaError::MessageProduction(*code));
+                let _ = answer.send(Err(Failed { detail: Some(reason.clone()), ..failed }));
+            } else if since.elapsed() >= self.lifetime {
+                let late = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
+                let _ = answer.send(Err(Failed::unsent(late)));
+            } else if let Err((refused, answer)) = send(&current, &self.topic, &record, answer, since) {
+                // There was room: the old one had no more of it.
+                let _ = answer.send(Err(Failed::unsent(refused.into())));
+            }
+        }
+        drop(current);
+        // It may wait a little for its threads.
+        let _ = thread::Builder::new().name("replaced".into()).spawn(move || drop(old));
+    }
+
+    fn try_send(
+        &self,
+        record: &Record,
+        answer: oneshot::Sender<Answer>,
+    ) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
+        match self.producer.try_read() {
+            Ok(producer) => send(&producer, &self.topic, record, answer, Instant::now()),
+            Err(TryLockError::WouldBlock) => Err((Refused::Full, answer)),
+            Err(TryLockError::Poisoned(_)) => unreachable!("no holder panics"),
+        }
+    }
+}
+
+fn new_producer(config: &ClientConfig) -> Result<BaseProducer<Reports>, KafkaError> {
+    config.create_with_context(Reports::default())
+}
+
+/// How long librdkafka tries to send a command.
+fn lifetime(config: &ClientConfig) -> Result<Duration, KafkaError> {
+    let millis = config.create_native_config()?.get("delivery.timeout.ms")?;
+    // 0 is without an end.
+    Ok(millis.parse().ok().filter(|&millis| millis > 0).map_or(Duration::MAX, Duration::from_millis))
+}
+
+/// Waits until all is answered, and no longer than that.
+fn settle(producer: &BaseProducer<Reports>, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+        producer.poll(Duration::ZERO);
+        // A poll with a time-out uses all of it, whatever arrives.
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn send(
+    producer: &BaseProducer<Reports>,
+    topic: &str,
+    record: &Record,
+    answer: oneshot::Sender<Answer>,
+    since: Instant,
+) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
+    let timestamp = record.coordinates.timestamp;
+    let place = producer.context().places.fetch_add(1, Ordering::Relaxed);
+    let waiting = Box::new(Waiting { answer, since, place, timestamp });
+    let mut sent = BaseRecord::<[u8], [u8], Box<Waiting>>::with_opaque_to(topic, waiting);
+    sent.timestamp = Some(timestamp);
+    sent.payload = record.value.as_deref();
+    sent.key = record.key.as_deref();
+    if !record.headers.is_empty() {
+        sent = sent.headers(native::to_native(&record.headers));
+    }
+    producer.send(sent).map_err(|(error, sent)| {
+        let refused = if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+            Refused::Full
+        } else if let Some((code, _)) = producer.client().fatal_error() {
+            Refused::Broken(KafkaError::MessageProduction(code))
+        } else {
+            Refused::For(error)
+        };
+        (refused, sent.delivery_opaque.answer)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::Coordinates;
+    use kafka::{Topics, client, embedded::EmbeddedBroker, posted::Delivered};
+    use tokio::{task::block_in_place, time::timeout};
+
+    use super::*;
+    use crate::connection::Connection;
+
+    const TOPIC: &str = "activity.commands";
+    /// After this a test has failed, on a slow machine too.
+    const PATIENCE: Duration = Duration::from_secs(180);
+
+    fn record() -> Record {
+        Record {
+            coordinates: Coordinates { partition: 0, offset: 0, timestamp: 1 },
+            key: Some(b"case/7".to_vec()),
+            value: Some(b"{}".to_vec()),
+            headers: Vec::new(),
+        }
+    }
+
+    async fn offset(answer: oneshot::Receiver<Answer>) -> i64 {
+        match timeout(PATIENCE, answer).await.expect("waited in vain for an answer").expect("a thread") {
+            Ok(Delivered::At(at)) => at.offset,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_producer_of_no_use_did_not_send_is_sent_once_and_in_its_order_by_another_one() {
+        let broker = EmbeddedBroker::start(&Topics::for_test(TOPIC)).unwrap();
+        let settings = Connection::new(broker.bootstrap_servers()).settings("g", TOPIC, "").unwrap();
+        let mut config = client::producer(&settings, client::POST_BATCH_BYTES);
+        config.set("delivery.timeout.ms", "200000");
+        let outbox = Outbox::open(config, settings, TOPIC).unwrap();
+        assert_eq!(offset(outbox.take(&record()).await.unwrap()).await, 0);
+
+        broker.cluster().broker_down(1).unwrap();
+        // What is taken in before the connection ends could be sent.
+        let producer = Arc::clone(&outbox.shared.producer.read().unwrap());
+        let begun = Instant::now();
+        while block_in_place(|| producer.client().fetch_metadata(Some(TOPIC), Duration::from_secs(5))).is_ok()
+        {
+            assert!(begun.elapsed() < PATIENCE, "the broker is still there");
+        }
+        let mut answers = Vec::new();
+        for _ in 1..20 {
+            answers.push(outbox.take(&record()).await.unwrap());
+        }
+        // Nobody waits for this one, which is sent all the same.
+        drop(outbox.take(&record()).await.unwrap());
+        // This one's time is over.
+        let (late, given_up) = oneshot::channel();
+        let begun =
+            Instant::now().checked_sub(Duration::from_secs(200)).expect("a clock that went on so long");
+        assert!(send(&producer, TOPIC, &record(), late, begun).is_ok());
+        drop(producer);
+        let old = Arc::clone(&outbox.shared.producer.read().unwrap());
+        block_in_place(|| outbox.shared.replace(Arc::clone(&old), None));
+        assert!(!Arc::ptr_eq(&old, &outbox.shared.producer.read().unwrap()));
+        let given_up = timeout(PATIENCE, given_up).await.expect("an answer").expect("a thread");
+        let Err(Failed { error, is_unsure: false, .. }) = given_up else { panic!("{given_up:?}") };
+        assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::MessageTimedOut));
+        answers.push(outbox.take(&record()).await.unwrap());
+        broker.cluster().broker_up(1).unwrap();
+        let mut offsets = Vec::new();
+        for answer in answers {
+            offsets.push(offset(answer).await);
+        }
+        assert_eq!(offsets, (1..20).chain([21]).collect::<Vec<_>>());
+        timeout(PATIENCE, outbox.settled()).await.expect("all is answered");
+    }
+}

@@ -1,0 +1,404 @@
+//! Being told, and saying that one was.
+
+use std::{
+    fmt, mem,
+    ops::Deref,
+    pin::Pin,
+    sync::{Arc, Mutex, Weak},
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
+
+use contract::Record;
+use futures::{Stream, stream};
+use kafka::{
+    Settings, client,
+    follow::{failure, is_group_denied, is_lasting},
+    reach::reach,
+};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer},
+    error::RDKafkaErrorCode,
+};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::{
+    NotANotification, Notification, NotificationId, SetupError,
+    acks::{Acks, Ticket},
+    connection::Connection,
+    member::{Joined, Ledger},
+    seen::Seen,
+    silence::Silence,
+    thread::on_its_own,
+};
+
+/// Ids that are remembered, unless another number is set.
+const WINDOW: usize = 100_000;
+/// How long an acknowledgement may wait for its commit. librdkafka's own default is 5 s.
+const COMMIT_INTERVAL_MS: &str = "1000";
+/// So often the consumer is polled where nothing arrives: `max.poll.interval.ms` may be short.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The notifications of a topic, shared among the members of a consumer group.
+///
+/// Every notification comes until it is [acknowledged](Received::acknowledge): a partition's offset is committed only
+/// as far as everything before it is acknowledged, in whatever order that is done. So after a crash, or when another
+/// member takes over, what was not acknowledged comes again, and what was acknowledged within the last second may.
+/// One notification that is never acknowledged holds back the commit of its partition for as long as the stream lives.
+///
+/// Only what is committed is read. A notification that comes again to the same stream is dropped by its id, unless
+/// more than [`window`](StreamBuilder::window) others came between; what has to happen once across restarts needs an
+/// [id](Notification::id) that is stored with it.
+///
+/// A stream never ends by itself: after an error it can be asked for the next notification. Nothing is lost where the
+/// future of a next one is dropped. To be polled is what keeps it in its group, so work that takes minutes
+/// (`max.poll.interval.ms`) belongs to another task. It has to be polled within a Tokio runtime.
+///
+/// Brokers that are away are waited for. Where the Kafka client can't find back to brokers that are there again, as
+/// librdkafka's may ([5301](https://github.com/confluentinc/librdkafka/issues/5301)), and where it failed for good,
+/// another one joins the group in its place, and what was not acknowledged comes again.
+///
+/// Dropping it commits what is acknowledged and leaves the group, which blocks for a moment, and for 3 s where no broker
+/// answers; [`close`](Self::close) does it without blocking. What is acknowledged later is ignored.
+///
+/// ```no_run
+/// use crate::{NotificationStream, StreamError};
+/// use futures::StreamExt;
+///
+/// # async fn follow() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut notifications = NotificationStream::builder("localhost:9092", "mail").open()?;
+/// while let Some(received) = notifications.next().await {
+///     match received {
+///         Ok(notification) => {
+///             println!("{}: {:?}", notification.key, notification.activity.content());
+///             notification.acknowledge();
+///         }
+///         Err(StreamError::NotANotification { what, acknowledgement }) => {
+///             eprintln!("{what}");
+///             acknowledgement.acknowledge();
+///         }
+///         Err(error) => return Err(error.into()),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct NotificationStream {
+    received: Pin<Box<dyn Stream<Item = Result<Received, StreamError>> + Send>>,
+    shared: Arc<Shared>,
+}
+
+/// See [`NotificationStream::builder`].
+#[derive(Debug, Clone)]
+pub struct StreamBuilder {
+    connection: Connection,
+    group: String,
+    topic: String,
+    window: usize,
+}
+
+/// A notification that is to be acknowledged.
+#[derive(Debug)]
+pub struct Received {
+    notification: Notification,
+    acknowledgement: Acknowledgement,
+}
+
+/// Says of one record that it is done with. Dropped unused, the record comes again to whoever reads its partition next.
+#[must_use = "what is not acknowledged comes again"]
+pub struct Acknowledgement {
+    ticket: Ticket,
+    id: Option<NotificationId>,
+    shared: Weak<Shared>,
+}
+
+/// Instead of a notification.
+#[derive(Debug, Error)]
+pub enum StreamError {
+    /// A record that somebody else wrote to the topic. Once acknowledged, it does not come again.
+    #[error("{what}")]
+    NotANotification { what: Box<NotANotification>, acknowledgement: Acknowledgement },
+    /// The topic can't be read, and that does not pass by itself: it is not there, or this user may not read it.
+    #[error("{0}")]
+    Kafka(String),
+}
+
+struct Shared {
+    config: ClientConfig,
+    /// With which [`reach`] asks.
+    settings: Settings,
+    topic: String,
+    ledger: Ledger,
+    /// Locked after the ledger, where both are.
+    joined: Mutex<Arc<Joined>>,
+}
+
+impl StreamBuilder {
+    /// The notifications topic; `activity.notifications`, unless it is set.
+    #[must_use]
+    pub fn topic(self, topic: impl Into<String>) -> Self {
+        Self { topic: topic.into(), ..self }
+    }
+
+    /// How many of the last ids are remembered, to drop what comes again: 100,000 (about 15 MB), unless it is set.
+    /// 0: none, so nothing is dropped.
+    #[must_use]
+    pub fn window(self, ids: usize) -> Self {
+        Self { window: ids, ..self }
+    }
+
+    /// Passes a librdkafka property on: for SASL, TLS, `session.timeout.ms`, `auto.commit.interval.ms`, …
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.connection.set(name.into(), value.into());
+        self
+    }
+
+    /// Joins the group. A group without a place in a partition, or whose place is no longer retained, begins with the
+    /// first notification that is. No broker is waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] where a property is one of those that can't be set, or librdkafka refuses it.
+    pub fn open(self) -> Result<NotificationStream, SetupError> {
+        let mut settings = self.connection.settings(&self.group, "", &self.topic)?;
+        let interval = settings.properties.entry("auto.commit.interval.ms".to_owned());
+        interval.or_insert_with(|| COMMIT_INTERVAL_MS.to_owned());
+        let mut config = client::consumer(&settings);
+        // librdkafka commits what is stored, and stored is only what is acknowledged.
+        config.set("enable.auto.commit", "true").set("auto.offset.reset", "earliest");
+        let ledger = Ledger::new(Seen::new(self.window));
+        let joined = Joined::join(&config, &self.topic, &ledger)
+            .map_err(|error| SetupError::Kafka(error.to_string()))?;
+        let joined = Mutex::new(Arc::new(joined));
+        let shared = Arc::new(Shared { config, settings, topic: self.topic, ledger, joined });
+        let received =
+            stream::unfold((Arc::clone(&shared), Silence::begin()), |(shared, mut silence)| async {
+                let received = next(&shared, &mut silence).await;
+                Some((received, (shared, silence)))
+            });
+        Ok(NotificationStream { received: Box::pin(received), shared })
+    }
+}
+
+impl NotificationStream {
+    /// A stream of the brokers at `bootstrap_servers` (`host:port`, separated by commas), as a member of the consumer
+    /// group `group`.
+    #[must_use]
+    pub fn builder(bootstrap_servers: impl Into<String>, group: impl Into<String>) -> StreamBuilder {
+        StreamBuilder {
+            connection: Connection::new(bootstrap_servers.into()),
+            group: group.into(),
+            topic: "activity.notifications".to_owned(),
+            window: WINDOW,
+        }
+    }
+
+    /// Commits what is acknowledged now, instead of within the next second.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Kafka`] where the broker does not take it. What is acknowledged is then committed later, or it
+    /// comes again.
+    pub fn commit(&self) -> impl Future<Output = Result<(), StreamError>> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let consumer = Arc::clone(shared.joined().consumer());
+            let committed =
+                on_its_own("commit", move || consumer.commit_consumer_state(CommitMode::Sync)).await;
+            let failed = match committed {
+                Ok(Err(error)) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset) => {
+                    error.to_string()
+                }
+                Ok(_) => return Ok(()),
+                Err(failed) => failed,
+            };
+            let topic = &shared.topic;
+            Err(StreamError::Kafka(format!("the place in the topic '{topic}' was not committed: {failed}")))
+        }
+    }
+
+    /// Commits what is acknowledged, and leaves the group: what dropping does, without blocking the runtime.
+    pub async fn close(self) {
+        // Without a thread it was dropped here.
+        let _ = on_its_own("close", move || drop(self)).await;
+    }
+}
+
+impl Stream for NotificationStream {
+    type Item = Result<Received, StreamError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.received.as_mut().poll_next(context)
+    }
+}
+
+impl fmt::Debug for NotificationStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotificationStream").field("topic", &self.shared.topic).finish_non_exhaustive()
+    }
+}
+
+async fn next(shared: &Arc<Shared>, silence: &mut Silence) -> Result<Received, StreamError> {
+    loop {
+        let joined = shared.joined();
+        match timeout(TICK, joined.record()).await {
+            Ok(Ok(record)) => {
+                silence.broken();
+                if let Some(received) = take(shared, record) {
+                    return received;
+                }
+            }
+            Ok(Err(error)) if is_lasting(&error) || is_group_denied(&error) => {
+                if joined.consumer().client().fatal_error().is_some() {
+                    shared.join_anew();
+                }
+                return Err(StreamError::Kafka(failure(&shared.settings, &shared.topic, &error).to_string()));
+            }
+            Ok(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PollExceeded) => {
+                tracing::warn!(%error, "the stream was not polled for too long, and joins the group again");
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "while reading notifications"),
+            Err(_) => {}
+        }
+        if !silence.is_due() {
+            continue;
+        }
+        let (consumer, settings) = (Arc::clone(joined.consumer()), shared.settings.clone());
+        let topic = shared.topic.clone();
+        if silence.is_final(move || reach(consumer.client(), &settings, &topic)) {
+            tracing::warn!(
+                "the stream's Kafka client has lost the brokers; joining the group with another one"
+            );
+            shared.join_anew();
+        }
+    }
+}
+
+/// What is handed out of a record; `None` where it came before.
+fn take(shared: &Arc<Shared>, record: Record) -> Option<Result<Received, StreamError>> {
+    let at = record.coordinates;
+    let read = Notification::read(&record);
+    let mut ledger = shared.ledger.lock();
+    let (acks, seen) = &mut *ledger;
+    let ticket = acks.hand_out(at.partition, at.offset);
+    let acknowledgement = |id| Acknowledgement { ticket, id, shared: Arc::downgrade(shared) };
+    match read {
+        Ok(notification) if seen.is_new(notification.id, ticket, |first| acks.is_held(first)) => {
+            let acknowledgement = acknowledgement(Some(notification.id));
+            Some(Ok(Received { notification, acknowledgement }))
+        }
+        Ok(_) => {
+            shared.done(acks, ticket);
+            None
+        }
+        Err(reason) => {
+            let what = Box::new(NotANotification { topic: shared.topic.clone(), record, reason });
+            Some(Err(StreamError::NotANotification { what, acknowledgement: acknowledgement(None) }))
+        }
+    }
+}
+
+impl Shared {
+    fn joined(&self) -> Arc<Joined> {
+        Arc::clone(&self.joined.lock().expect("never poisoned"))
+    }
+
+    /// Another consumer takes the place of one that is of no use any more. What was handed out and not acknowledged
+    /// comes again.
+    fn join_anew(&self) {
+        let joined = match Joined::join(&self.config, &self.topic, &self.ledger) {
+            Ok(joined) => Arc::new(joined),
+            Err(error) => {
+                tracing::warn!(%error, "no other Kafka client could be made; trying again later");
+                return;
+            }
+        };
+        let mut ledger = self.ledger.lock();
+        let old = mem::replace(&mut *self.joined.lock().expect("never poisoned"), joined);
+        old.replaced(&mut ledger.0);
+        drop(ledger);
+        // Leaving the group waits for the brokers a little; where there is no thread for that, it is waited for here.
+        let _ = thread::Builder::new().name("replaced".into()).spawn(move || drop(old));
+    }
+
+    /// Called with the ledger locked, so that nothing is stored of a partition that was lost meanwhile.
+    fn done(&self, acks: &mut Acks, ticket: Ticket) {
+        let Some(next_offset) = acks.acknowledge(ticket) else { return };
+        let mut list = TopicPartitionList::new();
+        let added = list.add_partition_offset(&self.topic, ticket.partition, Offset::Offset(next_offset));
+        if let Err(error) = added.and_then(|()| self.joined().consumer().store_offsets(&list)) {
+            // Then it comes again, to whoever has the partition now.
+            tracing::debug!(%error, kafka.partition = ticket.partition, "an acknowledgement came too late");
+        }
+    }
+}
+
+impl Received {
+    /// Says that it is done with, so that it does not come again.
+    pub fn acknowledge(self) {
+        self.acknowledgement.acknowledge();
+    }
+
+    /// The notification, and what to acknowledge it with, for another task maybe.
+    pub fn into_parts(self) -> (Notification, Acknowledgement) {
+        (self.notification, self.acknowledgement)
+    }
+}
+
+impl Deref for Received {
+    type Target = Notification;
+
+    fn deref(&self) -> &Notification {
+        &self.notification
+    }
+}
+
+impl Acknowledgement {
+    /// Says that it is done with. Ignored where the stream is gone; where the group took the partition away, the record
+    /// is only dropped by its id if it comes again to this stream.
+    pub fn acknowledge(self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut ledger = shared.ledger.lock();
+        let (acks, seen) = &mut *ledger;
+        if let Some(id) = self.id {
+            seen.acknowledged(id);
+        }
+        shared.done(acks, self.ticket);
+        drop(ledger);
+        // The stream may be gone since: then this would leave the group, which waits for the brokers a little.
+        if let Some(last) = Arc::into_inner(shared) {
+            let _ = thread::Builder::new().name("leave".into()).spawn(move || drop(last));
+        }
+    }
+}
+
+impl fmt::Debug for Acknowledgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ticket { partition, offset, .. } = self.ticket;
+        f.debug_struct("Acknowledgement").field("partition", &partition).field("offset", &offset).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_and_what_it_gives_can_go_to_other_tasks_and_errors_anywhere() {
+        fn sent<T: Send>(value: T) -> T {
+            value
+        }
+        fn error<T: std::error::Error + Send + Sync + 'static>() {}
+        fn shared<T: Send + Sync + 'static>() {}
+        error::<StreamError>();
+        shared::<Received>();
+        shared::<Acknowledgement>();
+        let stream = sent(NotificationStream::builder("localhost:1", "g").open().unwrap());
+        drop(sent(stream.commit()));
+        drop(sent(stream.close()));
+    }
+}

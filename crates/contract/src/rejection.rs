@@ -1,0 +1,202 @@
+//! Rejections: the command itself, with headers that say what is wrong with it.
+
+use super::{Header, OutputRecord, Problems, Record};
+
+/// How the names of the headers begin that Kafka Connect gives its dead letters (KIP-298).
+pub(super) const DEAD_LETTER: &str = "__connect.errors.";
+/// The headers that every rejection has beside its command's own, and what each says.
+pub(super) const HEADERS: [(&str, &str); 6] = [
+    ("__connect.errors.topic", "The commands topic."),
+    ("__connect.errors.partition", "The command's partition, in decimal digits."),
+    ("__connect.errors.offset", "The command's offset, in decimal digits."),
+    ("__connect.errors.stage", "decide"),
+    ("__connect.errors.exception.class.name", "The code of the first problem."),
+    ("__connect.errors.exception.message", "All problems, as JSON: the schema `rejection`."),
+];
+/// Names the parts of a command that its rejection had to leave behind.
+pub(super) const OMITTED: &str = "activity-stream.omitted";
+
+/// The record for the rejections topic: the command's own key, value and headers, byte for byte, then the
+/// headers that Kafka Connect's sink connectors give their dead letters, so that tools for those work.
+///
+/// `topic` is the commands topic, `limit` the bytes that the rejections topic takes in one record. A command
+/// that was compressed on its way can be larger than that; one that is leaves behind its value, then its
+/// headers, then its key, and the header `activity-stream.omitted` says so, as where its headers can't be read. The
+/// command itself is where the other headers say.
+#[must_use]
+pub fn rejection_record(record: &Record, topic: &str, problems: &Problems, limit: usize) -> OutputRecord {
+    let unreadable = Header::are_unreadable(&record.headers);
+    let mut rejection = OutputRecord {
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: if unreadable { Vec::new() } else { record.headers.clone() },
+    };
+    rejection.headers.extend(own_headers(record, topic, problems));
+    let fits_whole = fits(&rejection, limit);
+    if fits_whole && !unreadable {
+        return rejection;
+    }
+    let mut omitted = String::from(if fits_whole { "headers" } else { "value" });
+    if !fits_whole {
+        rejection.value = None;
+        if unreadable || !fits(&rejection, limit) {
+            omitted.push_str(",headers");
+            rejection.headers = own_headers(record, topic, problems).into();
+        }
+    }
+    if !fits(&rejection, limit) {
+        omitted.push_str(",key");
+        rejection.key = None;
+    }
+    rejection.headers.push(Header::named(OMITTED, omitted));
+    rejection
+}
+
+/// All forms that [`rejection_record`] can give the command, whatever the rejections topic takes: whole, then with less
+/// and less of it.
+#[must_use]
+pub fn rejection_forms(record: &Record, topic: &str, problems: &Problems) -> Vec<OutputRecord> {
+    let mut forms = vec![rejection_record(record, topic, problems, usize::MAX)];
+    while let Some(last) = forms.last() {
+        // One byte less than this one needs, without the header that says what it left behind.
+        let named = last.headers.last().filter(|header| header.name == OMITTED.as_bytes());
+        let needed = room(last) - named.map_or(0, room_of);
+        let smaller = rejection_record(record, topic, problems, needed - 1);
+        if smaller == *last {
+            break;
+        }
+        forms.push(smaller);
+    }
+    forms
+}
+
+fn own_headers(record: &Record, topic: &str, problems: &Problems) -> [Header; 6] {
+    let mut names = HEADERS.iter().map(|(name, _)| *name);
+    [
+        topic.to_owned(),
+        record.coordinates.partition.to_string(),
+        record.coordinates.offset.to_string(),
+        "decide".to_owned(),
+        problems.first_code().to_owned(),
+        problems.to_json(),
+    ]
+    .map(|value| Header::named(names.next().unwrap_or_default(), value))
+}
+
+fn fits(record: &OutputRecord, limit: usize) -> bool {
+    room(record) <= limit
+}
+
+/// With what Kafka's record format (KIP-98) adds at most, and room for the header that names what is missing.
+fn room(record: &OutputRecord) -> usize {
+    record.bytes() + 512 + 16 * record.headers.len()
+}
+
+/// Of one header's part of that.
+fn room_of(header: &Header) -> usize {
+    header.bytes() + 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Code, Coordinates};
+
+    #[test]
+    fn the_command_comes_first_byte_for_byte() {
+        let record = Record {
+            coordinates: Coordinates { partition: 3, offset: 12_345, timestamp: -1 },
+            key: Some(b"\xff".to_vec()),
+            value: None,
+            headers: vec![Header { name: b"a\xff".into(), value: None }, Header::new("a", "b")],
+        };
+        let rejection =
+            rejection_record(&record, "commands", &Problems::one(Code::Tombstone, "no \"value\""), 1 << 20);
+        assert_eq!((&rejection.key, &rejection.value), (&record.key, &record.value));
+        assert_eq!(rejection.headers[..2], record.headers);
+        let own: Vec<_> = rejection.headers[2..]
+            .iter()
+            .map(|header| format!("{}: {}", text(&header.name), text(header.value.as_deref().unwrap())))
+            .collect();
+        assert_eq!(
+            own,
+            [
+                "__connect.errors.topic: commands",
+                "__connect.errors.partition: 3",
+                "__connect.errors.offset: 12345",
+                "__connect.errors.stage: decide",
+                "__connect.errors.exception.class.name: tombstone",
+                r#"__connect.errors.exception.message: [{"pointer":"","code":"tombstone","message":"no \"value\""}]"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_topic_would_not_take_is_left_behind_and_named() {
+        let record = Record {
+            coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
+            key: Some(vec![b'k'; 10_000]),
+            value: Some(vec![b'v'; 10_000]),
+            headers: vec![Header::new("h", vec![b'h'; 10_000])],
+        };
+        let problems = Problems::one(Code::TooLarge, "large");
+        let parts = |limit: usize| {
+            let rejection = rejection_record(&record, "c", &problems, limit);
+            assert!(limit < 2_000 || rejection.bytes() <= limit);
+            let omitted = rejection.headers.iter().find(|header| header.name == OMITTED.as_bytes());
+            let omitted = omitted.map(|header| text(header.value.as_deref().unwrap()).to_owned());
+            (rejection.value.is_some(), *rejection.headers[0].name == *b"h", rejection.key.is_some(), omitted)
+        };
+        assert_eq!(parts(40_000), (true, true, true, None));
+        assert_eq!(parts(25_000), (false, true, true, Some("value".into())));
+        assert_eq!(parts(15_000), (false, false, true, Some("value,headers".into())));
+        assert_eq!(parts(5_000), (false, false, false, Some("value,headers,key".into())));
+    }
+
+    #[test]
+    fn headers_that_cannot_be_read_are_named_as_left_behind() {
+        let record = Record {
+            coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
+            key: Some(b"k".to_vec()),
+            value: Some(vec![b'v'; 10_000]),
+            headers: vec![Header::unreadable()],
+        };
+        let problems = Problems::one(Code::UnreadableHeaders, "many");
+        let forms = rejection_forms(&record, "c", &problems);
+        let omitted = |form: &OutputRecord| {
+            assert!(!Header::are_unreadable(&form.headers));
+            let last = form.headers.last().filter(|header| *header.name == *OMITTED.as_bytes()).unwrap();
+            text(last.value.as_deref().unwrap()).to_owned()
+        };
+        let all: Vec<_> = forms.iter().map(omitted).collect();
+        assert_eq!(all, ["headers", "value,headers", "value,headers,key"]);
+        assert_eq!(forms[0].value, record.value);
+    }
+
+    /// Against every limit there is.
+    #[test]
+    fn the_forms_are_those_that_some_limit_gives() {
+        let problems = Problems::one(Code::TooLarge, "large");
+        let part = |length: usize| (length > 0).then(|| vec![b'x'; length]);
+        for (key, value, header) in [(30, 50, 40), (30, 0, 40), (0, 50, 0), (0, 0, 0), (0, 0, 9), (7, 0, 0)] {
+            let record = Record {
+                coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
+                key: part(key),
+                value: part(value),
+                headers: part(header).map(|value| Header::new("h", value)).into_iter().collect(),
+            };
+            let mut given: Vec<OutputRecord> = Vec::new();
+            for limit in (0..2_000).rev() {
+                let rejection = rejection_record(&record, "c", &problems, limit);
+                if given.last() != Some(&rejection) {
+                    given.push(rejection);
+                }
+            }
+            assert_eq!(rejection_forms(&record, "c", &problems), given, "{key} {value} {header}");
+        }
+    }
+
+    fn text(bytes: &[u8]) -> &str {
+        std::str::from_utf8(bytes).unwrap()
+    }
+}

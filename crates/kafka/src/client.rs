@@ -1,0 +1,416 @@
+//! From the configuration to librdkafka's properties.
+
+use std::time::Duration;
+
+use rdkafka::{
+    ClientContext,
+    config::{ClientConfig, RDKafkaLogLevel},
+    consumer::BaseConsumer,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::BaseProducer,
+};
+
+use super::{
+    Settings,
+    connection::not_made,
+    repeats::{self, Origin},
+    topics::producer_limit,
+};
+
+/// KiB of librdkafka's fetch queue; its own default is 64 MiB a consumer. Some 9,000 usual commands, which is more than
+/// the brokers bring between two looks. What librdkafka adds to a short record is not counted, and is as much again.
+const FETCH_QUEUE_KIB: u32 = 3 * 1024;
+/// How soon librdkafka looks again whether its fetch queue has room. Its own default is a second, for most of which a
+/// short queue is empty.
+const FETCH_QUEUE_BACKOFF_MS: &str = "10";
+/// What a zstd batch may unpack to, and a third of it at least: librdkafka refuses a longer one, again and again, and
+/// triples its buffer until it is long enough. Its own default, 100 MB, let a record of 5 kB stop a partition. It bounds
+/// nothing that is asked for: that is `fetch.max.bytes`.
+const UNPACKED_MAX_BYTES: u64 = 1_000_000_000;
+/// Of the protocol, around the records of an answer to a fetch.
+const FRAMING: u64 = 512;
+/// A crashed instance's partitions go to others after this, as its transaction does.
+const SESSION_TIMEOUT_MS: &str = "10000";
+/// How soon partitions that were added to a topic are noticed. librdkafka's own default is five minutes.
+const METADATA_REFRESH_MS: &str = "10000";
+/// KiB of librdkafka's produce queue; its own default is 1 GiB.
+const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
+/// Above every limit of the contract. The broker's own limit decides, and its refusal names the topic.
+pub const MESSAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes that the publisher sends together, where its topics take as many; librdkafka's own default. Fewer are more
+/// requests for the same records.
+pub const BATCH_BYTES: usize = 1_000_000;
+/// The same for who posts, and does not ask what the topic takes.
+pub const POST_BATCH_BYTES: usize = 128 * 1024;
+/// Until a frozen instance's transaction is aborted, it holds back every `read_committed` reader.
+pub const TRANSACTION_TIMEOUT_MS: u32 = 10_000;
+
+/// Properties of any client: where the brokers are, then what the operator set.
+fn common(settings: &Settings, role: &str) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", &settings.bootstrap_servers)
+        .set("client.id", format!("activity-stream-{role}"))
+        .set("socket.keepalive.enable", "true")
+        .set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS)
+        .set("reconnect.backoff.max.ms", "1000");
+    client
+}
+
+fn with_operators(settings: &Settings, mut client: ClientConfig) -> ClientConfig {
+    for (property, value) in &settings.properties {
+        client.set(property, value);
+    }
+    // Else a producer makes a topic by asking for it, on brokers that allow that: one for replies that was deleted came
+    // back with the brokers' defaults.
+    client.set("allow.auto.create.topics", "false");
+    client
+}
+
+/// The group member that reads commands.
+#[must_use]
+pub fn consumer(settings: &Settings) -> ClientConfig {
+    let mut client = common(settings, "consumer");
+    client
+        .set("session.timeout.ms", SESSION_TIMEOUT_MS)
+        .set("heartbeat.interval.ms", "1000")
+        .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
+        .set("fetch.wait.max.ms", "100")
+        .set("fetch.error.backoff.ms", "100")
+        .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS);
+    let mut client = with_fetch_bytes(with_operators(settings, client));
+    // Kept last: these keep the promise and can't be overridden.
+    client
+        .set("group.id", &settings.group)
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        // Who keeps a partition keeps working, and taking one over means reading its history.
+        .set("partition.assignment.strategy", "cooperative-sticky");
+    client
+}
+
+/// Sets the bytes of one answer to a fetch, unless the operator does: half of the queue, so that one is on its way while
+/// there is still something to read. librdkafka's own choice is the whole queue, and it refuses one that is shorter than
+/// `message.max.bytes` or longer than `receive.message.max.bytes` has room for. That is also the limit of what is
+/// unpacked, and so far above the bytes that are asked for, unless the operator lowers it.
+fn with_fetch_bytes(mut client: ClientConfig) -> ClientConfig {
+    const PROPERTY: &str = "fetch.max.bytes";
+    const ROOM: &str = "receive.message.max.bytes";
+    let room = client.get(ROOM).and_then(|_| number(&client, ROOM));
+    if client.get(PROPERTY).is_none() {
+        let (queue_kib, longest) =
+            (number(&client, "queued.max.messages.kbytes"), number(&client, "message.max.bytes"));
+        // What can't be read is refused when the client is made.
+        let (Some(queue_kib), Some(longest)) = (queue_kib, longest) else { return client };
+        let fits = room.unwrap_or(UNPACKED_MAX_BYTES).saturating_sub(FRAMING);
+        client.set(PROPERTY, (queue_kib * 1024 / 2).min(fits).max(longest).to_string());
+    }
+    if client.get(ROOM).is_none()
+        && let Some(asked) = number(&client, PROPERTY)
+    {
+        client.set(ROOM, UNPACKED_MAX_BYTES.max(asked + FRAMING).to_string());
+    }
+    client
+}
+
+/// What a client has for this property: what was set, or librdkafka's default.
+fn number(client: &ClientConfig, property: &str) -> Option<u64> {
+    let value = client.create_native_config().and_then(|config| config.get(property));
+    value.ok().and_then(|value| value.parse().ok())
+}
+
+/// A reader outside any group.
+#[must_use]
+pub fn reader(settings: &Settings) -> ClientConfig {
+    let mut client = common(settings, "reader");
+    client
+        .set("fetch.wait.max.ms", "10")
+        .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
+        .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS)
+        // Required by librdkafka before it lets a client assign partitions; never joined, never committed to.
+        .set("group.id", format!("{}-reader", settings.group))
+        // As the member's: librdkafka refuses a `max.poll.interval.ms` below it, joined or not.
+        .set("session.timeout.ms", SESSION_TIMEOUT_MS);
+    let mut client = with_fetch_bytes(with_operators(settings, client));
+    client
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "error");
+    client
+}
+
+/// A producer that keeps order and writes nothing twice by itself. What it sends together has at most `batch_bytes`,
+/// unless it is one record: a topic's `max.message.bytes` counts for the whole, and librdkafka does not divide what was
+/// refused (Kafka's Java client does).
+#[must_use]
+pub fn producer(settings: &Settings, batch_bytes: usize) -> ClientConfig {
+    let mut client = common(settings, "producer");
+    client
+        .set("linger.ms", "0")
+        .set("queue.buffering.max.kbytes", PRODUCE_QUEUE_KIB.to_string())
+        .set("queue.buffering.max.messages", "100000")
+        .set("message.max.bytes", MESSAGE_MAX_BYTES.to_string())
+        .set("batch.size", batch_bytes.to_string())
+        // As the Java client does, so that both put a key into the same partition.
+        .set("partitioner", "murmur2_random");
+    let mut client = with_operators(settings, client);
+    client.set("enable.idempotence", "true").set("acks", "all");
+    client
+}
+
+/// Adds what a transactional producer needs.
+pub fn transactional<'a>(client: &'a mut ClientConfig, transactional_id: &str) -> &'a mut ClientConfig {
+    client
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+        // librdkafka wants it no longer than the transaction's.
+        .set("delivery.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+}
+
+/// Whether librdkafka takes the operator's properties together with those that keep the promise. Asks no broker.
+///
+/// # Errors
+///
+/// A sentence that says which property does not fit.
+pub fn check_properties(settings: &Settings) -> Result<(), String> {
+    // Without an address nothing is connected to.
+    let settings = Settings { bootstrap_servers: String::new(), ..settings.clone() };
+    let refused = |error: KafkaError| not_made(&settings, &error);
+    for consumer in [consumer, reader] {
+        let consumer: Result<BaseConsumer, _> = consumer(&settings).create();
+        consumer.map_err(refused)?;
+    }
+    let mut client = producer(&settings, BATCH_BYTES);
+    let made: Result<BaseProducer, _> = transactional(&mut client, "check").create();
+    made.map(drop).map_err(refused)?;
+    // Its own limits would refuse the output, or keep it waiting for ever, at a command that may come after months.
+    let largest = producer_limit(&settings.topics).unsigned_abs();
+    for (property, unit, unit_bytes) in
+        [("message.max.bytes", "bytes", 1), ("queue.buffering.max.kbytes", "KiB", 1024)]
+    {
+        let wanted = largest.div_ceil(unit_bytes);
+        if let Some(found) = number(&client, property).filter(|found| *found < wanted) {
+            return Err(format!(
+                "{property} is {found} {unit}: the largest notification or rejection needs {wanted}. Raise it, or leave it out"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How long an answer may wait behind that to a fetch, where both are on one connection.
+#[must_use]
+pub fn fetch_wait(settings: &Settings) -> Duration {
+    consumer_time(settings, "fetch.wait.max.ms")
+}
+
+/// How much time a member of the group may let pass between two polls.
+#[must_use]
+pub fn poll_interval(settings: &Settings) -> Duration {
+    consumer_time(settings, "max.poll.interval.ms")
+}
+
+/// The operator's value, the program's, or librdkafka's default.
+fn consumer_time(settings: &Settings, milliseconds: &str) -> Duration {
+    // What librdkafka does not take has been refused before: see `check_properties`.
+    number(&consumer(settings), milliseconds).map_or(Duration::ZERO, Duration::from_millis)
+}
+
+/// Metadata, topics and their settings.
+#[must_use]
+pub fn admin(settings: &Settings) -> ClientConfig {
+    with_operators(settings, common(settings, "admin"))
+}
+
+/// Sends librdkafka's log lines where this program's own go.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Logging;
+
+impl ClientContext for Logging {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client_error(&error, reason);
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Logging {}
+
+/// For a client whose log lines would only confuse: the embedded broker's own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::trace!(target: "librdkafka", facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+    }
+}
+
+impl rdkafka::producer::ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): ()) {}
+}
+
+/// One line of librdkafka's log. What the operator must know arrives as an error and is said then, so
+/// these stay in the background.
+pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{message}"),
+        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+/// A client-wide error: a broker that can't be reached, a login that is refused. librdkafka goes on trying.
+pub fn client_error(error: &KafkaError, reason: &str) {
+    // A reader that wants to be told of a partition's end is told of it here as well.
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::trace!(target: "librdkafka", "{reason}");
+        return;
+    }
+    repeats::warn(Origin::Client, &format!("{reason}: {error}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testing::said_by;
+
+    fn said(code: RDKafkaErrorCode) -> String {
+        said_by(|| client_error(&KafkaError::Global(code), "why")).0
+    }
+
+    #[test]
+    fn times_are_the_operators_or_the_defaults() {
+        let times = |properties: &[(&str, &str)]| {
+            let settings = Settings::for_test("nobody.invalid:9092", properties);
+            [fetch_wait(&settings), poll_interval(&settings)].map(|time| time.as_millis())
+        };
+        assert_eq!(times(&[]), [100, 300_000]);
+        assert_eq!(
+            times(&[("fetch.wait.max.ms", "5000"), ("max.poll.interval.ms", "600000")]),
+            [5000, 600_000]
+        );
+    }
+
+    #[test]
+    fn a_fetch_queue_is_short_and_looked_at_often_unless_the_operator_says_otherwise() {
+        const KEYS: [&str; 3] = ["queued.max.messages.kbytes", "fetch.max.bytes", "fetch.queue.backoff.ms"];
+        let of =
+            |client: &ClientConfig| KEYS.map(|key| client.get(key).map(str::to_owned).unwrap_or_default());
+        let settings = |properties: &[(&str, &str)]| Settings::for_test("nobody.invalid:9092", properties);
+        for client in [consumer, reader] {
+            assert_eq!(of(&client(&settings(&[]))), ["3072", "1572864", "10"]);
+            let operators = ["65536", "2000000", "200"];
+            let properties: Vec<_> = KEYS.into_iter().zip(operators).collect();
+            assert_eq!(of(&client(&settings(&properties))), operators);
+        }
+    }
+
+    #[test]
+    fn an_answer_to_a_fetch_is_half_of_the_queue_where_that_is_allowed() {
+        let of = |properties: &[(&str, &str)]| {
+            let settings = Settings::for_test("nobody.invalid:9092", properties);
+            assert_eq!(check_properties(&settings), Ok(()), "{properties:?}");
+            [consumer, reader].map(|client| client(&settings).get("fetch.max.bytes").map(str::to_owned))
+        };
+        let both = |bytes: &str| [Some(bytes.to_owned()), Some(bytes.to_owned())];
+        assert_eq!(of(&[]), both("1572864"));
+        assert_eq!(of(&[("queued.max.messages.kbytes", "65536")]), both("33554432"));
+        // Twice what librdkafka has room for by default.
+        assert_eq!(of(&[("queued.max.messages.kbytes", "400000")]), both("204800000"));
+        // No less than the longest message, which is a million bytes by default.
+        assert_eq!(of(&[("queued.max.messages.kbytes", "1000")]), both("1000000"));
+        assert_eq!(of(&[("message.max.bytes", "10000000")]), both("10000000"));
+        // As librdkafka reads numbers.
+        assert_eq!(of(&[("message.max.bytes", "0x989680")]), both("10000000"));
+        assert_eq!(of(&[("receive.message.max.bytes", "1100000")]), both("1099488"));
+        assert_eq!(of(&[("fetch.max.bytes", "2000000")]), both("2000000"));
+    }
+
+    #[test]
+    fn what_is_unpacked_may_be_long_and_what_is_asked_for_stays_short() {
+        let of = |properties: &[(&str, &str)]| {
+            let settings = Settings::for_test("nobody.invalid:9092", properties);
+            assert_eq!(check_properties(&settings), Ok(()), "{properties:?}");
+            let [member, reader] = [consumer, reader].map(|client| {
+                let client = client(&settings);
+                ["receive.message.max.bytes", "fetch.max.bytes"]
+                    .map(|property| number(&client, property).expect("a number"))
+            });
+            assert_eq!(member, reader);
+            member
+        };
+        assert_eq!(of(&[]), [1_000_000_000, 1_572_864]);
+        assert_eq!(of(&[("receive.message.max.bytes", "100000000")]), [100_000_000, 1_572_864]);
+        assert_eq!(of(&[("queued.max.messages.kbytes", "2097151")]), [1_000_000_000, 999_999_488]);
+        // No less than librdkafka wants for what is asked for.
+        assert_eq!(of(&[("message.max.bytes", "1000000000")]), [1_000_000_512, 1_000_000_000]);
+        assert_eq!(of(&[("fetch.max.bytes", "2000000000")]), [2_000_000_512, 2_000_000_000]);
+    }
+
+    #[test]
+    fn properties_that_do_not_fit_together_are_refused_before_any_broker_is_asked() {
+        let checked = |properties: &[(&str, &str)]| {
+            check_properties(&Settings::for_test("nobody.invalid:9092", properties))
+        };
+        assert_eq!(checked(&[]), Ok(()));
+        assert_eq!(checked(&[("session.timeout.ms", "1"), ("compression.type", "gzip")]), Ok(()));
+        assert_eq!(checked(&[("message.max.bytes", "10000000")]), Ok(()));
+        assert_eq!(checked(&[("max.poll.interval.ms", "20000")]), Ok(()));
+        assert_eq!(checked(&[("receive.message.max.bytes", "1100000")]), Ok(()));
+        for (property, too_small, enough) in
+            [("message.max.bytes", "1179659", "1179660"), ("queue.buffering.max.kbytes", "1152", "1153")]
+        {
+            let reason = checked(&[(property, too_small)]).unwrap_err();
+            assert!(reason.starts_with(&format!("{property} is {too_small} ")), "{reason}");
+            assert!(reason.contains(&format!("needs {enough}. Raise it")), "{reason}");
+            assert_eq!(checked(&[(property, enough)]), Ok(()));
+        }
+        let reason = checked(&[("max.in.flight.requests.per.connection", "10")]).unwrap_err();
+        assert!(reason.contains("max.in.flight"), "{reason}");
+        let reason =
+            checked(&[("session.timeout.ms", "30000"), ("max.poll.interval.ms", "20000")]).unwrap_err();
+        assert!(reason.contains("max.poll.interval.ms"), "{reason}");
+    }
+
+    #[test]
+    fn a_partitions_end_is_no_warning_and_an_error_is() {
+        assert_eq!(said(RDKafkaErrorCode::PartitionEOF), "");
+        assert!(said(RDKafkaErrorCode::AllBrokersDown).contains("WARN"));
+    }
+
+    #[test]
+    fn an_error_that_repeats_is_one_line() {
+        let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+        let (said, ()) = said_by(|| {
+            for attempt in 0..100 {
+                client_error(
+                    &error,
+                    &format!("b:1: connection refused (after {attempt}ms in state CONNECT)"),
+                );
+            }
+        });
+        // Counts of other tests' errors may be due just then.
+        assert_eq!(said.lines().filter(|line| line.contains("b:1: connection refused")).count(), 1, "{said}");
+    }
+
+    #[test]
+    fn partitions_added_to_a_topic_are_noticed_within_seconds() {
+        let refresh = |properties: &[(&str, &str)]| {
+            let settings = Settings::for_test("nobody.invalid:9092", properties);
+            let clients = [consumer(&settings), reader(&settings), producer(&settings, 1), admin(&settings)];
+            clients.map(|client| number(&client, "topic.metadata.refresh.interval.ms").unwrap_or(0))
+        };
+        assert_eq!(refresh(&[]), [10_000; 4]);
+        assert_eq!(refresh(&[("topic.metadata.refresh.interval.ms", "60000")]), [60_000; 4]);
+    }
+}

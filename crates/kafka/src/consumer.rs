@@ -1,0 +1,575 @@
+//! The group member that reads the commands topic.
+//!
+//! Rebalance events are only noted in librdkafka's callback and acted on by the thread that polls: an
+//! assignment waits for offsets that may take seconds to be known, a revocation for a pipeline to drain,
+//! and a callback that waits would hold up stopping. librdkafka waits in its join state until the
+//! partitions are assigned or unassigned, whenever that is called.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use contract::{Coordinates, Record};
+use rdkafka::{
+    ClientContext, Message, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
+    types::RDKafkaRespErr,
+};
+
+use super::{
+    Answer, Bounds, Ends, Polled, Settings, Source, SourceError,
+    access::{Access, Operation},
+    client, ends,
+    follow::is_group_denied,
+    mark::{Committed, NextOffset},
+    member::{Leaving, Member},
+    native,
+    reach::{Asking, Reach, reach},
+    refusal::OutputRefusal,
+    topic_id::{self, TopicId},
+};
+
+/// How long one question to the brokers may hold up the polling thread.
+const ASK: Duration = Duration::from_secs(2);
+
+/// A member of the consumer group.
+pub struct GroupConsumer {
+    consumer: Member<Rebalances>,
+    settings: Settings,
+    topic: String,
+    noted: VecDeque<Polled>,
+    /// What librdkafka fetches, which can be less than what the group assigned.
+    started: BTreeSet<i32>,
+    asking: Asking<Reach>,
+    asking_ends: Asking<Ends>,
+    joined: Instant,
+}
+
+impl fmt::Debug for GroupConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupConsumer").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// The group's view of one member, with the generation for people to read.
+#[derive(Clone)]
+pub struct Membership {
+    pub metadata: Arc<ConsumerGroupMetadata>,
+    pub generation: i32,
+    pub member_id: String,
+}
+
+impl PartialEq for Membership {
+    fn eq(&self, other: &Self) -> bool {
+        (self.generation, &self.member_id) == (other.generation, &other.member_id)
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in generation {}", self.member_id, self.generation)
+    }
+}
+
+/// Notes rebalances; see the module's text.
+#[derive(Debug)]
+pub struct Rebalances {
+    noted: Mutex<VecDeque<Polled>>,
+    closing: AtomicBool,
+    topic_id: TopicId,
+    /// The last error.
+    error: Mutex<Option<String>>,
+    is_member: bool,
+}
+
+impl Rebalances {
+    fn of(topic: &str, is_member: bool) -> Self {
+        Self {
+            noted: Mutex::default(),
+            closing: AtomicBool::new(false),
+            topic_id: TopicId::of(topic),
+            error: Mutex::default(),
+            is_member,
+        }
+    }
+
+    fn hear(&self, error: String) {
+        *self.error.lock().expect("never poisoned") = Some(error);
+    }
+
+    fn take_error(&self) -> Option<String> {
+        self.error.lock().expect("never poisoned").take()
+    }
+}
+
+impl ClientContext for Rebalances {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.topic_id.hear(message);
+        client::log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.hear(reason.to_owned());
+        // Whoever only asks says what came of it.
+        if self.is_member {
+            client::client_error(&error, reason);
+        }
+    }
+}
+
+impl ConsumerContext for Rebalances {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        if self.closing.load(Ordering::SeqCst) {
+            // While closing, librdkafka takes any call for "unassign all"; once closed, it would never answer one.
+            if !consumer.closed()
+                && let Err(error) = consumer.unassign()
+            {
+                tracing::debug!(%error, "unassign while closing");
+            }
+            return;
+        }
+        let numbers = partitions.elements().iter().map(|element| element.partition()).collect();
+        let polled = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            // Frees librdkafka's join state; the partitions are started when their offsets are known.
+            if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
+                tracing::warn!(%error, "could not acknowledge an assignment");
+            }
+            Polled::Assigned(numbers)
+        } else if consumer.assignment_lost() {
+            Polled::Lost(numbers)
+        } else {
+            Polled::Revoked(numbers)
+        };
+        self.noted.lock().expect("never poisoned").push_back(polled);
+    }
+}
+
+impl Leaving for Rebalances {
+    fn leaving(&self, consumer: &BaseConsumer<Self>) {
+        // Of a revocation that was noted but not yet acted on.
+        let _ = consumer.unassign();
+    }
+}
+
+impl GroupConsumer {
+    /// Joins the group.
+    pub fn join(settings: &Settings) -> Result<Self, SourceError> {
+        let member = Self::make(settings, true)?;
+        member
+            .consumer
+            .subscribe(&[&member.topic])
+            .map_err(|error| SourceError::Fatal(format!("can't subscribe to '{}': {error}", member.topic)))?;
+        Ok(member)
+    }
+
+    /// For questions in the group's name, without being a member: [`Source::poll`] brings nothing.
+    pub fn outside(settings: &Settings) -> Result<Self, SourceError> {
+        Self::make(settings, false)
+    }
+
+    fn make(settings: &Settings, is_member: bool) -> Result<Self, SourceError> {
+        let consumer: BaseConsumer<Rebalances> = topic_id::told(client::consumer(settings))
+            .create_with_context(Rebalances::of(&settings.topics.commands, is_member))
+            .map_err(|error| SourceError::Fatal(format!("the Kafka consumer can't be made: {error}")))?;
+        Ok(Self {
+            consumer: Member::new(consumer),
+            settings: settings.clone(),
+            topic: settings.topics.commands.clone(),
+            noted: VecDeque::new(),
+            started: BTreeSet::new(),
+            asking: Asking::default(),
+            asking_ends: Asking::default(),
+            joined: Instant::now(),
+        })
+    }
+
+    /// For offset commits of the at-least-once publisher, which go through the member itself.
+    #[must_use]
+    pub fn committer(&self) -> Committer {
+        Committer { consumer: Arc::clone(&self.consumer), topic: self.topic.clone() }
+    }
+
+    fn list(&self, partitions: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in partitions {
+            list.add_partition_offset(&self.topic, partition, offset)
+                .expect("offsets are numbers or well-known names");
+        }
+        list
+    }
+
+    fn unassign(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        // librdkafka refuses a list in which one partition was never started; an empty list is welcome.
+        let started: Vec<_> = partitions.iter().filter(|partition| self.started.remove(partition)).collect();
+        let list = self.list(started.into_iter().map(|&partition| (partition, Offset::Invalid)));
+        self.consumer.incremental_unassign(&list).map_err(|error| self.retriable("unassign", &error))
+    }
+
+    /// The first message of each assigned partition, where it has the wanted offset.
+    fn read_firsts(
+        &self,
+        reader: &BaseConsumer<client::Logging>,
+        wanted: &[(i32, i64)],
+    ) -> Vec<Answer<Option<Record>>> {
+        let mut found: Vec<Option<Option<Record>>> = vec![None; wanted.len()];
+        let deadline = Instant::now() + ASK;
+        // The binding does not say of which partition an error is; those that get their record are not meant.
+        let mut failed = None;
+        while found.iter().any(Option::is_none) && Instant::now() < deadline {
+            let (partition, first) = match reader.poll(Duration::from_millis(50)) {
+                None => continue,
+                Some(Ok(message)) => (message.partition(), Some(record_of(&message))),
+                Some(Err(KafkaError::PartitionEOF(partition))) => (partition, None),
+                Some(Err(error)) if is_group_denied(&error) => continue,
+                Some(Err(error)) => {
+                    failed = Some(self.retriable("a single record", &error).to_string());
+                    continue;
+                }
+            };
+            for (slot, &(p, offset)) in found.iter_mut().zip(wanted) {
+                if p == partition && slot.is_none() {
+                    *slot = Some(first.clone().filter(|record| record.coordinates.offset == offset));
+                }
+            }
+        }
+        let late = |offset| format!("the record at offset {offset} did not arrive in time");
+        let records = found.into_iter().zip(wanted);
+        records
+            .map(|(record, (_, offset))| record.ok_or_else(|| failed.clone().unwrap_or_else(|| late(offset))))
+            .collect()
+    }
+
+    fn retriable(&self, what: &str, error: &KafkaError) -> SourceError {
+        let lacking = lacking(&self.settings, error);
+        SourceError::Retriable(lacking.unwrap_or_else(|| format!("{what}: {error}")))
+    }
+}
+
+impl Source for GroupConsumer {
+    type Membership = Membership;
+
+    fn poll(&mut self, timeout: Duration) -> Result<Polled, SourceError> {
+        if let Some(noted) = self.noted.pop_front() {
+            return Ok(noted);
+        }
+        let consumer = Arc::clone(&self.consumer);
+        let polled = poll_past_log_lines(&consumer, timeout);
+        // Before the record: it may be of a partition that is lost.
+        self.noted.append(&mut consumer.context().noted.lock().expect("never poisoned"));
+        // After the poll: a log line is in the queue before librdkafka asks for anything of the new topic, and comes out of
+        // it before every record.
+        if consumer.context().topic_id.has_changed() {
+            return Err(SourceError::Retriable(format!(
+                "the brokers name another topic '{}' than before, which is compared with the log",
+                self.topic
+            )));
+        }
+        let record = match polled {
+            None => None,
+            Some(Ok(message)) => Some(Polled::Record(record_of(&message))),
+            Some(Err(error)) => {
+                consumer.context().hear(error.to_string());
+                classify(&self.settings, &error)?
+            }
+        };
+        self.noted.extend(record);
+        Ok(self.noted.pop_front().unwrap_or(Polled::Nothing))
+    }
+
+    fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
+        let list = self.list(starts.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
+        self.consumer.incremental_assign(&list).map_err(|error| self.retriable("assign", &error))?;
+        self.started.extend(starts.iter().map(|&(partition, _)| partition));
+        Ok(())
+    }
+
+    fn halt(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.unassign(partitions)
+    }
+
+    fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.unassign(partitions)
+    }
+
+    fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError> {
+        let list = self.consumer.position().map_err(|error| self.retriable("position", &error))?;
+        Ok(offsets(&list).into_iter().filter_map(|(partition, offset)| Some((partition, offset?))).collect())
+    }
+
+    fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
+        let what = format!("the committed offsets of the group '{}'", self.settings.group);
+        let list = self.list(partitions.iter().map(|&partition| (partition, Offset::Invalid)));
+        let list =
+            self.consumer.committed_offsets(list, ASK).map_err(|error| self.retriable(&what, &error))?;
+        if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {
+            return Err(self.retriable(&what, &failed));
+        }
+        Ok(native::committed(&list))
+    }
+
+    fn commit_first(&mut self, next_offsets: &[NextOffset]) -> Result<(), SourceError> {
+        const WHAT: &str = "the group's first offsets";
+        self.committer().commit(next_offsets).map_err(|error| {
+            match OutputRefusal::of_error(&error, || format!("{WHAT}: {error}")) {
+                Some(refusal) => SourceError::Fatal(refusal.to_string()),
+                None => self.retriable(WHAT, &error),
+            }
+        })
+    }
+
+    fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError> {
+        let (start, end) = self.consumer.fetch_watermarks(&self.topic, partition, ASK).map_err(|error| {
+            let what = format!("the first and last offsets of partition {partition} of '{}'", self.topic);
+            self.retriable(&what, &error)
+        })?;
+        Ok(Bounds { start, end })
+    }
+
+    fn ends(&mut self, partitions: &[i32]) -> Option<Ends> {
+        let (consumer, settings) = (Arc::clone(&self.consumer), self.settings.clone());
+        let partitions = partitions.to_vec();
+        self.asking_ends.answer(self.joined, move || ends::ask(&consumer, &partitions, &settings))
+    }
+
+    fn take_error(&mut self) -> Option<String> {
+        self.consumer.context().take_error()
+    }
+
+    fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Answer<Option<Record>>>, SourceError> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let reader: BaseConsumer<client::Logging> = client::reader(&self.settings)
+            .set("enable.partition.eof", "true")
+            .create_with_context(client::Logging)
+            .map_err(|error| SourceError::Fatal(format!("the Kafka reader can't be made: {error}")))?;
+        let list = self.list(wanted.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
+        reader.assign(&list).map_err(|error| self.retriable("a single record", &error))?;
+        Ok(self.read_firsts(&reader, wanted))
+    }
+
+    fn membership(&mut self) -> Option<Membership> {
+        let consumer = &self.consumer;
+        let (generation, member_id) = native::generation(consumer.client())?;
+        let metadata = Arc::new(consumer.group_metadata()?);
+        // Two calls: only metadata whose generation was the same before and after may be used.
+        let unchanged = native::generation(consumer.client())? == (generation, member_id.clone());
+        unchanged.then_some(Membership { metadata, generation, member_id })
+    }
+
+    fn reach(&mut self, since: Instant) -> Option<Reach> {
+        let (consumer, settings) = (Arc::clone(&self.consumer), self.settings.clone());
+        self.asking.answer(since, move || reach(consumer.client(), &settings, &settings.topics.commands))
+    }
+}
+
+impl Drop for GroupConsumer {
+    /// Leaves the group, and waits no longer than 3 s for it.
+    fn drop(&mut self) {
+        self.consumer.context().closing.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Commits offsets as the group member, from another thread than the one that polls.
+#[derive(Clone)]
+pub struct Committer {
+    consumer: Arc<BaseConsumer<Rebalances>>,
+    topic: String,
+}
+
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Committer").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl Committer {
+    /// Commits and waits for the broker's answer.
+    pub fn commit(&self, next_offsets: &[NextOffset]) -> Result<(), KafkaError> {
+        let list = marked_list(&self.topic, next_offsets);
+        self.consumer.commit(&list, rdkafka::consumer::CommitMode::Sync)
+    }
+}
+
+/// A list of next offsets with their marks, as commits take it.
+#[must_use]
+pub fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for NextOffset { partition, offset, mark } in next_offsets {
+        let mut element = list.add_partition(topic, *partition);
+        element.set_offset(Offset::Offset(*offset)).expect("a number");
+        element.set_metadata(mark.metadata(*offset));
+    }
+    list
+}
+
+/// A list of offsets to read from.
+#[must_use]
+pub fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for &(partition, offset) in next_offsets {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a number");
+    }
+    list
+}
+
+/// The record that a message is.
+#[must_use]
+pub fn record_of(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        coordinates: Coordinates {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis().unwrap_or(-1),
+        },
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: native::headers_of(message),
+    }
+}
+
+pub(super) fn offsets(list: &TopicPartitionList) -> Vec<(i32, Option<i64>)> {
+    let number = |offset| match offset {
+        Offset::Offset(number) => Some(number),
+        _ => None,
+    };
+    list.elements().iter().map(|element| (element.partition(), number(element.offset()))).collect()
+}
+
+/// The binding's poll takes a line of the log as nothing, and lines come before rebalances and records.
+fn poll_past_log_lines(
+    consumer: &BaseConsumer<Rebalances>,
+    timeout: Duration,
+) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+    let mut polled = consumer.poll(timeout);
+    let mut waiting = usize::MAX;
+    while polled.is_none() && consumer.context().noted.lock().expect("never poisoned").is_empty() {
+        let left = native::waiting(consumer.client());
+        // What does not get less is not taken by polling.
+        if left == 0 || left >= waiting {
+            break;
+        }
+        waiting = left;
+        polled = consumer.poll(Duration::ZERO);
+    }
+    polled
+}
+
+/// What an error from polling means; most of them librdkafka mends by itself.
+fn classify(settings: &Settings, error: &KafkaError) -> Result<Option<Polled>, SourceError> {
+    let topic = &settings.topics.commands;
+    if let Some(lacking) = lacking(settings, error) {
+        return Err(SourceError::Retriable(lacking));
+    }
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+            Err(SourceError::Retriable(format!(
+                "'{topic}' no longer holds an offset that is to be read next: {error}"
+            )))
+        }
+        Some(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition,
+        ) => Err(SourceError::Retriable(format!("the topic '{topic}' is not there: {error}"))),
+        Some(RDKafkaErrorCode::InvalidSessionTimeout) => Err(SourceError::Fatal(
+            "the broker does not allow this session.timeout.ms: it lies outside of the broker's \
+             group.min.session.timeout.ms and group.max.session.timeout.ms. Change the property"
+                .into(),
+        )),
+        Some(RDKafkaErrorCode::FencedInstanceId) => Err(SourceError::Fatal(
+            "another process joined the consumer group with the same group.instance.id, and Kafka gave it this one's \
+             membership. Give each process an id of its own, then start this one again"
+                .into(),
+        )),
+        _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
+            Err(SourceError::Fatal(format!("the consumer failed for good: {error}")))
+        }
+        Some(RDKafkaErrorCode::PollExceeded) => {
+            tracing::warn!(%error, "left the group");
+            Ok(None)
+        }
+        _ => {
+            tracing::debug!(%error, "while polling");
+            Ok(None)
+        }
+    }
+}
+
+/// Which right of the group's members is missing, where an error is one of access.
+fn lacking(settings: &Settings, error: &KafkaError) -> Option<String> {
+    let (topic, group) = (&settings.topics.commands, &settings.group);
+    Access::of(settings).lacking(error, (Operation::Read, topic), (Operation::Read, group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Topics,
+        embedded::EmbeddedBroker,
+        mark::{Mark, RulesHash},
+    };
+
+    /// Else what comes behind them waits for as many polls, of which there are few while the pipeline is busy.
+    #[test]
+    fn a_poll_takes_all_lines_of_the_log_that_wait() {
+        const LINES: usize = 5;
+        let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
+        let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
+        let mut source = GroupConsumer::join(&settings).expect("a consumer");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while native::waiting(source.consumer.client()) < LINES {
+            assert!(Instant::now() < deadline, "not so many lines");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Others may come meanwhile.
+        let taken = (1..LINES).any(|_| {
+            source.poll(Duration::ZERO).expect("polled");
+            native::waiting(source.consumer.client()) == 0
+        });
+        assert!(taken, "fewer polls than lines do not reach the end");
+    }
+
+    #[test]
+    fn first_offsets_that_the_brokers_refuse_for_good_are_no_matter_of_time() {
+        use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
+        let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
+        let settings = Settings::for_test(&broker.bootstrap_servers(), &[("fetch.wait.max.ms", "10")]);
+        let mut source = GroupConsumer::join(&settings).expect("a consumer");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while source.membership().is_none() {
+            assert!(Instant::now() < deadline, "no member in time");
+            source.poll(Duration::from_millis(50)).expect("polled");
+        }
+        let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
+        let mut commit = |code| {
+            broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &[code]);
+            let ended = source.commit_first(&[NextOffset { partition: 0, offset: 0, mark }]);
+            broker.cluster().clear_request_errors(RDKafkaApiKey::OffsetCommit);
+            ended
+        };
+        let refused = commit(Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE).unwrap_err();
+        let said = refused.to_string();
+        assert!(matches!(refused, SourceError::Fatal(_)), "{said}");
+        assert!(said.starts_with("the group's first offsets: "), "{said}");
+        assert!(said.contains("up to 132 bytes: raise offset.metadata.max.bytes"), "{said}");
+        let passing = commit(Code::RD_KAFKA_RESP_ERR_UNKNOWN).unwrap_err();
+        assert!(matches!(passing, SourceError::Retriable(_)), "{passing}");
+        commit(Code::RD_KAFKA_RESP_ERR_NO_ERROR).expect("committed");
+    }
+}

@@ -1,0 +1,283 @@
+//! Where replies can be delivered, so that one that cannot holds up nothing.
+//!
+//! A record that Kafka refuses aborts its whole transaction. So before a reply is sent, it is looked up what the
+//! brokers say of its topic (`directory`); and what was refused all the same, or not taken in time, is remembered
+//! for a while, so that the same batch goes through without it.
+
+mod directory;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use contract::ReplyRecord;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::Settings;
+use directory::{ASK, Directory, Told};
+
+/// How long a refusal is remembered.
+const REMEMBERED: Duration = Duration::from_secs(30);
+/// The same reason is told of the same topic no more often than this.
+const TOLD: Duration = Duration::from_secs(600);
+
+/// Why a reply was not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Undeliverable {
+    TopicMissing,
+    PartitionMissing,
+    /// The partition has no leader, or did not take the reply in time.
+    Unavailable,
+    /// This program may not write there.
+    Forbidden,
+    /// Larger than what the topic takes.
+    TooLarge,
+    /// The broker refused it for another reason, such as a topic that is compacted.
+    Refused,
+}
+
+impl Undeliverable {
+    pub const ALL: [Self; 6] = [
+        Self::TopicMissing,
+        Self::PartitionMissing,
+        Self::Unavailable,
+        Self::Forbidden,
+        Self::TooLarge,
+        Self::Refused,
+    ];
+
+    /// As metrics name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TopicMissing => "topic_missing",
+            Self::PartitionMissing => "partition_missing",
+            Self::Unavailable => "unavailable",
+            Self::Forbidden => "forbidden",
+            Self::TooLarge => "too_large",
+            Self::Refused => "refused",
+        }
+    }
+
+    fn of(code: RDKafkaErrorCode) -> Self {
+        use RDKafkaErrorCode as Code;
+        match code {
+            Code::UnknownTopic | Code::UnknownTopicOrPartition => Self::TopicMissing,
+            Code::UnknownPartition => Self::PartitionMissing,
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Self::Forbidden,
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize => Self::TooLarge,
+            Code::MessageTimedOut | Code::RequestTimedOut | Code::LeaderNotAvailable => Self::Unavailable,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// What became of the replies of one transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplyCounts {
+    pub published: u64,
+    pub undeliverable: BTreeMap<Undeliverable, u64>,
+}
+
+/// A partition of a reply topic.
+pub type Destination = (String, i32);
+
+/// A reply that was sent and refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub to: Destination,
+    pub code: RDKafkaErrorCode,
+    pub bytes: usize,
+}
+
+impl Refused {
+    /// Whatever their size.
+    pub(super) fn all(to: Vec<Destination>, code: RDKafkaErrorCode) -> Vec<Self> {
+        to.into_iter().map(|to| Self { to, code, bytes: 0 }).collect()
+    }
+}
+
+/// What was learnt of a partition by trying.
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    reason: Undeliverable,
+    until: Instant,
+    /// Smaller replies may pass.
+    from_bytes: usize,
+}
+
+/// Chooses each reply's partition, or says why there is none. Used by one thread.
+#[derive(Debug)]
+pub struct Routes {
+    directory: Option<Directory>,
+    refusals: HashMap<Destination, Refusal>,
+    told: HashMap<(String, Undeliverable), Instant>,
+    /// Replies that may go anywhere take turns.
+    turn: i32,
+    /// How long the transaction under way may still wait for answers.
+    patience: Duration,
+}
+
+impl Routes {
+    /// Asks the brokers nothing where no topic is allowed.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let wanted = !settings.topics.replies.is_empty();
+        Self {
+            directory: wanted.then(|| Directory::open(settings)).flatten(),
+            refusals: HashMap::new(),
+            told: HashMap::new(),
+            turn: 0,
+            patience: ASK,
+        }
+    }
+
+    /// To be called where a transaction begins: however many topics it has replies for, it waits two seconds at most.
+    pub fn begin(&mut self) {
+        self.patience = ASK;
+    }
+
+    /// The partition that the reply can go to. Where it seems that there is none, the brokers are asked again, at most
+    /// about once a second for a topic.
+    pub fn find(&mut self, reply: &ReplyRecord) -> Result<i32, Undeliverable> {
+        match self.look_up(reply) {
+            Ok(partition) => {
+                self.turn = self.turn.wrapping_add(1) & i32::MAX;
+                Ok(partition)
+            }
+            Err(reason) => {
+                self.tell(&reply.topic, reply.partition, reason);
+                Err(reason)
+            }
+        }
+    }
+
+    fn look_up(&mut self, reply: &ReplyRecord) -> Result<i32, Undeliverable> {
+        let Some(directory) = &self.directory else { return Err(Undeliverable::Unavailable) };
+        match self.choose(reply, &directory.told(&reply.topic)) {
+            Ok(partition) => Ok(partition),
+            // What was refused stays refused, whatever the brokers say.
+            Err((reason, Why::Tried)) => Err(reason),
+            Err((_, Why::Told)) => {
+                let begun = Instant::now();
+                let told = directory.told_again(&reply.topic, self.patience);
+                let chosen = self.choose(reply, &told).map_err(|(reason, _)| reason);
+                self.patience = self.patience.saturating_sub(begun.elapsed());
+                chosen
+            }
+        }
+    }
+
+    fn choose(&self, reply: &ReplyRecord, told: &Told) -> Result<i32, (Undeliverable, Why)> {
+        let against = |partition: i32| {
+            let told = told.against(partition).map(|reason| (reason, Why::Told));
+            told.or_else(|| Some((self.refusal(reply, partition)?, Why::Tried)))
+        };
+        if let Some(partition) = reply.partition {
+            return against(partition).map_or(Ok(partition), Err);
+        }
+        let partitions = told.partitions();
+        let mut why = told.against(0).map(|reason| (reason, Why::Told));
+        for step in 0..partitions {
+            let partition = self.turn.wrapping_add(step) % partitions.max(1);
+            match against(partition) {
+                None => return Ok(partition),
+                Some(reason) => why = why.or(Some(reason)),
+            }
+        }
+        Err(why.unwrap_or((Undeliverable::TopicMissing, Why::Told)))
+    }
+
+    fn refusal(&self, reply: &ReplyRecord, partition: i32) -> Option<Undeliverable> {
+        if self.refusals.is_empty() {
+            return None;
+        }
+        let refusal = self.refusals.get(&(reply.topic.clone(), partition))?;
+        let counts = Instant::now() < refusal.until && reply.record.bytes() >= refusal.from_bytes;
+        counts.then_some(refusal.reason)
+    }
+
+    /// Remembers what was refused. The destinations come back with the reason for each reply.
+    pub fn refuse(&mut self, refused: &[Refused]) {
+        let now = Instant::now();
+        self.refusals.retain(|_, refusal| now < refusal.until);
+        let mut latest: BTreeMap<Destination, (Undeliverable, usize)> = BTreeMap::new();
+        for Refused { to, code, bytes } in refused {
+            let entry = latest.entry(to.clone()).or_insert((Undeliverable::of(*code), *bytes));
+            entry.1 = entry.1.max(*bytes);
+        }
+        for (to, (reason, bytes)) in latest {
+            // Of replies that were sent together the largest is taken for the one that did not fit; where the others
+            // do not pass without it either, none does.
+            let first = !self.refusals.contains_key(&to);
+            let from_bytes = if reason == Undeliverable::TooLarge && first { bytes } else { 0 };
+            tracing::debug!(
+                topic = to.0,
+                partition = to.1,
+                reason = reason.as_str(),
+                from_bytes,
+                "replies refused"
+            );
+            self.refusals.insert(to, Refusal { reason, until: now + REMEMBERED, from_bytes });
+        }
+    }
+
+    /// Asks the brokers again about these, and gives those that can't be delivered to.
+    pub fn look_again(&self, destinations: Vec<Destination>) -> Vec<Destination> {
+        let Some(directory) = &self.directory else { return Vec::new() };
+        let until = Instant::now() + ASK;
+        let mut told: BTreeMap<String, Told> = BTreeMap::new();
+        let mut is_gone = |to: &Destination| {
+            let told = told.entry(to.0.clone()).or_insert_with(|| {
+                directory.told_now(&to.0, until.saturating_duration_since(Instant::now()))
+            });
+            told.against(to.1).is_some()
+        };
+        destinations.into_iter().filter(|to| is_gone(to)).collect()
+    }
+
+    fn tell(&mut self, topic: &str, partition: Option<i32>, reason: Undeliverable) {
+        let now = Instant::now();
+        let key = (topic.to_owned(), reason);
+        if self.told.get(&key).is_some_and(|at| now.duration_since(*at) < TOLD) {
+            return;
+        }
+        self.told.insert(key, now);
+        tracing::warn!(
+            topic,
+            partition,
+            reason = reason.as_str(),
+            "a reply can't be delivered and is left out; more of this topic are only counted"
+        );
+    }
+}
+
+/// How it is known that a reply can't go somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The brokers said so.
+    Told,
+    /// It was tried.
+    Tried,
+}
+
+impl ReplyCounts {
+    pub(super) fn undeliverable(&mut self, reason: Undeliverable) {
+        *self.undeliverable.entry(reason).or_default() += 1;
+    }
+
+    /// One that librdkafka did not take.
+    pub(super) fn not_taken(&mut self, code: RDKafkaErrorCode) {
+        self.undeliverable(Undeliverable::of(code));
+    }
+
+    /// One that had been counted as published.
+    pub(super) fn taken_back(&mut self, code: RDKafkaErrorCode) {
+        self.published = self.published.saturating_sub(1);
+        self.undeliverable(Undeliverable::of(code));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! What the brokers say of the topics that replies may go to, kept at hand so that a batch does not wait for it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rdkafka::{
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, Producer},
+};
+
+use super::Undeliverable;
+use crate::{Settings, client};
+
+/// How often the brokers are asked of all the topics.
+const REFRESH: Duration = Duration::from_secs(5);
+/// For one answer of the brokers.
+pub(super) const ASK: Duration = Duration::from_secs(2);
+/// An answer that keeps a reply back counts for so long; then the brokers are asked again before the next one is.
+const STALE: Duration = Duration::from_secs(1);
+
+/// One topic, as the brokers told it last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Told {
+    Missing,
+    Forbidden,
+    /// For each partition, whether it has a leader.
+    Partitions(Vec<bool>),
+    /// The brokers did not answer.
+    Nothing,
+}
+
+/// Asks the brokers on a thread of its own, which ends with this.
+pub(super) struct Directory {
+    told: Arc<Board>,
+    asked_for: Sender<String>,
+}
+
+#[derive(Default)]
+struct Board {
+    told: Mutex<BTreeMap<String, (Instant, Told)>>,
+    changed: Condvar,
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").finish_non_exhaustive()
+    }
+}
+
+impl Directory {
+    /// `None` where the system gives neither client nor thread; then no reply can be delivered.
+    pub fn open(settings: &Settings) -> Option<Self> {
+        let asker = Asker { client: new_client(settings)?, settings: settings.clone() };
+        let topics: Vec<String> = settings.topics.replies.names().map(str::to_owned).collect();
+        let told = Arc::new(Board::default());
+        let (asked_for, questions) = crossbeam_channel::bounded(topics.len() + 1);
+        let board = Arc::clone(&told);
+        thread::Builder::new()
+            .name("reply-topics".into())
+            .spawn(move || keep(asker, &topics, &board, &questions))
+            .inspect_err(|error| tracing::warn!(%error, "no thread that asks for reply topics"))
+            .ok()?;
+        Some(Self { told, asked_for })
+    }
+
+    /// What was told of a topic, not older than a few seconds where the brokers answer.
+    pub fn told(&self, topic: &str) -> Told {
+        self.latest(topic).map_or(Told::Nothing, |(_, told)| told)
+    }
+
+    /// What is told of a topic now, where what was told keeps a reply back; waits for it as long as `patience` says.
+    pub fn told_again(&self, topic: &str, patience: Duration) -> Told {
+        match self.latest(topic) {
+            Some((at, told)) if at.elapsed() < STALE => told,
+            _ => self.told_now(topic, patience),
+        }
+    }
+
+    /// Asks once more, however fresh the last answer is.
+    pub fn told_now(&self, topic: &str, patience: Duration) -> Told {
+        let now = Instant::now();
+        // A full queue holds questions enough: the answer comes with them.
+        let _ = self.asked_for.try_send(topic.to_owned());
+        let told = self.told.told.lock().expect("never poisoned");
+        let is_old =
+            |told: &mut BTreeMap<String, (Instant, Told)>| told.get(topic).is_none_or(|(at, _)| *at < now);
+        let (told, _) = self.told.changed.wait_timeout_while(told, patience, is_old).expect("never poisoned");
+        told.get(topic).map_or(Told::Nothing, |(_, told)| told.clone())
+    }
+
+    fn latest(&self, topic: &str) -> Option<(Instant, Told)> {
+        self.told.told.lock().expect("never poisoned").get(topic).cloned()
+    }
+}
+
+/// Asks for all topics again and again, and for one out of turn where somebody waits for it.
+fn keep(mut asker: Asker, topics: &[String], board: &Board, questions: &Receiver<String>) {
+    let mut due = Instant::now();
+    loop {
+        if Instant::now() >= due {
+            for topic in topics {
+                asker.ask(topic, board);
+                // Who waits does not wait for all the others.
+                for question in questions.try_iter() {
+                    asker.ask(&question, board);
+                }
+            }
+            due = Instant::now() + REFRESH;
+        }
+        match questions.recv_deadline(due) {
+            Ok(topic) => asker.ask(&topic, board),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+struct Asker {
+    client: BaseProducer<client::Quiet>,
+    settings: Settings,
+}
+
+impl Asker {
+    fn ask(&mut self, topic: &str, board: &Board) {
+        let begun = Instant::now();
+        let told = partitions(&self.client, topic).unwrap_or_else(|error| {
+            tracing::debug!(topic, %error, "no answer of a reply topic");
+            // A client may have lost the brokers for good: see `reach`.
+            if let Some(client) = new_client(&self.settings) {
+                self.client = client;
+            }
+            Told::Nothing
+        });
+        // librdkafka's own errors wait in the client's queue.
+        self.client.poll(Duration::ZERO);
+        board.told.lock().expect("never poisoned").insert(topic.to_owned(), (begun, told));
+        board.changed.notify_all();
+    }
+}
+
+fn new_client(settings: &Settings) -> Option<BaseProducer<client::Quiet>> {
+    let client = client::admin(settings).create_with_context(client::Quiet);
+    client.inspect_err(|error| tracing::warn!(%error, "no client that asks for reply topics")).ok()
+}
+
+fn partitions(client: &BaseProducer<client::Quiet>, topic: &str) -> Result<Told, KafkaError> {
+    let metadata = client.client().fetch_metadata(Some(topic), ASK)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(Told::Missing);
+    };
+    Ok(match found.error().map(RDKafkaErrorCode::from) {
+        None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {
+            let mut leaders = vec![false; found.partitions().len()];
+            for partition in found.partitions() {
+                let place = usize::try_from(partition.id()).ok().and_then(|id| leaders.get_mut(id));
+                if let Some(led) = place {
+                    *led = partition.leader() >= 0;
+                }
+            }
+            Told::Partitions(leaders)
+        }
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
+            Told::Forbidden
+        }
+        Some(_) => Told::Missing,
+    })
+}
+
+impl Told {
+    /// Why a reply can't go to this partition, if it can't.
+    pub fn against(&self, partition: i32) -> Option<Undeliverable> {
+        match self {
+            Self::Missing => Some(Undeliverable::TopicMissing),
+            Self::Forbidden => Some(Undeliverable::Forbidden),
+            Self::Nothing => Some(Undeliverable::Unavailable),
+            Self::Partitions(leaders) if leaders.is_empty() => Some(Undeliverable::TopicMissing),
+            Self::Partitions(leaders) => {
+                match usize::try_from(partition).ok().and_then(|place| leaders.get(place)) {
+                    None => Some(Undeliverable::PartitionMissing),
+                    Some(false) => Some(Undeliverable::Unavailable),
+                    Some(true) => None,
+                }
+            }
+        }
+    }
+
+    pub fn partitions(&self) -> i32 {
+        match self {
+            Self::Partitions(leaders) => i32::try_from(leaders.len()).unwrap_or(i32::MAX),
+            _ => 0,
+        }
+    }
+}

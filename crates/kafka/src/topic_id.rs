@@ -1,0 +1,153 @@
+//! Hears from librdkafka's log that a topic was made again under its name.
+//!
+//! librdkafka takes the id of the new topic for that of the old one and goes on there, at the old offset where that
+//! exists ("FIXME: an offset reset must be triggered", in its `rd_kafka_topic_metadata_update`; issue 4898 of
+//! confluentinc/librdkafka). It tells nobody but its log. From Kafka 3.1 on a fetch names the topic by its id (KIP-516,
+//! Fetch version 13), so no record of the new topic can have been fetched before.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+
+/// The context of librdkafka's log that tells of it. Some lines for each answer with metadata, none for records.
+const CONTEXT: &str = "metadata";
+/// 16 bytes of zeros: the topic was not seen before, or by a broker that knows no ids.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// Lets librdkafka's log tell of ids. What the operator wants it to tell besides is asked for where it is written.
+#[must_use]
+pub fn told(mut client: ClientConfig) -> ClientConfig {
+    let wanted = client.get("debug").filter(|wanted| !wanted.trim().is_empty());
+    let contexts = match wanted {
+        Some(wanted) if tracing::enabled!(target: "librdkafka", tracing::Level::TRACE) => {
+            format!("{wanted},{CONTEXT}")
+        }
+        _ => CONTEXT.to_owned(),
+    };
+    client.set("debug", contexts).set_log_level(RDKafkaLogLevel::Debug);
+    client
+}
+
+/// The id of one topic, as far as the log told it.
+#[derive(Debug)]
+pub struct TopicId {
+    topic: String,
+    /// The last one that was any.
+    id: Mutex<Option<String>>,
+    changed: AtomicBool,
+}
+
+impl TopicId {
+    #[must_use]
+    pub fn of(topic: &str) -> Self {
+        Self { topic: topic.to_owned(), id: Mutex::default(), changed: AtomicBool::new(false) }
+    }
+
+    /// A line of the log.
+    pub fn hear(&self, message: &str) {
+        let Some((old, new)) = change(message, &self.topic) else { return };
+        let mut known = self.id.lock().expect("never poisoned");
+        for id in [old, new] {
+            if id != NO_ID && known.as_deref() != Some(id) {
+                let before = known.replace(id.to_owned());
+                self.changed.fetch_or(before.is_some(), Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Whether it is another topic by now.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::SeqCst)
+    }
+}
+
+/// The ids before and after.
+fn change<'a>(message: &'a str, topic: &str) -> Option<(&'a str, &'a str)> {
+    let (_, rest) = message.split_once("Topic ")?;
+    rest.strip_prefix(topic)?.strip_prefix(" changed id from ")?.split_once(" to ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use rdkafka::{
+        ClientContext, Offset, TopicPartitionList,
+        consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    };
+
+    use super::*;
+    use crate::{Settings, Topics, client, embedded::EmbeddedBroker};
+
+    struct Hearing(TopicId);
+
+    impl ClientContext for Hearing {
+        fn log(&self, _: RDKafkaLogLevel, _: &str, message: &str) {
+            self.0.hear(message);
+        }
+    }
+
+    impl ConsumerContext for Hearing {}
+
+    /// In just these words, and at this level.
+    #[test]
+    fn librdkafka_tells_of_the_first_id() {
+        let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
+        let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
+        let consumer: BaseConsumer<Hearing> = told(client::consumer(&settings))
+            .create_with_context(Hearing(TopicId::of("c")))
+            .expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("c", 0, Offset::Beginning).expect("an offset");
+        consumer.assign(&list).expect("assigned");
+        let id = || consumer.context().0.id.lock().expect("never poisoned").clone();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while id().is_none() {
+            assert!(Instant::now() < deadline, "no line of the log has the topic's id");
+            consumer.poll(Duration::from_millis(20));
+        }
+        assert!(!consumer.context().0.has_changed());
+    }
+
+    #[test]
+    fn another_id_is_another_topic_and_none_is_not() {
+        const OLD: &str = "MkTRWTUETmSYzlRX1WjLvg";
+        const NEW: &str = "cKMSQkPBQFi1SkHIsnDXAQ";
+        let hears = |changes: &[(&str, &str)]| {
+            let id = TopicId::of("a.commands");
+            for (old, new) in changes {
+                id.hear(&format!("[thrd:main]: Topic a.commands changed id from {old} to {new}"));
+            }
+            id.has_changed()
+        };
+        assert!(!hears(&[(NO_ID, OLD)]));
+        assert!(hears(&[(NO_ID, OLD), (OLD, NEW)]));
+        assert!(hears(&[(OLD, NEW)]));
+        // While brokers are upgraded, some know no ids.
+        assert!(!hears(&[(NO_ID, OLD), (OLD, NO_ID), (NO_ID, OLD)]));
+        assert!(hears(&[(NO_ID, OLD), (OLD, NO_ID), (NO_ID, NEW)]));
+        let others = TopicId::of("a");
+        others.hear(&format!("[thrd:main]: Topic a.commands changed id from {OLD} to {NEW}"));
+        others.hear("[thrd:main]: Topic a [0] Leader 1 Epoch 0");
+        assert!(!others.has_changed());
+    }
+
+    #[test]
+    fn what_the_operator_wants_told_is_told_where_it_is_written() {
+        let debug = |properties: &[(&str, &str)]| {
+            let client = client::consumer(&Settings::for_test("nobody.invalid:9092", properties));
+            told(client).get("debug").map(str::to_owned)
+        };
+        assert_eq!(debug(&[]).as_deref(), Some("metadata"));
+        let wanted = [("debug", "cgrp,topic")];
+        assert_eq!(debug(&wanted).as_deref(), Some("metadata"));
+        let written = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).finish();
+        tracing::subscriber::with_default(written, || {
+            assert_eq!(debug(&wanted).as_deref(), Some("cgrp,topic,metadata"));
+        });
+    }
+}

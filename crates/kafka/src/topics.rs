@@ -1,0 +1,418 @@
+//! The topics: whether they are there, made where missing, and fit for the promise.
+
+mod error;
+mod fitness;
+
+use std::{
+    fmt,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use contract::ActivityId;
+use futures::executor::block_on;
+use rdkafka::{
+    ClientContext,
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::DeliveryResult,
+    producer::{BaseProducer, Producer, ProducerContext},
+};
+
+pub use error::TopicsError;
+pub use fitness::Role;
+pub(super) use fitness::producer_limit;
+use fitness::{Described, TopicSettings};
+
+use super::{
+    Settings, Topics,
+    access::{self, Access, Operation, Resource},
+    client,
+    connection::{ConnectionError, not_made},
+    native,
+};
+
+/// For one question to the brokers.
+const ASK: Duration = Duration::from_secs(5);
+/// For a topic that all brokers should know.
+const KNOWN: Duration = Duration::from_secs(2);
+/// For the topics' settings, which the embedded broker never tells.
+const SETTINGS: Duration = Duration::from_secs(3);
+/// For a topic that was made to be known to all.
+const CREATED: Duration = Duration::from_secs(15);
+/// Kafka's own default of `max.message.bytes`.
+const DEFAULT_MAX_MESSAGE_BYTES: i64 = 1_048_588;
+
+/// As many as there are numbers for in an activity id.
+const MAX_PARTITIONS: usize = ActivityId::MAX_PARTITION as usize + 1;
+
+/// What a topic with Kafka's defaults takes, where the broker does not tell.
+pub const DEFAULT_RECORD_BYTES: usize = 1_048_588;
+
+/// One topic as the brokers describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicState {
+    pub name: String,
+    pub partitions: usize,
+    pub created: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub brokers: usize,
+    pub topics: Vec<TopicState>,
+    /// Bytes of one record that the rejections topic takes; `None` where the broker does not tell.
+    pub rejection_bytes: Option<usize>,
+    /// Bytes that may go to each of the output topics at once; `None` where the broker does not tell.
+    pub batch_bytes: Option<usize>,
+    /// Sentences for the operator; nothing that keeps the program from working.
+    pub warnings: Vec<String>,
+}
+
+/// Keeps the last client-wide error, which says why nobody answers.
+#[derive(Debug, Default)]
+struct LastError(Mutex<Option<(Option<RDKafkaErrorCode>, String)>>);
+
+impl ClientContext for LastError {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        let mut last = self.0.lock().expect("never poisoned");
+        // "All brokers down" says less than the reason that came before it.
+        if code != Some(RDKafkaErrorCode::AllBrokersDown) || last.is_none() {
+            *last = Some((code, reason.to_owned()));
+        }
+    }
+}
+
+impl ProducerContext for LastError {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// Questions to the brokers about topics.
+struct Brokers<'a> {
+    settings: &'a Settings,
+    client: BaseProducer<LastError>,
+}
+
+impl fmt::Debug for Brokers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Brokers").finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a topic that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    Refuse,
+    Create,
+    /// It is only found out whether it could be created.
+    Validate,
+}
+
+/// Whether topics are there, as [`find`] found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub brokers: usize,
+    /// Of each topic, in the order asked for; `None` where it does not exist.
+    pub partitions: Vec<Option<usize>>,
+}
+
+/// Looks for topics that are needed for this, and neither creates nor judges them.
+pub fn find(settings: &Settings, topics: &[&str], needed: Operation) -> Result<Found, TopicsError> {
+    let topics: Vec<_> = topics.iter().map(|topic| (*topic, needed)).collect();
+    let (brokers, found) = look(settings, &topics)?;
+    Ok(Found { brokers, partitions: found.into_iter().collect::<Result<_, _>>()? })
+}
+
+/// The partitions of a topic, where it exists; or why that can't be told.
+pub type Presence = Result<Option<usize>, TopicsError>;
+
+/// How many brokers there are, and for each topic what [`find`] says of it.
+pub fn look(
+    settings: &Settings,
+    topics: &[(&str, Operation)],
+) -> Result<(usize, Vec<Presence>), TopicsError> {
+    let brokers = Brokers::connect(settings)?;
+    let count = brokers.count()?;
+    Ok((count, topics.iter().map(|(topic, needed)| brokers.partitions(topic, *needed)).collect()))
+}
+
+/// The partitions of a topic that has to be there, and is needed for this.
+pub fn require(settings: &Settings, topic: &str, needed: Operation) -> Result<usize, TopicsError> {
+    let found = find(settings, &[topic], needed)?.partitions.into_iter().flatten().next();
+    found.ok_or_else(|| TopicsError::Missing { topic: topic.to_owned() })
+}
+
+/// Bytes of one record that the rejections topic takes; `None` where the broker does not tell.
+pub fn rejection_bytes(settings: &Settings) -> Result<Option<usize>, TopicsError> {
+    let topic = &settings.topics.rejections;
+    let brokers = Brokers::connect(settings)?;
+    let described = brokers.describe(&[(Role::Rejections, topic)]).ok();
+    match described.and_then(|described| Some(described.into_iter().next()?.2)) {
+        Some(Ok(settings)) => Ok(settings.largest_record()),
+        Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+            Err(brokers.lacks(Operation::DescribeConfigs, topic))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Checks the topics, and creates missing ones where that is wanted. Fails with all that [`examine`] finds.
+pub fn prepare(settings: &Settings, missing: Missing) -> Result<Report, TopicsError> {
+    let (report, mut problems) = examine(settings, missing)?;
+    match problems.len() {
+        0 => Ok(report),
+        1 => Err(problems.remove(0)),
+        _ => Err(TopicsError::Several(problems)),
+    }
+}
+
+/// As [`prepare`], and gives all that keeps the topics from being used. Fails where the brokers do not answer.
+pub fn examine(settings: &Settings, missing: Missing) -> Result<(Report, Vec<TopicsError>), TopicsError> {
+    let brokers = Brokers::connect(settings)?;
+    let mut report = Report { brokers: brokers.count()?, ..Report::default() };
+    let mut problems = Vec::new();
+    let topics = &settings.topics;
+    let (read, write) = (Operation::Read, Operation::Write);
+    let known = Instant::now() + KNOWN;
+    for (name, needed) in
+        [(&topics.commands, read), (&topics.notifications, write), (&topics.rejections, write)]
+    {
+        match brokers.prepare(name, needed, missing, known) {
+            Ok(found) if *name == topics.commands && found.partitions > MAX_PARTITIONS => {
+                let found = found.partitions;
+                problems.push(TopicsError::TooManyPartitions { topic: name.clone(), found });
+            }
+            Ok(found) => report.topics.push(found),
+            // Nothing is known then, whatever was found before.
+            Err(error @ (TopicsError::Connection(_) | TopicsError::Client(_))) => return Err(error),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    problems.extend(brokers.check_settings(&mut report));
+    Ok((report, problems))
+}
+
+impl<'a> Brokers<'a> {
+    fn connect(settings: &'a Settings) -> Result<Self, TopicsError> {
+        let client = client::admin(settings)
+            .create_with_context(LastError::default())
+            .map_err(|error| TopicsError::Client(not_made(settings, &error)))?;
+        Ok(Self { settings, client })
+    }
+}
+
+impl Brokers<'_> {
+    fn unanswered(&self, error: &KafkaError) -> TopicsError {
+        // The reason waits in the client's queue.
+        self.client.poll(Duration::from_millis(50));
+        let last = self.client.context().0.lock().expect("never poisoned").take();
+        TopicsError::Connection(ConnectionError::of(self.settings, last, error))
+    }
+
+    fn count(&self) -> Result<usize, TopicsError> {
+        let metadata = self
+            .client
+            .client()
+            .fetch_metadata(Some(&self.settings.topics.commands), ASK)
+            .map_err(|error| self.unanswered(&error))?;
+        Ok(metadata.brokers().len())
+    }
+
+    fn lacks(&self, operation: Operation, topic: &str) -> TopicsError {
+        TopicsError::Forbidden(Access::of(self.settings).lacks(operation, Resource::Topic(topic)))
+    }
+
+    /// How many partitions a topic has that is needed for this; `None` where it does not exist.
+    fn partitions(&self, topic: &str, needed: Operation) -> Result<Option<usize>, TopicsError> {
+        let metadata =
+            self.client.client().fetch_metadata(Some(topic), ASK).map_err(|error| self.unanswered(&error))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => Ok(Some(found.partitions().len()).filter(|&partitions| partitions > 0)),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(Some(found.partitions().len())),
+            // Whoever lacks Describe lacks what comes with it too, of which the caller needs this one.
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(self.lacks(needed, topic)),
+            Some(code) => Err(TopicsError::Undescribed { topic: topic.to_owned(), reason: code.to_string() }),
+        }
+    }
+
+    /// How many replicas the partition has that has the fewest; `None` where that is unknown.
+    fn replicas(&self, topic: &str) -> Option<usize> {
+        let metadata = self.client.client().fetch_metadata(Some(topic), ASK).ok()?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic)?;
+        found.partitions().iter().map(|partition| partition.replicas().len()).min()
+    }
+
+    fn admin(&self) -> Result<AdminClient<client::Logging>, TopicsError> {
+        AdminClient::from_config_and_context(&client::admin(self.settings), client::Logging)
+            .map_err(|error| TopicsError::Client(not_made(self.settings, &error)))
+    }
+
+    /// Creates a topic, or finds out whether it could, as `check` does.
+    fn create(&self, topic: &str, only_validate: bool) -> Result<(), TopicsError> {
+        let topics = &self.settings.topics;
+        let mut new =
+            NewTopic::new(topic, topics.partitions, TopicReplication::Fixed(topics.replication_factor));
+        // Whatever the brokers' defaults are.
+        new = new.set("cleanup.policy", "delete");
+        // Retries of a producer then keep their place in time, and nobody's clock can outrun the window.
+        if topic == topics.commands {
+            new = new.set("message.timestamp.type", "LogAppendTime");
+        }
+        let limit = if topic == topics.rejections {
+            Some(self.rejection_limit())
+        } else if topic == topics.notifications {
+            Some(fitness::notification_limit(topics).max(DEFAULT_MAX_MESSAGE_BYTES))
+        } else {
+            None
+        };
+        let limit = limit.map(|bytes| bytes.to_string());
+        if let Some(limit) = &limit {
+            new = new.set("max.message.bytes", limit);
+        }
+        let refused = |reason: String| TopicsError::NotCreated { topic: topic.to_owned(), reason };
+        let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
+        let options = options.validate_only(only_validate);
+        let results = block_on(self.admin()?.create_topics([&new], &options))
+            .map_err(|error| refused(error.to_string()))?;
+        match results.into_iter().next() {
+            Some(Err((
+                _,
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            ))) => Err(self.lacks(Operation::Create, topic)),
+            Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+                Err(refused(code.to_string()))
+            }
+            _ => {
+                if !only_validate {
+                    tracing::info!(topic, partitions = topics.partitions, "topic created");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// One topic that is needed for this; one that is looked for in vain is looked for again until `known`.
+    fn prepare(
+        &self,
+        topic: &str,
+        needed: Operation,
+        missing: Missing,
+        known: Instant,
+    ) -> Result<TopicState, TopicsError> {
+        let (partitions, created) = match (self.partitions(topic, needed)?, missing) {
+            (Some(partitions), _) => (partitions, false),
+            (None, Missing::Refuse) => (self.look_again(topic, needed, known)?, false),
+            (None, Missing::Create) => {
+                self.create(topic, false)?;
+                (self.await_topic(topic, needed)?, true)
+            }
+            (None, Missing::Validate) => {
+                self.create(topic, true)?;
+                (usize::try_from(self.settings.topics.partitions).unwrap_or(0), false)
+            }
+        };
+        Ok(TopicState { name: topic.to_owned(), partitions, created })
+    }
+
+    /// A topic that was made a moment ago is not known to all brokers yet, and each question may go to another one.
+    fn look_again(&self, topic: &str, needed: Operation, known: Instant) -> Result<usize, TopicsError> {
+        while Instant::now() < known {
+            std::thread::sleep(Duration::from_millis(100));
+            if let Some(partitions) = self.partitions(topic, needed)? {
+                return Ok(partitions);
+            }
+        }
+        Err(TopicsError::Missing { topic: topic.to_owned() })
+    }
+
+    fn await_topic(&self, topic: &str, needed: Operation) -> Result<usize, TopicsError> {
+        let deadline = Instant::now() + CREATED;
+        loop {
+            if let Some(partitions) = self.partitions(topic, needed)? {
+                return Ok(partitions);
+            }
+            if Instant::now() >= deadline {
+                let reason = "the brokers do not know it yet".to_owned();
+                return Err(TopicsError::NotCreated { topic: topic.to_owned(), reason });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What the rejections topic must take: the commands topic's limit and what a rejection adds.
+    fn rejection_limit(&self) -> i64 {
+        let described = self.describe(&[(Role::Commands, &self.settings.topics.commands)]);
+        let commands = described.ok().and_then(|described| described.into_iter().next()?.2.ok());
+        fitness::rejection_limit(commands.as_ref())
+    }
+
+    /// The settings of each topic, in order. Fails where the broker answers nothing at all.
+    fn describe(&self, topics: &[(Role, &str)]) -> Result<Vec<Described>, KafkaError> {
+        let admin = AdminClient::from_config_and_context(&client::admin(self.settings), client::Logging)?;
+        let options = AdminOptions::new().request_timeout(Some(SETTINGS));
+        let wanted: Vec<_> = topics.iter().map(|(_, topic)| ResourceSpecifier::Topic(topic)).collect();
+        let described = block_on(admin.describe_configs(&wanted, &options));
+        tracing::debug!(?topics, ?described, "settings");
+        let described = described?.into_iter().zip(topics).map(|(described, &(role, topic))| {
+            let settings = described.and_then(|resource| {
+                if resource.entries.is_empty() {
+                    return Err(self.why_undescribed(topic));
+                }
+                let values = resource.entries.into_iter();
+                Ok(TopicSettings {
+                    values: values.filter_map(|entry| Some((entry.name, entry.value?))).collect(),
+                    replicas: self.replicas(topic),
+                })
+            });
+            (role, topic.to_owned(), settings)
+        });
+        Ok(described.collect())
+    }
+
+    /// Why a topic's settings are not told. Each topic has some; the Rust binding leaves out the broker's code.
+    fn why_undescribed(&self, topic: &str) -> RDKafkaErrorCode {
+        match self.partitions(topic, Operation::Describe) {
+            Ok(None) => RDKafkaErrorCode::UnknownTopicOrPartition,
+            Err(TopicsError::Forbidden(_)) => RDKafkaErrorCode::TopicAuthorizationFailed,
+            _ => match native::allowed(self.client.client(), native::Described::Topic, topic, ASK) {
+                Ok(Some(allowed)) if !access::contains(&allowed, Operation::DescribeConfigs) => {
+                    RDKafkaErrorCode::TopicAuthorizationFailed
+                }
+                _ => RDKafkaErrorCode::Unknown,
+            },
+        }
+    }
+
+    fn check_settings(&self, report: &mut Report) -> Vec<TopicsError> {
+        let topics = &self.settings.topics;
+        let mut all: Vec<(Role, &str)> = vec![
+            (Role::Commands, &topics.commands),
+            (Role::Notifications, &topics.notifications),
+            (Role::Rejections, &topics.rejections),
+        ];
+        all.extend(topics.replies.names().map(|name| (Role::Replies, name)));
+        match self.describe(&all) {
+            Ok(described) => fitness::judge(topics, &Access::of(self.settings), &described, report),
+            Err(error) => {
+                report.warnings.push(format!(
+                    "the broker does not tell the topics' settings, so cleanup.policy, min.insync.replicas, \
+                     message.timestamp.type and max.message.bytes are not checked: {error}"
+                ));
+                Vec::new()
+            }
+        }
+    }
+}

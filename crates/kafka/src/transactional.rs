@@ -1,0 +1,523 @@
+//! Exactly-once: outputs and offsets in one Kafka transaction, checked against the group (KIP-98, KIP-447).
+
+use std::{
+    fmt,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use contract::{OutputRecord, ReplyRecord};
+use crossbeam_channel::Receiver;
+use rdkafka::{
+    TopicPartitionList,
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    producer::{BaseProducer, Producer},
+};
+
+use super::{
+    OutputTopic, PublishError, Settings, Sink,
+    access::{Access, Operation, Resource},
+    client,
+    consumer::{Membership, marked_list},
+    deliveries::{Deliveries, delivery_error},
+    mark::NextOffset,
+    refusal::{OutputRefusal, is_consequence, is_timeout},
+    replies::{Refused, ReplyCounts, Routes},
+};
+
+/// For one request of the transaction protocol; librdkafka retries within it.
+const REQUEST: Duration = Duration::from_secs(15);
+/// For the replies of a transaction. Whoever asked for one can't hold up those who did not for longer.
+pub(super) const REPLIES: Duration = Duration::from_secs(3);
+/// For the reports of records that are purged.
+const PURGE: Duration = Duration::from_secs(1);
+/// For the offsets: librdkafka does not go on for longer than the transaction may last, unless it forgets to stop.
+const OFFSETS: Duration = Duration::from_millis(client::TRANSACTION_TIMEOUT_MS as u64 + 1_000);
+
+/// The transactional publisher: two producers that take turns.
+///
+/// A commit is acknowledged once it is decided. The coordinator then marks it in each partition, and refuses the next
+/// transaction of the same id until that is done (`CONCURRENT_TRANSACTIONS`), which librdkafka answers by asking again 20
+/// ms later. Another id need not wait. Order stays: a transaction begins when the one before it is decided, so its records
+/// and offsets lie behind those, and a `read_committed` reader waits for whichever is marked last. One transaction is open
+/// at a time, so the end of one alone can be unknown.
+pub struct Transactional {
+    settings: Settings,
+    transactional_id: String,
+    batch_bytes: usize,
+    /// None, or as many as there are ids.
+    producers: Vec<Transacting>,
+    /// Of the transaction under way, or of the last one.
+    turn: usize,
+    routes: Routes,
+    /// Of the transaction under way.
+    replies: ReplyCounts,
+    /// How long the group's coordinator may take.
+    offsets_within: Duration,
+}
+
+/// One producer, whose context knows what became of its records. Shared with a thread that librdkafka does not let go, at
+/// most.
+type Transacting = Arc<BaseProducer<Deliveries>>;
+
+impl fmt::Debug for Transactional {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transactional").field("id", &self.transactional_id).finish_non_exhaustive()
+    }
+}
+
+impl Transactional {
+    /// `transactional_id` and what begins with it is this instance's alone: whoever uses it next fences this one. Each of
+    /// the two output topics has to take `batch_bytes` at once.
+    #[must_use]
+    pub fn new(settings: &Settings, transactional_id: String, batch_bytes: usize) -> Self {
+        Self {
+            settings: settings.clone(),
+            transactional_id,
+            batch_bytes,
+            producers: Vec::new(),
+            turn: 0,
+            routes: Routes::new(settings),
+            replies: ReplyCounts::default(),
+            offsets_within: OFFSETS,
+        }
+    }
+
+    /// Of the transaction under way.
+    fn producer(&self) -> Result<&Transacting, PublishError> {
+        self.producers.get(self.turn).ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
+    }
+
+    /// Fences whoever had the id, and waits until what it left open is settled.
+    fn make(&self, transactional_id: &str) -> Result<Transacting, PublishError> {
+        let mut properties = client::producer(&self.settings, self.batch_bytes);
+        let producer: BaseProducer<Deliveries> = client::transactional(&mut properties, transactional_id)
+            .create_with_context(Deliveries::default())
+            .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
+        producer
+            .init_transactions(REQUEST)
+            .map_err(|error| self.lacking(&error).unwrap_or_else(|| classify("init_transactions", &error)))?;
+        Ok(Arc::new(producer))
+    }
+
+    fn topic(&self, topic: OutputTopic) -> &str {
+        match topic {
+            OutputTopic::Notifications => &self.settings.topics.notifications,
+            OutputTopic::Rejections => &self.settings.topics.rejections,
+        }
+    }
+
+    /// Begins to add the offsets to the transaction, on a thread of its own: where the group's coordinator has gone,
+    /// librdkafka forgets the time-out that it was given, and may never return (its issues 5456 and 5511). Then thread and
+    /// producer are left behind; the next producer with the same transactional id fences that one, and the thread ends
+    /// if its call ever does.
+    fn send_offsets(
+        &self,
+        offsets: TopicPartitionList,
+        membership: &Membership,
+    ) -> Result<Receiver<KafkaResult<()>>, PublishError> {
+        let (producer, metadata) = (Arc::clone(self.producer()?), Arc::clone(&membership.metadata));
+        let (done, sent) = crossbeam_channel::bounded(1);
+        thread::Builder::new()
+            .name("offsets".into())
+            .spawn(move || {
+                let result = producer.send_offsets_to_transaction(&offsets, &metadata, REQUEST);
+                // Else the last reference could be this one, and the producer would end here.
+                drop(producer);
+                // Nobody listens any more where it took too long.
+                let _ = done.send(result);
+            })
+            .map_err(|error| PublishError::Unknown(format!("a thread could not be started: {error}")))?;
+        Ok(sent)
+    }
+
+    /// Waits for records and offsets, which are on their way at the same time. The offsets are waited for in any case:
+    /// librdkafka takes one call about a transaction at a time, an abort too.
+    fn deliver(&mut self, offsets: TopicPartitionList, membership: &Membership) -> Result<(), PublishError> {
+        let until = Instant::now() + self.offsets_within;
+        let offsets = self.send_offsets(offsets, membership)?;
+        // Commits take 0.3 to 4 ms once nothing is in flight, and 100 ms otherwise.
+        let drained = self.drain();
+        let Ok(sent) = offsets.recv_deadline(until) else {
+            let text = "the group's coordinator did not take the offsets in time";
+            return Err(PublishError::TimedOut(text.into()));
+        };
+        let lacking = sent.as_ref().err().and_then(|error| self.lacking(error));
+        match sent.map_err(|error| lacking.unwrap_or_else(|| classify("send_offsets_to_transaction", &error)))
+        {
+            Ok(()) => drained,
+            // With a transaction that can only be aborted its records are purged; that says less.
+            Err(error @ (PublishError::StaleMembership(_) | PublishError::Fenced(_))) => Err(error),
+            // What is not allowed may have been a reply, which the records tell. The next attempt is without it.
+            Err(error @ PublishError::Fatal(_)) if !self.producer()?.context().any_refused() => Err(error),
+            Err(error) => drained.and(Err(error)),
+        }
+    }
+
+    /// Names a fencing that shows itself only in what it did to the records: once the client has failed for good,
+    /// they are reported as purged, or as failed with it.
+    fn named(&self, error: PublishError) -> PublishError {
+        use RDKafkaErrorCode as Code;
+        let (PublishError::Unknown(text) | PublishError::TimedOut(text)) = &error else { return error };
+        match self.producer().ok().and_then(|producer| producer.client().fatal_error()) {
+            Some((Code::ProducerFenced | Code::InvalidProducerEpoch | Code::Fenced, reason)) => {
+                PublishError::Fenced(format!("{text}: {reason}"))
+            }
+            _ => error,
+        }
+    }
+
+    /// The missing right, where an error is one of access. librdkafka does not say of which topic it is where a partition
+    /// could not be added to the transaction: see [`Transactional::denied`].
+    fn lacking(&self, error: &KafkaError) -> Option<PublishError> {
+        use RDKafkaErrorCode as Code;
+        let access = Access::of(&self.settings);
+        let (operation, resource) = match error.rdkafka_error_code()? {
+            Code::TransactionalIdAuthorizationFailed => {
+                // Those of all instances of the group: this one's has the instance behind it.
+                let group = format!("-{}-", self.settings.group);
+                let id = &self.transactional_id;
+                let ids = id.rfind(&group).map_or(&id[..], |at| &id[..at + group.len()]);
+                (Operation::Write, Resource::TransactionalIds(ids))
+            }
+            Code::GroupAuthorizationFailed => (Operation::Read, Resource::Group(&self.settings.group)),
+            _ => return None,
+        };
+        Some(PublishError::Fatal(access.lacks(operation, resource)))
+    }
+
+    /// Where the brokers refuse a topic of the output: which one it is.
+    fn denied(&self, error: PublishError) -> PublishError {
+        match self.producer().ok().and_then(|producer| producer.context().take_denied()) {
+            Some(topic) => {
+                let access = Access::of(&self.settings);
+                PublishError::Fatal(access.lacks(Operation::Write, Resource::Topic(&topic)))
+            }
+            None => error,
+        }
+    }
+
+    /// Waits until all is delivered. A reply that takes too long is given up, and the transaction with it.
+    fn drain(&mut self) -> Result<(), PublishError> {
+        let producer = Arc::clone(self.producer()?);
+        let deliveries = producer.context();
+        let until = Instant::now() + REQUEST;
+        while !deliveries.wait(&producer, until.min(Instant::now() + REPLIES)) {
+            if Instant::now() >= until {
+                return Err(PublishError::TimedOut("the broker did not confirm the records in time".into()));
+            }
+            self.give_late_replies_up()?;
+        }
+        match deliveries.failure() {
+            Some((code, text)) => Err(delivery_error(code, text)),
+            // librdkafka would not commit a transaction that lost a record.
+            None if deliveries.any_refused() => Err(PublishError::Aborted("a reply was refused".into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives up replies that keep the transaction waiting: where nothing else is missing, or where the brokers say by
+    /// now that they can't be delivered.
+    fn give_late_replies_up(&mut self) -> Result<(), PublishError> {
+        let deliveries = Arc::clone(self.producer()?.context());
+        let mut late: Vec<_> = deliveries.pending_replies().into_iter().map(|(to, _)| to).collect();
+        if deliveries.own_pending() > 0 {
+            late = self.routes.look_again(late);
+        }
+        if late.is_empty() {
+            return Ok(());
+        }
+        deliveries.take_replies();
+        self.routes.refuse(&Refused::all(late, RDKafkaErrorCode::MessageTimedOut));
+        Err(PublishError::Aborted("a reply was not taken in time".into()))
+    }
+
+    /// Where replies are why the transaction failed, remembers which, so that the next attempt is without them.
+    fn blame_replies(&mut self, error: PublishError) -> PublishError {
+        let Ok(producer) = self.producer().cloned() else { return error };
+        let deliveries = producer.context();
+        let is_unknown = matches!(error, PublishError::Unknown(_) | PublishError::TimedOut(_));
+        if is_unknown {
+            // A transaction that can only be aborted has its records purged, which is told record by record.
+            deliveries.wait(&producer, Instant::now() + PURGE);
+        }
+        let own = deliveries.take_failure();
+        let (sent, refused) = deliveries.take_replies();
+        let is_own = own.is_some_and(|(code, _)| !is_consequence(code));
+        if refused.is_empty() || is_own || !(is_unknown || matches!(error, PublishError::Aborted(_))) {
+            return error;
+        }
+        let mut causes: Vec<_> = refused.into_iter().filter(|reply| !is_consequence(reply.code)).collect();
+        if causes.is_empty() && self.routes.look_again(sent.clone()).is_empty() {
+            // With nobody to blame it may have been any of them; where it was none, they are missed for a while.
+            causes = Refused::all(sent, RDKafkaErrorCode::Fail);
+        }
+        self.routes.refuse(&causes);
+        PublishError::Aborted(error.to_string())
+    }
+
+    /// Aborts after `error`, and says what the batch's end is.
+    fn aborted(&mut self, error: PublishError) -> PublishError {
+        let error = self.named(error);
+        let error = self.blame_replies(error);
+        let error = self.denied(error);
+        // After each of these a new producer settles what is left of the transaction.
+        if !matches!(
+            error,
+            PublishError::StaleMembership(_) | PublishError::Aborted(_) | PublishError::Fatal(_)
+        ) {
+            return error;
+        }
+        match self.abort() {
+            Err(abort) if !matches!(error, PublishError::Fatal(_)) => abort,
+            _ => error,
+        }
+    }
+}
+
+impl Sink for Transactional {
+    type Membership = Membership;
+
+    fn reset(&mut self) -> Result<(), PublishError> {
+        self.producers.clear();
+        // All of them or none: whichever the one before used last may have left a transaction open.
+        let ids = [self.transactional_id.clone(), format!("{}-2", self.transactional_id)];
+        self.producers = ids.iter().map(|id| self.make(id)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), PublishError> {
+        self.turn = (self.turn + 1) % self.producers.len().max(1);
+        let begun = self.producer()?.begin_transaction();
+        begun.map_err(|error| self.named(classify("begin_transaction", &error)))?;
+        self.replies = ReplyCounts::default();
+        self.routes.begin();
+        Ok(())
+    }
+
+    fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
+        let producer = self.producer()?;
+        let sent = producer.context().send(producer, self.topic(topic), record);
+        sent.map_err(|error| self.aborted(error))
+    }
+
+    fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError> {
+        match self.routes.find(reply) {
+            Ok(partition) => {
+                let to = (reply.topic.clone(), partition);
+                let producer = self.producer()?;
+                let sent = producer.context().send_reply(producer, to, &reply.record);
+                match sent.map_err(|error| self.aborted(error))? {
+                    None => self.replies.published += 1,
+                    Some(code) => self.replies.not_taken(code),
+                }
+            }
+            Err(reason) => self.replies.undeliverable(reason),
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        offsets: &[NextOffset],
+        membership: &Membership,
+    ) -> Result<ReplyCounts, PublishError> {
+        let offsets = marked_list(&self.settings.topics.commands, offsets);
+        let committed = (|| {
+            self.deliver(offsets, membership)?;
+            let committed = self.producer()?.commit_transaction(REQUEST);
+            committed.map_err(|error| {
+                self.lacking(&error).unwrap_or_else(|| classify("commit_transaction", &error))
+            })
+        })();
+        match committed {
+            Ok(()) => {
+                self.producer()?.context().take_replies();
+                Ok(std::mem::take(&mut self.replies))
+            }
+            Err(error) => Err(self.aborted(error)),
+        }
+    }
+
+    fn abort(&mut self) -> Result<(), PublishError> {
+        let deadline = Instant::now() + REQUEST;
+        let producer = self.producer()?;
+        let deliveries = producer.context();
+        loop {
+            // An abort waits for delivery reports that only a poll serves.
+            producer.poll(Duration::ZERO);
+            match producer.abort_transaction(Duration::from_millis(200)) {
+                Ok(()) => break,
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
+                // A transaction that holds nothing has nothing to abort.
+                Err(KafkaError::Transaction(error)) if error.code() == RDKafkaErrorCode::State => break,
+                // Tried again, the batch would be the other producer's, beside a transaction that is still open.
+                Err(error) => {
+                    return Err(match classify("abort_transaction", &error) {
+                        error @ (PublishError::Fenced(_) | PublishError::Fatal(_)) => error,
+                        error => PublishError::Unknown(error.to_string()),
+                    });
+                }
+            }
+        }
+        deliveries.wait(producer, deadline);
+        deliveries.take_failure();
+        deliveries.take_replies();
+        Ok(())
+    }
+}
+
+/// What an error of the transaction protocol says of the batch's end.
+fn classify(request: &str, error: &KafkaError) -> PublishError {
+    use RDKafkaErrorCode as Code;
+    let text = format!("{request}: {error}");
+    let KafkaError::Transaction(transaction) = error else { return PublishError::Unknown(text) };
+    match transaction.code() {
+        Code::ProducerFenced | Code::InvalidProducerEpoch | Code::Fenced => PublishError::Fenced(text),
+        Code::IllegalGeneration
+        | Code::UnknownMemberId
+        | Code::FencedInstanceId
+        | Code::RebalanceInProgress => PublishError::StaleMembership(text),
+        Code::TransactionalIdAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::TopicAuthorizationFailed => {
+            PublishError::Fatal(format!("{text}. 'activity-stream check' names the right that is missing"))
+        }
+        _ if transaction.is_fatal() => PublishError::Unknown(text),
+        code => match OutputRefusal::of(code, || text.clone()) {
+            Some(refusal) => PublishError::Refused(refusal),
+            None if transaction.txn_requires_abort() => PublishError::Aborted(text),
+            None if is_timeout(code) => PublishError::TimedOut(text),
+            None => PublishError::Unknown(text),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::{
+        mocking::MockCoordinator,
+        types::{RDKafkaApiKey, RDKafkaRespErr},
+    };
+
+    use super::*;
+    use crate::{
+        Source,
+        consumer::GroupConsumer,
+        embedded::EmbeddedBroker,
+        mark::{Mark, RulesHash},
+    };
+
+    fn settings() -> Settings {
+        Settings::for_test("", &[("fetch.wait.max.ms", "10")])
+    }
+
+    fn membership(settings: &Settings) -> (GroupConsumer, Membership) {
+        let mut member = GroupConsumer::join(settings).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            assert!(Instant::now() < deadline, "no member in time");
+            member.poll(Duration::from_millis(50)).unwrap();
+            if let Some(membership) = member.membership() {
+                return (member, membership);
+            }
+        }
+    }
+
+    fn first() -> NextOffset {
+        let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
+        NextOffset { partition: 0, offset: 1, mark }
+    }
+
+    fn record() -> OutputRecord {
+        OutputRecord { key: None, value: Some(b"{}".to_vec()), headers: Vec::new() }
+    }
+
+    /// A second process on a copy of the log uses the same transactional id. The broker says so when the
+    /// transaction takes up its first partition, which is long before the commit.
+    #[test]
+    fn a_fencing_is_known_by_its_name_however_early_it_comes() {
+        let mut settings = settings();
+        let broker = EmbeddedBroker::start(&settings.topics).unwrap();
+        settings.bootstrap_servers = broker.bootstrap_servers();
+        let (_member, membership) = membership(&settings);
+        let mut sink = Transactional::new(&settings, "t".into(), client::BATCH_BYTES);
+        sink.reset().unwrap();
+        sink.begin().unwrap();
+        let fenced = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED; 3];
+        broker.cluster().request_errors(RDKafkaApiKey::AddPartitionsToTxn, &fenced);
+        sink.send(OutputTopic::Notifications, &record()).unwrap();
+        let error = sink.commit(&[first()], &membership).unwrap_err();
+        assert!(matches!(error, PublishError::Fenced(_)), "{error:?}");
+        // Made anew, it is the newer one.
+        broker.cluster().clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
+        sink.reset().unwrap();
+    }
+
+    /// librdkafka may know that a reply is not allowed before it is given the offsets, and answers those with that.
+    #[test]
+    fn a_reply_that_is_not_allowed_is_left_out() {
+        let mut settings = settings();
+        settings.topics.replies = ["answers".to_owned()].into_iter().collect();
+        let broker = EmbeddedBroker::start(&settings.topics).unwrap();
+        settings.bootstrap_servers = broker.bootstrap_servers();
+        let (_member, membership) = membership(&settings);
+        let mut sink = Transactional::new(&settings, "t".into(), client::BATCH_BYTES);
+        sink.reset().unwrap();
+        let reply = ReplyRecord { topic: "answers".into(), partition: None, record: record() };
+        sink.begin().unwrap();
+        let denied = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3];
+        broker.cluster().request_errors(RDKafkaApiKey::AddPartitionsToTxn, &denied);
+        sink.reply(&reply).unwrap();
+        // Long enough for the answer to be there first, usually; the outcome is the same in either case.
+        thread::sleep(Duration::from_millis(300));
+        let error = sink.commit(&[first()], &membership).unwrap_err();
+        assert!(matches!(error, PublishError::Aborted(_)), "{error:?}");
+        broker.cluster().clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
+        sink.begin().unwrap();
+        sink.reply(&reply).unwrap();
+        let counts = sink.commit(&[first()], &membership).unwrap();
+        assert_eq!((counts.published, counts.undeliverable.values().sum::<u64>()), (0, 1));
+    }
+
+    /// A commit never waits without an end, which librdkafka does (its issue 5456).
+    #[test]
+    fn a_commit_ends_while_the_groups_coordinator_is_away() {
+        let mut settings = settings();
+        let broker = EmbeddedBroker::with_nodes(2, &settings.topics).unwrap();
+        settings.bootstrap_servers = broker.bootstrap_servers();
+        let cluster = broker.cluster();
+        cluster.coordinator(MockCoordinator::Group("g".into()), 2).unwrap();
+        for id in ["t", "t-2"] {
+            cluster.coordinator(MockCoordinator::Transaction(id.into()), 1).unwrap();
+        }
+        for topic in ["c", "n", "r"] {
+            cluster.partition_leader(topic, 0, Some(1)).unwrap();
+        }
+        let (_member, membership) = membership(&settings);
+        let mut sink = Transactional::new(&settings, "t".into(), client::BATCH_BYTES);
+        sink.offsets_within = Duration::from_secs(1);
+        sink.reset().unwrap();
+        sink.begin().unwrap();
+        sink.send(OutputTopic::Notifications, &record()).unwrap();
+        cluster.broker_down(2).unwrap();
+        let (done, committed) = crossbeam_channel::bounded(1);
+        thread::spawn(move || {
+            let ended = sink.commit(&[first()], &membership);
+            done.send((sink, membership, ended)).unwrap();
+        });
+        let ended = committed.recv_timeout(Duration::from_secs(60));
+        let (mut sink, membership, ended) = ended.expect("the commit ends");
+        let is_unknown = matches!(ended, Err(PublishError::Unknown(_) | PublishError::TimedOut(_)));
+        assert!(is_unknown, "{ended:?}");
+        // Another node coordinates from now on, and the next producer does not wait for what the last one waits for.
+        cluster.coordinator(MockCoordinator::Group("g".into()), 1).unwrap();
+        sink.offsets_within = OFFSETS;
+        sink.reset().unwrap();
+        sink.begin().unwrap();
+        sink.send(OutputTopic::Notifications, &record()).unwrap();
+        sink.commit(&[first()], &membership).unwrap();
+    }
+}

@@ -1,0 +1,303 @@
+//! Taking partitions up: what is known of each, where that lets it begin, and from when it is held.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use event_log::{Cursor, Intervention};
+use kafka::{EndOffsets, Source, SourceError, mark::NextOffset};
+
+#[cfg(test)]
+use super::Mutation;
+use super::{HeldUp, Intake, Partition, source_error};
+use crate::{
+    ProcessorError,
+    running::Running,
+    start::{Accept, AtAnchor, Facts, Refusal, Start, plan, retained_anchor},
+};
+
+/// How long to ask about one partition after the other before those that are known are started: nothing is polled meanwhile,
+/// and one whose leader does not answer takes two seconds.
+const LEARN: Duration = Duration::from_secs(4);
+/// After questions that took this long or longer, the pause is this many times as long: records of the partitions that run
+/// are polled in it.
+const LONG: (Duration, u32) = (Duration::from_secs(1), 4);
+
+impl<S: Source> Intake<S> {
+    pub(super) fn take_up_assigned(&mut self) -> Result<(), ProcessorError> {
+        let mut waiting: Vec<i32> = self
+            .partitions
+            .iter()
+            .filter_map(|(&number, partition)| partition.running.is_none().then_some(number))
+            .collect();
+        if waiting.is_empty() {
+            self.held_up = None;
+            return Ok(());
+        }
+        if self.held_up.as_ref().is_some_and(|held_up| Instant::now() < held_up.retry_at) {
+            return Ok(());
+        }
+        // Those that had no answer last time come last, so that they do not take the time of the others.
+        if let Some(held_up) = &self.held_up {
+            waiting.sort_by_key(|partition| held_up.unknown.contains_key(partition));
+        }
+        let began = Instant::now();
+        let unknown = match self.take_up(&waiting) {
+            Ok(unknown) => unknown,
+            Err(ProcessorError::Source(SourceError::Retriable(reason))) => {
+                waiting.into_iter().map(|partition| (partition, reason.clone())).collect()
+            }
+            Err(error) => return Err(error),
+        };
+        if unknown.is_empty() {
+            self.held_up = None;
+        } else {
+            self.put_off(unknown, began.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Something changed, so the next attempt need not wait.
+    pub(super) fn retry_now(&mut self) {
+        if let Some(held_up) = &mut self.held_up {
+            held_up.retry_at = Instant::now();
+        }
+    }
+
+    fn put_off(&mut self, unknown: BTreeMap<i32, String>, took: Duration) {
+        let now = Instant::now();
+        let pause = if took < LONG.0 { Duration::ZERO } else { took * LONG.1 };
+        let retry_at = now + self.timing.retry.max(pause);
+        let partitions: Vec<i32> = unknown.keys().copied().collect();
+        let reason = unknown.values().next().cloned();
+        let Some(held_up) = &mut self.held_up else {
+            tracing::warn!(?partitions, reason, "can't take up partitions yet; trying again");
+            self.held_up = Some(HeldUp { unknown, since: now, said_at: now, retry_at });
+            return;
+        };
+        held_up.retry_at = retry_at;
+        held_up.unknown = unknown;
+        if now - held_up.said_at >= self.timing.say {
+            held_up.said_at = now;
+            tracing::warn!(
+                ?partitions,
+                reason,
+                seconds = (now - held_up.since).as_secs(),
+                "still can't take up partitions; trying again. Where the brokers answer and it is the group's \
+                 committed offsets that can't be had, they lost the end of a transaction: see 'still can't take up \
+                 partitions' in the README"
+            );
+        }
+    }
+
+    /// As if `behind` of `Refusal::PublishedUnknown` were the log's end.
+    #[cfg(test)]
+    fn break_plan(&self, start: Start) -> Start {
+        let skips = start.accepted.iter().any(|(flag, _)| *flag == "skip-unpublished");
+        if skips && self.ownership.is_broken_by(Mutation::SkipToLogged) {
+            return Start { offset: start.logged, published: start.logged, ..start };
+        }
+        start
+    }
+
+    /// What the operator accepted counts for the first time that a partition is held.
+    fn accept(&self, partition: i32) -> Accept {
+        if self.held_once.contains(&partition) { Accept::default() } else { self.terms.accept }
+    }
+
+    /// Learns the facts, decides where to begin, writes it down, and begins. Returns of which partitions the facts cannot be
+    /// had, and why; the others have begun.
+    fn take_up(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, String>, ProcessorError> {
+        let log = &self.log;
+        let Learned { facts, unknown } = learn(&mut self.source, partitions, LEARN, |partition| {
+            Ok(log.lock().expect("no holder panics").cursor(partition)?)
+        })?;
+        let mut planned: Vec<(Facts, Start)> = Vec::with_capacity(facts.len());
+        let mut refusals: Vec<Refusal> = Vec::new();
+        for facts in facts {
+            let planned_start = plan(&facts, self.accept(facts.partition));
+            #[cfg(test)]
+            let planned_start = planned_start.map(|start| self.break_plan(start));
+            match planned_start {
+                Ok(start) => planned.push((facts, start)),
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        if !refusals.is_empty() {
+            return Err(ProcessorError::Refused(refusals));
+        }
+        for (facts, start) in &planned {
+            self.note_accepted(facts.partition, start)?;
+        }
+        // Before anything is published: from then on an absent or lower offset says that Kafka forgot it, and one without
+        // a mark that somebody moved it. Where the group's offset is not what this begins with, or not marked, nothing
+        // would tell the next start of it.
+        let is_known = |facts: &Facts, start: &Start| {
+            facts.committed.is_some_and(|found| found.mark.is_some() && found.offset == start.published)
+        };
+        let first: Vec<_> = planned
+            .iter()
+            .filter(|(facts, start)| !is_known(facts, start))
+            .map(|(facts, start)| NextOffset {
+                partition: facts.partition,
+                offset: start.published,
+                mark: self.terms.marker.mark(start.clock),
+            })
+            .collect();
+        if !first.is_empty() {
+            self.source.commit_first(&first).map_err(source_error)?;
+        }
+        let mut starts = Vec::with_capacity(planned.len());
+        for (facts, start) in planned {
+            starts.push((facts.partition, start.offset));
+            self.hold(&facts, start)?;
+        }
+        if let Err(error) = self.source.start(&starts) {
+            for (partition, _) in starts {
+                self.ownership.give_up(&[partition]);
+                self.partitions.insert(partition, Partition { running: None });
+            }
+            return Err(source_error(error));
+        }
+        self.ownership.set_membership(self.source.membership());
+        Ok(unknown)
+    }
+
+    /// Processes of one group must decide alike; while a change goes round they do not.
+    fn warn_of_other_rules(&self, facts: &Facts) {
+        let own = self.terms.marker.rules;
+        if let Some(mark) = facts.committed.and_then(|found| found.mark).filter(|mark| mark.rules != own) {
+            tracing::warn!(
+                kafka.partition = facts.partition,
+                committed_by = %mark.instance,
+                rules = %mark.rules,
+                own_rules = %own,
+                "the group's offset was committed under other limits, topics for replies or another idempotency window \
+                 than this process has; until all processes have the same, their logs can differ"
+            );
+        }
+    }
+
+    /// Records what the operator accepted, before its offset is committed with a mark: nothing asks for it afterwards.
+    /// Attempts that come to the same are recorded once.
+    fn note_accepted(&mut self, partition: i32, start: &Start) -> Result<(), ProcessorError> {
+        let (flags, details): (Vec<_>, Vec<_>) = start.accepted.iter().cloned().unzip();
+        let noted = (flags.join(", "), start.published);
+        if flags.is_empty() || self.accepted.get(&partition) == Some(&noted) {
+            return Ok(());
+        }
+        let (flag, details) = (noted.0.clone(), details.join("\n"));
+        let intervention = Intervention { at: jiff::Timestamp::now().as_millisecond(), flag, details };
+        self.log.lock().expect("no holder panics").note_intervention(
+            partition,
+            &intervention,
+            start.published,
+        )?;
+        tracing::warn!(
+            kafka.partition = partition,
+            accepted = intervention.flag,
+            published = start.published,
+            reason = intervention.details,
+            "starting where it would have stopped, as '--accept' says; the log records it"
+        );
+        self.accepted.insert(partition, noted);
+        Ok(())
+    }
+
+    fn hold(&mut self, facts: &Facts, start: Start) -> Result<(), ProcessorError> {
+        let partition = facts.partition;
+        if let Some(gap) = &start.gap {
+            tracing::warn!(
+                kafka.partition = partition,
+                gap.first_offset = gap.first_offset,
+                gap.next_offset = gap.next_offset,
+                gap.reason,
+                "this log will never hold these commands"
+            );
+        }
+        self.warn_of_other_rules(facts);
+        let accepted = self.accepted.contains_key(&partition).then_some(start.published);
+        self.log.lock().expect("no holder panics").take_up(partition, start.gap, accepted)?;
+        self.accepted.remove(&partition);
+        self.held_once.insert(partition);
+        let epoch = self.ownership.take_up(partition, start.published, start.offset, start.clock);
+        {
+            let mut progress = self.progress.lock().expect("no holder panics");
+            progress.end(Instant::now(), partition, EndOffsets::all_stable(facts.bounds.end));
+            progress.moved(Instant::now(), partition, start.published, start.offset);
+            // Not only when positions are looked at next: a failure may end the session before.
+            self.observer.position(partition, start.published, progress.known_end(partition));
+        }
+        let running = Running { epoch, logged: start.logged, sent: start.offset, polled: start.offset };
+        tracing::info!(
+            kafka.partition = partition,
+            kafka.offset = start.offset,
+            logged = start.logged,
+            published = start.published,
+            "reading"
+        );
+        self.partitions.insert(partition, Partition { running: Some(running) });
+        Ok(())
+    }
+}
+
+/// What is known of partitions: `plan` decides by it, here and in `check`.
+#[derive(Debug)]
+pub struct Learned {
+    pub facts: Vec<Facts>,
+    /// By partition, why its facts cannot be had just now. Partitions for which there was no time are in neither.
+    pub unknown: BTreeMap<i32, String>,
+}
+
+/// Asks for the facts, and begins with no further partition after `within`. A partition whose leader does not answer keeps none
+/// of the others back.
+pub fn learn<S: Source>(
+    source: &mut S,
+    partitions: &[i32],
+    within: Duration,
+    cursor: impl Fn(i32) -> Result<Option<Cursor>, ProcessorError>,
+) -> Result<Learned, ProcessorError> {
+    let deadline = Instant::now() + within;
+    let committed: BTreeMap<_, _> = source.committed(partitions).map_err(source_error)?.into_iter().collect();
+    let mut facts = Vec::with_capacity(partitions.len());
+    let mut unknown = BTreeMap::new();
+    for &partition in partitions {
+        if Instant::now() >= deadline {
+            break;
+        }
+        let committed = committed.get(&partition).copied().flatten();
+        let bounds = match source.bounds(partition) {
+            Ok(bounds) => bounds,
+            Err(SourceError::Retriable(reason)) => {
+                unknown.insert(partition, reason);
+                continue;
+            }
+            Err(error) => return Err(source_error(error)),
+        };
+        let cursor = cursor(partition)?;
+        facts.push(Facts { partition, cursor, committed, bounds, at_anchor: None });
+    }
+    let anchors: Vec<_> = facts
+        .iter()
+        .filter_map(|facts| {
+            let anchor = retained_anchor(facts.cursor.as_ref(), facts.bounds)?;
+            Some((facts.partition, anchor.offset))
+        })
+        .collect();
+    let records = source.records_at(&anchors).map_err(source_error)?;
+    for ((partition, _), record) in anchors.into_iter().zip(records) {
+        match record {
+            Ok(record) => {
+                if let Some(facts) = facts.iter_mut().find(|facts| facts.partition == partition) {
+                    facts.at_anchor = Some(AtAnchor::from(record.as_ref()));
+                }
+            }
+            Err(reason) => {
+                facts.retain(|facts| facts.partition != partition);
+                unknown.insert(partition, reason);
+            }
+        }
+    }
+    Ok(Learned { facts, unknown })
+}

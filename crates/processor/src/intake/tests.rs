@@ -1,0 +1,470 @@
+//! What is said, and done, while Kafka does not give what it should.
+
+use std::collections::VecDeque;
+
+use kafka::{
+    EndOffsets, Ends,
+    mark::{Committed, Mark, RulesHash},
+    reach::Reach,
+};
+use testing::said_by;
+
+use super::*;
+use crate::{
+    End,
+    scripted::{self, Scripted},
+    start::Accept,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Asks and tries again at once, and says nothing twice, unless a test wants it.
+fn timing() -> Timing {
+    Timing { retry: Duration::ZERO, silence: Duration::ZERO, say: HOUR, unjoined: HOUR, ..Timing::default() }
+}
+
+/// What whoever watches is told.
+#[derive(Default)]
+struct Told {
+    positions: Mutex<BTreeMap<i32, (i64, Option<i64>)>>,
+    released: Mutex<Vec<i32>>,
+}
+
+impl Observer for Told {
+    fn position(&self, partition: i32, published: i64, end: Option<End>) {
+        let end = end.map(|end| end.offsets.high_watermark);
+        self.positions.lock().unwrap().insert(partition, (published, end));
+    }
+
+    fn released(&self, partition: i32) {
+        self.released.lock().unwrap().push(partition);
+    }
+}
+
+struct World {
+    intake: Intake<Scripted>,
+    told: Arc<Told>,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new(source: Scripted, timing: Timing) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let told = Arc::new(Told::default());
+        let intake = Intake::new(
+            source,
+            Arc::new(Ownership::default()),
+            scripted::log(folder.path()),
+            Arc::clone(&told) as Arc<dyn Observer>,
+            Arc::default(),
+            IntakeOptions { terms: scripted::terms(), caps: Caps { records: 10, bytes: 1 << 20 }, timing },
+        );
+        Self { intake, told, _folder: folder }
+    }
+
+    /// Why it processes no commands, where it does not.
+    fn waits_for(&mut self) -> String {
+        self.intake.waits_for().unwrap_or_default()
+    }
+
+    /// What so many steps say, and how the last one ended.
+    fn steps(&mut self, steps: u32) -> (String, Result<(), ProcessorError>) {
+        said_by(|| (0..steps).try_for_each(|_| self.intake.step(Duration::ZERO)))
+    }
+}
+
+fn times(said: &str, what: &str) -> usize {
+    said.matches(what).count()
+}
+
+fn held_up(say: Duration) -> World {
+    let source = Scripted {
+        polled: VecDeque::from([Polled::Assigned(vec![3])]),
+        held_up: Some("the offsets hang".into()),
+        member: true,
+        reach: Some(Reach::Reached),
+        ..Scripted::default()
+    };
+    World::new(source, Timing { say, ..timing() })
+}
+
+#[test]
+fn partitions_that_cannot_be_taken_up_are_told_of_at_intervals_and_when_that_is_over() {
+    let mut world = held_up(Duration::ZERO);
+    // The first step is told of the partition, each of the others tries to take it up.
+    let (said, ended) = world.steps(4);
+    ended.unwrap();
+    assert_eq!(times(&said, "can't take up partitions yet"), 1, "{said}");
+    assert_eq!(times(&said, ": still can't take up partitions; trying again"), 2, "{said}");
+    let last = said.lines().last().unwrap();
+    for part in ["WARN", "partitions=[3]", "reason=\"the offsets hang\"", "seconds=0", "in the README"] {
+        assert!(last.contains(part), "{part}: {last}");
+    }
+    assert_eq!(world.waits_for(), "taking up partitions: partition 3: the offsets hang");
+    world.intake.source.held_up = None;
+    let (said, ended) = world.steps(3);
+    ended.unwrap();
+    assert_eq!(times(&said, "can't take up partitions"), 0, "{said}");
+    assert_eq!(times(&said, "kafka.partition=3"), 1, "{said}");
+    assert!(world.intake.is_settled());
+    assert_eq!(world.waits_for(), "");
+}
+
+#[test]
+fn within_the_interval_it_is_said_once() {
+    let (said, ended) = held_up(HOUR).steps(50);
+    ended.unwrap();
+    assert_eq!(times(&said, "can't take up partitions yet"), 1, "{said}");
+    assert_eq!(times(&said, ": still can't"), 0, "{said}");
+}
+
+/// How many partitions are held in the end where two are revoked, and one of them is lost and assigned again while the
+/// other drains.
+fn held_after_a_loss_while_draining(mutation: Option<Mutation>) -> usize {
+    let source = Scripted { polled: [Polled::Assigned(vec![3, 4])].into(), ..Scripted::default() };
+    let mut world = World::new(source, timing());
+    world.intake.ownership.mutate(mutation);
+    world.steps(2).1.unwrap();
+    let running = world.intake.partitions.get_mut(&4).unwrap().running.as_mut().unwrap();
+    // Something is under way.
+    running.sent = 1;
+    let epoch = running.epoch;
+    world.intake.source.polled =
+        [Polled::Revoked(vec![3, 4]), Polled::Lost(vec![3]), Polled::Assigned(vec![3])].into();
+    world.steps(4).1.unwrap();
+    assert_eq!(world.intake.held(), 2, "one drains");
+    world.intake.ownership.set_done(4, epoch, 1);
+    world.steps(2).1.unwrap();
+    world.intake.held()
+}
+
+#[test]
+fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
+    assert_eq!(held_after_a_loss_while_draining(None), 1);
+    assert_eq!(held_after_a_loss_while_draining(Some(Mutation::RevokedWhenLost)), 0);
+}
+
+#[test]
+fn a_client_that_lost_the_brokers_makes_room_for_another() {
+    for member in [true, false] {
+        let source = Scripted { member, reach: Some(Reach::Lost), ..Scripted::default() };
+        let (_, ended) = World::new(source, timing()).steps(1);
+        let error = ended.unwrap_err();
+        assert!(error.is_retriable(), "{error}");
+        assert!(error.to_string().contains("but not this one"), "{error}");
+    }
+}
+
+#[test]
+fn a_group_that_takes_nobody_in_is_told_of_and_tried_with_another_client_at_last() {
+    let source = || Scripted { reach: Some(Reach::Reached), ..Scripted::default() };
+    let say = Duration::ZERO;
+    let mut world = World::new(source(), Timing { say, ..timing() });
+    assert_eq!(world.waits_for(), "the group has not taken this instance in yet");
+    let (said, ended) = world.steps(3);
+    ended.unwrap();
+    assert_eq!(world.waits_for(), "the brokers answer, and the group has not taken this instance in");
+    assert_eq!(times(&said, "still waiting for Kafka"), 3, "{said}");
+    assert_eq!(times(&said, "the group has not taken this instance in"), 3, "{said}");
+    let (_, ended) = World::new(source(), Timing { unjoined: Duration::ZERO, ..timing() }).steps(1);
+    assert!(ended.unwrap_err().is_retriable());
+}
+
+#[test]
+fn brokers_that_are_away_are_told_of_and_waited_for() {
+    let reach = Some(Reach::Away("nobody is at home".into()));
+    let source = Scripted { reach, ..Scripted::default() };
+    let impatient = Timing { say: Duration::ZERO, unjoined: Duration::ZERO, ..timing() };
+    let (said, ended) = World::new(source, impatient).steps(5);
+    ended.unwrap();
+    assert_eq!(times(&said, "reason=\"nobody is at home\""), 5, "{said}");
+}
+
+/// Not yet silent, nor to be asked: what is known now stays.
+fn patient(world: &mut World) {
+    world.intake.timing.silence = HOUR;
+    world.intake.silence.broken();
+    world.steps(1).1.unwrap();
+}
+
+#[test]
+fn it_is_ready_again_with_a_sign_and_says_so() {
+    let away = || Scripted { member: true, reach: Some(Reach::Away("nobody".into())), ..Scripted::default() };
+    let sign = |world: &mut World| world.intake.source.polled.push_back(Polled::Revoked(Vec::new()));
+    let answer = |world: &mut World| world.intake.source.reach = Some(Reach::Reached);
+    for end in [&sign as &dyn Fn(&mut World), &answer] {
+        let mut world = World::new(away(), Timing { say: Duration::ZERO, ..timing() });
+        assert_eq!(world.waits_for(), "", "a member without partitions stands by");
+        world.steps(2).1.unwrap();
+        assert_eq!(world.waits_for(), "nobody");
+        end(&mut world);
+        // The first step brings the sign, the second acts on it; an answer is acted on at once.
+        let (_, ended) = world.steps(1);
+        ended.unwrap();
+        assert_eq!(world.waits_for(), "");
+        patient(&mut world);
+        let (said, ended) = world.steps(1);
+        ended.unwrap();
+        assert_eq!(said, "");
+    }
+}
+
+#[test]
+fn the_end_of_a_wait_is_told_of_where_the_wait_was() {
+    for (say, told) in [(Duration::ZERO, 1), (HOUR, 0)] {
+        let reach = Some(Reach::Away("nobody".into()));
+        let mut world =
+            World::new(Scripted { member: true, reach, ..Scripted::default() }, Timing { say, ..timing() });
+        world.steps(2).1.unwrap();
+        world.intake.source.reach = Some(Reach::Reached);
+        let (said, ended) = world.steps(5);
+        ended.unwrap();
+        assert_eq!(times(&said, "INFO"), told, "{said}");
+        assert_eq!(times(&said, "the wait for Kafka is over seconds=0"), told, "{said}");
+    }
+}
+
+#[test]
+fn a_publisher_without_a_producer_is_waited_for() {
+    let mut world = World::new(Scripted { member: true, ..Scripted::default() }, timing());
+    world.intake.ownership.set_publisher_waits_for(Some("no producer".into()));
+    assert_eq!(world.waits_for(), "no producer");
+    world.intake.ownership.set_publisher_waits_for(None);
+    assert_eq!(world.waits_for(), "");
+}
+
+#[test]
+fn a_member_of_a_quiet_topic_says_nothing_and_nobody_is_asked_while_something_arrives() {
+    let impatient = Timing { say: Duration::ZERO, unjoined: Duration::ZERO, ..timing() };
+    let source = Scripted { member: true, reach: Some(Reach::Reached), ..Scripted::default() };
+    let mut world = World::new(source, impatient);
+    let (said, ended) = world.steps(5);
+    ended.unwrap();
+    assert_eq!(said, "");
+    assert_eq!(world.intake.source.asked, 5);
+    // With an hour's patience, whatever arrives begins it anew.
+    world.intake.timing.silence = HOUR;
+    for polled in [Polled::Assigned(Vec::new()), Polled::Revoked(Vec::new())] {
+        world.intake.silence = Silence::begin(Duration::ZERO);
+        world.intake.source.polled.push_back(polled);
+        // The first step still asks, at its beginning.
+        world.steps(1).1.unwrap();
+        let asked = world.intake.source.asked;
+        world.steps(5).1.unwrap();
+        assert_eq!(world.intake.source.asked, asked);
+    }
+    // What is lost is no sign of anybody.
+    world.intake.silence = Silence::begin(Duration::ZERO);
+    world.intake.source.reach = None;
+    world.intake.source.polled.push_back(Polled::Lost(Vec::new()));
+    world.steps(1).1.unwrap();
+    let asked = world.intake.source.asked;
+    world.steps(5).1.unwrap();
+    assert_eq!(world.intake.source.asked, asked + 5);
+}
+
+fn five_each() -> Vec<(i32, EndOffsets)> {
+    [3, 4].map(|partition| (partition, EndOffsets::all_stable(5))).into()
+}
+
+/// Two partitions, of which the topic holds five records each.
+fn behind() -> World {
+    let ends = Ends { offsets: five_each(), missing: Some(Vec::new()), error: None };
+    let source = Scripted {
+        polled: VecDeque::from([Polled::Assigned(vec![3, 4])]),
+        member: true,
+        ends: Some(ends),
+        ..Scripted::default()
+    };
+    let timing =
+        Timing { ends: Duration::ZERO, positions: Duration::ZERO, stall: Duration::ZERO, ..timing() };
+    let mut world = World::new(source, timing);
+    world.steps(3).1.unwrap();
+    world
+}
+
+/// A failure may end the session before the next look at its positions.
+#[test]
+fn a_partition_is_told_of_as_soon_as_it_is_held() {
+    let source = Scripted { polled: [Polled::Assigned(vec![3])].into(), member: true, ..Scripted::default() };
+    let mut world = World::new(source, Timing { positions: HOUR, ..timing() });
+    world.steps(2).1.unwrap();
+    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (0, Some(0)))].into());
+}
+
+#[test]
+fn what_is_told_of_a_partition_is_what_is_published_and_where_the_topic_ends() {
+    let mut world = behind();
+    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (0, Some(5))), (4, (0, Some(5)))].into());
+    let epoch = world.intake.ownership.snapshot().held[&3].epoch;
+    world.intake.ownership.set_published(3, epoch, 2);
+    world.intake.source.ends = None;
+    world.steps(1).1.unwrap();
+    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (2, Some(5))), (4, (0, Some(5)))].into());
+}
+
+#[test]
+fn a_partition_that_stalls_is_named_with_what_the_client_said() {
+    let mut world = behind();
+    let epochs = [3, 4].map(|partition| world.intake.ownership.snapshot().held[&partition].epoch);
+    world.intake.ownership.set_published(3, epochs[0], 5);
+    world.intake.ownership.set_done(3, epochs[0], 5);
+    world.intake.source.error = Some("bad compression".into());
+    world.steps(1).1.unwrap();
+    let said = world.waits_for();
+    assert!(
+        said.starts_with("partition 4 is stalled at offset 0 for 0 s, and the topic ends at 5"),
+        "{said}"
+    );
+    assert!(said.ends_with("; last error: bad compression"), "{said}");
+    world.intake.ownership.set_published(4, epochs[1], 5);
+    world.intake.ownership.set_done(4, epochs[1], 5);
+    world.steps(1).1.unwrap();
+    assert_eq!(world.waits_for(), "");
+}
+
+#[test]
+fn an_output_topic_that_is_gone_makes_it_wait() {
+    let mut world = behind();
+    world.intake.timing.stall = HOUR;
+    world.intake.source.ends = Some(Ends { missing: Some(vec!["n".into()]), ..Ends::default() });
+    world.steps(1).1.unwrap();
+    assert!(world.waits_for().starts_with("the topic 'n' does not exist"), "{}", world.waits_for());
+    world.intake.source.ends = Some(Ends { missing: Some(Vec::new()), ..Ends::default() });
+    world.steps(1).1.unwrap();
+    assert_eq!(world.waits_for(), "");
+}
+
+#[test]
+fn a_failed_publisher_makes_it_wait_until_something_is_published() {
+    let mut world = behind();
+    world.intake.timing.stall = HOUR;
+    world.intake.ownership.set_publisher_error("refused".into());
+    world.intake.ownership.restart();
+    assert_eq!(world.waits_for(), "restarting from the committed cursors");
+    world.intake.source.ends = None;
+    world.steps(1).1.unwrap();
+    // The topic holds nothing below the ends that its first question was answered with, so nothing is left.
+    assert_eq!(world.waits_for(), "");
+    let ends = Ends { offsets: five_each(), ..Ends::default() };
+    world.intake.progress.lock().unwrap().ended(Instant::now(), ends);
+    world.intake.ownership.set_publisher_error("refused".into());
+    world.intake.progress.lock().unwrap().hear(Instant::now(), "refused".into());
+    world.intake.progress.lock().unwrap().interrupted();
+    assert_eq!(world.waits_for(), "nothing was published since an error: refused");
+    for partition in [3, 4] {
+        let epoch = world.intake.ownership.snapshot().held[&partition].epoch;
+        world.intake.ownership.set_published(partition, epoch, 1);
+    }
+    world.steps(1).1.unwrap();
+    assert_eq!(world.waits_for(), "");
+}
+
+#[test]
+fn what_was_told_of_a_partition_stays_until_another_instance_has_it() {
+    let mut world = behind();
+    let released = |world: &World| std::mem::take(&mut *world.told.released.lock().unwrap());
+    world.intake.source.polled.push_back(Polled::Lost(vec![3, 4]));
+    world.steps(1).1.unwrap();
+    assert!(released(&world).is_empty());
+    world.intake.source.polled.push_back(Polled::Assigned(vec![3]));
+    world.steps(1).1.unwrap();
+    assert_eq!(released(&world), [4]);
+    world.intake.source.polled.push_back(Polled::Revoked(vec![3]));
+    world.steps(1).1.unwrap();
+    assert_eq!(released(&world), [3]);
+}
+
+#[test]
+fn a_change_of_the_rules_that_goes_round_is_warned_of() {
+    let start = |rules| {
+        let mark = Mark { instance: uuid::Uuid::from_u128(5), clock: 0, rules: RulesHash(rules) };
+        let source = Scripted {
+            polled: VecDeque::from([Polled::Assigned(vec![3])]),
+            committed: Some(Committed { offset: 0, mark: Some(mark) }),
+            member: true,
+            ..Scripted::default()
+        };
+        let (said, ended) = World::new(source, timing()).steps(3);
+        ended.unwrap();
+        said
+    };
+    let said = start(8);
+    assert_eq!(times(&said, "committed under other limits"), 1, "{said}");
+    let facts = "committed_by=00000000-0000-0000-0000-000000000005 rules=00000008 own_rules=00000007";
+    assert!(said.contains(facts) && said.contains("kafka.partition=3"), "{said}");
+    assert_eq!(times(&start(7), "other limits"), 0);
+}
+
+#[test]
+fn what_is_accepted_is_warned_of() {
+    let source = Scripted {
+        polled: VecDeque::from([Polled::Assigned(vec![3])]),
+        committed: Some(Committed { offset: 0, mark: None }),
+        member: true,
+        ..Scripted::default()
+    };
+    let mut world = World::new(source, timing());
+    world.intake.terms.accept = Accept { group_offset: true, ..Accept::default() };
+    let (said, ended) = world.steps(3);
+    ended.unwrap();
+    assert_eq!(times(&said, "starting where it would have stopped"), 1, "{said}");
+    assert!(said.contains("accepted=\"group-offset\"") && said.contains("was not committed by"), "{said}");
+}
+
+/// A kill may come between the two, and the next start then finds an offset with a mark.
+#[test]
+fn what_is_accepted_is_recorded_once_and_before_its_offset_is_committed() {
+    let away = || SourceError::Retriable("away".into());
+    let source = Scripted {
+        polled: VecDeque::from([Polled::Assigned(vec![3])]),
+        committed: Some(Committed { offset: 0, mark: None }),
+        member: true,
+        commits: VecDeque::from([away(), away(), SourceError::Fatal("killed".into())]),
+        ..Scripted::default()
+    };
+    let mut world = World::new(source, timing());
+    world.intake.terms.accept = Accept { group_offset: true, ..Accept::default() };
+    let recorded = |world: &World| {
+        let reader = world.intake.log.lock().unwrap().reader().unwrap();
+        let noted = reader.stats().unwrap().interventions;
+        noted.into_iter().map(|(partition, noted)| (partition, noted.flag)).collect::<Vec<_>>()
+    };
+    let once = [(3, "group-offset".to_owned())];
+    let (said, ended) = world.steps(2);
+    ended.unwrap();
+    assert_eq!(world.intake.source.commits.len(), 2, "the offset is not committed");
+    assert_eq!(recorded(&world), once);
+    assert_eq!(times(&said, "where it would have stopped"), 1, "{said}");
+    let (said, ended) = world.steps(2);
+    assert!(matches!(ended, Err(ProcessorError::Source(SourceError::Fatal(_)))), "{ended:?}");
+    assert_eq!((recorded(&world), times(&said, "where it would have stopped")), (once.to_vec(), 0));
+    // The brokers took it, and the next attempt finds it: nothing is to be accepted any more.
+    world.intake.source.committed = None;
+    let (said, ended) = world.steps(2);
+    ended.unwrap();
+    assert!(world.intake.is_settled());
+    assert_eq!((recorded(&world), times(&said, "where it would have stopped")), (once.to_vec(), 0));
+    let cursor = world.intake.log.lock().unwrap().cursor(3).unwrap().unwrap();
+    assert_eq!(cursor.published_seen, Some(0), "what was accepted counts");
+}
+
+#[test]
+fn a_partition_without_a_leader_keeps_no_other_back() {
+    let source = Scripted {
+        polled: VecDeque::from([Polled::Assigned(vec![3, 4])]),
+        leaderless: [3].into(),
+        member: true,
+        ..Scripted::default()
+    };
+    let mut world = World::new(source, timing());
+    let (said, ended) = world.steps(3);
+    ended.unwrap();
+    assert_eq!((world.intake.is_running(3), world.intake.is_running(4)), (false, true), "{said}");
+    assert!(said.contains("partitions=[3]") && !said.contains("partitions=[3, 4] reason"), "{said}");
+    assert_eq!(world.waits_for(), "taking up partitions: partition 3: no leader");
+    world.intake.source.leaderless.clear();
+    world.steps(2).1.unwrap();
+    assert!(world.intake.is_running(3));
+    assert_eq!(world.waits_for(), "");
+}

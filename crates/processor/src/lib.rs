@@ -1,0 +1,190 @@
+//! The stages and the two cursors: what joins Kafka and the log.
+//!
+//! ```text
+//!  Kafka ─▶ intake ─▶ decide ─▶ append ─▶ publish ─▶ Kafka
+//!                                 │
+//!                              SQLite
+//! ```
+//!
+//! Each stage has its own thread, joined by channels that hold one batch: while one batch commits to
+//! Kafka, the next is written to SQLite, and the one behind it is decided. A batch is whatever arrived
+//! while the stage ahead was busy. Reading: [`start`] (the rule), then [`intake`], [`decide`], [`append`],
+//! [`publish`], [`session`], [`supervise`]. `simulation` holds the rule under faults.
+
+pub mod append;
+pub mod batch;
+pub mod decide;
+pub mod intake;
+pub mod ownership;
+pub mod progress;
+pub mod publish;
+mod running;
+#[cfg(test)]
+mod scripted;
+pub mod session;
+#[cfg(test)]
+mod simulation;
+pub mod start;
+pub mod supervise;
+pub mod timing;
+
+use std::time::{Duration, Instant};
+
+use contract::ActivityId;
+use event_log::LogError;
+use kafka::{EndOffsets, SourceError, refusal::OutputRefusal, replies::ReplyCounts};
+use thiserror::Error;
+
+use batch::Outcome;
+use start::Refusal;
+
+/// Watches the processor work. Called on the threads of its stages, so it must be quick.
+pub trait Observer: Send + Sync {
+    /// These commands of a partition have been through the whole pipeline, in order of offset.
+    fn decided(&self, partition: i32, outcomes: &[Outcome]) {
+        let _ = (partition, outcomes);
+    }
+
+    /// So many notifications and rejections became visible in one transaction.
+    fn published(&self, notifications: u64, rejections: u64, took: Duration) {
+        let _ = (notifications, rejections, took);
+    }
+
+    /// Of the commands of that transaction, what became of the replies that were asked for.
+    fn replied(&self, replies: &ReplyCounts) {
+        let _ = replies;
+    }
+
+    /// A batch was appended to the log, which now ends at these offsets.
+    fn appended(&self, next_offsets: &[(i32, i64)], commands: usize, took: Duration) {
+        let _ = (next_offsets, commands, took);
+    }
+
+    /// A transaction did not come to its end.
+    fn aborted(&self, reason: AbortReason) {
+        let _ = reason;
+    }
+
+    /// A session ended and another one is to follow.
+    fn interrupted(&self, error: &ProcessorError) {
+        let _ = error;
+    }
+
+    /// The polling thread is alive and holds so many partitions. Where no commands are being processed, `waits_for` says
+    /// why.
+    fn polled(&self, partitions: usize, waits_for: Option<&str>) {
+        let _ = (partitions, waits_for);
+    }
+
+    /// Up to where a held partition is published, and where it ends as far as is known. About once a second.
+    fn position(&self, partition: i32, published: i64, end: Option<End>) {
+        let _ = (partition, published, end);
+    }
+
+    /// Another instance has this partition, or may have it.
+    fn released(&self, partition: i32) {
+        let _ = partition;
+    }
+}
+
+/// Why a Kafka transaction was aborted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AbortReason {
+    /// Somebody else uses the transactional id, or the broker took this producer for dead.
+    Fenced,
+    /// A partition of the batch is not held any more.
+    Revoked,
+    /// The group's generation moved on, and the partitions are still held.
+    Rebalanced,
+    /// The broker refused a record or a request.
+    Refused,
+    /// Its end is unknown, since there was no answer in time.
+    TimedOut,
+    /// Its end is unknown for another reason.
+    Unknown,
+}
+
+impl AbortReason {
+    pub const ALL: [Self; 6] =
+        [Self::Fenced, Self::Revoked, Self::Rebalanced, Self::Refused, Self::TimedOut, Self::Unknown];
+
+    /// As metrics name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::Revoked => "revoked",
+            Self::Rebalanced => "rebalanced",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Where a partition ended when the brokers were asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    pub offsets: EndOffsets,
+    pub at: Instant,
+}
+
+/// Watches nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// Why the processor stopped working.
+#[derive(Debug, Error)]
+pub enum ProcessorError {
+    #[error("{}", list(.0))]
+    Refused(Vec<Refusal>),
+    #[error(
+        "partition {partition}, offset {offset}: the topic holds another record than the one that was decided: \
+         the log has {wanted}, the topic has {found}. The topic was made again, belongs to another cluster, or \
+         lost records. Name the right cluster and topic, or keep this log aside and start with a new file and a \
+         new group"
+    )]
+    TopicDiffers { partition: i32, offset: i64, wanted: String, found: String },
+    #[error(
+        "partition {partition}, offset {offset}: beyond what an activity id can hold (partitions up to {}, \
+         offsets up to {}). Use a new topic with fewer partitions",
+        ActivityId::MAX_PARTITION,
+        ActivityId::MAX_OFFSET
+    )]
+    IdSpaceExceeded { partition: i32, offset: i64 },
+    #[error(
+        "fenced twice by a newer producer: another process runs on a copy of this log ({0}). Stop one of the \
+         two; a copy becomes an instance of its own when its '-instance' file is removed before it is started"
+    )]
+    FencedTwice(String),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("{0}")]
+    Source(SourceError),
+    #[error("{0}")]
+    Publish(String),
+    #[error(
+        "partition {partition}, offset {offset}: the broker refuses the output of this command: {refusal}"
+    )]
+    OutputRefused { partition: i32, offset: i64, refusal: OutputRefusal },
+    #[error("a stage of the processor failed: {0}. This is a fault of the program; please report it")]
+    Panicked(String),
+}
+
+impl ProcessorError {
+    /// Whether trying again, from the cursors, can help without anybody doing something.
+    #[must_use]
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Source(SourceError::Retriable(_)) => true,
+            Self::Log(error) => error.is_passing(),
+            _ => false,
+        }
+    }
+}
+
+fn list(refusals: &[Refusal]) -> String {
+    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

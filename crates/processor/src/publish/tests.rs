@@ -1,0 +1,257 @@
+//! What becomes of the producer where a transaction fails, and what is sent.
+
+use contract::{Coordinates, Decider, Header, Limits, OutputRecord, Reading, Record, ReplyRecord};
+use rdkafka::error::RDKafkaErrorCode;
+use testing::said_by;
+
+use super::*;
+use crate::{Unobserved, scripted};
+
+/// A sink whose producer can be made anew, unless there is a reason why not. It keeps what it is sent.
+#[derive(Default)]
+struct Made(Option<String>, Vec<OutputRecord>, Refusing);
+
+/// Which transactions are refused.
+#[derive(Default)]
+struct Refusing {
+    /// Those with a record that contains this.
+    poison: Option<&'static str>,
+    /// Those of more records.
+    most: Option<usize>,
+    sent: Vec<String>,
+    committed: Vec<Vec<(i32, i64)>>,
+}
+
+impl Sink for Made {
+    type Membership = u32;
+
+    fn reset(&mut self) -> Result<(), PublishError> {
+        self.0.clone().map_or(Ok(()), |reason| Err(PublishError::Unknown(reason)))
+    }
+
+    fn begin(&mut self) -> Result<(), PublishError> {
+        self.2.sent.clear();
+        Ok(())
+    }
+
+    fn send(&mut self, _: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
+        self.1.push(record.clone());
+        self.2.sent.push(String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned());
+        Ok(())
+    }
+
+    fn reply(&mut self, _: &ReplyRecord) -> Result<(), PublishError> {
+        Ok(())
+    }
+
+    fn commit(&mut self, offsets: &[NextOffset], _: &u32) -> Result<ReplyCounts, PublishError> {
+        let Refusing { poison, most, sent, committed } = &mut self.2;
+        let is_poisoned = poison.is_some_and(|poison| {
+            let quoted = format!("\"{poison}\"");
+            sent.iter().any(|value| value.contains(&quoted))
+        });
+        if is_poisoned || most.is_some_and(|most| sent.len() > most) {
+            let code = RDKafkaErrorCode::InvalidRecord;
+            let refusal = OutputRefusal::of(code, || "a record for 'r': no".into());
+            return Err(PublishError::Refused(refusal.unwrap()));
+        }
+        committed.push(offsets.iter().map(|next| (next.partition, next.offset)).collect());
+        Ok(ReplyCounts::default())
+    }
+
+    fn abort(&mut self) -> Result<(), PublishError> {
+        Ok(())
+    }
+}
+
+fn publish() -> Publish<Made> {
+    let options = PublishOptions {
+        topic: "c".into(),
+        source: "s".into(),
+        marker: scripted::terms().marker,
+        rejection_bytes: 1 << 20,
+        replies: ReplyTopics::default(),
+        output_bytes: 1 << 20,
+    };
+    let ownership = Arc::new(Ownership::default());
+    Publish::new(Made::default(), ownership, options, Arc::new(Unobserved), Timing::default())
+}
+
+fn fenced_after(took: [Duration; 2]) -> [Result<Progress, ProcessorError>; 2] {
+    let mut publish = publish();
+    took.map(|took| publish.recover(PublishError::Fenced("newer".into()), took, Place::default()))
+}
+
+#[test]
+fn two_fencings_are_somebody_else_and_time_outs_are_not() {
+    let (soon, late) = (Duration::from_millis(5), Timing::default().transaction);
+    let [first, second] = fenced_after([soon, soon]);
+    assert!(first.is_ok());
+    assert!(matches!(second, Err(ProcessorError::FencedTwice(_))), "{second:?}");
+    for took in [[late, late], [late, soon], [soon, late]] {
+        assert!(fenced_after(took).iter().all(Result::is_ok), "{took:?}");
+    }
+}
+
+#[test]
+fn who_asks_is_told_that_it_waits_for_a_producer() {
+    let mut publish = publish();
+    let waits_for = |publish: &Publish<Made>| publish.ownership.publisher_waits_for().unwrap_or_default();
+    // Before there is one, however long it takes to find out that there will be none.
+    assert_eq!(waits_for(&publish), "making the first producer");
+    publish.sink.0 = Some("nobody answers".into());
+    let unknown = PublishError::Unknown("no answer in time".into());
+    publish.recover(unknown, Duration::ZERO, Place::default()).unwrap();
+    assert_eq!(waits_for(&publish), "no producer yet: nobody answers");
+    publish.sink.0 = None;
+    publish.attempt(&[], Place::default()).unwrap();
+    assert_eq!(waits_for(&publish), "");
+
+    let mut publish = self::publish();
+    publish.open().unwrap();
+    assert_eq!(waits_for(&publish), "", "the first one was made");
+}
+
+#[test]
+fn attempts_to_get_a_producer_that_fail_alike_are_one_line() {
+    let mut publish = publish();
+    publish.sink.0 = Some("the same each time".into());
+    let (said, ()) = said_by(|| {
+        for _ in 0..20 {
+            publish.attempt(&[], Place::default()).unwrap();
+        }
+    });
+    assert_eq!(said.matches("the same each time").count(), 1, "{said}");
+    assert!(said.contains("WARN") && said.contains("no producer yet; trying again: "), "{said}");
+}
+
+/// The memory of one is used for the next.
+#[test]
+fn a_notification_has_nothing_of_the_one_before_it() {
+    let outcome = |offset: i64, value: &str, headers: Vec<Header>| {
+        let coordinates = Coordinates { partition: 0, offset, timestamp: 0 };
+        let record = Record { coordinates, key: None, value: Some(value.into()), headers };
+        let Reading::Valid { event, .. } = Decider::new("c", Limits::default()).read(&record).reading else {
+            panic!("a valid command")
+        };
+        Outcome { record, decision: Decision::Accepted(event) }
+    };
+    let long = format!(
+        r#"{{"objectType":"case","objectId":"1","content":"{}","targets":[{{"targetId":"anna","notify":true}},{{"@type":"Everyone","notify":true}}]}}"#,
+        "x".repeat(1000)
+    );
+    let short = r#"{"objectType":"a","objectId":"2","targets":[{"targetId":"b","notify":true}]}"#;
+    let outcomes = [
+        outcome(0, &long, vec![Header::new("traceparent", "00-1"), Header::new("tracestate", "a=1")]),
+        outcome(1, short, vec![Header::new("tracestate", "b")]),
+        outcome(2, short, Vec::new()),
+    ];
+    let mut publish = publish();
+    for outcome in &outcomes {
+        publish.send(outcome, &mut Sent::default()).unwrap();
+    }
+    let expected: Vec<_> = outcomes
+        .iter()
+        .flat_map(|Outcome { record, decision }| {
+            let Decision::Accepted(event) = decision else { panic!("not accepted") };
+            event.notifications("s", &record.headers).map(|notification| notification.record)
+        })
+        .collect();
+    assert_eq!(expected.len(), 4);
+    assert_eq!(publish.sink.1, expected);
+}
+
+/// Publishes commands 0 to 5 of partition 0, and 0 to 2 of partition 1, as an intake would that begins again at the
+/// cursors after each restart.
+fn published_by(publish: &mut Publish<Made>) -> Result<(), ProcessorError> {
+    let outcome = |partition: i32, offset: i64| {
+        let coordinates = Coordinates { partition, offset, timestamp: 0 };
+        let value = format!(
+            r#"{{"objectType":"case","objectId":"{partition}-{offset}","targets":[{{"targetId":"a","notify":true}}]}}"#
+        );
+        let record = Record { coordinates, key: None, value: Some(value.into()), headers: Vec::new() };
+        let Reading::Valid { event, .. } = Decider::new("c", Limits::default()).read(&record).reading else {
+            panic!("a valid command")
+        };
+        Outcome { record, decision: Decision::Accepted(event) }
+    };
+    let ends: BTreeMap<i32, i64> = [(0, 6), (1, 3)].into();
+    let mut published: BTreeMap<i32, i64> = [(0, 0), (1, 0)].into();
+    publish.open()?;
+    publish.ownership.set_membership(Some(1));
+    for _ in 0..20 {
+        let batch: Vec<_> = ends
+            .iter()
+            .map(|(&partition, &end)| {
+                let from = published[&partition];
+                let epoch = publish.ownership.take_up(partition, from, from, 0);
+                let content = (from..end).map(|offset| outcome(partition, offset)).collect();
+                Chunk { partition, epoch, first_offset: from, next_offset: end, content }
+            })
+            .collect();
+        let ended = publish.publish(&batch);
+        for (partition, next_offset) in publish.sink.2.committed.iter().flatten() {
+            published.insert(*partition, *next_offset);
+        }
+        ended?;
+        if !publish.ownership.take_restart() {
+            assert_eq!(published, ends);
+            return Ok(());
+        }
+    }
+    panic!("it never ends: {published:?}");
+}
+
+#[test]
+fn a_command_whose_output_is_refused_stops_it_behind_all_before_it() {
+    for (poison, at) in [("0-0", (0, 0)), ("0-3", (0, 3)), ("0-5", (0, 5)), ("1-0", (1, 0)), ("1-2", (1, 2))]
+    {
+        let mut publish = publish();
+        publish.sink.2.poison = Some(poison);
+        let error = published_by(&mut publish).unwrap_err();
+        let ProcessorError::OutputRefused { partition, offset, .. } = &error else { panic!("{error}") };
+        assert_eq!((*partition, *offset), at);
+        let said = error.to_string();
+        let wanted = format!("partition {partition}, offset {offset}: ");
+        assert!(said.starts_with(&wanted) && said.contains("a record for 'r': no. "), "{said}");
+        let committed = publish.sink.2.committed.iter().flatten().rfind(|(p, _)| p == partition);
+        assert_eq!(committed.map_or(0, |(_, next_offset)| *next_offset), *offset);
+    }
+}
+
+#[test]
+fn what_is_refused_together_and_not_alone_goes_through() {
+    let mut publish = publish();
+    publish.sink.2.most = Some(1);
+    published_by(&mut publish).unwrap();
+    assert!(publish.suspect.is_none(), "the suspicion outlives its end");
+    let mut unsuspected = self::publish();
+    published_by(&mut unsuspected).unwrap();
+    assert_eq!(unsuspected.sink.2.committed.len(), 1);
+}
+
+#[test]
+fn why_a_transaction_was_aborted_is_told_apart() {
+    #[derive(Default)]
+    struct Reasons(std::sync::Mutex<Vec<AbortReason>>);
+    impl Observer for Reasons {
+        fn aborted(&self, reason: AbortReason) {
+            self.0.lock().unwrap().push(reason);
+        }
+    }
+    let reasons = Arc::new(Reasons::default());
+    let mut publish = publish();
+    publish.observer = Arc::clone(&reasons) as Arc<dyn Observer>;
+    let refusal = OutputRefusal::of(RDKafkaErrorCode::InvalidRecord, || "no".into()).unwrap();
+    for error in [
+        PublishError::Aborted("again and again".into()),
+        PublishError::Refused(refusal),
+        PublishError::TimedOut("no answer".into()),
+        PublishError::Unknown("strange".into()),
+    ] {
+        publish.recover(error, Duration::ZERO, Place::default()).unwrap();
+    }
+    publish.recover(PublishError::Fenced("newer".into()), Duration::ZERO, Place::default()).unwrap();
+    let names: Vec<_> = reasons.0.lock().unwrap().iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(names, ["refused", "refused", "timed_out", "unknown", "fenced"]);
+}

@@ -1,0 +1,106 @@
+//! A partition that is being read: from what was polled to what is handed on.
+
+use contract::Record;
+
+use super::{
+    batch::{Chunk, Fetched},
+    ownership::Epoch,
+};
+
+/// How far reading is. `sent <= polled`.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub epoch: Epoch,
+    /// The log's cursor when it was taken up: below it the log knows.
+    pub logged: i64,
+    /// The next offset that was not handed to the stages ahead.
+    pub sent: i64,
+    /// The next offset that was not polled.
+    pub polled: i64,
+}
+
+impl Running {
+    /// Hands on the stretch from `sent` to `polled`, which holds these records and otherwise only control
+    /// records, as one chunk, or as two where `logged` lies inside it.
+    pub fn cut(&mut self, partition: i32, records: Vec<Record>, chunks: &mut Vec<Chunk<Fetched>>) {
+        let Self { epoch, logged, sent, polled } = *self;
+        if polled == sent {
+            return;
+        }
+        let mut known = records;
+        let new = known.split_off(known.partition_point(|record| record.coordinates.offset < logged));
+        let boundary = polled.min(logged).max(sent);
+        if boundary > sent {
+            let content = Fetched::Known(known);
+            chunks.push(Chunk { partition, epoch, first_offset: sent, next_offset: boundary, content });
+        }
+        if polled > boundary {
+            let content = Fetched::New(new);
+            chunks.push(Chunk { partition, epoch, first_offset: boundary, next_offset: polled, content });
+        }
+        self.sent = polled;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::Coordinates;
+
+    use super::*;
+
+    /// What a cut gives: whether it is known, from where to where, and the records' offsets.
+    type Cut = (bool, i64, i64, Vec<i64>);
+
+    fn cut(logged: i64, sent: i64, polled: i64, offsets: &[i64]) -> Vec<Cut> {
+        let mut running = Running { epoch: 7, logged, sent, polled };
+        let record = |&offset: &i64| Record {
+            coordinates: Coordinates { partition: 3, offset, timestamp: 0 },
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
+        let mut chunks = Vec::new();
+        running.cut(3, offsets.iter().map(record).collect(), &mut chunks);
+        assert_eq!(running.sent, running.polled);
+        assert!(chunks.iter().all(|chunk| (chunk.partition, chunk.epoch) == (3, 7)));
+        chunks
+            .iter()
+            .map(|Chunk { first_offset, next_offset, content, .. }| {
+                let offsets = content.records().iter().map(|record| record.coordinates.offset);
+                (matches!(content, Fetched::Known(_)), *first_offset, *next_offset, offsets.collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_at_or_above_logged_is_new() {
+        assert_eq!(cut(4, 4, 7, &[4, 5, 6]), [(false, 4, 7, vec![4, 5, 6])]);
+    }
+
+    #[test]
+    fn what_is_below_logged_is_known() {
+        assert_eq!(cut(9, 4, 7, &[4, 5, 6]), [(true, 4, 7, vec![4, 5, 6])]);
+        assert_eq!(cut(7, 4, 7, &[4, 5, 6]), [(true, 4, 7, vec![4, 5, 6])]);
+    }
+
+    #[test]
+    fn a_stretch_is_cut_at_logged() {
+        assert_eq!(cut(5, 4, 7, &[4, 5, 6]), [(true, 4, 5, vec![4]), (false, 5, 7, vec![5, 6])]);
+    }
+
+    #[test]
+    fn control_records_belong_to_the_chunk_that_they_lie_in() {
+        // Around `logged`, in front, behind, and alone.
+        assert_eq!(cut(6, 2, 9, &[3, 8]), [(true, 2, 6, vec![3]), (false, 6, 9, vec![8])]);
+        assert_eq!(cut(6, 2, 9, &[7]), [(true, 2, 6, vec![]), (false, 6, 9, vec![7])]);
+        assert_eq!(cut(6, 2, 9, &[5]), [(true, 2, 6, vec![5]), (false, 6, 9, vec![])]);
+        assert_eq!(cut(0, 2, 9, &[]), [(false, 2, 9, vec![])]);
+        assert_eq!(cut(9, 2, 9, &[]), [(true, 2, 9, vec![])]);
+    }
+
+    #[test]
+    fn where_nothing_was_polled_nothing_is_cut() {
+        assert_eq!(cut(3, 4, 4, &[]), []);
+        assert_eq!(cut(9, 4, 4, &[]), []);
+    }
+}

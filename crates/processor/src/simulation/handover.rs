@@ -1,0 +1,194 @@
+//! Two processes that take partitions from each other: what each log knows of what is published, and what it
+//! can't know.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+use contract::Coordinates;
+
+use super::{
+    cluster::{Cluster, Shared},
+    instance::{Instance, Stage, files::CursorSeen},
+    model::command,
+};
+
+const PARTITIONS: i32 = 2;
+/// Commands in each partition at first.
+const FIRST: i64 = 5;
+
+/// A group of two, of which one has published everything so far.
+struct Pair {
+    cluster: Shared,
+    a: Instance,
+    b: Instance,
+    rng: fastrand::Rng,
+    _directory: tempfile::TempDir,
+}
+
+impl Pair {
+    fn new(seed: u64) -> Self {
+        let cluster = Rc::new(RefCell::new(Cluster::new(seed, PARTITIONS)));
+        let directory = tempfile::tempdir().unwrap();
+        let instance = |name: &str| Instance::new(name.into(), directory.path(), &cluster, None);
+        let (a, b) = (instance("a"), instance("b"));
+        let mut pair = Self { cluster, a, b, rng: fastrand::Rng::with_seed(1), _directory: directory };
+        pair.produce(FIRST);
+        pair.a.start().unwrap();
+        pair.run_until(|pair| pair.is_published() && pair.a.is_idle());
+        pair
+    }
+
+    fn produce(&mut self, commands: i64) {
+        let mut cluster = self.cluster.borrow_mut();
+        for partition in 0..PARTITIONS {
+            for _ in 0..commands {
+                let offset = cluster.end(partition);
+                let at = Coordinates { partition, offset, timestamp: 1000 + offset };
+                let (_, record) = command(&mut self.rng, at, false, false);
+                cluster.topic.get_mut(&partition).unwrap().push(Some(record));
+            }
+        }
+    }
+
+    /// What one of them says where it stops.
+    fn run(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), String> {
+        for _ in 0..500 {
+            for stage in Stage::ALL {
+                for instance in [&mut self.a, &mut self.b] {
+                    instance.step(stage)?;
+                    instance.stopped.take().map_or(Ok(()), Err)?;
+                }
+            }
+            if done(self) {
+                return Ok(());
+            }
+        }
+        panic!("it does not come to that");
+    }
+
+    fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
+        self.run(done).unwrap();
+    }
+
+    fn is_published(&self) -> bool {
+        self.cluster.borrow().is_published()
+    }
+
+    /// One partition each, everything published.
+    fn share(&mut self) {
+        self.run_until(|pair| {
+            let shared = (pair.a.owned().len(), pair.b.owned().len()) == (1, 1);
+            let mut cluster = pair.cluster.borrow_mut();
+            if !shared && cluster.group.is_settled() {
+                cluster.group.call_to_join();
+            }
+            // An assignment that is not polled yet is nobody's work yet.
+            let shared = shared && cluster.group.is_settled();
+            drop(cluster);
+            shared && pair.is_published() && pair.a.is_idle() && pair.b.is_idle()
+        });
+    }
+
+    fn kill_both_and_forget_offsets(&mut self) {
+        let mut cluster = self.cluster.borrow_mut();
+        for instance in [&mut self.a, &mut self.b] {
+            instance.crash();
+            instance.dead.drain(..).for_each(|client| cluster.group.leave(client));
+        }
+        cluster.committed.clear();
+    }
+
+    /// How often each output is there that is there more than once.
+    fn told_twice(&self) -> usize {
+        let mut told: BTreeMap<String, u32> = BTreeMap::new();
+        for output in &self.cluster.borrow().visible {
+            *told.entry(format!("{output:?}")).or_default() += 1;
+        }
+        told.into_values().filter(|&times| times > 1).count()
+    }
+}
+
+fn cursor(instance: &Instance, partition: i32) -> CursorSeen {
+    instance.cursors().into_iter().find(|cursor| cursor.partition == partition).unwrap()
+}
+
+/// Who gets which partition is the seed's.
+const SEEDS: std::ops::Range<u64> = 0..20;
+
+#[test]
+fn what_is_published_of_a_partition_is_noted_when_it_is_given_back() {
+    let mut behind = 0;
+    for seed in SEEDS {
+        let mut pair = Pair::new(seed);
+        let before: Vec<_> = (0..PARTITIONS).map(|partition| cursor(&pair.a, partition).seen).collect();
+        pair.b.start().unwrap();
+        pair.share();
+        let given = pair.b.owned()[0];
+        behind += usize::from(before[given as usize] < Some(FIRST));
+        let CursorSeen { seen, clean, .. } = cursor(&pair.a, given);
+        assert_eq!((seen, clean), (Some(FIRST), false), "seed {seed}");
+    }
+    assert_ne!(behind, 0, "there was something to note");
+}
+
+/// A mark of a clean stop holds for what was held at the end of the group's life only.
+#[test]
+fn a_partition_that_another_process_holds_is_not_put_down_in_order() {
+    for seed in SEEDS {
+        let mut pair = Pair::new(seed);
+        pair.a.ask_to_stop(true);
+        pair.run_until(|pair| !pair.a.is_running());
+        assert!((0..PARTITIONS).all(|partition| cursor(&pair.a, partition).clean));
+        // The other one goes on with both; the first one comes back for one of them, and ends in order.
+        pair.b.start().unwrap();
+        pair.produce(3);
+        pair.run_until(Pair::is_published);
+        pair.a.start().unwrap();
+        pair.share();
+        let (mine, others) = (pair.a.owned()[0], pair.b.owned()[0]);
+        pair.a.ask_to_stop(true);
+        for stage in Stage::ALL {
+            pair.a.step(stage).unwrap();
+        }
+        assert!(!pair.a.is_running());
+        assert_eq!(
+            (cursor(&pair.a, mine).clean, cursor(&pair.a, others).clean),
+            (true, false),
+            "seed {seed}"
+        );
+
+        pair.kill_both_and_forget_offsets();
+        pair.a.start().unwrap();
+        let refusal = pair.run(|_| false).unwrap_err();
+        let says =
+            |of: i32| refusal.contains(&format!("partition {of}: the group's committed offset is absent"));
+        assert!(says(others) && !says(mine), "seed {seed}: {refusal}");
+        assert_eq!(pair.told_twice(), 0);
+    }
+}
+
+/// A known limit, which the README states: one log does not know what another process published behind it.
+#[test]
+fn what_another_process_published_after_a_clean_stop_is_told_twice_where_kafka_forgot_it() {
+    let mut pair = Pair::new(1);
+    pair.a.ask_to_stop(true);
+    pair.run_until(|pair| !pair.a.is_running());
+    pair.b.start().unwrap();
+    pair.produce(8);
+    pair.run_until(|pair| pair.is_published() && pair.b.is_idle());
+    assert_eq!(pair.told_twice(), 0);
+    pair.kill_both_and_forget_offsets();
+    pair.a.start().unwrap();
+    pair.run_until(Pair::is_published);
+    assert_ne!(pair.told_twice(), 0);
+}
+
+/// A known limit, which the README states.
+#[test]
+fn a_new_log_tells_everything_again_where_kafka_forgot_the_offsets() {
+    let mut pair = Pair::new(1);
+    let told = pair.cluster.borrow().visible.len();
+    pair.kill_both_and_forget_offsets();
+    pair.b.start().unwrap();
+    pair.run_until(Pair::is_published);
+    assert_eq!((pair.told_twice(), pair.cluster.borrow().visible.len()), (told, 2 * told));
+}

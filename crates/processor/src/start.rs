@@ -1,0 +1,322 @@
+//! Where a partition is taken up: the rule of the two cursors, and what it leans on.
+//!
+//! `logged` is the next offset that the log lacks, `published` the next offset whose output is not out.
+//! Reading begins at `min(logged, published)`. A record at `o >= logged` is decided and appended; below
+//! it the log is the decision. What is at `o >= published` is published. Anything that would make one of
+//! the two a guess stops here, with the facts and the ways out.
+
+use contract::Record;
+use event_log::{Anchor, Cursor, Gap};
+use kafka::{
+    Bounds,
+    mark::{Committed, Marker},
+};
+use thiserror::Error;
+
+/// The ways out of a stop, each chosen by the operator for one start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// Go on behind commands that were deleted before anyone decided them.
+    pub lost_commands: bool,
+    /// What was published is unknown: publish again from where it was last seen. Some may be told twice.
+    pub republish: bool,
+    /// What was published is unknown: take everything for published that is in the log or was seen published. Some
+    /// may never be told.
+    pub skip_unpublished: bool,
+    /// What was published is unknown: take the group's offset for it, whoever committed it.
+    pub group_offset: bool,
+}
+
+/// On which terms partitions are started.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub accept: Accept,
+    pub marker: Marker,
+}
+
+/// All that is known of a partition when this instance is to take it up.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    pub partition: i32,
+    /// The log's cursor; `None` where this log has never seen the partition.
+    pub cursor: Option<Cursor>,
+    /// The group's committed offset.
+    pub committed: Option<Committed>,
+    pub bounds: Bounds,
+    /// The record that now lies at the cursor's anchor; `None` where nothing was read or nothing is there.
+    pub at_anchor: Option<AtAnchor>,
+}
+
+/// What a re-read of the anchor's offset found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtAnchor {
+    Nothing,
+    Record { timestamp: i64, checksum: u32 },
+}
+
+impl From<Option<&Record>> for AtAnchor {
+    fn from(record: Option<&Record>) -> Self {
+        match record {
+            None => Self::Nothing,
+            Some(record) => {
+                Self::Record { timestamp: record.coordinates.timestamp, checksum: record.checksum() }
+            }
+        }
+    }
+}
+
+const LOST_COMMANDS: &str = "lost-commands";
+
+/// Where and how the partition is taken up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The first offset to read.
+    pub offset: i64,
+    pub logged: i64,
+    pub published: i64,
+    /// The partition's clock at `published`, as far as it is known.
+    pub clock: i64,
+    /// Offsets that this log will never hold.
+    pub gap: Option<Gap>,
+    /// The flags that were needed, and why; the log records them.
+    pub accepted: Vec<(&'static str, String)>,
+}
+
+/// Why a partition is not taken up. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error(
+        "partition {partition}: commands were deleted before they were decided: the next one to publish is \
+         {published}, and the topic holds {start} to {end}. Restore the topic, or start once with \
+         '--accept lost-commands' to go on at {start}; the log records that"
+    )]
+    CommandsLost { partition: i32, published: i64, start: i64, end: i64 },
+    #[error(
+        "partition {}: the group's committed offset is {}, but this log has seen {} published and was not stopped \
+         cleanly, so what is published is unknown (the log goes up to {}, the topic holds {} to {}). Start once with \
+         {}",
+        .0.partition, found(*.0), .0.seen, .0.logged, .0.bounds.start, .0.bounds.end, ways_out(*.0)
+    )]
+    PublishedUnknown(Doubt),
+    #[error(
+        "partition {}: the group's committed offset {} was not committed by this program with a mark: another consumer \
+         is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept \
+         group-offset' is right). {} (the topic holds {} to {}). Remove other consumers from the group, then start once \
+         with {}",
+        .0.partition, found(*.0), at_stake(*.0), .0.bounds.start, .0.bounds.end, ways_out(*.0)
+    )]
+    ForeignOffset(Doubt),
+    #[error(
+        "partition {partition}: this is not the topic that the log was made from: the log's last record is at \
+         offset {offset} with timestamp {wanted_timestamp} and checksum {wanted_checksum:08x}, and the topic has \
+         {found} there. The topic was made again, belongs to another cluster, or lost records. Name the right \
+         cluster and topic, or keep this log aside and start with a new file and a new group"
+    )]
+    OtherTopic { partition: i32, offset: i64, wanted_timestamp: i64, wanted_checksum: u32, found: String },
+    #[error(
+        "partition {partition}: the {cursor} cursor is at {at}, beyond the topic's end (it holds {start} to \
+         {end}). The topic was made again, belongs to another cluster, or lost records. Name the right cluster \
+         and topic, or keep this log aside and start with a new file and a new group"
+    )]
+    BeyondEnd { partition: i32, cursor: &'static str, at: i64, start: i64, end: i64 },
+}
+
+/// What is known of a partition whose `published` cursor is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt {
+    pub partition: i32,
+    /// The group's committed offset.
+    pub found: Option<i64>,
+    /// Whether this log has seen the partition before.
+    pub is_known: bool,
+    /// What the log has seen published; where it has seen nothing of the partition, where the topic begins.
+    pub seen: i64,
+    pub logged: i64,
+    pub bounds: Bounds,
+}
+
+impl Doubt {
+    /// After all that the log holds. A log that lost its tail has seen more published than that.
+    fn after_log(&self) -> i64 {
+        self.logged.max(self.seen)
+    }
+
+    /// Where it goes on, where something is accepted that settles it, and by which flag.
+    fn settled_by(&self, accept: Accept) -> Option<(&'static str, i64)> {
+        match self.found {
+            _ if accept.republish => Some(("republish", self.seen)),
+            _ if accept.skip_unpublished => Some(("skip-unpublished", self.after_log())),
+            Some(found) if accept.group_offset => Some(("group-offset", found)),
+            _ => None,
+        }
+    }
+}
+
+fn found(doubt: Doubt) -> String {
+    doubt.found.map_or("absent".to_owned(), |offset| offset.to_string())
+}
+
+/// What an offset that somebody else committed would skip or repeat.
+fn at_stake(Doubt { found, is_known, seen, logged, bounds, .. }: Doubt) -> String {
+    let found = found.unwrap_or(bounds.start);
+    if !is_known {
+        let unpublished = if found > bounds.start {
+            format!(
+                "the output of offsets {} to {} may never have been published, and ",
+                bounds.start,
+                found - 1
+            )
+        } else {
+            String::new()
+        };
+        return format!(
+            "This log has never seen the partition: {unpublished}output from {found} on may be published already"
+        );
+    }
+    let log = format!("This log has seen {seen} published and goes up to {logged}");
+    match found {
+        ahead if ahead > seen => {
+            format!("{log}; the output of offsets {seen} to {} may never have been published", ahead - 1)
+        }
+        behind if behind < seen => {
+            format!("{log}; the output of offsets {behind} to {} is published already", seen - 1)
+        }
+        _ => format!("{log} and was not stopped cleanly; output from {seen} on may be published already"),
+    }
+}
+
+fn ways_out(doubt: Doubt) -> String {
+    let (seen, after_log) = (doubt.seen, doubt.after_log());
+    let skip = if doubt.is_known {
+        format!(", '--accept skip-unpublished' to go on at {after_log} (some may never be published)")
+    } else {
+        String::new()
+    };
+    let group = match doubt.found {
+        Some(found) => format!("'--accept group-offset' to go on at {found}"),
+        None => {
+            "set the group's offset and start once with '--accept group-offset' to go on there".to_owned()
+        }
+    };
+    format!(
+        "'--accept republish' to publish from {seen} (some may be published twice){skip}, or {group}; the \
+         log records that"
+    )
+}
+
+/// The anchor, where the topic still holds its offset and so must show the same record there.
+#[must_use]
+pub fn retained_anchor(cursor: Option<&Cursor>, bounds: Bounds) -> Option<&Anchor> {
+    cursor?.anchor.as_ref().filter(|anchor| (bounds.start..bounds.end).contains(&anchor.offset))
+}
+
+/// Decides where a partition is taken up.
+pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
+    let Bounds { start, end } = facts.bounds;
+    let partition = facts.partition;
+    let logged = facts.cursor.as_ref().map_or(0, |cursor| cursor.logged);
+    check_same_topic(facts)?;
+    let beyond_end = |cursor, at| Refusal::BeyondEnd { partition, cursor, at, start, end };
+    // Before anything else is asked: no flag helps with a topic that was made again.
+    if logged > end {
+        return Err(beyond_end("logged", logged));
+    }
+    if let Some(Committed { offset, .. }) = facts.committed.filter(|found| found.offset > end) {
+        return Err(beyond_end("published", offset));
+    }
+    let mut accepted = Vec::new();
+
+    let mut published = match published(facts, logged) {
+        Ok(published) => published,
+        Err(refusal) => {
+            let settled = match &refusal {
+                Refusal::PublishedUnknown(doubt) | Refusal::ForeignOffset(doubt) => doubt.settled_by(accept),
+                _ => None,
+            };
+            let Some((flag, offset)) = settled else { return Err(refusal) };
+            accepted.push((flag, refusal.to_string()));
+            offset
+        }
+    };
+    if published > end {
+        return Err(beyond_end("published", published));
+    }
+    if published < start {
+        let refusal = Refusal::CommandsLost { partition, published, start, end };
+        if !accept.lost_commands {
+            return Err(refusal);
+        }
+        accepted.push((LOST_COMMANDS, refusal.to_string()));
+        published = start;
+    }
+    // start <= published <= end: whatever lies below `start` was decided by somebody, or given up above.
+    let gap = (logged < start).then(|| Gap {
+        first_offset: logged,
+        next_offset: start,
+        reason: if accepted.iter().any(|(flag, _)| *flag == LOST_COMMANDS) {
+            "deleted before they were decided".to_owned()
+        } else {
+            "deleted from the topic before this log had read them".to_owned()
+        },
+    });
+    let logged = logged.max(start);
+    let clock = clock(facts, published);
+    Ok(Start { offset: logged.min(published), logged, published, clock, gap, accepted })
+}
+
+fn check_same_topic(facts: &Facts) -> Result<(), Refusal> {
+    let Some(anchor) = retained_anchor(facts.cursor.as_ref(), facts.bounds) else { return Ok(()) };
+    let found = match facts.at_anchor {
+        Some(AtAnchor::Record { timestamp, checksum })
+            if (timestamp, checksum) == (anchor.timestamp, anchor.checksum) =>
+        {
+            return Ok(());
+        }
+        Some(AtAnchor::Record { timestamp, checksum }) => {
+            format!("a record with timestamp {timestamp} and checksum {checksum:08x}")
+        }
+        Some(AtAnchor::Nothing) | None => "no record".to_owned(),
+    };
+    Err(Refusal::OtherTopic {
+        partition: facts.partition,
+        offset: anchor.offset,
+        wanted_timestamp: anchor.timestamp,
+        wanted_checksum: anchor.checksum,
+        found,
+    })
+}
+
+/// The `published` cursor, where it is known: what this program committed, and what the log itself knows for certain.
+fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
+    let cursor = facts.cursor.as_ref();
+    let seen = cursor.map(|cursor| cursor.published_seen.unwrap_or(0));
+    // Exact, where the log was stopped cleanly. Else it is at least so much, and an equal offset says nothing.
+    let exact = seen.filter(|_| cursor.is_some_and(|cursor| cursor.clean));
+    let doubt = Doubt {
+        partition: facts.partition,
+        found: facts.committed.map(|found| found.offset),
+        is_known: cursor.is_some(),
+        seen: seen.unwrap_or(facts.bounds.start),
+        logged,
+        bounds: facts.bounds,
+    };
+    match facts.committed {
+        // What this process had published when it gave the partition back says nothing: others of the group may have
+        // published more since.
+        Some(Committed { offset, mark: None }) if exact == Some(offset) => Ok(offset),
+        Some(Committed { mark: None, .. }) => Err(Refusal::ForeignOffset(doubt)),
+        Some(Committed { offset, mark: Some(_) }) if seen.is_none_or(|seen| offset >= seen) => Ok(offset),
+        None if cursor.is_none() => Ok(facts.bounds.start),
+        _ => exact.ok_or(Refusal::PublishedUnknown(doubt)),
+    }
+}
+
+/// The partition's clock at `published`, which a mark there says. Else the log's: exact where it goes no further, and
+/// where it ends before, the records in between are read.
+fn clock(facts: &Facts, published: i64) -> i64 {
+    let marked = facts.committed.filter(|found| found.offset == published).and_then(|found| found.mark);
+    marked.map_or_else(|| facts.cursor.map_or(0, |cursor| cursor.clock), |mark| mark.clock)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! Sessions one after another: what may pass is tried again, from the cursors; what may not is an error.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use contract::Decider;
+use event_log::EventLog;
+use kafka::{
+    Settings,
+    at_least_once::AtLeastOnce,
+    client,
+    consumer::GroupConsumer,
+    mark::{Marker, RulesHash},
+    transactional::Transactional,
+};
+
+use super::{
+    Observer, ProcessorError,
+    intake::Caps,
+    progress::Progress,
+    publish::PublishOptions,
+    session::{self, SessionOptions},
+    start::Accept,
+    timing::Timing,
+};
+
+/// Between two sessions, at first; doubled up to [`LONGEST`].
+const SHORTEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(10);
+/// A session that lasted this long worked: the next failure is a new one.
+const WORKED: Duration = Duration::from_secs(60);
+
+/// What a consumer of the notifications may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Outputs and offsets in one transaction: each notification is visible once.
+    ExactlyOnce,
+    /// Offsets after outputs: each notification is there once or, after a crash, more often.
+    AtLeastOnce,
+}
+
+/// All that the processor is told.
+#[derive(Debug, Clone)]
+pub struct ProcessorOptions {
+    pub kafka: Settings,
+    pub guarantee: Guarantee,
+    /// With group and log instance, the transactional id.
+    pub transactional_id_prefix: String,
+    /// `ce_source` of the notifications.
+    pub source: String,
+    pub caps: Caps,
+    /// Bytes of one record that the rejections topic takes.
+    pub rejection_bytes: usize,
+    /// Bytes that each of the output topics takes of records that are sent together.
+    pub batch_bytes: usize,
+    /// Bytes of output at which a transaction closes.
+    pub output_bytes: usize,
+    /// How long a partition that has records may not move.
+    pub stall_timeout: Duration,
+    pub accept: Accept,
+}
+
+/// Processes commands until `stop` is set.
+pub fn run(
+    options: &ProcessorOptions,
+    decider: &Decider,
+    log: &Arc<Mutex<EventLog>>,
+    observer: &Arc<dyn Observer>,
+    stop: &AtomicBool,
+) -> Result<(), ProcessorError> {
+    let mut accept = options.accept;
+    let mut backoff = SHORTEST;
+    let progress = Arc::default();
+    while !stop.load(Ordering::SeqCst) {
+        let begun = Instant::now();
+        let Err(error) = run_once(options, accept, decider, log, observer, &progress, stop) else {
+            return Ok(());
+        };
+        if !error.is_retriable() {
+            return Err(error);
+        }
+        // What the operator accepted was said of the state at the start.
+        accept = Accept::default();
+        if begun.elapsed() >= WORKED {
+            backoff = SHORTEST;
+        }
+        {
+            let mut progress = progress.lock().expect("no holder panics");
+            progress.hear(Instant::now(), error.to_string());
+            progress.interrupted();
+        }
+        observer.interrupted(&error);
+        tracing::warn!(%error, "stopped taking in commands and left the group; going on when that is over");
+        wait(backoff, stop);
+        await_log(log, observer, stop)?;
+        backoff = (backoff * 2).min(LONGEST);
+    }
+    Ok(())
+}
+
+fn run_once(
+    options: &ProcessorOptions,
+    accept: Accept,
+    decider: &Decider,
+    log: &Arc<Mutex<EventLog>>,
+    observer: &Arc<dyn Observer>,
+    progress: &Arc<Mutex<Progress>>,
+    stop: &AtomicBool,
+) -> Result<(), ProcessorError> {
+    let kafka = &options.kafka;
+    let source = GroupConsumer::join(kafka).map_err(ProcessorError::Source)?;
+    let session = SessionOptions {
+        accept,
+        caps: options.caps,
+        publish: PublishOptions {
+            topic: kafka.topics.commands.clone(),
+            source: options.source.clone(),
+            marker: marker(log, decider),
+            rejection_bytes: options.rejection_bytes,
+            replies: decider.reply_topics().clone(),
+            output_bytes: options.output_bytes,
+        },
+        timing: timing(kafka, options.stall_timeout),
+        progress: Arc::clone(progress),
+    };
+    match options.guarantee {
+        Guarantee::ExactlyOnce => {
+            let instance = log.lock().expect("no holder panics").instance_id();
+            let id = format!("{}-{}-{instance}", options.transactional_id_prefix, kafka.group);
+            let sink = Transactional::new(kafka, id, options.batch_bytes);
+            session::run(source, sink, log, decider, &session, observer, stop)
+        }
+        Guarantee::AtLeastOnce => {
+            let sink = AtLeastOnce::new(kafka, source.committer(), options.batch_bytes);
+            session::run(source, sink, log, decider, &session, observer, stop)
+        }
+    }
+}
+
+fn marker(log: &Mutex<EventLog>, decider: &Decider) -> Marker {
+    let log = log.lock().expect("no holder panics");
+    Marker { instance: log.instance_id(), rules: RulesHash::of(decider, log.window_ms()) }
+}
+
+fn timing(kafka: &Settings, stall: Duration) -> Timing {
+    Timing::of_group(client::poll_interval(kafka), stall)
+}
+
+/// While the disk is full, or another program holds the write lock, the group is left to others: rejoining only to fail
+/// would disturb them.
+fn await_log(
+    log: &Arc<Mutex<EventLog>>,
+    observer: &Arc<dyn Observer>,
+    stop: &AtomicBool,
+) -> Result<(), ProcessorError> {
+    while !stop.load(Ordering::SeqCst) {
+        match log.lock().expect("no holder panics").check_room() {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_passing() => observer.interrupted(&ProcessorError::Log(error)),
+            Err(error) => return Err(error.into()),
+        }
+        wait(LONGEST / 5, stop);
+    }
+    Ok(())
+}
+
+fn wait(duration: Duration, stop: &AtomicBool) {
+    let until = Instant::now() + duration;
+    while Instant::now() < until && !stop.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_has_the_time_that_its_members_may_take_to_join() {
+        let unjoined = |properties: &[(&str, &str)]| {
+            timing(&Settings::for_test("", properties), Duration::ZERO).unjoined.as_secs()
+        };
+        assert_eq!(unjoined(&[]), 330);
+        assert_eq!(unjoined(&[("max.poll.interval.ms", "600000")]), 630);
+        // Others of the group may have the default.
+        assert_eq!(unjoined(&[("max.poll.interval.ms", "60000")]), 330);
+    }
+}

@@ -1,0 +1,213 @@
+//! What is known before anything is compared: how far the group is, where the topics begin and end, and what each
+//! log says that it knows.
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use event_log::{Anchor, Counts, LogError, LogReader};
+use kafka::{
+    Bounds,
+    mark::{Committed, RulesHash},
+};
+
+use super::{
+    Rules, VerifyError,
+    segments::{Coverage, Segment, around, segments},
+    source::{Topic, Topics},
+};
+
+/// In the order in which they were asked for, which matters: see [`Facts::gather`].
+#[derive(Debug)]
+pub struct Facts {
+    /// Of the commands topic, by number.
+    pub partitions: Vec<Partition>,
+    pub notifications: Vec<Bounds>,
+    pub rejections: Vec<Bounds>,
+    /// Of each log.
+    pub logs: Vec<LogFacts>,
+}
+
+/// A partition of the commands topic.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    pub committed: CommittedBy,
+    /// That whoever committed the group's offset decided by, where it has a mark.
+    pub decided_by: Option<RulesHash>,
+    /// What lies at or beyond it is not judged.
+    pub published: i64,
+    pub bounds: Bounds,
+    pub segments: Vec<Segment>,
+}
+
+/// Whose the group's offset is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommittedBy {
+    /// The group has none.
+    Nobody,
+    /// The processor, whose mark it carries; or it is what a log knows of its own commits.
+    Processor,
+    /// Somebody else, who put it here. It says nothing of what is published.
+    Other(i64),
+}
+
+/// A log at the moment when it was asked.
+#[derive(Debug)]
+pub struct LogFacts {
+    pub coverage: BTreeMap<i32, Coverage>,
+    pub counts: BTreeMap<i32, Counts>,
+    anchors: BTreeMap<i32, Anchor>,
+    /// What is published at least.
+    seen: BTreeMap<i32, i64>,
+}
+
+impl Facts {
+    /// `published` comes first: what it counts as out is out. It is the group's offset where the processor committed it,
+    /// and else what the logs have seen published. The outputs' ends come after it, so that what is out lies below them,
+    /// and the commands' ends last, so that every command that could have an output lies below those. The logs are asked
+    /// after the group, so that none that keeps up can be behind it.
+    pub fn gather(topics: &mut dyn Topics, logs: &[LogReader], rules: &Rules) -> Result<Self, VerifyError> {
+        let committed = topics.committed()?;
+        if committed.iter().all(Option::is_none) {
+            let (group, topic) = (rules.group.clone(), rules.decider.topic().to_owned());
+            return Err(VerifyError::NoOffsets { group, topic });
+        }
+        let logs_facts = logs.iter().map(LogFacts::of).collect::<Result<Vec<_>, _>>()?;
+        let notifications = topics.bounds(Topic::Notifications)?;
+        let rejections = topics.bounds(Topic::Rejections)?;
+        let bounds = topics.bounds(Topic::Commands)?;
+        let mut partitions = Vec::with_capacity(committed.len());
+        for ((committed, bounds), partition) in committed.into_iter().zip(bounds).zip(0..) {
+            let seen = logs_facts.iter().filter_map(|log| log.seen.get(&partition).copied()).max();
+            let decided_by = committed.and_then(|found| found.mark).map(|mark| mark.rules);
+            let furthest = committed.map_or(0, |found| found.offset);
+            let (committed, published) = published(committed, seen);
+            if let Some(published) = [furthest, published].into_iter().find(|&offset| offset > bounds.end) {
+                let (group, end) = (rules.group.clone(), bounds.end);
+                return Err(VerifyError::BeyondEnd { group, partition, published, end });
+            }
+            let coverage: Vec<_> = logs_facts
+                .iter()
+                .map(|log| log.coverage.get(&partition).cloned().unwrap_or_default())
+                .collect();
+            let segments = segments(bounds.start, published, &coverage);
+            partitions.push(Partition { committed, decided_by, published, bounds, segments });
+        }
+        let facts = Self { partitions, notifications, rejections, logs: logs_facts };
+        facts.check_logs(topics, logs, rules)?;
+        Ok(facts)
+    }
+
+    pub fn partition(&self, partition: i32) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(partition).ok()?)
+    }
+
+    pub fn published(&self) -> Vec<i64> {
+        self.partitions.iter().map(|partition| partition.published).collect()
+    }
+
+    pub fn bounds(&self, topic: Topic) -> Vec<Bounds> {
+        match topic {
+            Topic::Commands => self.partitions.iter().map(|partition| partition.bounds).collect(),
+            Topic::Notifications => self.notifications.clone(),
+            Topic::Rejections => self.rejections.clone(),
+        }
+    }
+
+    /// A log of another topic would differ in everything, so it is refused.
+    fn check_logs(
+        &self,
+        topics: &mut dyn Topics,
+        logs: &[LogReader],
+        rules: &Rules,
+    ) -> Result<(), VerifyError> {
+        for (log, facts) in logs.iter().zip(&self.logs) {
+            let other =
+                |partition, found| VerifyError::OtherTopic { path: log.path().to_owned(), partition, found };
+            for (&partition, coverage) in &facts.coverage {
+                let end = self.partition(partition).map_or(0, |partition| partition.bounds.end);
+                if coverage.logged > end {
+                    let found =
+                        format!("the log goes up to offset {}, and the topic ends at {end}", coverage.logged);
+                    return Err(other(partition, found));
+                }
+            }
+            let mut anchors = facts.anchors.clone();
+            anchors.retain(|&partition, anchor| {
+                self.partition(partition).is_some_and(|partition| {
+                    (partition.bounds.start..partition.bounds.end).contains(&anchor.offset)
+                })
+            });
+            let wanted: Vec<_> = anchors
+                .iter()
+                .map(|(&partition, anchor)| (partition, anchor.offset..anchor.offset + 1))
+                .collect();
+            let mut found = BTreeMap::new();
+            let unread = topics.read(Topic::Commands, &wanted, &mut |record| {
+                found.insert(record.coordinates.partition, (record.coordinates.timestamp, record.checksum()));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            if let Some(unread) = unread.first() {
+                let (topic, partition) = (rules.decider.topic().to_owned(), unread.partition);
+                let (offset, published) = (unread.offsets.start, unread.offsets.end);
+                return Err(VerifyError::CommandsHeldBack { topic, partition, offset, published });
+            }
+            for (partition, anchor) in anchors {
+                let there = found.get(&partition);
+                if there == Some(&(anchor.timestamp, anchor.checksum)) {
+                    continue;
+                }
+                let there = there.map_or("no record".to_owned(), |(timestamp, checksum)| {
+                    format!("one with timestamp {timestamp} and checksum {checksum:08x}")
+                });
+                let Anchor { offset, timestamp, checksum } = anchor;
+                let found = format!(
+                    "the log's last record, at offset {offset}, has timestamp {timestamp} and checksum \
+                     {checksum:08x}, and the topic has {there} there"
+                );
+                return Err(other(partition, found));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whose the offset is, and up to where the output is published at least.
+fn published(committed: Option<Committed>, seen: Option<i64>) -> (CommittedBy, i64) {
+    match committed {
+        None => (CommittedBy::Nobody, 0),
+        Some(Committed { offset, mark: Some(_) }) => (CommittedBy::Processor, offset),
+        Some(Committed { offset, mark: None }) if seen == Some(offset) => (CommittedBy::Processor, offset),
+        Some(Committed { offset, mark: None }) => (CommittedBy::Other(offset), seen.unwrap_or(0)),
+    }
+}
+
+impl Partition {
+    pub fn segment(&self, offset: i64) -> Option<&Segment> {
+        around(&self.segments, offset)
+    }
+}
+
+impl LogFacts {
+    fn of(log: &LogReader) -> Result<Self, VerifyError> {
+        let stats = log.stats()?;
+        if let Some(damaged) = stats.damaged.first() {
+            let found = damaged.to_string();
+            return Err(LogError::Damaged { path: log.path().to_owned(), found }.into());
+        }
+        let mut facts = Self {
+            coverage: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            anchors: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        };
+        for partition in stats.partitions {
+            let cursor = partition.cursor;
+            let gaps = stats.gaps.iter().filter(|(of, _)| *of == cursor.partition);
+            let gaps = gaps.map(|(_, gap)| gap.first_offset..gap.next_offset).collect();
+            facts.coverage.insert(cursor.partition, Coverage { logged: cursor.logged, gaps });
+            facts.counts.insert(cursor.partition, partition.counts);
+            facts.seen.extend(cursor.published_seen.map(|seen| (cursor.partition, seen)));
+            facts.anchors.extend(cursor.anchor.map(|anchor| (cursor.partition, anchor)));
+        }
+        Ok(facts)
+    }
+}

@@ -1,0 +1,83 @@
+//! What the checker reads: topics, through a trait, so that tests can give it some that no broker would.
+
+use std::ops::{ControlFlow, Range};
+
+use contract::Record;
+use kafka::{
+    Bounds, Topics as Names,
+    mark::Committed,
+    scan::{Scanner, Unread},
+};
+
+use super::VerifyError;
+
+/// One of the three topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Topic {
+    Commands,
+    Notifications,
+    Rejections,
+}
+
+/// Takes a record, and says whether to go on.
+pub type Each<'a> = dyn FnMut(Record) -> Result<ControlFlow<()>, VerifyError> + 'a;
+
+/// The three topics, readable as often as it takes.
+pub trait Topics {
+    /// The group's committed offset of each partition of the commands topic, whoever committed it.
+    fn committed(&mut self) -> Result<Vec<Option<Committed>>, VerifyError>;
+    /// Where each partition begins, and where it ends with what is not yet committed.
+    fn bounds(&mut self, topic: Topic) -> Result<Vec<Bounds>, VerifyError>;
+    /// Gives every committed record of these offsets to `each`, in order within a partition. Returns what is held
+    /// back by an open transaction.
+    fn read(
+        &mut self,
+        topic: Topic,
+        wanted: &[(i32, Range<i64>)],
+        each: &mut Each<'_>,
+    ) -> Result<Vec<Unread>, VerifyError>;
+}
+
+/// Topics on brokers.
+#[derive(Debug)]
+pub struct OnBrokers {
+    scanner: Scanner,
+    names: Names,
+    /// Of each topic.
+    partitions: [usize; 3],
+}
+
+impl OnBrokers {
+    /// `partitions` as the brokers tell them, of commands, notifications and rejections.
+    #[must_use]
+    pub fn new(scanner: Scanner, names: Names, partitions: [usize; 3]) -> Self {
+        Self { scanner, names, partitions }
+    }
+
+    fn name(&self, topic: Topic) -> &str {
+        match topic {
+            Topic::Commands => &self.names.commands,
+            Topic::Notifications => &self.names.notifications,
+            Topic::Rejections => &self.names.rejections,
+        }
+    }
+}
+
+impl Topics for OnBrokers {
+    fn committed(&mut self) -> Result<Vec<Option<Committed>>, VerifyError> {
+        Ok(self.scanner.committed(self.partitions[Topic::Commands as usize])?)
+    }
+
+    fn bounds(&mut self, topic: Topic) -> Result<Vec<Bounds>, VerifyError> {
+        Ok(self.scanner.bounds(self.name(topic), self.partitions[topic as usize])?)
+    }
+
+    fn read(
+        &mut self,
+        topic: Topic,
+        wanted: &[(i32, Range<i64>)],
+        each: &mut Each<'_>,
+    ) -> Result<Vec<Unread>, VerifyError> {
+        self.scanner.read(self.name(topic), wanted, each)
+    }
+}

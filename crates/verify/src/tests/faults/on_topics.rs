@@ -1,0 +1,259 @@
+//! Records on the topics of the output.
+
+use contract::{Header, Record, topic_bits};
+
+use super::*;
+
+/// The fifth of its kind; not the first, so that others come before it. Of notifications, one of a first target and a
+/// command in partition 0.
+fn fifth(world: &mut World, topic: Topic) -> &mut Record {
+    let is_meant = |record: &&mut Record| {
+        let value = String::from_utf8_lossy(record.value.as_deref().unwrap());
+        topic == Topic::Rejections || (value.contains("/0\",") && value.contains("-8000-0000"))
+    };
+    let partitions = world.topic(topic).iter_mut();
+    partitions.flat_map(|partition| &mut partition.records).filter(is_meant).nth(4).unwrap()
+}
+
+fn again(world: &mut World, topic: Topic, change: impl Fn(&mut Record)) {
+    let mut record = fifth(world, topic).clone();
+    change(&mut record);
+    let partition = record.coordinates.partition as usize;
+    world.topic(topic)[partition].push(record);
+}
+
+fn replace(bytes: &mut Option<Vec<u8>>, from: &str, to: &str) {
+    let text = String::from_utf8(bytes.take().unwrap()).unwrap();
+    assert!(text.contains(from), "{text}");
+    *bytes = Some(text.replace(from, to).into_bytes());
+}
+
+fn header<'a>(record: &'a mut Record, name: &str) -> &'a mut Header {
+    record.headers.iter_mut().rev().find(|header| header.name == name.as_bytes()).unwrap()
+}
+
+fn remove(world: &mut World, topic: Topic) -> Record {
+    let record = fifth(world, topic).clone();
+    world.take(topic, |other| *other == record)
+}
+
+#[test]
+fn on_the_topic_of_notifications() {
+    const TOPIC: Topic = Topic::Notifications;
+    let traced = |world: &mut World, change: &dyn Fn(&mut Record)| {
+        change(
+            world.record(TOPIC, |record| record.headers.iter().any(|header| *header.name == *b"traceparent")),
+        );
+    };
+    let told = plant(&[
+        ("lost", &|world| drop(remove(world, TOPIC)), &[(Lost, Notification)]),
+        ("doubled", &|world| again(world, TOPIC, |_| {}), &[(Doubled, Notification)]),
+        (
+            "there three times",
+            &|world| (0..2).for_each(|_| again(world, TOPIC, |_| {})),
+            &[(Doubled, Notification); 2],
+        ),
+        (
+            "value",
+            &|world| replace(&mut fifth(world, TOPIC).value, "case", "cave"),
+            &[(Altered, Notification)],
+        ),
+        (
+            "key",
+            &|world| replace(&mut fifth(world, TOPIC).key, "Identity", "identity"),
+            &[(Altered, Notification)],
+        ),
+        ("no key", &|world| fifth(world, TOPIC).key = None, &[(Altered, Notification)]),
+        (
+            "header",
+            &|world| header(fifth(world, TOPIC), "ce_subject").value = None,
+            &[(Altered, Notification)],
+        ),
+        (
+            "header ce_id",
+            &|world| header(fifth(world, TOPIC), "ce_id").value = None,
+            &[(Altered, Notification)],
+        ),
+        (
+            "one header more",
+            &|world| fifth(world, TOPIC).headers.push(Header::new("x", "")),
+            &[(Altered, Notification)],
+        ),
+        ("one header less", &|world| drop(fifth(world, TOPIC).headers.pop()), &[(Altered, Notification)]),
+        (
+            "headers in another order",
+            &|world| fifth(world, TOPIC).headers.swap(0, 1),
+            &[(Altered, Notification)],
+        ),
+        (
+            "no trace",
+            &|world| traced(world, &|record| drop(record.headers.pop())),
+            &[(Altered, Notification)],
+        ),
+        (
+            "another trace",
+            &|world| traced(world, &|record| header(record, "traceparent").value = Some(b"00".to_vec())),
+            &[(Altered, Notification)],
+        ),
+        (
+            "a value that can't be read",
+            &|world| replace(&mut fifth(world, TOPIC).value, "{\"id\"", "{\"idea\""),
+            &[(Altered, Notification)],
+        ),
+        (
+            "once as it should be and once not",
+            &|world| again(world, TOPIC, |record| replace(&mut record.value, "case", "cave")),
+            &[(Doubled, Notification)],
+        ),
+        (
+            "of a place that is not notified",
+            &|world| again(world, TOPIC, |record| replace(&mut record.value, "/0\"", "/1\"")),
+            &[(Foreign, Notification)],
+        ),
+        (
+            "of another time",
+            &|world| again(world, TOPIC, |record| replace(&mut record.value, "018bcfe5", "018bcfe6")),
+            &[(Foreign, Notification)],
+        ),
+        (
+            "nobody's",
+            &|world| {
+                again(world, TOPIC, |record| {
+                    record.value = Some(b"{}".to_vec());
+                    record.headers.clear();
+                });
+            },
+            &[(Foreign, Notification)],
+        ),
+        (
+            "of another topic",
+            &|world| {
+                let bits = format!("-8{:03x}-", topic_bits(world::TOPIC));
+                again(world, TOPIC, |record| replace(&mut record.value, &bits, "-8fff-"));
+            },
+            &[(Foreign, Notification)],
+        ),
+        (
+            "of a command that is not there yet",
+            &|world| again(world, TOPIC, |record| replace(&mut record.value, "-8000-0000", "-8000-00ff")),
+            &[(Foreign, Notification)],
+        ),
+        (
+            "of a partition that is not there",
+            &|world| again(world, TOPIC, |record| replace(&mut record.value, "-8000-0000", "-8007-0000")),
+            &[(Foreign, Notification)],
+        ),
+        (
+            "one lost and another one doubled",
+            &|world| {
+                remove(world, TOPIC);
+                again(world, TOPIC, |_| {});
+            },
+            &[(Lost, Notification), (Doubled, Notification)],
+        ),
+        (
+            "two that changed their values",
+            &|world| {
+                let value = fifth(world, TOPIC).value.clone();
+                let (place, key) = (fifth(world, TOPIC).coordinates, fifth(world, TOPIC).key.clone());
+                let other = world.record(TOPIC, |record| record.key != key);
+                let taken = std::mem::replace(&mut other.value, value);
+                world.record(TOPIC, |record| record.coordinates == place).value = taken;
+            },
+            &[(Altered, Notification); 2],
+        ),
+    ]);
+    assert_eq!(told[0].place, Place::Topic { topic: "n".into(), at: None });
+    assert!(told[0].id.as_ref().unwrap().ends_with("/0") && told[0].command.is_some());
+    let Place::Topic { at: Some(At { partition, .. }), .. } = told[1].place else { panic!("{:?}", told[1]) };
+    assert!(told[1].details.contains(&format!("it is there already, at partition {partition} offset ")));
+    assert!(told[4].details.ends_with("value differs"), "{:?}", told[4]);
+    assert!(told[5].details.ends_with("key differs"), "{:?}", told[5]);
+    assert!(told[7].details.ends_with("headers differs"), "{:?}", told[7]);
+}
+
+#[test]
+fn on_the_topic_of_rejections() {
+    const TOPIC: Topic = Topic::Rejections;
+    plant(&[
+        ("lost", &|world| drop(remove(world, TOPIC)), &[(Lost, Rejection)]),
+        ("doubled", &|world| again(world, TOPIC, |_| {}), &[(Doubled, Rejection)]),
+        ("value", &|world| fifth(world, TOPIC).value = Some(b"{".to_vec()), &[(Altered, Rejection)]),
+        ("no value", &|world| fifth(world, TOPIC).value = None, &[(Altered, Rejection)]),
+        ("key", &|world| replace(&mut fifth(world, TOPIC).key, "k", "q"), &[(Altered, Rejection)]),
+        (
+            "problems",
+            &|world| {
+                let header = header(fifth(world, TOPIC), "__connect.errors.exception.message");
+                replace(&mut header.value, "expected", "wanted");
+            },
+            &[(Altered, Rejection)],
+        ),
+        (
+            "a header of the command",
+            &|world| fifth(world, TOPIC).headers.insert(0, Header::new("a", "b")),
+            &[(Altered, Rejection)],
+        ),
+        (
+            "of a command that is an event",
+            &|world| {
+                again(world, TOPIC, |record| {
+                    header(record, "__connect.errors.partition").value = Some(b"0".to_vec());
+                    header(record, "__connect.errors.offset").value = Some(b"6".to_vec());
+                });
+            },
+            &[(Foreign, Rejection)],
+        ),
+        (
+            "of no command",
+            &|world| {
+                again(world, TOPIC, |record| {
+                    header(record, "__connect.errors.offset").value = Some(b"-1".to_vec());
+                });
+            },
+            &[(Foreign, Rejection)],
+        ),
+        (
+            "of another topic",
+            &|world| {
+                again(world, TOPIC, |record| {
+                    header(record, "__connect.errors.topic").value = Some(b"c".to_vec());
+                });
+            },
+            &[(Foreign, Rejection)],
+        ),
+        ("nobody's", &|world| again(world, TOPIC, |record| record.headers.clear()), &[(Foreign, Rejection)]),
+    ]);
+}
+
+/// Faults by chance, several at once, anywhere: never is all said to be well.
+#[test]
+fn no_change_passes() {
+    for seed in 0..60 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut world = World::new(COMMANDS);
+        let mut left = random.u8(1..4);
+        while left > 0 {
+            let topic = if random.bool() { Topic::Notifications } else { Topic::Rejections };
+            let partition = &mut world.topic(topic)[random.usize(0..3)];
+            if partition.records.is_empty() {
+                continue;
+            }
+            left -= 1;
+            let record = random.usize(0..partition.records.len());
+            let changed = &mut partition.records[record];
+            match random.u8(0..5) {
+                0 => drop(partition.records.remove(record)),
+                1 => changed.value.get_or_insert_default().push(b' '),
+                2 => changed.key.get_or_insert_default().push(b' '),
+                3 => changed.headers.insert(0, Header::new("a", random.u64(..).to_string())),
+                _ => {
+                    let again = changed.clone();
+                    partition.push(again);
+                }
+            }
+        }
+        let told = world.verify();
+        assert_ne!(told.deviations, [], "seed {seed}");
+    }
+}
