@@ -169,7 +169,9 @@ fn invocations(line: &str) -> Vec<Vec<String>> {
 #[test]
 fn commands_parse() {
     let mut count = 0;
-    for file in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+    for file in
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/performance.md", "docs/configuration.md"]
+    {
         let markdown = text_of(file);
         let in_prose: Vec<String> = prose(&markdown)
             .split('`')
@@ -217,7 +219,14 @@ fn it_begins_with_the_two_commands() {
 
 #[test]
 fn links_lead_somewhere() {
-    for file in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+    for file in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/performance.md",
+        "docs/configuration.md",
+    ] {
         let markdown = prose(&text_of(file));
         let headings: BTreeSet<String> = markdown
             .lines()
@@ -230,7 +239,10 @@ fn links_lead_somewhere() {
             }
             match link.strip_prefix('#') {
                 Some(heading) => assert!(headings.contains(heading), "{file}: no heading {heading}"),
-                None => assert!(root().join(link).exists(), "{file}: no file {link}"),
+                None => assert!(
+                    root().join(file).with_file_name("").join(link).exists(),
+                    "{file}: no file {link}"
+                ),
             }
         }
     }
@@ -250,7 +262,9 @@ fn anchor(heading: &str) -> String {
 #[test]
 fn names_of_files_and_modules_are_right() {
     let (mut count, mut wrong) = (0, Vec::new());
-    for file in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"] {
+    for file in
+        ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/performance.md", "docs/configuration.md"]
+    {
         for code in prose(&text_of(file)).split('`').skip(1).step_by(2) {
             if ["src/", "tests/", "config/", ".ci/"].iter().any(|folder| code.starts_with(folder)) {
                 count += 1;
@@ -360,14 +374,14 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// One test may write the README at a time.
+/// One test may write a page at a time.
 static WRITING: Mutex<()> = Mutex::new(());
 
-/// Compares what stands between `<!-- name -->` and `<!-- /name -->`, or writes it.
+/// Compares what stands in a page between `<!-- name -->` and `<!-- /name -->`, or writes it.
 #[track_caller]
-fn assert_part(name: &str, wanted: &str, alike: impl Fn(&str) -> String) {
+fn assert_part(page: &str, name: &str, wanted: &str, alike: impl Fn(&str) -> String) {
     let _writing = WRITING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let readme = text_of("README.md");
+    let readme = text_of(page);
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
     let (before, rest) = readme.split_once(&begin).expect("the part begins");
     let (found, after) = rest.split_once(&end).expect("the part ends");
@@ -376,12 +390,12 @@ fn assert_part(name: &str, wanted: &str, alike: impl Fn(&str) -> String) {
     }
     if std::env::var_os("README_UPDATE").is_some() {
         // Whole at every moment: the other tests read it meanwhile.
-        let new = root().join("README.md.new");
+        let new = root().join(format!("{page}.new"));
         std::fs::write(&new, [before, &begin, wanted, &end, after].concat()).expect("written");
-        std::fs::rename(new, root().join("README.md")).expect("put in its place");
+        std::fs::rename(new, root().join(page)).expect("put in its place");
         return;
     }
-    panic!("README.md is to have, between the comments '{name}' (README_UPDATE=1 writes it):\n{wanted}");
+    panic!("{page} is to have, between the comments '{name}' (README_UPDATE=1 writes it):\n{wanted}");
 }
 
 fn exactly(text: &str) -> String {
@@ -394,7 +408,7 @@ fn the_demonstration_prints_what_it_says() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let output = String::from_utf8(output.stdout).expect("UTF-8");
     // Ids hold the time.
-    assert_part("demo", &format!("```text\n{output}```\n"), |text| {
+    assert_part("README.md", "demo", &format!("```text\n{output}```\n"), |text| {
         let mut out = String::new();
         for word in text.split_inclusive([' ', '\n']) {
             let is_id = word.len() > 36 && word.is_char_boundary(14) && &word[14..18] == "89d1";
@@ -410,7 +424,7 @@ fn every_code_is_explained() {
     for code in Code::ALL {
         let _ = writeln!(table, "| `{code}` | {} |", code.meaning());
     }
-    assert_part("codes", &table, exactly);
+    assert_part("README.md", "codes", &table, exactly);
 }
 
 /// A key of `config/default.toml` with the comment above it.
@@ -487,7 +501,7 @@ fn every_configuration_key_is_explained() {
     let (sections, keys) = keys(&text_of("config/default.toml"));
     let mut text = String::new();
     for (section, about) in &sections {
-        let _ = writeln!(text, "### `[{section}]`\n");
+        let _ = writeln!(text, "## `[{section}]`\n");
         if !about.is_empty() {
             let _ = writeln!(text, "{}\n", variables_as_code(about));
         }
@@ -499,7 +513,7 @@ fn every_configuration_key_is_explained() {
             );
         }
     }
-    assert_part("keys", &format!("{}\n", text.trim_end()), exactly);
+    assert_part("docs/configuration.md", "keys", &format!("{}\n", text.trim_end()), exactly);
 
     // Those of the file are those of the program, and so are the defaults.
     let of_file: Vec<_> = keys
