@@ -106,7 +106,7 @@ fn compose_configures_the_service() {
     assert_eq!(config.origins.len(), environment.len(), "every variable sets a key");
     assert!(config.topics.create);
     assert_eq!(config.topics.replication_factor, 1);
-    // The README's topic, which the file's head makes.
+    // The topic of docs/producing.md, which the file's head makes.
     assert!(config.topics.replies.names().eq(["my.answers"]));
     assert!(read("docker-compose.yml").contains("--create --topic my.answers"));
 

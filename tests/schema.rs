@@ -284,16 +284,16 @@ fn counts_and_lengths_are_those_of_the_limits() {
     }
 }
 
-/// What README.md shows as accepted or rejected is so by the schema too; none of it is beyond a schema.
+/// What docs/producing.md shows as accepted or rejected is so by the schema too; none of it is beyond a schema.
 #[test]
 fn examples_are_as_they_say() {
     let command = validator(Schema::Command);
     for (name, call) in CALLS {
         assert!(command.is_valid(&serde_json::from_str(call).expect("JSON")), "{name}");
     }
-    let readme = include_str!("../README.md");
+    let page = include_str!("../docs/producing.md");
     let mut seen = [0, 0];
-    for (kind, block) in readme.split("```json ").skip(1).filter_map(|rest| rest.split_once('\n')) {
+    for (kind, block) in page.split("```json ").skip(1).filter_map(|rest| rest.split_once('\n')) {
         let block = block.split("\n```").next().expect("an end");
         let accepted = match kind {
             "accepted" => true,

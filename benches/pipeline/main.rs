@@ -4,7 +4,7 @@
 //! cargo bench --bench pipeline                    # everything
 //! cargo bench --bench pipeline -- --quick         # some minutes, for a first look
 //! cargo bench --bench pipeline -- --only latency
-//! cargo bench --bench pipeline -- --readme        # puts the results into the README
+//! cargo bench --bench pipeline -- --readme        # puts the results into docs/performance.md
 //! ```
 //!
 //! It starts a Kafka of its own, as the tests do, or uses the one that `KAFKA_BOOTSTRAP_SERVERS` names. Nothing here
@@ -86,7 +86,7 @@ struct Args {
     /// Where table and plot are written
     #[arg(long, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/../performance"))]
     into: PathBuf,
-    /// Put table and plot into README.md and docs/ as well: of everything
+    /// Put table and plot into docs/ as well: of everything
     #[arg(long, conflicts_with_all = ["quick", "only", "commands", "backlog"])]
     readme: bool,
     /// Given by cargo

@@ -1,4 +1,4 @@
-//! The results as Markdown, in a folder and in the README.
+//! The results as Markdown, in a folder and in docs/performance.md.
 
 use std::{
     fmt::Write as _,
@@ -154,18 +154,17 @@ impl Report {
         say!("written: performance.md and {PLOT} in {}", folder.display());
     }
 
-    /// The same between the marks in README.md, with the plot in docs/.
+    /// The same between the marks in docs/performance.md, with the plot beside it.
     pub fn write_into_readme(&self) {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let readme = root.join("README.md");
-        let text = fs::read_to_string(&readme).expect("README.md");
-        let (before, rest) = text.split_once(BEGIN).expect("the mark in README.md");
-        let (_, after) = rest.split_once(END).expect("the second mark in README.md");
-        fs::create_dir_all(root.join("docs")).expect("docs");
+        let readme = root.join("docs/performance.md");
+        let text = fs::read_to_string(&readme).expect("docs/performance.md");
+        let (before, rest) = text.split_once(BEGIN).expect("the mark in docs/performance.md");
+        let (_, after) = rest.split_once(END).expect("the second mark in docs/performance.md");
         plot::draw(&self.plot, &root.join("docs").join(PLOT));
         let results = self.markdown();
-        let text = format!("{before}{BEGIN}\n{results}\n![Plots of the tables](docs/{PLOT})\n{END}{after}");
-        fs::write(readme, text).expect("README.md");
-        say!("README.md and docs/{PLOT} have the results");
+        let text = format!("{before}{BEGIN}\n{results}\n![Plots of the tables]({PLOT})\n{END}{after}");
+        fs::write(readme, text).expect("docs/performance.md");
+        say!("docs/performance.md and docs/{PLOT} have the results");
     }
 }

@@ -1,5 +1,5 @@
-//! A broker that checks access: with the rights of the README's table everything works, and without any one of them the
-//! program names just that one.
+//! A broker that checks access: with the rights of the table in docs/operations.md everything works, and without any one
+//! of them the program names just that one.
 
 use std::{
     io::Write as _,
@@ -98,7 +98,7 @@ impl Right {
     }
 }
 
-/// The README's table: what `run` needs.
+/// The table in docs/operations.md: what `run` needs.
 const RUN: [Right; 10] = [
     right("Read", On::Commands),
     right("DescribeConfigs", On::Commands),
@@ -201,7 +201,7 @@ fn granted(setup: &Setup, user: &str, rights: &[Right], missing: Option<Right>, 
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn with_the_rights_of_the_table_everything_works() {
     let setup = setup("rights");
     let all = [&RUN[..], &POST_AND_WAIT, &TAIL, &TAIL_REJECTIONS].concat();
@@ -244,13 +244,13 @@ fn with_the_rights_of_the_table_everything_works() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn each_right_that_run_needs_is_named_where_it_is_missing() {
     each_right_of_run(Sight::Blind, &RUN, EXACTLY_ONCE);
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn each_right_that_run_needs_is_named_where_what_it_is_on_can_be_described() {
     // Of settings and replies it makes no difference.
     let used =
@@ -259,7 +259,7 @@ fn each_right_that_run_needs_is_named_where_what_it_is_on_can_be_described() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn each_right_that_run_needs_is_named_at_least_once_too() {
     let rights =
         [right("Write", On::Notifications), right("Write", On::Rejections), right("Read", On::Group)];
@@ -335,7 +335,7 @@ const fn right_on_replies() -> Right {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn each_topic_that_may_not_be_created_is_named() {
     let setup = Setup::without_topics("create", &cluster().servers(), PARTITIONS);
     grant(&granted(&setup, "u0", &RUN, None, Sight::Blind));
@@ -355,7 +355,7 @@ fn each_topic_that_may_not_be_created_is_named() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn each_right_that_another_command_needs_is_named_where_it_is_missing() {
     let setup = setup("others");
     // By somebody who may do all.

@@ -26,7 +26,7 @@ const COMMANDS: usize = 20;
 const SOON: Duration = Duration::from_secs(90);
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn partitions_added_to_topics_are_read_within_seconds() {
     let mut setup = Setup::new("added", &broker::shared(), 1);
     let mut instance = setup.start("only", &[]);

@@ -5,7 +5,7 @@
 //! the transaction committed, or undone, without telling the topics, because they have no leader just then
 //! (KAFKA-20734): as it stops, which 2 of 7 stops met, and as it starts again, which 1 of 36 kills met; and where it was
 //! frozen it is without leaders, too, for a moment after it goes on. The group's offsets hang then. No client can prevent
-//! that; the README says what an operator does.
+//! that; docs/troubleshooting.md says what an operator does.
 
 use std::{thread, time::Duration};
 
@@ -36,7 +36,7 @@ fn at_rest(members: &mut Members<'_>) {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_broker_that_was_away_for_long_is_outlasted() {
     let mut cluster = Cluster::start(1);
     let setup = Setup::new("outage", &cluster.servers(), PARTITIONS);
@@ -61,7 +61,7 @@ fn a_broker_that_was_away_for_long_is_outlasted() {
 
 /// Clients that find their way back are stopped short in the middle of it, and told of no brokers.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_broker_that_freezes_as_soon_as_it_is_back_is_outlasted() {
     let seed = seed("frozen");
     let mut random = Rng::with_seed(seed);

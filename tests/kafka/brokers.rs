@@ -9,7 +9,7 @@ const ROUNDS: usize = 5;
 const PER_SECOND: u32 = 400;
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn brokers_fail_one_at_a_time() {
     let seed = seed("brokers");
     let mut random = Rng::with_seed(seed);

@@ -65,7 +65,7 @@ fn published(setup: &Setup, wanted: usize) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 async fn what_is_posted_is_answered_and_told_without_loss() {
     let setup = Setup::new("client", &broker::shared(), PARTITIONS);
     let answers = format!("{}.answers", setup.names.group);
@@ -140,7 +140,7 @@ async fn what_is_posted_is_answered_and_told_without_loss() {
 
 /// A second member joins and gets a partition of the first, which goes on saying what it did with it.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 async fn a_partition_that_is_taken_away_comes_to_the_other_from_the_last_acknowledged_on() {
     let setup = Setup::new("client-rebalance", &broker::shared(), 2);
     let instance = setup.start("only", &[]);
@@ -225,7 +225,7 @@ async fn a_partition_that_is_taken_away_comes_to_the_other_from_the_last_acknowl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 async fn a_client_makes_no_topic() {
     let setup = Setup::without_topics("client-none", &broker::shared(), 1);
     let builder = ActivityClient::builder(&setup.servers).commands_topic(&setup.names.commands);

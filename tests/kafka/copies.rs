@@ -12,7 +12,7 @@ use super::{
 };
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_second_process_on_the_same_log_is_refused() {
     let mut work = Work::new("second");
     let mut first = work.setup.start("first", &[]);
@@ -36,7 +36,7 @@ fn a_second_process_on_the_same_log_is_refused() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_copy_of_a_log_is_fenced_unless_it_is_an_instance_of_its_own() {
     let setup = Setup::new("copy", &broker::shared(), PARTITIONS);
     let mut members = Members::start_all(&setup, &["original"], seed("copy"), 300);
@@ -77,7 +77,7 @@ fn a_copy_of_a_log_is_fenced_unless_it_is_an_instance_of_its_own() {
 
 /// Kafka gives the membership to whoever came last. The other one stops, and does not take it back in turn.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn of_two_processes_with_one_group_instance_id_the_first_stops() {
     let mut work = Work::new("static");
     let id = ["-X", "group.instance.id=one"];

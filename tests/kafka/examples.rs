@@ -48,7 +48,7 @@ fn printed(name: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn the_examples_in_rust_wait_for_verdicts_and_post_many() {
     let setup = Setup::new("examples", &broker::shared(), 3);
     let (servers, commands) = (setup.servers.as_str(), setup.names.commands.as_str());

@@ -11,7 +11,7 @@ use super::{
 };
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_log_that_is_linked_locked_or_taken_away_loses_nothing() {
     let mut work = Work::new("files");
     let mut only = work.setup.start("only", &[]);

@@ -10,7 +10,7 @@ use super::{
 };
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn commands_become_what_the_contract_says() {
     let load = Load { seed: seed("first"), commands: 20_000 };
     let setup = Setup::new("first", &broker::shared(), 6);

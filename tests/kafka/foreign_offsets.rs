@@ -99,7 +99,7 @@ fn go_on(work: &mut Work, flag: &str, moved: &Offsets, copies: impl Fn(i32, i64)
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn offsets_reset_forward_stop_it() {
     for flag in ["republish", "group-offset"] {
         let mut work = Work::new("forward");
@@ -118,7 +118,7 @@ fn offsets_reset_forward_stop_it() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn offsets_reset_back_stop_it() {
     for (flag, killed) in [("republish", false), ("skip-unpublished", true), ("group-offset", false)] {
         let mut work = Work::new("back");
@@ -142,7 +142,7 @@ fn offsets_reset_back_stop_it() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn offsets_set_before_the_first_start_stop_it() {
     for flag in ["republish", "group-offset"] {
         let mut work = Work::new("first");
@@ -211,14 +211,14 @@ fn another_consumer(test: &str, properties: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn another_consumer_in_the_group_stops_it() {
     another_consumer("visitor", &[]);
 }
 
 /// The brokers turn the group into one of the new kind, in which the processor is a member of the old kind.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn another_consumer_of_the_new_protocol_stops_it() {
     another_consumer("consumer-protocol", &["group.protocol=consumer"]);
 }

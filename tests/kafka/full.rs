@@ -38,7 +38,7 @@ fn held_by(work: &Work) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_full_disk_is_left_to_others_and_outlasted() {
     let mut work = Work::new("full");
     let mut small = work.setup.start_confined("small", SMALL, &LISTEN);

@@ -26,7 +26,7 @@ fn step(work: &mut Work, name: &str) -> PathBuf {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_log_put_back_or_removed_heals_from_the_topic() {
     let mut work = Work::new("heal");
     let log = work.setup.log("only");
@@ -35,7 +35,7 @@ fn a_log_put_back_or_removed_heals_from_the_topic() {
     copies.push(step(&mut work, "before"));
     let decided = logs::decided(&log);
 
-    // As the README says that a backup is put back; twice, after a stop and after a kill.
+    // As docs/operations.md says that a backup is put back; twice, after a stop and after a kill.
     for name in ["put-back", "put-back-again"] {
         logs::remove(&log);
         fs::copy(&early, &log).expect("the backup");

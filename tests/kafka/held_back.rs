@@ -20,7 +20,7 @@ use super::{
 };
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn an_open_transaction_of_a_producer_makes_it_unready_and_lags() {
     let setup = Setup::new("open", &broker::shared(), 2);
     let producer: BaseProducer = ClientConfig::new()
@@ -61,7 +61,7 @@ fn an_open_transaction_of_a_producer_makes_it_unready_and_lags() {
 
 /// Three nodes, of which each has one partition of the commands; all else has replicas on each.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_partition_whose_only_node_is_away_is_named_and_the_others_go_on() {
     let mut cluster = Cluster::start(3);
     let setup = Setup::without_topics("leaderless", &cluster.servers(), 3);

@@ -132,14 +132,14 @@ fn come_and_go(test: &str, names: &[&'static str], faults: Faults) {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn two_instances_come_and_go() {
     let faults = Faults { stops: 3, kills: 4, freezes: 2, long_freezes: 1 };
     come_and_go("two", &["anna", "bo"], faults);
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn three_instances_come_and_go() {
     let faults = Faults { stops: 3, kills: 4, freezes: 3, long_freezes: 1 };
     come_and_go("three", &["anna", "bo", "carl"], faults);
@@ -200,7 +200,7 @@ fn rejoined(said: &str) -> bool {
 /// Frozen until the session, the transaction and all that was in flight timed out, it wakes up in the middle of what
 /// it was publishing: that is refused, it gives up what it held, and takes part again by itself; also the second time.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_zombie_is_replaced_and_recovers() {
     let setup = Setup::new("zombie", &broker::shared(), 6);
     let ends = Ends::of(&setup);

@@ -20,7 +20,7 @@ const KILLS: u32 = 55;
 const AHEAD: u32 = 10_000;
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn killed_at_random_moments() {
     let load = Load { seed: seed("kills"), commands: COMMANDS };
     let mut random = Rng::with_seed(load.seed);

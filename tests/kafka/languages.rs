@@ -43,7 +43,7 @@ const LATE: &str = "late";
 /// other is one activity. Each consumer is told of all, once; started again it goes on behind what it committed, and it
 /// ends on SIGINT.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn the_examples_post_and_consume() {
     let languages: Vec<Language> =
         [rust, java, python, javascript, kcat].into_iter().filter_map(|language| language()).collect();

@@ -197,7 +197,7 @@ fn assert_rejected(read: &Read, code: &str, posted: &Posted, omitted: Option<&st
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn what_is_just_small_enough_is_taken_and_one_byte_more_rejected() {
     let setup = Setup::new("largest", &broker::shared(), 1);
     let poster = Poster::new(&setup, "none");

@@ -129,7 +129,7 @@ pub fn cursors(path: &Path) -> BTreeMap<i32, (i64, i64)> {
     rows.collect::<Result<_, _>>().expect("numbers")
 }
 
-/// A whole copy of a log, also of one that is in use: as the README says that backups are made.
+/// A whole copy of a log, also of one that is in use: as docs/operations.md says that backups are made.
 pub fn back_up(path: &Path, copy: &Path) {
     let log = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the log");
     let copy = copy.to_str().expect("a path that is text");

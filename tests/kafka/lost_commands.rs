@@ -22,7 +22,7 @@ fn noted(flag: Option<&str>, gaps: impl IntoIterator<Item = (i32, i64, i64)>) ->
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn commands_deleted_undecided_stop_it_until_that_is_accepted() {
     let mut work = Work::new("undecided");
     work.post(600);
@@ -71,7 +71,7 @@ fn commands_deleted_undecided_stop_it_until_that_is_accepted() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn commands_deleted_when_they_were_published_are_a_gap_at_most() {
     let mut work = Work::new("published");
     work.post(600);

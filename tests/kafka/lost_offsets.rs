@@ -9,7 +9,7 @@ use super::{
 };
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn offsets_lost_after_a_clean_stop_are_known_from_the_log() {
     let mut work = Work::new("known");
     for _ in 0..2 {
@@ -142,7 +142,7 @@ fn accepted(test: &str, when: When, flag: &str, copies: impl Fn((i64, i64, i64),
 
 /// Twice is what came out between what the log has seen and the kill, and nothing else.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn offsets_lost_after_a_kill_stop_it_and_can_be_published_again() {
     accepted(
         "republish",
@@ -156,7 +156,7 @@ fn offsets_lost_after_a_kill_stop_it_and_can_be_published_again() {
 
 /// Missing is what was in the log and not yet out at the kill, and nothing else.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn offsets_lost_after_a_kill_stop_it_and_can_be_taken_for_published() {
     accepted("skip", When::AtWork, "skip-unpublished", |(_, published, logged), offset| {
         if (published..logged).contains(&offset) { 0 } else { 1 }

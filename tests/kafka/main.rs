@@ -1,6 +1,6 @@
 //! The whole program against a real Kafka, under kills, freezes and failing brokers: what it promises, counted.
 //!
-//! Every test is ignored unless asked for, because it needs Java 17 and Maven, or a broker: the README says how to
+//! Every test is ignored unless asked for, because it needs Java 17 and Maven, or a broker: docs/testing.md says how to
 //! run them. Each prints its seed; `KAFKA_TEST_SEED` repeats a run as far as its plan goes (the moments at which
 //! processes act are theirs).
 //!

@@ -17,7 +17,7 @@ const OVERHEAD: usize = 128 * 1024;
 const COMMANDS: usize = 5_000;
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_burst_goes_through_topics_that_take_small_records() {
     let setup = Setup::without_topics("narrow", &broker::shared(), 1);
     let names = &setup.names;

@@ -59,7 +59,7 @@ fn assert_refused(setup: &Setup, wanted: &str) {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_topic_made_again_stops_it() {
     let mut work = Work::new("again");
     work.post(600);
@@ -97,7 +97,7 @@ fn refused_running(test: &str, make_again: impl FnOnce(&Work, &mut Instance)) ->
 
 /// It notices that its offsets are not there. By when it looks again, they may be, in the new topic.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_topic_made_again_under_a_running_processor_stops_it() {
     let refusal = refused_running("under", |work, instance| {
         make_again_empty(work);
@@ -110,7 +110,7 @@ fn a_topic_made_again_under_a_running_processor_stops_it() {
 
 /// It does not see the topic go, and finds its offsets in the new one.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_topic_made_again_and_filled_while_it_is_frozen_stops_it() {
     let refusal = refused_running("unseen", |work, instance| {
         instance.freeze();
@@ -121,7 +121,7 @@ fn a_topic_made_again_and_filled_while_it_is_frozen_stops_it() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_log_from_another_cluster_is_refused() {
     let mut work = Work::new("elsewhere");
     work.post(300);

@@ -118,7 +118,7 @@ fn alter(setup: &Setup, topic: &str, settings: &[(&str, &str)]) {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn what_unpacks_to_much_stops_nothing() {
     let setup = Setup::new("unpacked", &broker::shared(), 1);
     post(&setup, "zstd", 0, (0..COMMANDS).map(|_| valid(0)));
@@ -133,7 +133,7 @@ fn what_unpacks_to_much_stops_nothing() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_batch_that_cannot_be_unpacked_makes_it_unready_with_partition_and_offset() {
     let setup = Setup::new("packed", &broker::shared(), 2);
     post(&setup, "none", 0, [valid(1)]);
@@ -161,7 +161,7 @@ fn a_batch_that_cannot_be_unpacked_makes_it_unready_with_partition_and_offset() 
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn output_that_its_topic_refuses_stops_it_with_the_record_and_the_way_out() {
     let setup = Setup::new("output-refused", &broker::shared(), 1);
     let larger = (1_048_588 + 128 * 1024).to_string();
@@ -188,7 +188,7 @@ fn output_that_its_topic_refuses_stops_it_with_the_record_and_the_way_out() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn lag_and_readiness_are_true_while_nothing_can_be_published() {
     let mut cluster = Cluster::start(3);
     let setup = Setup::without_topics("lag", &cluster.servers(), 1);
@@ -233,7 +233,7 @@ fn lag_and_readiness_are_true_while_nothing_can_be_published() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_notifications_topic_that_is_gone_makes_it_unready_until_it_is_back() {
     let setup = Setup::new("gone", &broker::shared(), 1);
     let mut instance = setup.start("only", &LISTEN);

@@ -42,7 +42,7 @@ fn said_by_run(setup: &Setup, arguments: &[&str], problems: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn partitions_that_run_would_refuse_are_refused_by_check() {
     let mut work = Work::new("preflight");
     let mut instance = work.setup.start("only", &[]);
@@ -72,7 +72,7 @@ fn partitions_that_run_would_refuse_are_refused_by_check() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_missing_topic_ends_no_check() {
     let setup = Setup::without_topics("missing", &broker::shared(), PARTITIONS);
     let Names { commands, notifications, rejections, .. } = &setup.names;

@@ -24,7 +24,7 @@ fn refusal(test: &str, settings: [&[(&str, &str)]; 3]) -> (Setup, String) {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn topics_that_are_not_fit_are_refused() {
     let large = (1_048_588 + 128 * 1024).to_string();
     let large = ("max.message.bytes", large.as_str());
@@ -66,7 +66,7 @@ fn assert_check_says(setup: &Setup, wanted: &str) {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_session_timeout_that_the_broker_does_not_allow_is_refused() {
     let setup = Setup::new("session", &broker::shared(), PARTITIONS);
     for properties in [
@@ -81,7 +81,7 @@ fn a_session_timeout_that_the_broker_does_not_allow_is_refused() {
 
 /// Both guarantees commit the first offsets before there is anything to publish.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_broker_that_takes_no_mark_beside_an_offset_is_refused() {
     let cluster = Cluster::with_settings(1, &[("offset.metadata.max.bytes", "8")]);
     let setup = Setup::new("metadata", &cluster.servers(), PARTITIONS);

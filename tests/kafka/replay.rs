@@ -69,7 +69,7 @@ fn await_published(setup: &Setup, instance: &mut super::process::Instance, total
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn replaying_twice_posts_once() {
     let mut setup = Setup::new("replay", &broker::shared(), 1);
     post(&setup);
@@ -124,7 +124,7 @@ fn replaying_twice_posts_once() {
 
 /// An open transaction on the rejections topic hides what lies behind its beginning.
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn what_an_open_transaction_holds_back_is_told() {
     let setup = Setup::new("replay-open", &broker::shared(), 1);
     post(&setup);

@@ -132,7 +132,7 @@ fn said(instance: &Instance, reason: &str) -> bool {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn outcomes_are_told_and_what_cannot_be_delivered_holds_up_nothing() {
     let mut asking = Asking::new("replies", &broker::shared());
     let answers = asking.create("answers", 2, &[]);
@@ -177,7 +177,7 @@ fn outcomes_are_told_and_what_cannot_be_delivered_holds_up_nothing() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_topic_of_replies_may_go_and_come_back() {
     // It comes back when somebody makes it, and not because the processor asks for it.
     let cluster = Cluster::with_settings(1, &[("auto.create.topics.enable", "true")]);
@@ -212,7 +212,7 @@ fn a_topic_of_replies_may_go_and_come_back() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_topic_that_may_not_be_written_to_holds_up_nothing() {
     let open = [
         ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
@@ -244,7 +244,7 @@ fn a_topic_that_may_not_be_written_to_holds_up_nothing() {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn killed_again_and_again_it_replies_once() {
     const COMMANDS: u64 = 30_000;
     const KILLS: u64 = 12;

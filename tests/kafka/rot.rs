@@ -10,7 +10,7 @@ use super::{
 };
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_damaged_row_stops_it_until_a_backup_is_restored() {
     let mut work = Work::new("rot");
     let (log, backup) = (work.setup.log("only"), work.setup.log("backup"));

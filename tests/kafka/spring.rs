@@ -9,7 +9,7 @@ use super::{broker, distribution, fetched, languages::bounded, process::Setup, s
 const SPRING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/spring");
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn springs_template_gets_its_replies() {
     let pom = format!("{SPRING}/pom.xml");
     let jars = fetched::folder("spring", &fs::read(&pom).expect("the pom"), |folder| {

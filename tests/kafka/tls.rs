@@ -115,7 +115,7 @@ fn refused(setup: &Setup, address: &str, properties: &[(&str, &str)]) -> String 
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn tls_works_and_each_way_in_which_it_fails_has_its_own_sentence() {
     let folder = guard::folder("keys");
     let keys = Keys { folder: folder.path().to_owned() };

@@ -35,7 +35,7 @@ fn send(setup: &Setup, producer: &BaseProducer, partitions: &[i32]) {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn tail_ends_where_nothing_more_is_committed() {
     // Partition 4 stays empty.
     let setup = Setup::new("until-end", &broker::shared(), 5);

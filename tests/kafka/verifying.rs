@@ -134,7 +134,7 @@ fn with_value(mut record: Read, value: &[u8]) -> Read {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_lost_doubled_altered_or_foreign_record_is_named() {
     let setup = processed("verifying", 5_000);
     let (notifications, rejections) = (setup.names.notifications.clone(), setup.names.rejections.clone());
@@ -217,7 +217,7 @@ fn delete(setup: &Setup, topic: &str, below: i64) {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn what_the_topics_no_longer_hold_is_said_and_the_rest_is_checked() {
     let setup = processed("retention", 5_000);
     let all = verify(&setup, &["only"], &[]).summary;
@@ -267,7 +267,7 @@ fn peak(setup: &Setup) -> u64 {
 }
 
 #[test]
-#[ignore = "needs a real Kafka: see README, \"Tests against a real Kafka\""]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
 fn memory_does_not_grow_with_topics_and_log() {
     let load = Load { seed: seed("memory"), commands: 180_000 };
     let setup = Setup::new("memory", &broker::shared(), PARTITIONS);

@@ -86,7 +86,7 @@ impl<S: Source> Intake<S> {
                 seconds = (now - held_up.since).as_secs(),
                 "still can't take up partitions; trying again. Where the brokers answer and it is the group's \
                  committed offsets that can't be had, they lost the end of a transaction: see 'still can't take up \
-                 partitions' in the README"
+                 partitions' in docs/troubleshooting.md"
             );
         }
     }

@@ -97,7 +97,9 @@ fn partitions_that_cannot_be_taken_up_are_told_of_at_intervals_and_when_that_is_
     assert_eq!(times(&said, "can't take up partitions yet"), 1, "{said}");
     assert_eq!(times(&said, ": still can't take up partitions; trying again"), 2, "{said}");
     let last = said.lines().last().unwrap();
-    for part in ["WARN", "partitions=[3]", "reason=\"the offsets hang\"", "seconds=0", "in the README"] {
+    for part in
+        ["WARN", "partitions=[3]", "reason=\"the offsets hang\"", "seconds=0", "in docs/troubleshooting.md"]
+    {
         assert!(last.contains(part), "{part}: {last}");
     }
     assert_eq!(world.waits_for(), "taking up partitions: partition 3: the offsets hang");

@@ -130,7 +130,7 @@ impl Schedule {
     }
 
     fn forget_offsets(&mut self, after_clean_stop: bool, lower: bool) -> Result<(), String> {
-        // Where others took part, a log does not know what they published since, see the README's limits.
+        // Where others took part, a log does not know what they published since, see the limits in docs/guarantees.md.
         let after_clean_stop = after_clean_stop && self.instances.len() == 1;
         self.end_all(after_clean_stop)?;
         let truth = self.cluster.borrow().committed.clone();

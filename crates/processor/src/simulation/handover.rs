@@ -166,7 +166,7 @@ fn a_partition_that_another_process_holds_is_not_put_down_in_order() {
     }
 }
 
-/// A known limit, which the README states: one log does not know what another process published behind it.
+/// A known limit, stated in docs/guarantees.md: one log does not know what another process published behind it.
 #[test]
 fn what_another_process_published_after_a_clean_stop_is_told_twice_where_kafka_forgot_it() {
     let mut pair = Pair::new(1);
@@ -182,7 +182,7 @@ fn what_another_process_published_after_a_clean_stop_is_told_twice_where_kafka_f
     assert_ne!(pair.told_twice(), 0);
 }
 
-/// A known limit, which the README states.
+/// A known limit, stated in docs/guarantees.md.
 #[test]
 fn a_new_log_tells_everything_again_where_kafka_forgot_the_offsets() {
     let mut pair = Pair::new(1);

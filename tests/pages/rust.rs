@@ -1,9 +1,8 @@
-//! The README's pieces in Rust compile: each stands here as a module, word for word.
+//! The pages' pieces in Rust compile: each stands here as a module, word for word.
 
-#![allow(dead_code, reason = "they are compiled; nobody is there to call them")]
+use super::{blocks, pages, root, text_of};
 
-use std::{fs, path::Path};
-
+#[allow(dead_code, reason = "it is compiled; nobody is there to call it")]
 mod producing {
     use std::time::Duration;
 
@@ -28,6 +27,7 @@ mod producing {
     }
 }
 
+#[allow(dead_code, reason = "it is compiled; nobody is there to call it")]
 mod consuming {
     use client::{NotificationStream, StreamError};
     use futures::StreamExt as _;
@@ -41,7 +41,7 @@ mod consuming {
                     println!("{}: {:?}", notification.key, notification.activity.content());
                     notification.acknowledge();
                 }
-                // Somebody else's record. It comes again, and nothing behind it counts as done, until it is acknowledged.
+                // Not a notification. Acknowledge it too, or it and all records after it come again after a restart.
                 Err(StreamError::NotANotification { what, acknowledgement }) => {
                     eprintln!("{what}");
                     acknowledgement.acknowledge();
@@ -61,14 +61,9 @@ fn module(source: &str, name: &str) -> String {
 }
 
 #[test]
-fn every_piece_of_the_readme_is_compiled() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).expect("the README");
-    let source = fs::read_to_string(root.join(file!())).expect("this file");
-    let pieces: Vec<&str> = readme
-        .split("```rust\n")
-        .skip(1)
-        .map(|rest| rest.split_once("```").expect("the end of a block").0)
-        .collect();
+fn every_piece_in_rust_is_compiled() {
+    let source = std::fs::read_to_string(root().join(file!())).expect("this file");
+    let blocks = pages().into_iter().flat_map(|page| blocks(&text_of(&page)));
+    let pieces: Vec<String> = blocks.filter(|block| block.info == "rust").map(|block| block.text).collect();
     assert_eq!(pieces, [module(&source, "producing"), module(&source, "consuming")]);
 }
