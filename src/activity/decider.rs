@@ -3,7 +3,6 @@
 use super::{
     ActivityId, Code, Event, Header, IdempotencyKey, Limits, Problems, Reading, Record, ReplyTopics, Verdict,
     cloud_event::{EventField, Form, Structured},
-    date_time,
     entry::Entry,
     field::Field,
     found::Found,
@@ -83,7 +82,7 @@ impl Decider {
         findings: &mut Findings<'_>,
     ) -> Option<(Event, Option<IdempotencyKey>)> {
         let at = record.coordinates;
-        if !date_time::TIMESTAMPS.contains(&at.timestamp) {
+        if !at.has_valid_timestamp() {
             let message = format_args!(
                 "expected a record timestamp from 1970 to the year 9999, found {} ms",
                 at.timestamp

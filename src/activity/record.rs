@@ -18,10 +18,16 @@ pub struct Coordinates {
 }
 
 impl Coordinates {
-    /// A partition's clock after this record: its timestamp moves the clock where the contract accepts it.
+    /// Whether the contract accepts the timestamp: 1970 to the end of 9999.
+    #[must_use]
+    pub fn has_valid_timestamp(&self) -> bool {
+        TIMESTAMPS.contains(&self.timestamp)
+    }
+
+    /// A partition's clock after this record: a valid timestamp moves it.
     #[must_use]
     pub fn advance(&self, clock: i64) -> i64 {
-        if TIMESTAMPS.contains(&self.timestamp) { clock.max(self.timestamp) } else { clock }
+        if self.has_valid_timestamp() { clock.max(self.timestamp) } else { clock }
     }
 }
 

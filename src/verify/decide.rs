@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, ops::Range};
 
 use super::{
     Context, VerifyError,
-    expected::{Clocks, Command, Expecting, VALID_TIMESTAMPS},
+    expected::{Clocks, Command, Expecting},
     findings::Findings,
     report::{Deviation, Kind, Place, Reason, Summary, What},
     scratch::{Doubt, Scratch},
@@ -151,8 +151,8 @@ impl Again<'_, '_> {
         findings: &mut Findings<'_>,
     ) -> Result<Decision, VerifyError> {
         let at = record.coordinates;
-        if VALID_TIMESTAMPS.contains(&at.timestamp) {
-            self.clock = at.timestamp.max(self.clock);
+        if at.has_valid_timestamp() {
+            self.clock = at.advance(self.clock);
             self.first.get_or_insert(self.clock);
         }
         match self.context.rules.decider.read(record).reading {

@@ -7,7 +7,6 @@ use rusqlite::{ErrorCode, OptionalExtension, Row, params};
 use super::{Check, CheckError, LogFinding};
 use crate::activity::{Coordinates, Event, Problems};
 use crate::event_log::checksum::{BATCHES, CLAIMS, DUPLICATES, REJECTIONS, Table, key_of};
-use crate::event_log::cursor::VALID_TIMESTAMPS;
 use crate::event_log::lookup::Batch;
 use crate::event_log::{Anchor, Counts, DamagedRow, ListQuery, Listed};
 
@@ -143,9 +142,7 @@ impl Check<'_> {
         if partition.last.is_none_or(|last| last.offset < at.offset) {
             partition.last = Some(Anchor { offset: at.offset, timestamp: at.timestamp, checksum });
         }
-        if VALID_TIMESTAMPS.contains(&at.timestamp) {
-            partition.clock = partition.clock.max(at.timestamp);
-        }
+        partition.clock = at.advance(partition.clock);
         let gap = partition.gaps.iter().find(|gap| gap.contains(&at.offset))?;
         Some(format!("offset {} is in the gap from {} to {}", at.offset, gap.start, gap.end - 1))
     }
