@@ -21,7 +21,7 @@ use crate::{
         time::JsonTime,
         when::When,
     },
-    event_log::{DamagedRow, ListQuery, Listed, LogReader, Order},
+    event_log::{DamagedRow, ListQuery, Listed, LogReader},
     read_model::ReadModel,
 };
 
@@ -51,10 +51,7 @@ pub(super) fn list(args: &args::LogList, log: &LogReader, path: &Path) -> anyhow
         object: args.object.clone(),
         since: args.since.map(|when| first_millisecond(when, now)),
         until: args.until.map(|when| first_millisecond(when, now)),
-        order: match args.order {
-            args::Order::Ascending => Order::OldestFirst,
-            args::Order::Descending => Order::NewestFirst,
-        },
+        order: args.order,
         limit: args.limit,
     };
     let mut out = output::stdout(Unread::Stop);
