@@ -1,16 +1,21 @@
 //! What a record says by itself.
 
 use super::{
-    ActivityId, Code, Event, Header, IdempotencyKey, Limits, Problems, Reading, Record, ReplyTopics, Verdict,
     cloud_event::{EventField, Form, Structured},
+    code::Code,
+    decision::{Reading, Verdict},
     entry::Entry,
+    event::Event,
     field::Field,
     found::Found,
-    id,
+    id::{self, ActivityId},
     json::{self, RawMember},
-    key::GivenKey,
+    key::{GivenKey, IdempotencyKey},
+    limits::Limits,
     normal_form::NormalForm,
-    problem::{Findings, Pointer},
+    problem::{Findings, Pointer, Problems},
+    record::{Header, Record},
+    reply::ReplyTopics,
 };
 
 /// Reads the records of one commands topic. Keeps nothing from one record to the next: what must be known of

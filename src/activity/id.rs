@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::{Uuid, Variant};
 
-use super::Coordinates;
+use super::record::Coordinates;
 
 /// An activity's id, a UUID of version 8 (RFC 9562) that holds timestamp, topic, partition and offset.
 ///

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use super::{ActivityId, date_time::TIMESTAMPS};
+use super::{date_time::TIMESTAMPS, id::ActivityId};
 
 /// Where a command record lies, and when: all that its activity id is made of, besides the topic's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

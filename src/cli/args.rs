@@ -583,7 +583,8 @@ fn assignment(text: &str) -> Result<(String, String), &'static str> {
 fn one_of<T: Clone + Send + Sync + 'static>(
     words: impl IntoIterator<Item = (impl Into<PossibleValue>, T)>,
 ) -> impl TypedValueParser<Value = T> {
-    let words: Vec<(PossibleValue, T)> = words.into_iter().map(|(word, value)| (word.into(), value)).collect();
+    let words: Vec<(PossibleValue, T)> =
+        words.into_iter().map(|(word, value)| (word.into(), value)).collect();
     PossibleValuesParser::new(words.iter().map(|(word, _)| word.clone())).map(move |given| {
         let found = words.iter().find(|(word, _)| word.get_name() == given);
         found.expect("it is one of the words").1.clone()

@@ -6,9 +6,11 @@ use rusqlite::{ErrorCode, OptionalExtension, Row, params};
 
 use super::{Check, CheckError, LogFinding};
 use crate::activity::{Coordinates, Event, Problems};
+use crate::event_log::checksum::DamagedRow;
 use crate::event_log::checksum::{BATCHES, CLAIMS, DUPLICATES, REJECTIONS, Table, key_of};
+use crate::event_log::cursor::{Anchor, Counts};
 use crate::event_log::lookup::Batch;
-use crate::event_log::{Anchor, Counts, DamagedRow, ListQuery, Listed};
+use crate::event_log::reader::{ListQuery, Listed};
 
 impl Check<'_> {
     pub(super) fn events(&mut self, last: i64) -> Result<(), CheckError> {

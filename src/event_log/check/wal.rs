@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::LogFinding;
 use crate::event_log::instance::{beside, is_in_use};
-use crate::event_log::{LogError, LogReader, files};
+use crate::event_log::{error::LogError, files, reader::LogReader};
 
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
