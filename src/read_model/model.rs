@@ -13,7 +13,7 @@ use rusqlite::{
 use super::{
     ReadModelError,
     entries::{self, Entry},
-    file::{self, Identity},
+    file::{self, APPLICATION_ID, Identity},
 };
 use crate::{
     activity::Coordinates,
@@ -23,8 +23,6 @@ use crate::{
     },
 };
 
-/// `AcRm`. <https://sqlite.org/pragma.html#pragma_application_id>
-pub(super) const APPLICATION_ID: u32 = 0x4163_526d;
 /// A model of another version is made anew.
 const VERSION: i64 = 2;
 table!(RUNS, "INSERT" "runs", 1 of [
