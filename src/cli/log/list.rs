@@ -60,18 +60,17 @@ pub(super) fn list(args: &args::LogList, log: &LogReader, path: &Path) -> anyhow
         let printed = listed.and_then(|listed| print(&listed, args.json, &mut out));
         printed.unwrap_or_else(|damaged| {
             // In its place between the others where both go to a terminal.
-            out.flush()?;
+            let flushed = out.flush();
             damage.name(&damaged);
-            Ok(())
+            flushed
         })?;
         anyhow::Ok(ControlFlow::Continue(()))
     };
-    match ReadModel::open(path) {
-        Some(model) => model.list(log, &query, each)?,
-        None => log.list(&query, each)?,
-    }
-    out.flush()?;
-    damage.end(log)
+    let listed = match ReadModel::open(path) {
+        Some(model) => model.list(log, &query, each),
+        None => log.list(&query, each),
+    };
+    damage.end(log, listed.and_then(|()| Ok(out.flush()?)))
 }
 
 /// The first whole millisecond at or after that time: a record's timestamp is before the one exactly if it is before
