@@ -18,10 +18,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::telemetry::LogFormat;
-
 use contract::{Limits, ReplyTopics};
+pub use event_log::Synchronous;
+pub use processor::supervise::Guarantee;
+
 pub use describe::Setting;
 pub use error::{ConfigError, Problem};
+pub use keys::GUARANTEES;
 pub use sources::{ENVIRONMENT_PREFIX, Origin, Origins, Override, Sources};
 
 /// Everything that can be configured. `config/default.toml` explains each key.
@@ -87,15 +90,6 @@ pub struct Processor {
     pub stall_timeout: Duration,
 }
 
-/// What a consumer of the output topics may rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guarantee {
-    /// Output and offsets in one Kafka transaction: visible once to a `read_committed` consumer.
-    ExactlyOnce,
-    /// Output first, offsets when all of it is delivered: for brokers without transactions.
-    AtLeastOnce,
-}
-
 /// How repeated commands are told from new ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Idempotency {
@@ -112,15 +106,6 @@ pub struct Log {
     pub cache: u64,
     /// Whether `run` keeps the read model up to date.
     pub read_model: bool,
-}
-
-/// SQLite's `synchronous` setting in WAL mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Synchronous {
-    /// An append is on the disk when it returns.
-    Full,
-    /// A power loss may take the last appends; they come back from the topic.
-    Normal,
 }
 
 /// The HTTP server for health and metrics.

@@ -7,7 +7,10 @@ use std::{
 };
 
 use activity_stream::{
-    cli::{self, output::StdoutError},
+    cli::{
+        self,
+        output::{StdoutError, sentence, with_causes},
+    },
     config::ConfigError,
     telemetry,
 };
@@ -58,24 +61,11 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         // Each problem is an error by itself.
         Some(error) => {
             for problem in &error.problems {
-                telemetry::report_failure(&cli::output::sentence(&problem.to_string()));
+                telemetry::report_failure(&sentence(&problem.to_string()));
             }
         }
-        None => telemetry::report_failure(&cli::output::sentence(&sentence(error))),
+        None => telemetry::report_failure(&sentence(&with_causes(error))),
     }
     telemetry::flush(LAST_REASON);
     ExitCode::FAILURE
-}
-
-/// The error with its causes, but for those that an error's own sentence has told already.
-fn sentence(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.ends_with(&cause) {
-            let colon = if text.is_empty() { "" } else { ": " };
-            text.push_str(colon);
-            text.push_str(&cause);
-        }
-    }
-    text
 }

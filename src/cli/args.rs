@@ -1,15 +1,18 @@
 //! The command line, whole.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
     ArgGroup, Parser, Subcommand, ValueEnum,
-    builder::{ArgPredicate, PossibleValuesParser},
+    builder::{ArgPredicate, PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use contract::{Code, Named};
+use event_log::Order;
+use kafka::{OutputTopic, follow::Start};
+use processor::start::Accept;
 
 use super::when::When;
-use crate::config::{Override, Sources, duration};
+use crate::config::{GUARANTEES, Guarantee, Override, Sources, duration};
 
 /// Decides "post an activity" commands from Kafka, keeps the accepted ones in an SQLite event log, and notifies the
 /// audiences that asked, exactly once.
@@ -64,26 +67,50 @@ pub struct Run {
     #[arg(long)]
     pub embedded: bool,
     /// Go on where the processor would stop, for this start only; the log records it
-    #[arg(long, value_name = "LOSS")]
-    pub accept: Vec<Accept>,
+    #[arg(long, value_name = "LOSS", value_parser = losses())]
+    accept: Vec<fn(&mut Accept)>,
     #[command(flatten)]
     settings: Settings,
 }
 
-/// What the operator accepts, to get past a stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Accept {
-    /// The topic no longer holds commands that nobody has decided: take them to be lost, and go on after them
-    LostCommands,
-    /// How far the output was published is unknown: go on from the last place that the log knows of; what went out after
-    /// it goes out again, with the same ids
-    Republish,
-    /// How far the output was published is unknown: take all that is in the log to be out; what was not is never
-    /// published
-    SkipUnpublished,
-    /// How far the output was published is unknown: take the group's committed offset for it, whoever committed it; what
-    /// was not published before it never is, and what was published after it is published again, with the same ids
-    GroupOffset,
+impl Run {
+    /// What the operator accepts, to get past a stop.
+    #[must_use]
+    pub fn accept(&self) -> Accept {
+        let mut accept = Accept::default();
+        self.accept.iter().for_each(|add| add(&mut accept));
+        accept
+    }
+}
+
+fn losses() -> impl TypedValueParser<Value = fn(&mut Accept)> {
+    let losses: [(_, _, fn(&mut Accept)); 4] = [
+        (
+            "lost-commands",
+            "The topic no longer holds commands that nobody has decided: take them to be lost, and go on after them",
+            |accept| accept.lost_commands = true,
+        ),
+        (
+            "republish",
+            "How far the output was published is unknown: go on from the last place that the log knows of; what went out \
+             after it goes out again, with the same ids",
+            |accept| accept.republish = true,
+        ),
+        (
+            "skip-unpublished",
+            "How far the output was published is unknown: take all that is in the log to be out; what was not is never \
+             published",
+            |accept| accept.skip_unpublished = true,
+        ),
+        (
+            "group-offset",
+            "How far the output was published is unknown: take the group's committed offset for it, whoever committed \
+             it; what was not published before it never is, and what was published after it is published again, with \
+             the same ids",
+            |accept| accept.group_offset = true,
+        ),
+    ];
+    one_of(losses.map(|(word, help, add)| (PossibleValue::new(word).help(help), add)))
 }
 
 /// Posts commands, and prints the id that each activity will have
@@ -139,19 +166,22 @@ impl FromStr for Patience {
 #[command(after_help = examples::TAIL)]
 pub struct Tail {
     /// Which topic
-    #[arg(value_enum)]
-    pub topic: Followed,
+    #[arg(value_parser = one_of([
+        ("notifications", OutputTopic::Notifications),
+        ("rejections", OutputTopic::Rejections),
+    ]))]
+    pub topic: OutputTopic,
     /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
     /// Where to start in each partition; with --until-end: beginning, unless given
     #[arg(
         long,
-        value_enum,
-        default_value_t = From::End,
+        value_parser = one_of([("beginning", Start::Beginning), ("end", Start::End)]),
+        default_value = "end",
         default_value_if("until_end", ArgPredicate::IsPresent, "beginning")
     )]
-    pub from: From,
+    pub from: Start,
     /// Stop at the end that each partition has now, instead of waiting for more. What an open transaction holds back lies
     /// beyond it
     #[arg(long)]
@@ -161,20 +191,6 @@ pub struct Tail {
     pub limit: Option<u64>,
     #[command(flatten)]
     settings: Settings,
-}
-
-/// A topic to follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Followed {
-    Notifications,
-    Rejections,
-}
-
-/// Where to start in a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum From {
-    Beginning,
-    End,
 }
 
 /// Reads the event log, also while a processor writes it
@@ -210,7 +226,11 @@ pub struct LogList {
     #[arg(long, value_name = "WHEN")]
     pub until: Option<When>,
     /// By position in the log
-    #[arg(long, value_enum, default_value_t = Order::Ascending)]
+    #[arg(
+        long,
+        value_parser = one_of([("ascending", Order::OldestFirst), ("descending", Order::NewestFirst)]),
+        default_value = "ascending"
+    )]
     pub order: Order,
     /// At most so many
     #[arg(long, value_name = "N")]
@@ -220,13 +240,6 @@ pub struct LogList {
     pub json: bool,
     #[command(flatten)]
     settings: Settings,
-}
-
-/// By position in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Order {
-    Ascending,
-    Descending,
 }
 
 /// Shows what became of one command
@@ -310,8 +323,8 @@ pub enum RejectionsCommand {
 #[derive(Debug, clap::Args)]
 pub struct Selection {
     /// Only those with a problem of this code (repeatable)
-    #[arg(long = "code", value_name = "CODE", value_parser = codes())]
-    pub codes: Vec<String>,
+    #[arg(long = "code", value_name = "CODE", value_parser = one_of(Code::ALL.iter().map(|code| (code.as_str(), *code))))]
+    pub codes: Vec<Code>,
     /// Only that of the command there (repeatable)
     #[arg(long, value_name = "PARTITION:OFFSET|ID")]
     pub at: Vec<Named>,
@@ -415,25 +428,13 @@ pub struct Check {
 }
 
 /// A command that works with the brokers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Purpose {
     Run,
     Tail,
     Post,
     Verify,
     Rejections,
-}
-
-impl fmt::Display for Purpose {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Run => "run",
-            Self::Tail => "tail",
-            Self::Post => "post",
-            Self::Verify => "verify",
-            Self::Rejections => "rejections",
-        })
-    }
 }
 
 impl Check {
@@ -486,8 +487,8 @@ struct Settings {
     #[arg(long, value_name = "TOPIC")]
     rejections_topic: Option<String>,
     /// exactly-once or at-least-once
-    #[arg(long, value_name = "GUARANTEE")]
-    guarantee: Option<String>,
+    #[arg(long, value_parser = one_of(GUARANTEES.iter().copied()), hide_possible_values = true)]
+    guarantee: Option<Guarantee>,
     /// Set any key of the configuration (repeatable)
     #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
@@ -551,6 +552,7 @@ impl Settings {
             value: value.clone(),
             flag: "-X".to_owned(),
         });
+        let guarantee = GUARANTEES.iter().find(|(_, guarantee)| Some(*guarantee) == self.guarantee);
         let named = [
             ("--bootstrap-servers", "kafka.bootstrap_servers", &self.bootstrap_servers),
             ("--group", "kafka.group", &self.group),
@@ -558,7 +560,7 @@ impl Settings {
             ("--commands-topic", "topics.commands", &self.commands_topic),
             ("--notifications-topic", "topics.notifications", &self.notifications_topic),
             ("--rejections-topic", "topics.rejections", &self.rejections_topic),
-            ("--guarantee", "processor.guarantee", &self.guarantee),
+            ("--guarantee", "processor.guarantee", &guarantee.map(|(word, _)| (*word).to_owned())),
         ];
         let named = named.into_iter().filter_map(|(flag, key, value)| {
             let value = value.clone()?;
@@ -575,9 +577,16 @@ fn assignment(text: &str) -> Result<(String, String), &'static str> {
     }
 }
 
-/// The type ends at the first slash; an id may hold more of them.
-fn codes() -> PossibleValuesParser {
-    PossibleValuesParser::new(Code::ALL.iter().map(|code| code.as_str()))
+/// One of a few words, as what it stands for.
+fn one_of<T: Clone + Send + Sync + 'static>(
+    words: impl IntoIterator<Item = (impl Into<PossibleValue>, T)>,
+) -> impl TypedValueParser<Value = T> {
+    let words: Vec<(PossibleValue, T)> =
+        words.into_iter().map(|(word, value)| (word.into(), value)).collect();
+    PossibleValuesParser::new(words.iter().map(|(word, _)| word.clone())).map(move |given| {
+        let found = words.iter().find(|(word, _)| word.get_name() == given);
+        found.expect("it is one of the words").1.clone()
+    })
 }
 
 /// Types and ids may hold slashes themselves, so this is not taken apart.

@@ -19,7 +19,7 @@ use event_log::{LogReader, WalState};
 
 use super::{
     args::{self, LogCommand},
-    output::count,
+    output::{StdoutError, count},
 };
 use crate::config::Config;
 
@@ -28,7 +28,7 @@ pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<ExitCode> {
     let path = &config.log.path;
     // What a damaged log still holds can be shown.
     let log = LogReader::open_damaged(path)?;
-    let mut end = ExitCode::SUCCESS;
+    let mut is_damaged = false;
     if !matches!(args.command, LogCommand::Check(_))
         && let WalState::Damaged(finding) = log.examine_wal()?
     {
@@ -37,17 +37,21 @@ pub fn log(args: &args::Log, config: &Config) -> anyhow::Result<ExitCode> {
         if let LogCommand::Backup(args) = &args.command {
             bail!("{} was not made: a backup is a sound log", args.file.display());
         }
-        end = ExitCode::FAILURE;
+        is_damaged = true;
     }
-    match &args.command {
-        LogCommand::List(args) => list::list(args, &log, path)?,
-        LogCommand::Show(args) => show::show(args, &log, path)?,
-        LogCommand::Stats(args) => stats::stats(args, &log, path)?,
+    let shown = match &args.command {
+        LogCommand::List(args) => list::list(args, &log, path),
+        LogCommand::Show(args) => show::show(args, &log, path),
+        LogCommand::Stats(args) => stats::stats(args, &log, path),
         LogCommand::Check(args) => return check::check(args, &log, path),
-        LogCommand::Backup(args) => backup::back_up(args, &log, path)?,
-        LogCommand::Rebuild(args) => rebuild::rebuild(args, log, path)?,
+        LogCommand::Backup(args) => backup::back_up(args, &log, path),
+        LogCommand::Rebuild(args) => rebuild::rebuild(args, log, path),
+    };
+    match shown {
+        Err(error) if !(is_damaged && StdoutError::is_unread(&error)) => Err(error),
+        _ if is_damaged => Ok(ExitCode::FAILURE),
+        _ => Ok(ExitCode::SUCCESS),
     }
-    Ok(end)
 }
 
 /// Rows that can't be shown because they are not as they were written: each is named, the others are shown.
@@ -66,10 +70,16 @@ impl<'a> Damage<'a> {
         let _ = writeln!(io::stderr(), "activity-stream: {}: {row}", self.path.display());
     }
 
-    /// Fails where there was one, or where the log has lost its end.
-    fn end(self, log: &LogReader) -> anyhow::Result<()> {
+    /// Fails where there was one, also if nobody reads the output on, or where the log has lost its end.
+    fn end(self, log: &LogReader, printed: anyhow::Result<()>) -> anyhow::Result<()> {
         if self.rows == 0 {
+            printed?;
             return Ok(log.check_counts()?);
+        }
+        if let Err(error) = printed
+            && !StdoutError::is_unread(&error)
+        {
+            return Err(error);
         }
         let rows = count(self.rows, "damaged row");
         bail!(

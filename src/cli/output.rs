@@ -209,6 +209,20 @@ pub fn sentence(text: &str) -> String {
     escaped(text, |c| is_unsafe(c) && c != '\n')
 }
 
+/// The error with its causes, but for those that its sentence has told already.
+#[must_use]
+pub fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let colon = if text.is_empty() { "" } else { ": " };
+            text.push_str(colon);
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// Whether a terminal takes the character for the beginning of a command, or lets it change what is shown of others.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control() || is_hidden(c)
@@ -295,6 +309,17 @@ mod tests {
         assert_eq!(time(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
         assert_eq!(time(253_402_300_800_000), "253402300800000 ms");
         assert_eq!(time(i64::MAX), "9223372036854775807 ms");
+    }
+
+    #[test]
+    fn a_cause_is_told_once_wherever_its_sentence_stands() {
+        let told = |error: anyhow::Error| with_causes(&error);
+        let cause = || anyhow::anyhow!("the disk is full");
+        assert_eq!(told(cause().context("can't append")), "can't append: the disk is full");
+        assert_eq!(told(cause().context("can't append: the disk is full")), "can't append: the disk is full");
+        let in_the_middle = "can't append: the disk is full; make room, then start again";
+        assert_eq!(told(cause().context(in_the_middle)), in_the_middle);
+        assert_eq!(told(cause().context("no sound").context("can't")), "can't: no sound: the disk is full");
     }
 
     #[test]

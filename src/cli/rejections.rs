@@ -7,7 +7,7 @@ mod show;
 use std::{ops::ControlFlow, process::ExitCode};
 
 use anyhow::bail;
-use contract::{DeadLetter, OtherTopic, Place, Record};
+use contract::{Code, DeadLetter, OtherTopic, Place, Record};
 use kafka::{
     Settings, SourceError,
     access::Operation,
@@ -106,7 +106,7 @@ fn read(
 /// Which rejections were asked for.
 #[derive(Debug)]
 struct Chosen<'a> {
-    codes: &'a [String],
+    codes: &'a [Code],
     places: Vec<Place>,
 }
 
@@ -118,7 +118,8 @@ impl<'a> Chosen<'a> {
 
     /// With no choice at all, each is.
     fn takes(&self, letter: &DeadLetter<'_>) -> bool {
-        let by_code = || letter.problems.0.iter().any(|problem| self.codes.contains(&problem.code));
+        let is_chosen = |code: &str| self.codes.iter().any(|chosen| chosen.as_str() == code);
+        let by_code = || letter.problems.0.iter().any(|problem| is_chosen(&problem.code));
         (self.codes.is_empty() || by_code())
             && (self.places.is_empty() || self.places.contains(&letter.place))
     }

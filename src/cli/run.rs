@@ -54,7 +54,7 @@ pub fn run(args: &args::Run, mut config: Config) -> anyhow::Result<ExitCode> {
     drop(guard);
     let broker = args.embedded.then(|| embed(&mut config)).transpose()?;
     client::check_properties(&settings::kafka(&config)).map_err(|reason| anyhow!(reason))?;
-    let code = runtime.block_on(serve(config, accept(&args.accept), broker.is_some(), signals));
+    let code = runtime.block_on(serve(config, args.accept(), broker.is_some(), signals));
     runtime.shutdown_background();
     code.map_err(|error| match (error.downcast_ref(), &broker) {
         (Some(ProcessorError::Refused(_) | ProcessorError::TopicDiffers { .. }), Some(_)) => error.context(
@@ -85,15 +85,6 @@ fn embed(config: &mut Config) -> anyhow::Result<EmbeddedBroker> {
         tracing::warn!(%error, "can't write to standard output: embedded broker at {address}");
     }
     Ok(broker)
-}
-
-fn accept(flags: &[args::Accept]) -> Accept {
-    Accept {
-        lost_commands: flags.contains(&args::Accept::LostCommands),
-        republish: flags.contains(&args::Accept::Republish),
-        skip_unpublished: flags.contains(&args::Accept::SkipUnpublished),
-        group_offset: flags.contains(&args::Accept::GroupOffset),
-    }
 }
 
 async fn serve(
@@ -352,7 +343,6 @@ impl Observer for Watch {
 #[cfg(test)]
 mod tests {
     use kafka::SourceError;
-
     use testing::said_by;
 
     use super::*;

@@ -1,25 +1,16 @@
 //! From the configuration to what each part is told.
 
-use std::sync::atomic::AtomicBool;
-
 use anyhow::Context;
 use contract::Decider;
-use event_log::{EventLog, LogOptions, Synchronous};
+use event_log::{EventLog, LogOptions};
 use kafka::{
     Settings, Topics,
     client::{BATCH_BYTES, MESSAGE_MAX_BYTES},
     topics::{DEFAULT_RECORD_BYTES, Report},
 };
-use processor::{
-    intake::Caps,
-    start::Accept,
-    supervise::{Guarantee, ProcessorOptions},
-};
+use processor::{intake::Caps, start::Accept, supervise::ProcessorOptions};
 
-use crate::config::{self, Config};
-
-/// Set by a signal or at the end of a demonstration.
-pub type Stop = AtomicBool;
+use crate::config::Config;
 
 /// Brokers and topics.
 #[must_use]
@@ -47,10 +38,7 @@ pub fn processor(config: &Config, accept: Accept, report: Option<&Report>) -> Pr
     let processor = &config.processor;
     ProcessorOptions {
         kafka: kafka(config),
-        guarantee: match processor.guarantee {
-            config::Guarantee::ExactlyOnce => Guarantee::ExactlyOnce,
-            config::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
-        },
+        guarantee: processor.guarantee,
         transactional_id_prefix: processor.transactional_id_prefix.clone(),
         source: processor.source.clone(),
         caps: Caps { records: processor.batch_records, bytes: processor.batch_bytes },
@@ -81,10 +69,7 @@ pub fn open_log(config: &Config) -> anyhow::Result<EventLog> {
     let options = LogOptions {
         path: config.log.path.clone(),
         topic: config.topics.commands.clone(),
-        synchronous: match config.log.synchronous {
-            config::Synchronous::Full => Synchronous::Full,
-            config::Synchronous::Normal => Synchronous::Normal,
-        },
+        synchronous: config.log.synchronous,
         cache_bytes: config.log.cache,
         window_ms: window_ms(config),
         max_pages: None,

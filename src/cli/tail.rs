@@ -6,13 +6,14 @@ mod readable;
 use std::{io::Write, time::Duration};
 
 use super::{
-    args::{self, Followed, From},
+    args,
     json::write_json,
     output::{self, Unread},
     settings, stop,
 };
 use crate::{config::Config, telemetry};
 use kafka::{
+    OutputTopic,
     access::Operation,
     follow::{Follower, Start},
     topics,
@@ -26,21 +27,14 @@ const POLL: Duration = Duration::from_millis(100);
 pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
     let stop = stop::on_signal(Some(stop::LONGEST))?;
     let kafka = settings::kafka(config);
-    let topic = match args.topic {
-        Followed::Notifications => &kafka.topics.notifications,
-        Followed::Rejections => &kafka.topics.rejections,
-    };
+    let topic = kafka.topics.output(args.topic);
     let partitions = topics::require(&kafka, topic, Operation::Read)?;
-    let start = match args.from {
-        From::Beginning => Start::Beginning,
-        From::End => Start::End,
-    };
-    let mut follower = Follower::start(&kafka, topic, partitions, start)?;
+    let mut follower = Follower::start(&kafka, topic, partitions, args.from)?;
     if args.until_end {
         follower.stop_at_ends()?;
     }
     if !args.json {
-        let place = match start {
+        let place = match args.from {
             Start::Beginning => "beginning",
             Start::End => "end",
         };
@@ -63,8 +57,8 @@ pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
             write_json(&Line::new(&record), &mut out)?;
         } else {
             match args.topic {
-                Followed::Notifications => readable::notification(&record, &mut out)?,
-                Followed::Rejections => readable::rejection(&record, &mut out)?,
+                OutputTopic::Notifications => readable::notification(&record, &mut out)?,
+                OutputTopic::Rejections => readable::rejection(&record, &mut out)?,
             }
         }
         left -= 1;

@@ -29,7 +29,8 @@ macro_rules! key {
     };
 }
 
-const GUARANTEES: &[(&str, Guarantee)] =
+/// The words for them, in a flag too.
+pub const GUARANTEES: &[(&str, Guarantee)] =
     &[("exactly-once", Guarantee::ExactlyOnce), ("at-least-once", Guarantee::AtLeastOnce)];
 const SYNCHRONOUS: &[(&str, Synchronous)] = &[("full", Synchronous::Full), ("normal", Synchronous::Normal)];
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::{
     assert_output,
     samples::{MIDNIGHT, TOPIC, UPDATE, decider, fill_log, open_log, record},
-    support::{folder, program, run},
+    support::{folder, program, run, run_unread},
 };
 
 fn id(topic: &str, partition: i32, offset: i64, timestamp: i64) -> String {
@@ -325,6 +325,8 @@ fn damage_of_the_wal_file_is_named_by_whoever_reads_the_log() {
         );
     }
     assert!(!backup.exists());
+    let unread = run_unread(program(&["log", "list", "--log-file", path.to_str().unwrap()]));
+    assert_eq!(unread.status.code(), Some(1), "{}", unread.stderr);
     drop(open_log(path.clone()));
     assert!(log(&path, &["check"]).starts_with("exit 0\n"), "the appends that are left are in the database");
 }

@@ -89,6 +89,23 @@ fn a_command_that_only_shows_something_is_done_when_nobody_reads_on() {
 }
 
 #[test]
+fn damage_that_a_list_has_met_is_an_answer_when_nobody_reads_on() {
+    let folder = folder();
+    let log = fill_log(folder.path());
+    damage(&log);
+    for json in [None, Some("--json")] {
+        let list = || {
+            let mut command = program(&["log", "list", "--log-file", log.to_str().unwrap()]);
+            command.args(json);
+            command
+        };
+        assert_same_unread(1, list);
+        let finished = run_unread(list());
+        assert!(finished.stderr.contains("table events, position 2"), "{}", finished.stderr);
+    }
+}
+
+#[test]
 fn output_that_has_no_room_is_named() {
     let folder = folder();
     let log = fill_log(folder.path());

@@ -27,7 +27,7 @@ use super::{
     ActivityId, Entry, PostError, Reply, SetupError, WaitError,
     connection::Connection,
     outbox::Outbox,
-    replies::Replies,
+    replies::{Replies, ReplyTo},
     reports::{Answer, Failed},
     thread::on_its_own,
     verdict::Deadline,
@@ -71,14 +71,6 @@ struct Inner {
 
 /// Goes on where nobody waits for it, so that a short time-out does not have it begin again and again.
 type Starting = Shared<BoxFuture<'static, Result<Arc<Replies>, String>>>;
-
-/// Where replies are wanted.
-#[derive(Debug, Clone)]
-pub(super) struct ReplyTo {
-    pub topic: String,
-    /// `None`: one of those that there are.
-    pub partition: Option<i32>,
-}
 
 /// What is told apart of one client from another; see [`ActivityClient::builder`].
 #[derive(Debug, Clone)]

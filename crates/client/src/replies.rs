@@ -31,7 +31,7 @@ use rdkafka::{
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{Reply, posting::ReplyTo, silence::Silence};
+use super::{Reply, silence::Silence};
 
 /// For the end of the partition.
 const ASK: Duration = Duration::from_secs(10);
@@ -40,6 +40,14 @@ const SLICE: Duration = Duration::from_millis(100);
 
 /// A reply, or why it is none.
 type Answer = Result<Reply, String>;
+
+/// Where replies are wanted.
+#[derive(Debug, Clone)]
+pub(super) struct ReplyTo {
+    pub topic: String,
+    /// `None`: one of those that there are.
+    pub partition: Option<i32>,
+}
 
 /// Reads one partition of the topic of replies, on a thread of its own, until it is dropped.
 pub(super) struct Replies {

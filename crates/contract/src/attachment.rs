@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Code,
+    code::Code,
     field::fields,
     found::Found,
     json::{self, Kind, RawMember},

@@ -13,12 +13,13 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
-    Code, Header,
+    code::Code,
     field::{Field, fields},
     found::{Found, Quoted},
     json::{self, Kind, RawMember},
     member::{self, Member},
     problem::{Findings, Pointer},
+    record::Header,
 };
 
 /// Where a record has its entry.

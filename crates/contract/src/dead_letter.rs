@@ -6,10 +6,13 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
-    ActivityId, Header, OutputRecord, Problems, Record, key, object_key,
+    id::{ActivityId, topic_bits},
+    key,
+    object_key::object_key,
+    problem::Problems,
+    record::{Header, OutputRecord, Record},
     rejection::{DEAD_LETTER, OMITTED},
     reply::{CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC},
-    topic_bits,
 };
 
 /// A record of the rejections topic.
@@ -165,7 +168,9 @@ fn omitted(record: &Record) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Coordinates, Decider, Limits, Reading, rejection_record};
+    use crate::{
+        decider::Decider, decision::Reading, limits::Limits, record::Coordinates, rejection::rejection_record,
+    };
 
     const ENTRY: &str = r#"{"objectType":"case","objectId":"7"}"#;
 

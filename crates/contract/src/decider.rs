@@ -1,17 +1,21 @@
 //! What a record says by itself.
 
 use super::{
-    ActivityId, Code, Event, Header, IdempotencyKey, Limits, Problems, Reading, Record, ReplyTopics, Verdict,
     cloud_event::{EventField, Form, Structured},
-    date_time,
+    code::Code,
+    decision::{Reading, Verdict},
     entry::Entry,
+    event::Event,
     field::Field,
     found::Found,
-    id,
+    id::{self, ActivityId},
     json::{self, RawMember},
-    key::GivenKey,
+    key::{GivenKey, IdempotencyKey},
+    limits::Limits,
     normal_form::NormalForm,
-    problem::{Findings, Pointer},
+    problem::{Findings, Pointer, Problems},
+    record::{Header, Record},
+    reply::ReplyTopics,
 };
 
 /// Reads the records of one commands topic. Keeps nothing from one record to the next: what must be known of
@@ -83,7 +87,7 @@ impl Decider {
         findings: &mut Findings<'_>,
     ) -> Option<(Event, Option<IdempotencyKey>)> {
         let at = record.coordinates;
-        if !date_time::TIMESTAMPS.contains(&at.timestamp) {
+        if !at.has_valid_timestamp() {
             let message = format_args!(
                 "expected a record timestamp from 1970 to the year 9999, found {} ms",
                 at.timestamp

@@ -1,6 +1,6 @@
 //! What becomes of a command.
 
-use super::{ActivityId, Coordinates, Event, IdempotencyKey, Problems};
+use super::{event::Event, id::ActivityId, key::IdempotencyKey, problem::Problems, record::Coordinates};
 
 /// What a record says by itself, before it is known whether its idempotency key was seen already.
 #[derive(Debug, Clone, PartialEq)]

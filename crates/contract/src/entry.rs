@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Code,
     attachment::Attachment,
+    code::Code,
     date_time,
     field::{Field, fields},
     found::{Found, Quoted, is_misspelt},

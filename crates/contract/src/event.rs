@@ -5,10 +5,12 @@ use std::{borrow::Cow, ops::Range};
 use thiserror::Error;
 
 use super::{
-    ActivityId, Coordinates, Limits,
+    id::ActivityId,
     json::{self, RawMember},
-    normal_form::NormalForm,
+    limits::Limits,
+    normal_form::{NormalForm, Notified},
     problem::{Findings, Pointer},
+    record::Coordinates,
     target::{NOTIFIED, Target},
 };
 
@@ -23,17 +25,6 @@ pub struct Event {
     /// `,"targets":[…]` in `json`.
     audience: Range<usize>,
     notified: Vec<Notified>,
-}
-
-/// A target that is notified.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Notified {
-    /// Among all targets of the normal form, from 0.
-    pub place: usize,
-    /// Where the normal form has the target, without `notify` and the closing brace.
-    pub target: Range<usize>,
-    /// The notification's key.
-    pub key: String,
 }
 
 /// A target of an event, as people are told of it.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::{Uuid, Variant};
 
-use super::Coordinates;
+use super::record::Coordinates;
 
 /// An activity's id, a UUID of version 8 (RFC 9562) that holds timestamp, topic, partition and offset.
 ///
@@ -124,6 +124,32 @@ fn deserialize_activity_id<'de, D: serde::Deserializer<'de>>(deserializer: D) ->
     ActivityId::from_uuid(uuid).map(|id| id.0).map_err(serde::de::Error::custom)
 }
 
+/// A partition or an offset has more bits than the activity id has for it, so two activities could get the
+/// same id. Nothing of the topic may be decided then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "partition {partition}, offset {offset} has no activity id: ids have room for partitions 0 to {} and offsets 0 to {}; use a commands topic with fewer partitions, or a new one",
+    ActivityId::MAX_PARTITION,
+    ActivityId::MAX_OFFSET
+)]
+pub struct IdSpaceExceeded {
+    pub partition: i32,
+    pub offset: i64,
+}
+
+impl Coordinates {
+    /// Whether the activity id of this record is its own.
+    ///
+    /// # Errors
+    ///
+    /// [`IdSpaceExceeded`] where partition or offset is too large for its bits, or negative.
+    pub fn fits_id(&self) -> Result<(), IdSpaceExceeded> {
+        let fits = (0..=ActivityId::MAX_PARTITION).contains(&self.partition)
+            && (0..=ActivityId::MAX_OFFSET).contains(&self.offset);
+        fits.then_some(()).ok_or(IdSpaceExceeded { partition: self.partition, offset: self.offset })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -167,6 +193,16 @@ mod tests {
         for text in ["01a20ada-2c7b-49d1-8003-000000003039", "01a20ada-2c7b-89d1-c003-000000003039"] {
             assert!(matches!(text.parse::<ActivityId>(), Err(NotAnActivityId::OtherUuid(_))), "{text}");
             assert!(serde_json::from_str::<ActivityId>(&format!("{text:?}")).is_err());
+        }
+    }
+
+    #[test]
+    fn coordinates_beyond_the_id_are_told() {
+        let at = |partition, offset| Coordinates { partition, offset, timestamp: 0 };
+        assert_eq!(at(16_383, (1 << 48) - 1).fits_id(), Ok(()));
+        for (partition, offset) in [(16_384, 0), (-1, 0), (0, 1 << 48), (0, -1)] {
+            let error = at(partition, offset).fits_id().unwrap_err();
+            assert_eq!(error, IdSpaceExceeded { partition, offset });
         }
     }
 

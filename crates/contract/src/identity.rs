@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Code,
+    code::Code,
     field::{Field, fields},
     found::{DidYouMean, Found, Quoted},
     json::{self, Kind, RawMember},

@@ -1,13 +1,16 @@
 //! Idempotency keys: how a command that is sent again is told from a new one.
 
 use super::{
-    ActivityId, Code, Header, Limits, Record,
     cloud_event::{Form, Structured},
+    code::Code,
     entry::Entry,
     found::Quoted,
+    id::ActivityId,
     json,
+    limits::Limits,
     normal_form::NormalForm,
     problem::{Findings, Pointer},
+    record::{Header, Record},
 };
 
 /// The key of one command and the fingerprint of its content.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
-    Code,
+    code::Code,
     field::Field,
     found::{self, DidYouMean, Found, Quoted},
     json::{self, RawMember},
@@ -144,7 +144,7 @@ pub(super) fn require<F: Field>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Limits, field::fields};
+    use crate::{field::fields, limits::Limits};
 
     fields! {
         /// An example.

@@ -5,7 +5,6 @@ use std::ops::Range;
 use super::{
     canonical, date_time,
     entry::Entry,
-    event::Notified,
     json::{self, RawMember},
     target::NOTIFIED,
 };
@@ -19,6 +18,17 @@ pub(super) struct NormalForm {
     /// `,"targets":[…]`.
     pub audience: Range<usize>,
     pub notified: Vec<Notified>,
+}
+
+/// A target that is notified.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Notified {
+    /// Among all targets of the normal form, from 0.
+    pub place: usize,
+    /// Where the normal form has the target, without `notify` and the closing brace.
+    pub target: Range<usize>,
+    /// The notification's key.
+    pub key: String,
 }
 
 impl NormalForm {

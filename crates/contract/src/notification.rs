@@ -4,7 +4,12 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use super::{Event, Header, OutputRecord, date_time, event::Notified};
+use super::{
+    date_time,
+    event::Event,
+    normal_form::Notified,
+    record::{Header, OutputRecord},
+};
 
 /// A notification, as a record for the notifications topic. The default is empty, to be written over:
 /// [`Notifications::next_into`].

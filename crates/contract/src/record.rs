@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use thiserror::Error;
-
-use super::{ActivityId, date_time::TIMESTAMPS};
+use super::date_time::TIMESTAMPS;
 
 /// Where a command record lies, and when: all that its activity id is made of, besides the topic's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,10 +16,16 @@ pub struct Coordinates {
 }
 
 impl Coordinates {
-    /// A partition's clock after this record: its timestamp moves the clock where the contract accepts it.
+    /// Whether the contract accepts the timestamp: 1970 to the end of 9999.
+    #[must_use]
+    pub fn has_valid_timestamp(&self) -> bool {
+        TIMESTAMPS.contains(&self.timestamp)
+    }
+
+    /// A partition's clock after this record: a valid timestamp moves it.
     #[must_use]
     pub fn advance(&self, clock: i64) -> i64 {
-        if TIMESTAMPS.contains(&self.timestamp) { clock.max(self.timestamp) } else { clock }
+        if self.has_valid_timestamp() { clock.max(self.timestamp) } else { clock }
     }
 }
 
@@ -52,32 +56,6 @@ pub struct OutputRecord {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: Vec<Header>,
-}
-
-/// A partition or an offset has more bits than the activity id has for it, so two activities could get the
-/// same id. Nothing of the topic may be decided then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error(
-    "partition {partition}, offset {offset} has no activity id: ids have room for partitions 0 to {} and offsets 0 to {}; use a commands topic with fewer partitions, or a new one",
-    ActivityId::MAX_PARTITION,
-    ActivityId::MAX_OFFSET
-)]
-pub struct IdSpaceExceeded {
-    pub partition: i32,
-    pub offset: i64,
-}
-
-impl Coordinates {
-    /// Whether the activity id of this record is its own.
-    ///
-    /// # Errors
-    ///
-    /// [`IdSpaceExceeded`] where partition or offset is too large for its bits, or negative.
-    pub fn fits_id(&self) -> Result<(), IdSpaceExceeded> {
-        let fits = (0..=ActivityId::MAX_PARTITION).contains(&self.partition)
-            && (0..=ActivityId::MAX_OFFSET).contains(&self.offset);
-        fits.then_some(()).ok_or(IdSpaceExceeded { partition: self.partition, offset: self.offset })
-    }
 }
 
 impl Header {
@@ -189,15 +167,5 @@ mod tests {
     fn checksum_stays_what_it_is() {
         let record = record(Some("case/1"), Some("{}"), &[("h", None), ("i", Some("x"))]);
         assert_eq!(record.checksum(), 2_150_441_526);
-    }
-
-    #[test]
-    fn coordinates_beyond_the_id_are_told() {
-        let at = |partition, offset| Coordinates { partition, offset, timestamp: 0 };
-        assert_eq!(at(16_383, (1 << 48) - 1).fits_id(), Ok(()));
-        for (partition, offset) in [(16_384, 0), (-1, 0), (0, 1 << 48), (0, -1)] {
-            let error = at(partition, offset).fits_id().unwrap_err();
-            assert_eq!(error, IdSpaceExceeded { partition, offset });
-        }
     }
 }

@@ -1,6 +1,9 @@
 //! Rejections: the command itself, with headers that say what is wrong with it.
 
-use super::{Header, OutputRecord, Problems, Record};
+use super::{
+    problem::Problems,
+    record::{Header, OutputRecord, Record},
+};
 
 /// How the names of the headers begin that Kafka Connect gives its dead letters (KIP-298).
 pub(super) const DEAD_LETTER: &str = "__connect.errors.";
@@ -100,7 +103,7 @@ fn room_of(header: &Header) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Code, Coordinates};
+    use crate::{code::Code, record::Coordinates};
 
     #[test]
     fn the_command_comes_first_byte_for_byte() {

@@ -8,10 +8,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ActivityId, Code, Decision, Header, OutputRecord, Problems, Record,
+    code::Code,
+    decision::Decision,
     found::{DidYouMean, Quoted},
+    id::ActivityId,
     notification,
-    problem::{Findings, Pointer},
+    problem::{Findings, Pointer, Problems},
+    record::{Header, OutputRecord, Record},
 };
 
 /// Names the topic that the outcome is wanted on; without it there is no reply.
@@ -223,7 +226,7 @@ fn partition_number(header: &Header) -> Result<i32, BadReplyTo<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Coordinates, Decider, Limits, Reading};
+    use crate::{decider::Decider, decision::Reading, limits::Limits, record::Coordinates};
 
     const ID: &str = "01a20ada-2c7b-89d1-8003-000000003039";
 

@@ -1,6 +1,12 @@
 //! What becomes of a valid command, given what is known of its idempotency key.
 
-use super::{Claim, Code, Decision, Event, IdempotencyKey, Problems};
+use super::{
+    code::Code,
+    decision::Decision,
+    event::Event,
+    key::{Claim, IdempotencyKey},
+    problem::Problems,
+};
 
 /// Accepts the command, unless one with the same key was accepted within the window.
 ///

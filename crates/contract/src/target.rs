@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
-    Code,
+    code::Code,
     field::{Field, fields},
     found::{DidYouMean, Found, Quoted},
     identity::{Identity, IdentityField},

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Code,
+    code::Code,
     found::{DidYouMean, Found, OneOf, Quoted},
     json::{self, Kind},
     problem::{Findings, Pointer},

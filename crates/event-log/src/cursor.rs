@@ -8,9 +8,6 @@ use rusqlite::{Connection, Row};
 
 use super::checksum::{self, CURSORS, DamagedRow};
 
-/// The record timestamps that the contract accepts: 1970 to the end of 9999, in milliseconds.
-pub(super) const VALID_TIMESTAMPS: std::ops::RangeInclusive<i64> = 0..=253_402_300_799_999;
-
 /// How far the log is with one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {

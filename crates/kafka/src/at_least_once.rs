@@ -114,10 +114,7 @@ impl Sink for AtLeastOnce {
     }
 
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
-        let name = match topic {
-            OutputTopic::Notifications => &self.settings.topics.notifications,
-            OutputTopic::Rejections => &self.settings.topics.rejections,
-        };
+        let name = self.settings.topics.output(topic);
         self.deliveries.send(self.producer()?, name, record).map_err(|error| self.denied(error))
     }
 

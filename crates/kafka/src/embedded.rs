@@ -17,9 +17,6 @@ use thiserror::Error;
 use super::Topics;
 use super::client;
 
-/// Bytes that one partition of it keeps. Whoever lags more loses its place.
-pub const PARTITION_BYTES: usize = 5 * 1024 * 1024;
-
 /// The log append time that it answers whatever the time is, in milliseconds, while it keeps the record's own
 /// timestamp. No other broker's clock shows it: it is a second after the beginning of 1970.
 pub const ANSWERED_APPEND_TIME: i64 = 1234;

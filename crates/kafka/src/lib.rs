@@ -67,6 +67,17 @@ pub struct Topics {
     pub largest_command: usize,
 }
 
+impl Topics {
+    /// The output topic's name.
+    #[must_use]
+    pub fn output(&self, topic: OutputTopic) -> &str {
+        match topic {
+            OutputTopic::Notifications => &self.notifications,
+            OutputTopic::Rejections => &self.rejections,
+        }
+    }
+}
+
 #[cfg(any(test, feature = "testing"))]
 impl Settings {
     /// Of a group that reads the topic `c`.

@@ -101,13 +101,6 @@ impl Transactional {
         Ok(Arc::new(producer))
     }
 
-    fn topic(&self, topic: OutputTopic) -> &str {
-        match topic {
-            OutputTopic::Notifications => &self.settings.topics.notifications,
-            OutputTopic::Rejections => &self.settings.topics.rejections,
-        }
-    }
-
     /// Begins to add the offsets to the transaction, on a thread of its own: where the group's coordinator has gone,
     /// librdkafka forgets the time-out that it was given, and may never return (its issues 5456 and 5511). Then thread and
     /// producer are left behind; the next producer with the same transactional id fences that one, and the thread ends
@@ -298,7 +291,7 @@ impl Sink for Transactional {
 
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
         let producer = self.producer()?;
-        let sent = producer.context().send(producer, self.topic(topic), record);
+        let sent = producer.context().send(producer, self.settings.topics.output(topic), record);
         sent.map_err(|error| self.aborted(error))
     }
 

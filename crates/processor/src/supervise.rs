@@ -35,12 +35,12 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// A session that lasted this long worked: the next failure is a new one.
 const WORKED: Duration = Duration::from_secs(60);
 
-/// What a consumer of the notifications may rely on.
+/// What a consumer of the output topics may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guarantee {
-    /// Outputs and offsets in one transaction: each notification is visible once.
+    /// Output and offsets in one Kafka transaction: visible once to a `read_committed` consumer.
     ExactlyOnce,
-    /// Offsets after outputs: each notification is there once or, after a crash, more often.
+    /// Offsets after output, for brokers without transactions: visible once or, after a crash, more often.
     AtLeastOnce,
 }
 

@@ -6,7 +6,7 @@ use contract::{Claim, Code, Coordinates, Decision, Event, IdempotencyKey, Readin
 
 use super::{
     Context, VerifyError,
-    expected::{Clocks, Command, Expecting, VALID_TIMESTAMPS},
+    expected::{Clocks, Command, Expecting},
     findings::Findings,
     report::{Deviation, Kind, Place, Reason, Summary, What},
     scratch::{Doubt, Scratch},
@@ -152,8 +152,8 @@ impl Again<'_, '_> {
         findings: &mut Findings<'_>,
     ) -> Result<Decision, VerifyError> {
         let at = record.coordinates;
-        if VALID_TIMESTAMPS.contains(&at.timestamp) {
-            self.clock = at.timestamp.max(self.clock);
+        if at.has_valid_timestamp() {
+            self.clock = at.advance(self.clock);
             self.first.get_or_insert(self.clock);
         }
         match self.context.rules.decider.read(record).reading {

@@ -169,7 +169,7 @@ pub fn by_logs(
         log.rows(|row| {
             // One that is not as it was written says nothing; it is told where the log's rows are.
             let Ok(row) = row else { return Ok(ControlFlow::Continue(())) };
-            let Coordinates { partition, offset, timestamp } = row.coordinates;
+            let Coordinates { partition, offset, .. } = row.coordinates;
             let segment = context.facts.partition(partition).and_then(|found| found.segment(offset));
             let Some(segment) = segment.filter(|segment| is_witness(segment)) else {
                 return Ok(ControlFlow::Continue(()));
@@ -191,10 +191,8 @@ pub fn by_logs(
                 }
                 findings.unchecked(context.commands_topic(), partition, offset, Reason::CommandsDeleted);
             }
-            if let Some(clock) = clocks.get_mut(&partition)
-                && VALID_TIMESTAMPS.contains(&timestamp)
-            {
-                *clock = timestamp.max(*clock);
+            if let Some(clock) = clocks.get_mut(&partition) {
+                *clock = row.coordinates.advance(*clock);
             }
             context.expect(Command::Logged(&row), &decision, segment, into);
             Ok::<_, VerifyError>(ControlFlow::Continue(()))
@@ -211,9 +209,6 @@ fn names_another(decision: &Decision) -> bool {
         Decision::Rejected(problems) => problems.first_code() == Code::IdempotencyKeyReused.as_str(),
     }
 }
-
-/// The record timestamps that move a partition's clock: 1970 to the end of 9999, in milliseconds.
-pub const VALID_TIMESTAMPS: std::ops::RangeInclusive<i64> = 0..=253_402_300_799_999;
 
 fn parse(topic_bits: u16, row: &Row) -> Result<Decision, String> {
     let at = row.coordinates;

@@ -158,7 +158,7 @@ fn types_and_ids_may_hold_slashes() {
 fn accepts_several_losses() {
     let line = "activity-stream run --accept lost-commands --accept republish";
     let args = Args::try_parse_from(line.split(' ')).expect("a command line");
-    assert!(
-        matches!(args.command, Command::Run(run) if run.accept == [Accept::LostCommands, Accept::Republish])
-    );
+    let Command::Run(run) = args.command else { panic!("run") };
+    let wanted = Accept { lost_commands: true, republish: true, ..Accept::default() };
+    assert_eq!(run.accept(), wanted);
 }

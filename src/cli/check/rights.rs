@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use clap::ValueEnum;
 use kafka::{
     Settings,
     access::{Access, Allowed, Operation, Resource, Rights},
@@ -127,7 +128,8 @@ impl Checked<'_> {
     }
 
     fn lacks(&mut self, operation: Operation, resource: Resource<'_>, commands: &[Purpose]) {
-        let names: Vec<_> = commands.iter().map(ToString::to_string).collect();
+        let names = commands.iter().filter_map(ValueEnum::to_possible_value);
+        let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
         self.lacks_for(&names.join(", "), operation, resource, commands);
     }
 

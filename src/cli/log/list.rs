@@ -9,7 +9,7 @@ use std::{
 
 use contract::ActivityId;
 use event_log::read_model::ReadModel;
-use event_log::{DamagedRow, ListQuery, Listed, LogReader, Order};
+use event_log::{DamagedRow, ListQuery, Listed, LogReader};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -49,10 +49,7 @@ pub(super) fn list(args: &args::LogList, log: &LogReader, path: &Path) -> anyhow
         object: args.object.clone(),
         since: args.since.map(|when| first_millisecond(when, now)),
         until: args.until.map(|when| first_millisecond(when, now)),
-        order: match args.order {
-            args::Order::Ascending => Order::OldestFirst,
-            args::Order::Descending => Order::NewestFirst,
-        },
+        order: args.order,
         limit: args.limit,
     };
     let mut out = output::stdout(Unread::Stop);
@@ -61,18 +58,17 @@ pub(super) fn list(args: &args::LogList, log: &LogReader, path: &Path) -> anyhow
         let printed = listed.and_then(|listed| print(&listed, args.json, &mut out));
         printed.unwrap_or_else(|damaged| {
             // In its place between the others where both go to a terminal.
-            out.flush()?;
+            let flushed = out.flush();
             damage.name(&damaged);
-            Ok(())
+            flushed
         })?;
         anyhow::Ok(ControlFlow::Continue(()))
     };
-    match ReadModel::open(path) {
-        Some(model) => model.list(log, &query, each)?,
-        None => log.list(&query, each)?,
-    }
-    out.flush()?;
-    damage.end(log)
+    let listed = match ReadModel::open(path) {
+        Some(model) => model.list(log, &query, each),
+        None => log.list(&query, each),
+    };
+    damage.end(log, listed.and_then(|()| Ok(out.flush()?)))
 }
 
 /// The first whole millisecond at or after that time: a record's timestamp is before the one exactly if it is before

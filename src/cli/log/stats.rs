@@ -101,7 +101,7 @@ pub(super) fn stats(args: &args::LogStats, log: &LogReader, path: &Path) -> anyh
     out.flush()?;
     let mut damage = Damage::new(path);
     stats.damaged.iter().for_each(|row| damage.name(row));
-    damage.end(log)
+    damage.end(log, Ok(()))
 }
 
 fn commands(counts: &Counts) -> u64 {

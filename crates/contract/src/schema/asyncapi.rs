@@ -6,10 +6,12 @@ use serde_json::{Map, Value, json};
 
 use super::{Schema, Scope, described, merge};
 use crate::{
-    Limits, PASSED_ON, ReplyTopics, cloud_event,
+    cloud_event,
     key::{self, LONGEST_KEY},
-    notification, rejection,
-    reply::{CORRELATION_ID, LONGEST_CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC},
+    limits::Limits,
+    notification::{self, PASSED_ON},
+    rejection,
+    reply::{CORRELATION_ID, LONGEST_CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC, ReplyTopics},
 };
 
 /// Where the records travel.

@@ -6,8 +6,8 @@ use super::{
     Definitions, Scope, beyond, closed, described, has_one_of, lenient_object, merge, one_of_or_null, or_null,
 };
 use crate::{
-    Code,
     attachment::{self, AttachmentField},
+    code::Code,
     date_time,
     entry::{DEFAULT_VERB, EntryField, FOREIGN_AUDIENCES, TO},
     field::Field,

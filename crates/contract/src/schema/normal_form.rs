@@ -4,11 +4,11 @@ use serde_json::{Map, Value, json};
 
 use super::{Definitions, Scope, closed, command::date_time, described, kept_text, merge, one_of};
 use crate::{
-    ActivityId,
     attachment::{self, AttachmentField},
     date_time::TIMESTAMPS,
     entry::EntryField,
     field::Field,
+    id::ActivityId,
     identity::{self, IdentityField},
     target::{EVERYONE, IDENTITY, MEMBERS, PUBLIC, TargetField},
     text::Rule,

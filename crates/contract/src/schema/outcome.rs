@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Definitions, Scope, normal_form::activity_id, one_of};
-use crate::{Code, rejection};
+use crate::{code::Code, rejection};
 
 pub(super) fn rejection(scope: Scope<'_>) -> (Value, Definitions) {
     let [.., (header, _)] = rejection::HEADERS;

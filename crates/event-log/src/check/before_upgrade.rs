@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::{CheckError, CheckReport, LogFinding};
-use crate::{LogError, LogReader};
+use crate::{error::LogError, reader::LogReader};
 
 /// Between two log lines that say how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);

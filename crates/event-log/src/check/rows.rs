@@ -6,10 +6,11 @@ use contract::{Coordinates, Event, Problems};
 use rusqlite::{ErrorCode, OptionalExtension, Row, params};
 
 use super::{Check, CheckError, LogFinding};
+use crate::checksum::DamagedRow;
 use crate::checksum::{BATCHES, CLAIMS, DUPLICATES, REJECTIONS, Table, key_of};
-use crate::cursor::VALID_TIMESTAMPS;
+use crate::cursor::{Anchor, Counts};
 use crate::lookup::Batch;
-use crate::{Anchor, Counts, DamagedRow, ListQuery, Listed};
+use crate::reader::{ListQuery, Listed};
 
 impl Check<'_> {
     pub(super) fn events(&mut self, last: i64) -> Result<(), CheckError> {
@@ -143,9 +144,7 @@ impl Check<'_> {
         if partition.last.is_none_or(|last| last.offset < at.offset) {
             partition.last = Some(Anchor { offset: at.offset, timestamp: at.timestamp, checksum });
         }
-        if VALID_TIMESTAMPS.contains(&at.timestamp) {
-            partition.clock = partition.clock.max(at.timestamp);
-        }
+        partition.clock = at.advance(partition.clock);
         let gap = partition.gaps.iter().find(|gap| gap.contains(&at.offset))?;
         Some(format!("offset {} is in the gap from {} to {}", at.offset, gap.start, gap.end - 1))
     }

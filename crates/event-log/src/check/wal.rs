@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::LogFinding;
 use crate::instance::{beside, is_in_use};
-use crate::{LogError, LogReader, files};
+use crate::{error::LogError, files, reader::LogReader};
 
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;

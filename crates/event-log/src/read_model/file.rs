@@ -9,7 +9,10 @@ use std::{
 
 use nix::libc;
 
-use super::{ReadModelError, model::APPLICATION_ID};
+use super::ReadModelError;
+
+/// `AcRm`. <https://sqlite.org/pragma.html#pragma_application_id>
+pub(super) const APPLICATION_ID: u32 = 0x4163_526d;
 
 /// Device and inode.
 pub(super) type Identity = (u64, u64);

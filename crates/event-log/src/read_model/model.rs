@@ -14,15 +14,13 @@ use rusqlite::{
 use super::{
     ReadModelError,
     entries::{self, Entry},
-    file::{self, Identity},
+    file::{self, APPLICATION_ID, Identity},
 };
 use crate::{
     DamagedRow, Draft, LogError, LogReader, Mark,
     checksum::{self, checked, table},
 };
 
-/// `AcRm`. <https://sqlite.org/pragma.html#pragma_application_id>
-pub(super) const APPLICATION_ID: u32 = 0x4163_526d;
 /// A model of another version is made anew.
 const VERSION: i64 = 2;
 table!(RUNS, "INSERT" "runs", 1 of [

@@ -63,10 +63,4 @@ impl TopicsError {
     pub fn is_of_connection(&self) -> bool {
         matches!(self, Self::Connection(error) if !matches!(error, ConnectionError::LoginRefused { .. }))
     }
-
-    /// Whether it may pass while nobody changes anything here.
-    #[must_use]
-    pub fn is_retriable(&self) -> bool {
-        self.is_of_connection() || matches!(self, Self::Missing { .. })
-    }
 }
