@@ -1,7 +1,7 @@
 //! Prints a line for each notification, until it is stopped or has printed COUNT of them:
 //! `cargo run --example follow_notifications -- [BOOTSTRAP_SERVERS [TOPIC [GROUP [COUNT]]]]`.
 
-use client::{NotificationStream, StreamError};
+use activity_stream_client::{NotificationStream, StreamError};
 use futures::StreamExt as _;
 
 #[tokio::main]

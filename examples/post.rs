@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example post -- [BOOTSTRAP_SERVERS [TOPIC [OBJECT_ID]]]`.
 
-use client::{ActivityClient, Entry, Target};
+use activity_stream_client::{ActivityClient, Entry, Target};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

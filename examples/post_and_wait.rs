@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use client::{ActivityClient, Entry, Reply, WaitError};
+use activity_stream_client::{ActivityClient, Entry, Reply, WaitError};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use client::{ActivityClient, Entry, Identity, PostError, Target};
+use activity_stream_client::{ActivityClient, Entry, Identity, PostError, Target};
 use futures::future::try_join_all;
 
 #[tokio::main]

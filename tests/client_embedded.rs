@@ -6,7 +6,7 @@ mod world;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use client::{
+use activity_stream_client::{
     ActivityClient, Entry, NotificationStream, PostError, Posted, Reply, SetupError, StreamError, WaitError,
 };
 use contract::{Decision, REPLY_TOPIC};

@@ -8,7 +8,7 @@ mod world;
 
 use std::{sync::mpsc, thread, time::Duration};
 
-use client::{
+use activity_stream_client::{
     ActivityClient, Entry, NotificationStream, PostError, Posted, Received, Reply, StreamError, WaitError,
 };
 use futures::{StreamExt as _, future::join_all};

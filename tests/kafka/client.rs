@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use client::{ActivityClient, Entry, NotificationStream, PostError, Received, Reply, Target};
+use activity_stream_client::{ActivityClient, Entry, NotificationStream, PostError, Received, Reply, Target};
 use futures::{StreamExt as _, future::try_join_all};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,

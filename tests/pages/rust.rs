@@ -6,7 +6,7 @@ use super::{blocks, pages, root, text_of};
 mod producing {
     use std::time::Duration;
 
-    use client::{ActivityClient, Entry, Identity, Reply, Target};
+    use activity_stream_client::{ActivityClient, Entry, Identity, Reply, Target};
 
     #[tokio::main]
     async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,7 +29,7 @@ mod producing {
 
 #[allow(dead_code, reason = "it is compiled; nobody is there to call it")]
 mod consuming {
-    use client::{NotificationStream, StreamError};
+    use activity_stream_client::{NotificationStream, StreamError};
     use futures::StreamExt as _;
 
     #[tokio::main]

@@ -5,7 +5,9 @@
 use std::{collections::BTreeMap, ops::Range, path::Path, time::Duration};
 
 use activity_stream::cli::poster::Poster;
-use client::{ActivityClient, Entry, NotificationStream, Received, StreamBuilder, StreamError, Target};
+use activity_stream_client::{
+    ActivityClient, Entry, NotificationStream, Received, StreamBuilder, StreamError, Target,
+};
 use contract::{Coordinates, Decider, Header, Limits, OutputRecord, Reading, Record};
 use futures::StreamExt as _;
 use kafka::{Settings, Topics, embedded::EmbeddedBroker, scan::Scanner};

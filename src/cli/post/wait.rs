@@ -2,8 +2,8 @@
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
+use activity_stream_client::{ActivityClient, Posted, Reply, WaitError};
 use anyhow::{Context as _, anyhow, bail};
-use client::{ActivityClient, Posted, Reply, WaitError};
 use contract::{ActivityId, Problem, Problems};
 use futures::{StreamExt as _, stream};
 use kafka::Settings;
