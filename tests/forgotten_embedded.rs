@@ -113,7 +113,7 @@ fn a_consumer_that_lost_all_brokers_is_replaced() {
 /// The answer to the question whether anybody is there then waits behind that to a fetch, longer than it does elsewhere.
 #[test]
 fn a_consumer_whose_fetches_wait_long_is_left_alone() {
-    let filter = "telemetry.filter=info,processor=debug";
+    let filter = "telemetry.filter=info,activity_stream_processor=debug";
     // Nor is a session to end because the machine is busy: that would be another way to leave the group.
     let calm = ["-X", "fetch.wait.max.ms=8000", "-X", "session.timeout.ms=6000"];
     let world = World::start_with(&[&calm[..], &["--set", filter]].concat());
