@@ -209,7 +209,7 @@ fn the_image_is_built_and_run_as_it_should_be() {
 
     assert_eq!(last_stage("USER"), ["activity-stream"]);
     let manifest: toml::Table = read("Cargo.toml").parse().expect("Cargo.toml");
-    let rust = manifest["package"]["rust-version"].as_str().expect("rust-version");
+    let rust = manifest["workspace"]["package"]["rust-version"].as_str().expect("rust-version");
     let from: Vec<String> =
         dockerfile().into_iter().filter(|(name, _)| name == "FROM").map(|(_, rest)| rest).collect();
     assert!(from[0].starts_with(&format!("rust:{rust}-")), "{from:?}");
