@@ -13,7 +13,7 @@ use super::{Attachment, Identity, Target};
 /// The five calls of the contract:
 ///
 /// ```
-/// use crate::{Attachment, Entry, Identity, IdentityKind, Target};
+/// use activity_stream_client::{Attachment, Entry, Identity, IdentityKind, Target};
 ///
 /// let administrators =
 ///     || Identity::new("administrators").domain("nordlys").name("Administrators").kind(IdentityKind::Group);

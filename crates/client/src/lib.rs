@@ -8,7 +8,7 @@
 //! [`Attachment`]s. All of it is asynchronous and runs in [Tokio](https://tokio.rs).
 //!
 //! ```no_run
-//! use crate::{ActivityClient, Entry, Identity, Target};
+//! use activity_stream_client::{ActivityClient, Entry, Identity, Target};
 //!
 //! # async fn post() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = ActivityClient::builder("localhost:9092").build()?;

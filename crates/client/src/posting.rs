@@ -207,7 +207,7 @@ impl ActivityClient {
     /// [`ClientBuilder::reply_topic`].
     ///
     /// ```no_run
-    /// use crate::{ActivityClient, Entry, Reply, WaitError};
+    /// use activity_stream_client::{ActivityClient, Entry, Reply, WaitError};
     /// use std::time::Duration;
     ///
     /// # async fn approve() -> Result<(), Box<dyn std::error::Error>> {

@@ -65,7 +65,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// answers; [`close`](Self::close) does it without blocking. What is acknowledged later is ignored.
 ///
 /// ```no_run
-/// use crate::{NotificationStream, StreamError};
+/// use activity_stream_client::{NotificationStream, StreamError};
 /// use futures::StreamExt;
 ///
 /// # async fn follow() -> Result<(), Box<dyn std::error::Error>> {
