@@ -17,8 +17,7 @@ use std::{
 
 use activity_stream::cli::poster::Poster;
 use contract::{Claim, Decider, Decision, Header, Limits, Reading, Record, settle};
-use event_log::LogReader;
-use event_log::read_model::ReadModel;
+use event_log::{LogReader, read_model::ReadModel};
 use kafka::{Settings, client, consumer::record_of, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;
 use rdkafka::{

@@ -15,8 +15,10 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use contract::Decision;
-use event_log::read_model::{self, Follower, Progress};
-use event_log::{self, EventLog, LogError};
+use event_log::{
+    self, EventLog, LogError,
+    read_model::{self, Follower, Progress},
+};
 use kafka::{
     client,
     embedded::EmbeddedBroker,

@@ -5,22 +5,10 @@ use std::fmt::Write as _;
 
 use activity_stream::{cli::args::Args, config::Config};
 use clap::Parser;
-use contract::{Coordinates, Decider, Event, Limits, Problems, Reading, Record, Reply};
+use contract::{Event, Problems, Reply};
+use testing::contract::{read, record};
 
 use super::{Block, blocks, code_spans, pages, text_of};
-
-/// That of the pages' ids: 2026-11-24T00:00:00.123Z.
-pub(super) fn record(value: &str) -> Record {
-    let coordinates = Coordinates { partition: 3, offset: 12_345, timestamp: 1_795_478_400_123 };
-    Record { coordinates, key: Some(b"case/1".to_vec()), value: Some(value.into()), headers: Vec::new() }
-}
-
-pub(super) fn read(value: &str) -> Result<Event, Problems> {
-    match Decider::new("activity.commands", Limits::default()).read(&record(value)).reading {
-        Reading::Valid { event, .. } => Ok(event),
-        Reading::Rejected(problems) => Err(problems),
-    }
-}
 
 /// JSON without the whitespace between its tokens, names in the order in which they stand.
 fn compact(json: &str) -> String {
@@ -57,10 +45,11 @@ fn examples_are_decided_as_the_pages_say() {
     for Block { info, text } in pages.iter().flat_map(|page| blocks(&text_of(page))) {
         match info.as_str() {
             "json accepted" => {
-                event = Some(read(&text).unwrap_or_else(|problems| panic!("{text}: {problems}")));
+                let accepted = read(&record(&*text)).unwrap_or_else(|problems| panic!("{text}: {problems}"));
+                event = Some(accepted.0);
             }
             "json rejected" => {
-                problems = Some(read(&text).expect_err(&text));
+                problems = Some(read(&record(&*text)).expect_err(&text));
             }
             "json normal-form" => {
                 let event = event.as_ref().expect("a command before its normal form");
@@ -178,7 +167,7 @@ fn echoed_commands_are_accepted() {
                 continue;
             };
             assert!(rest.contains("activity-stream"), "{page}: {line}");
-            read(value).unwrap_or_else(|problems| panic!("{page}: {value}: {problems}"));
+            read(&record(value)).unwrap_or_else(|problems| panic!("{page}: {value}: {problems}"));
             count += 1;
         }
     }

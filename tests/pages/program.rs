@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use activity_stream::{cli::args::Args, config::Config};
 use clap::CommandFactory as _;
+use testing::contract::{event, read, record};
 
-use super::examples::{read, record};
 use super::{code_spans, pages, program_sources, section, text_of};
 
 /// Header names in the tables are those on the wire.
@@ -19,14 +19,14 @@ fn headers_are_those_on_the_wire() {
         record.headers.iter().map(|header| String::from_utf8(header.name.to_vec()).expect("UTF-8")).collect()
     };
     let value = r#"{"objectType":"a","objectId":"b","targets":[{"targetId":"c","notify":true}]}"#;
-    let event = read(value).expect("accepted");
+    let event = event(value);
     let notification = event.notifications("s", &[]).next().expect("one").record;
     let mut wanted = named("ce_");
     wanted.insert("content-type".to_owned());
     assert_eq!(wanted, names(&notification));
 
     let command = record("x");
-    let problems = read("x").expect_err("rejected");
+    let problems = read(&command).expect_err("rejected");
     let rejection = contract::rejection_record(&command, "commands", &problems, 1 << 20);
     assert_eq!(named("__connect"), names(&rejection));
 }

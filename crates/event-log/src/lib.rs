@@ -16,6 +16,7 @@
 //! - `reader`, `show`, `stats`: what people and tools ask. `backup`: a copy under load. `scan`: events in order, past
 //!   damaged ones. `rows`: every row as it is, for a checker.
 //! - `check`: whether all of it is sound.
+//! - [`read_model`]: an index beside the log, which it follows.
 
 mod append;
 mod backup;

@@ -6,7 +6,7 @@ use std::path::Path;
 use contract::{ActivityId, Coordinates, Decision, Event, Problems};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::checksum::{BATCHES, DUPLICATES, EVENTS, REJECTIONS, checked, key_of};
+use super::checksum::{BATCHES, DUPLICATES, EVENTS, REJECTIONS, Table, checked, key_of};
 use super::{DamagedRow, LogError};
 
 /// What the log says of one command.
@@ -196,28 +196,17 @@ pub(super) fn refused(
     recorded: &mut Vec<Recorded>,
 ) -> Result<(), LogError> {
     let sqlite = |error| LogError::sqlite(path, None, error);
-    let mut statement = connection
-        .prepare_cached(&format!(
-            "{} WHERE partition = ?1 AND offset >= ?2 AND offset < ?3",
-            DUPLICATES.select
-        ))
-        .map_err(sqlite)?;
-    let mut rows = statement.query(params![partition, offsets.start, offsets.end]).map_err(sqlite)?;
-    while let Some(row) = rows.next().map_err(sqlite)? {
-        recorded.push(duplicate(row, topic_bits, partition).map_err(sqlite)?);
-    }
-
-    let mut statement = connection
-        .prepare_cached(&format!(
-            "{} WHERE partition = ?1 AND offset >= ?2 AND offset < ?3",
-            REJECTIONS.select
-        ))
-        .map_err(sqlite)?;
-    let mut rows = statement.query(params![partition, offsets.start, offsets.end]).map_err(sqlite)?;
-    while let Some(row) = rows.next().map_err(sqlite)? {
-        recorded.push(rejection(row, path, partition)?);
-    }
-    Ok(())
+    let mut read = |table: &Table, record: &dyn Fn(&Row<'_>) -> Result<Recorded, LogError>| {
+        let select = format!("{} WHERE partition = ?1 AND offset >= ?2 AND offset < ?3", table.select);
+        let mut statement = connection.prepare_cached(&select).map_err(sqlite)?;
+        let mut rows = statement.query(params![partition, offsets.start, offsets.end]).map_err(sqlite)?;
+        while let Some(row) = rows.next().map_err(sqlite)? {
+            recorded.push(record(row)?);
+        }
+        Ok(())
+    };
+    read(&DUPLICATES, &|row| duplicate(row, topic_bits, partition).map_err(sqlite))?;
+    read(&REJECTIONS, &|row| rejection(row, path, partition))
 }
 
 fn events(

@@ -2,8 +2,7 @@
 
 use std::{io, io::Write, path::Path, process::ExitCode};
 
-use event_log::read_model::ReadModel;
-use event_log::{CheckReport, Checked, LogFinding, LogReader};
+use event_log::{CheckReport, Checked, LogFinding, LogReader, read_model::ReadModel};
 use indicatif::ProgressBar;
 use serde::Serialize;
 

@@ -8,8 +8,7 @@ use std::{
 };
 
 use contract::ActivityId;
-use event_log::read_model::ReadModel;
-use event_log::{DamagedRow, ListQuery, Listed, LogReader};
+use event_log::{DamagedRow, ListQuery, Listed, LogReader, read_model::ReadModel};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -2,8 +2,10 @@
 
 use std::{io::Write, path::Path};
 
-use event_log::LogReader;
-use event_log::read_model::{Follower, ReadModel};
+use event_log::{
+    LogReader,
+    read_model::{Follower, ReadModel},
+};
 use serde::Serialize;
 
 use crate::cli::{

@@ -5,8 +5,7 @@ mod alike;
 use std::{io::Write, path::Path};
 
 use bytesize::ByteSize;
-use event_log::read_model::ReadModel;
-use event_log::{Counts, Gap, Intervention, LogReader, PartitionStats, Stats};
+use event_log::{Counts, Gap, Intervention, LogReader, PartitionStats, Stats, read_model::ReadModel};
 use serde::Serialize;
 
 use super::Damage;
