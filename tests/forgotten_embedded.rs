@@ -1,5 +1,5 @@
 //! Clients that were told of a cluster without brokers, and look for none any more: the processor makes others, and
-//! `tail` too. Clients that have not lost them are left alone. How that comes about is told in `crates/kafka/src/reach.rs`.
+//! `tail` too. Clients that have not lost them are left alone. How that comes about is told in `crates/kafka/src/liveness.rs`.
 
 #[path = "support/relay.rs"]
 mod relay;
@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use activity_stream::{admin, cli::poster::Poster};
 use contract::{Header, REPLY_TOPIC};
 use event_log::LogReader;
-use kafka::{Settings, Topics, client, embedded::EmbeddedBroker};
+use kafka::{Settings, Topics, client, context::Context, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
@@ -27,7 +27,7 @@ struct World {
     broker: EmbeddedBroker,
     relay: Relay,
     poster: Poster,
-    reader: BaseConsumer<client::Logging>,
+    reader: BaseConsumer<Context>,
     folder: tempfile::TempDir,
     running: Running,
 }
@@ -56,7 +56,7 @@ impl World {
             run.arg(folder.path().join("activity.db"));
             run
         });
-        let reader = client::reader(&settings).create_with_context(client::Logging).unwrap();
+        let reader = client::reader(&settings).create_with_context(Context::default()).unwrap();
         Self { broker, relay, poster: Poster::new(&settings).unwrap(), reader, folder, running }
     }
 

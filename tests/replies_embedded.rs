@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use activity_stream::cli::poster::Poster;
 use contract::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record, Reply};
-use kafka::{Settings, Topics, client, consumer::record_of, embedded::EmbeddedBroker};
+use kafka::{Settings, Topics, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -25,7 +25,7 @@ fn asks(id: &[u8], topic: &str, more: &[(&str, &[u8])]) -> Vec<Header> {
 }
 
 /// The replies on the topic `answers`, by their correlation ids.
-fn replies(reader: &BaseConsumer<client::Logging>, found: &mut BTreeMap<Vec<u8>, (Record, Reply)>) {
+fn replies(reader: &BaseConsumer<Context>, found: &mut BTreeMap<Vec<u8>, (Record, Reply)>) {
     while let Some(polled) = reader.poll(Duration::from_millis(20)) {
         let record = record_of(&polled.expect("a record"));
         let id = record.headers.iter().find(|header| header.name == CORRELATION_ID.as_bytes());
@@ -73,8 +73,8 @@ fn whoever_asks_is_told() {
         poster.in_flight() == 0
     });
 
-    let reader: BaseConsumer<client::Logging> =
-        client::reader(&settings).create_with_context(client::Logging).unwrap();
+    let reader: BaseConsumer<Context> =
+        client::reader(&settings).create_with_context(Context::default()).unwrap();
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         list.add_partition_offset("answers", partition, Offset::Beginning).unwrap();

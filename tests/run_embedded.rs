@@ -18,7 +18,7 @@ use std::{
 use activity_stream::cli::poster::Poster;
 use contract::{Claim, Decider, Decision, Header, Limits, Reading, Record, settle};
 use event_log::{LogReader, read_model::ReadModel};
-use kafka::{Settings, client, consumer::record_of, embedded::EmbeddedBroker};
+use kafka::{Settings, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -84,8 +84,8 @@ fn command(number: u32) -> (Vec<u8>, Vec<Header>) {
 fn read_all(broker: &EmbeddedBroker, topic: &str) -> Vec<Record> {
     let settings = settings(broker);
     let mut config = client::reader(&settings);
-    let reader: BaseConsumer<client::Logging> =
-        config.set("enable.partition.eof", "true").create_with_context(client::Logging).unwrap();
+    let reader: BaseConsumer<Context> =
+        config.set("enable.partition.eof", "true").create_with_context(Context::default()).unwrap();
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();

@@ -11,7 +11,7 @@ use std::{
 use activity_stream::cli::poster::Poster;
 use contract::Header;
 use event_log::LogReader;
-use kafka::{Settings, client, embedded::EmbeddedBroker, native};
+use kafka::{Settings, client, context::Context, embedded::EmbeddedBroker, native};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -92,8 +92,8 @@ fn lines(finished: &Finished) -> Vec<Value> {
 /// The first record of a topic, written once more by another producer.
 fn write_again(broker: &EmbeddedBroker, topic: &str, change: impl Fn(String) -> String) {
     let settings = settings(broker);
-    let reader: BaseConsumer<client::Logging> =
-        client::reader(&settings).create_with_context(client::Logging).unwrap();
+    let reader: BaseConsumer<Context> =
+        client::reader(&settings).create_with_context(Context::default()).unwrap();
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();

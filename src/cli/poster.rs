@@ -12,15 +12,16 @@ use jiff::Timestamp;
 use kafka::{
     Settings,
     access::Access,
-    client, native,
+    client,
+    context::{Context, Deliver},
+    native,
     posted::{Delivered, reason},
 };
 use rdkafka::{
-    ClientContext, Message,
-    config::RDKafkaLogLevel,
+    Message,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
-    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+    producer::{BaseProducer, BaseRecord, Producer},
 };
 
 use super::output::StdoutError;
@@ -47,20 +48,10 @@ struct Reports(Arc<Mutex<VecDeque<Report>>>);
 /// Which command it was, and where it lies, or why it was not taken and how many bytes it has.
 type Report = (usize, Result<Delivered, (KafkaError, usize)>);
 
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log_line(level, facility, message);
-    }
+impl Deliver for Reports {
+    type Opaque = Box<Posted>;
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::client_error(&error, reason);
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<Posted>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, posted: Box<Posted>) {
+    fn delivered(&self, result: &DeliveryResult<'_>, posted: Box<Posted>) {
         let Posted { index, timestamp: own } = *posted;
         let result = match result {
             Err((error, message)) => Err((error.clone(), message.payload().map_or(0, <[u8]>::len))),
@@ -88,7 +79,7 @@ pub fn still_posted(error: anyhow::Error) -> anyhow::Error {
 
 /// A producer of commands.
 pub struct Poster {
-    producer: BaseProducer<Reports>,
+    producer: BaseProducer<Context<Reports>>,
     reports: Reports,
     topic: String,
     access: Access,
@@ -104,7 +95,7 @@ impl Poster {
     pub fn new(kafka: &Settings) -> anyhow::Result<Self> {
         let reports = Reports::default();
         let producer = client::producer(kafka, client::POST_BATCH_BYTES)
-            .create_with_context(reports.clone())
+            .create_with_context(Context::delivering(reports.clone()))
             .map_err(|error| anyhow!("the Kafka producer can't be made: {error}"))?;
         Ok(Self { producer, reports, topic: kafka.topics.commands.clone(), access: Access::of(kafka) })
     }

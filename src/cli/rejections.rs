@@ -81,7 +81,7 @@ fn read(
 ) -> anyhow::Result<Passed> {
     let topic = &kafka.topics.rejections;
     let partitions = topics::require(kafka, topic, Operation::Read)?;
-    let scanner = Scanner::new(kafka)?;
+    let mut scanner = Scanner::new(kafka)?;
     let bounds = scanner.bounds(topic, partitions)?;
     let wanted: Vec<_> = (0..).zip(bounds).map(|(partition, at)| (partition, at.start..at.end)).collect();
     let mut passed = Passed::default();

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use kafka::{Topics, client::Quiet, embedded::EmbeddedBroker};
+use kafka::{Topics, context::Context, embedded::EmbeddedBroker};
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use rdkafka::{
     mocking::MockCluster,
@@ -251,7 +251,7 @@ fn the_log_of_a_running_processor_is_sound_and_stays_as_it_is() {
 /// `run` would wait for as long as that lasts.
 #[test]
 fn a_start_that_would_wait_is_a_problem() {
-    let start = |fault: fn(&MockCluster<'_, Quiet>)| {
+    let start = |fault: fn(&MockCluster<'_, Context>)| {
         let (broker, folder) = (broker(3), folder());
         fault(&broker.cluster());
         let mut check = program(&["check", "-b", &broker.bootstrap_servers(), "--log-file"]);

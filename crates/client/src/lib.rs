@@ -34,7 +34,6 @@ mod posting;
 mod replies;
 mod reports;
 mod seen;
-mod silence;
 mod stream;
 mod target;
 mod thread;

@@ -1,7 +1,7 @@
 //! What is posted and not yet answered, and the producer that sends it.
 //!
 //! A producer can be of no use any more: a fatal error of an idempotent one ends it, and librdkafka can lose all brokers
-//! for good (see [`reach`]). Another one takes its place then. What the old one surely never sent is sent by the new one,
+//! for good (see [`kafka::liveness`]). Another one takes its place then. What the old one surely never sent is sent by the new one,
 //! in its order; what may have been sent is not, since nobody else could tell it from what was posted twice. A producer
 //! that fails before anything is sent will as a rule fail so again, as where the user lacks a right: then what it did not
 //! send is given up.
@@ -17,7 +17,7 @@ use std::{
 };
 
 use contract::Record;
-use kafka::{Settings, native, reach::reach};
+use kafka::{Settings, context::Context, liveness::Liveness, native};
 use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
@@ -25,10 +25,7 @@ use rdkafka::{
 };
 use tokio::{sync::oneshot, time::sleep};
 
-use super::{
-    reports::{Answer, Failed, Reports, Waiting},
-    silence::Silence,
-};
+use super::reports::{Answer, Failed, Reports, Waiting};
 
 /// How soon the thread notices that nobody needs it any more, or that its producer failed.
 const SLICE: Duration = Duration::from_millis(100);
@@ -39,6 +36,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// For another producer to take the place of one that failed.
 const ANEW: Duration = Duration::from_secs(30);
 
+type Producing = BaseProducer<Context<Reports>>;
+
 /// Keeps the order in which commands are posted, also where they wait for room and where the producer is replaced.
 pub(super) struct Outbox {
     shared: Arc<Shared>,
@@ -48,13 +47,12 @@ pub(super) struct Outbox {
 
 struct Shared {
     config: ClientConfig,
-    /// With which [`reach`] asks.
     settings: Settings,
     topic: String,
     /// How long a command may be under way (`delivery.timeout.ms`).
     lifetime: Duration,
     /// Locked for writing while it is replaced.
-    producer: RwLock<Arc<BaseProducer<Reports>>>,
+    producer: RwLock<Arc<Producing>>,
     /// A command could not be taken in because the producer failed.
     is_wanted: AtomicBool,
     stop: AtomicBool,
@@ -123,7 +121,9 @@ impl Outbox {
     pub async fn settled(&self) {
         let is_settled = || match self.shared.producer.try_read() {
             // What waits for others of its batch goes once `linger.ms` is over.
-            Ok(producer) => producer.flush(Duration::ZERO).is_ok() && producer.context().unsent().is_empty(),
+            Ok(producer) => {
+                producer.flush(Duration::ZERO).is_ok() && producer.context().deliveries().unsent().is_empty()
+            }
             Err(_) => false,
         };
         while !is_settled() {
@@ -147,7 +147,7 @@ impl Drop for Outbox {
 impl Shared {
     /// Serves delivery reports, and replaces the producer where it is of no use any more.
     fn serve(&self) {
-        let mut silence = Silence::begin();
+        let mut liveness = Liveness::new(&self.settings, &self.topic);
         let mut heard = 0;
         while !self.stop.load(Ordering::Relaxed) {
             let producer = Arc::clone(&self.producer.read().expect("never poisoned"));
@@ -160,19 +160,15 @@ impl Shared {
                 } else {
                     thread::sleep(FULL);
                 }
-                silence.broken();
+                liveness.heard();
                 continue;
             }
-            let count = producer.context().count.load(Ordering::Relaxed);
+            let count = producer.context().deliveries().count.load(Ordering::Relaxed);
             if mem::replace(&mut heard, count) != count || producer.in_flight_count() == 0 {
-                silence.broken();
+                liveness.heard();
                 continue;
             }
-            if !silence.is_due() {
-                continue;
-            }
-            let (asked, settings, topic) = (Arc::clone(&producer), self.settings.clone(), self.topic.clone());
-            if silence.is_final(move || reach(asked.client(), &settings, &topic)) {
+            if liveness.is_client_stuck(&producer) {
                 tracing::warn!("the producer has lost the brokers; going on with another one");
                 self.replace(producer, None);
             }
@@ -180,21 +176,21 @@ impl Shared {
     }
 
     /// Whether there is something for the producer to send.
-    fn is_needed(&self, producer: &BaseProducer<Reports>) -> bool {
+    fn is_needed(&self, producer: &Producing) -> bool {
         self.is_wanted.swap(false, Ordering::Relaxed)
             || producer.in_flight_count() > 0
-            || !producer.context().unsent().is_empty()
+            || !producer.context().deliveries().unsent().is_empty()
     }
 
     /// Sends what the old producer has not sent by a new one, unless it failed (`fatal`) as the new one would. Meanwhile
     /// nothing is taken in.
-    fn replace(&self, old: Arc<BaseProducer<Reports>>, fatal: Option<(RDKafkaErrorCode, String)>) {
+    fn replace(&self, old: Arc<Producing>, fatal: Option<(RDKafkaErrorCode, String)>) {
         let mut current = self.producer.write().expect("never poisoned");
         old.purge(PurgeConfig::default().queue());
         settle(&old, SETTLE);
         old.purge(PurgeConfig::default().queue().inflight());
         settle(&old, SETTLE);
-        let mut unsent = mem::take(&mut *old.context().unsent());
+        let mut unsent = mem::take(&mut *old.context().deliveries().unsent());
         // What was to be tried again was purged later than what stood behind it.
         unsent.sort_by_key(|(_, waiting)| waiting.place);
         match new_producer(&self.config) {
@@ -209,7 +205,7 @@ impl Shared {
                 return;
             }
         }
-        let fatal = fatal.filter(|_| !old.context().has_sent.load(Ordering::Relaxed));
+        let fatal = fatal.filter(|_| !old.context().deliveries().has_sent.load(Ordering::Relaxed));
         for (record, waiting) in unsent {
             let Waiting { answer, since, .. } = waiting;
             if let Some((code, reason)) = &fatal {
@@ -241,8 +237,8 @@ impl Shared {
     }
 }
 
-fn new_producer(config: &ClientConfig) -> Result<BaseProducer<Reports>, KafkaError> {
-    config.create_with_context(Reports::default())
+fn new_producer(config: &ClientConfig) -> Result<Producing, KafkaError> {
+    config.create_with_context(Context::delivering(Reports::default()))
 }
 
 /// How long librdkafka tries to send a command.
@@ -253,7 +249,7 @@ fn lifetime(config: &ClientConfig) -> Result<Duration, KafkaError> {
 }
 
 /// Waits until all is answered, and no longer than that.
-fn settle(producer: &BaseProducer<Reports>, patience: Duration) {
+fn settle(producer: &Producing, patience: Duration) {
     let deadline = Instant::now() + patience;
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
         producer.poll(Duration::ZERO);
@@ -263,14 +259,14 @@ fn settle(producer: &BaseProducer<Reports>, patience: Duration) {
 }
 
 fn send(
-    producer: &BaseProducer<Reports>,
+    producer: &Producing,
     topic: &str,
     record: &Record,
     answer: oneshot::Sender<Answer>,
     since: Instant,
 ) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
     let timestamp = record.coordinates.timestamp;
-    let place = producer.context().places.fetch_add(1, Ordering::Relaxed);
+    let place = producer.context().deliveries().places.fetch_add(1, Ordering::Relaxed);
     let waiting = Box::new(Waiting { answer, since, place, timestamp });
     let mut sent = BaseRecord::<[u8], [u8], Box<Waiting>>::with_opaque_to(topic, waiting);
     sent.timestamp = Some(timestamp);

@@ -10,17 +10,14 @@ use std::{
 
 use contract::Record;
 use kafka::{
-    client,
     consumer::record_of,
+    context::Deliver,
     native,
     posted::{Delivered, surely_not_taken},
 };
 use rdkafka::{
-    ClientContext,
-    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, DeliveryResult, Message},
-    producer::ProducerContext,
 };
 use tokio::sync::oneshot;
 
@@ -63,20 +60,10 @@ impl Reports {
     }
 }
 
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log_line(level, facility, message);
-    }
+impl Deliver for Reports {
+    type Opaque = Box<Waiting>;
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::client_error(&error, reason);
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<Waiting>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, waiting: Box<Waiting>) {
+    fn delivered(&self, result: &DeliveryResult<'_>, waiting: Box<Waiting>) {
         self.count.fetch_add(1, Ordering::Relaxed);
         let answer = match result {
             Ok(message) => {

@@ -14,8 +14,8 @@ use contract::Record;
 use futures::{Stream, stream};
 use kafka::{
     Settings, client,
-    follow::{failure, is_group_denied, is_lasting},
-    reach::reach,
+    liveness::Liveness,
+    reader::{failure, is_group_denied, is_lasting},
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -31,7 +31,6 @@ use super::{
     connection::Connection,
     member::{Joined, Ledger},
     seen::Seen,
-    silence::Silence,
     thread::on_its_own,
 };
 
@@ -128,7 +127,6 @@ pub enum StreamError {
 
 struct Shared {
     config: ClientConfig,
-    /// With which [`reach`] asks.
     settings: Settings,
     topic: String,
     ledger: Ledger,
@@ -175,11 +173,11 @@ impl StreamBuilder {
             .map_err(|error| SetupError::Kafka(error.to_string()))?;
         let joined = Mutex::new(Arc::new(joined));
         let shared = Arc::new(Shared { config, settings, topic: self.topic, ledger, joined });
-        let received =
-            stream::unfold((Arc::clone(&shared), Silence::begin()), |(shared, mut silence)| async {
-                let received = next(&shared, &mut silence).await;
-                Some((received, (shared, silence)))
-            });
+        let liveness = Liveness::new(&shared.settings, &shared.topic);
+        let received = stream::unfold((Arc::clone(&shared), liveness), |(shared, mut liveness)| async {
+            let received = next(&shared, &mut liveness).await;
+            Some((received, (shared, liveness)))
+        });
         Ok(NotificationStream { received: Box::pin(received), shared })
     }
 }
@@ -242,12 +240,12 @@ impl fmt::Debug for NotificationStream {
     }
 }
 
-async fn next(shared: &Arc<Shared>, silence: &mut Silence) -> Result<Received, StreamError> {
+async fn next(shared: &Arc<Shared>, liveness: &mut Liveness) -> Result<Received, StreamError> {
     loop {
         let joined = shared.joined();
         match timeout(TICK, joined.record()).await {
             Ok(Ok(record)) => {
-                silence.broken();
+                liveness.heard();
                 if let Some(received) = take(shared, record) {
                     return received;
                 }
@@ -264,12 +262,7 @@ async fn next(shared: &Arc<Shared>, silence: &mut Silence) -> Result<Received, S
             Ok(Err(error)) => tracing::debug!(%error, "while reading notifications"),
             Err(_) => {}
         }
-        if !silence.is_due() {
-            continue;
-        }
-        let (consumer, settings) = (Arc::clone(joined.consumer()), shared.settings.clone());
-        let topic = shared.topic.clone();
-        if silence.is_final(move || reach(consumer.client(), &settings, &topic)) {
+        if liveness.is_client_stuck(joined.consumer()) {
             tracing::warn!(
                 "the stream's Kafka client has lost the brokers; joining the group with another one"
             );

@@ -6,14 +6,14 @@ use std::{
 };
 
 use contract::{OutputRecord, ReplyRecord};
-use rdkafka::{error::RDKafkaErrorCode, producer::BaseProducer};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::{
     OutputTopic, PublishError, Settings, Sink,
     access::{Access, Operation, Resource},
     client,
     consumer::{Committer, Membership},
-    deliveries::{Deliveries, delivery_error},
+    deliveries::{Deliveries, Publisher, delivery_error},
     mark::NextOffset,
     refusal::OutputRefusal,
     replies::{Refused, ReplyCounts, Routes},
@@ -28,7 +28,7 @@ pub struct AtLeastOnce {
     settings: Settings,
     committer: Committer,
     batch_bytes: usize,
-    producer: Option<BaseProducer<Deliveries>>,
+    producer: Option<Publisher>,
     deliveries: Deliveries,
     routes: Routes,
     /// Since the last commit.
@@ -56,7 +56,7 @@ impl AtLeastOnce {
         }
     }
 
-    fn producer(&self) -> Result<&BaseProducer<Deliveries>, PublishError> {
+    fn producer(&self) -> Result<&Publisher, PublishError> {
         self.producer.as_ref().ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
     }
 
@@ -99,11 +99,9 @@ impl Sink for AtLeastOnce {
     fn reset(&mut self) -> Result<(), PublishError> {
         self.producer = None;
         self.deliveries = Deliveries::default();
-        let producer = client::producer(&self.settings, self.batch_bytes)
-            .set("delivery.timeout.ms", "30000")
-            .create_with_context(self.deliveries.clone())
-            .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
-        self.producer = Some(producer);
+        let mut properties = client::producer(&self.settings, self.batch_bytes);
+        properties.set("delivery.timeout.ms", "30000");
+        self.producer = Some(self.deliveries.clone().publisher(&properties)?);
         Ok(())
     }
 

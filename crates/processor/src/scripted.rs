@@ -11,8 +11,8 @@ use contract::Record;
 use event_log::{EventLog, LogOptions, Synchronous};
 use kafka::{
     Answer, Bounds, Ends, Polled, Source, SourceError,
+    liveness::Probe,
     mark::{Committed, Marker, NextOffset, RulesHash},
-    reach::Reach,
 };
 
 use super::start::{Accept, Terms};
@@ -30,7 +30,7 @@ pub(super) struct Scripted {
     /// Where there is none, one of this program's.
     pub committed: Option<Committed>,
     pub member: bool,
-    pub reach: Option<Reach>,
+    pub reach: Option<Probe>,
     pub asked: u32,
     pub ends: Option<Ends>,
     pub error: Option<String>,
@@ -112,7 +112,7 @@ impl Source for Scripted {
         self.member.then_some(1)
     }
 
-    fn reach(&mut self, _: Instant) -> Option<Reach> {
+    fn probe(&mut self, _: Instant) -> Option<Probe> {
         self.asked += 1;
         self.reach.clone()
     }

@@ -15,7 +15,7 @@ use rdkafka::{
 };
 
 use super::Undeliverable;
-use crate::{Settings, client};
+use crate::{Settings, client, context::Context};
 
 /// How often the brokers are asked of all the topics.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -122,7 +122,7 @@ fn keep(mut asker: Asker, topics: &[String], board: &Board, questions: &Receiver
 }
 
 struct Asker {
-    client: BaseProducer<client::Quiet>,
+    client: BaseProducer<Context>,
     settings: Settings,
 }
 
@@ -131,7 +131,7 @@ impl Asker {
         let begun = Instant::now();
         let told = partitions(&self.client, topic).unwrap_or_else(|error| {
             tracing::debug!(topic, %error, "no answer of a reply topic");
-            // A client may have lost the brokers for good: see `reach`.
+            // A client may have lost the brokers for good: see `liveness`.
             if let Some(client) = new_client(&self.settings) {
                 self.client = client;
             }
@@ -144,12 +144,12 @@ impl Asker {
     }
 }
 
-fn new_client(settings: &Settings) -> Option<BaseProducer<client::Quiet>> {
-    let client = client::admin(settings).create_with_context(client::Quiet);
+fn new_client(settings: &Settings) -> Option<BaseProducer<Context>> {
+    let client = client::admin(settings).create_with_context(Context::quiet());
     client.inspect_err(|error| tracing::warn!(%error, "no client that asks for reply topics")).ok()
 }
 
-fn partitions(client: &BaseProducer<client::Quiet>, topic: &str) -> Result<Told, KafkaError> {
+fn partitions(client: &BaseProducer<Context>, topic: &str) -> Result<Told, KafkaError> {
     let metadata = client.client().fetch_metadata(Some(topic), ASK)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return Ok(Told::Missing);

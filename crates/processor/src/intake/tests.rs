@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use kafka::{
     EndOffsets, Ends,
+    liveness::Probe,
     mark::{Committed, Mark, RulesHash},
-    reach::Reach,
 };
 use testing::said_by;
 
@@ -82,7 +82,7 @@ fn held_up(say: Duration) -> World {
         polled: VecDeque::from([Polled::Assigned(vec![3])]),
         held_up: Some("the offsets hang".into()),
         member: true,
-        reach: Some(Reach::Reached),
+        reach: Some(Probe::Reached),
         ..Scripted::default()
     };
     World::new(source, Timing { say, ..timing() })
@@ -149,7 +149,7 @@ fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
 #[test]
 fn a_client_that_lost_the_brokers_makes_room_for_another() {
     for member in [true, false] {
-        let source = Scripted { member, reach: Some(Reach::Lost), ..Scripted::default() };
+        let source = Scripted { member, reach: Some(Probe::ClientStuck), ..Scripted::default() };
         let (_, ended) = World::new(source, timing()).steps(1);
         let error = ended.unwrap_err();
         assert!(error.is_retriable(), "{error}");
@@ -159,7 +159,7 @@ fn a_client_that_lost_the_brokers_makes_room_for_another() {
 
 #[test]
 fn a_group_that_takes_nobody_in_is_told_of_and_tried_with_another_client_at_last() {
-    let source = || Scripted { reach: Some(Reach::Reached), ..Scripted::default() };
+    let source = || Scripted { reach: Some(Probe::Reached), ..Scripted::default() };
     let say = Duration::ZERO;
     let mut world = World::new(source(), Timing { say, ..timing() });
     assert_eq!(world.waits_for(), "the group has not taken this instance in yet");
@@ -174,7 +174,7 @@ fn a_group_that_takes_nobody_in_is_told_of_and_tried_with_another_client_at_last
 
 #[test]
 fn brokers_that_are_away_are_told_of_and_waited_for() {
-    let reach = Some(Reach::Away("nobody is at home".into()));
+    let reach = Some(Probe::Unreachable("nobody is at home".into()));
     let source = Scripted { reach, ..Scripted::default() };
     let impatient = Timing { say: Duration::ZERO, unjoined: Duration::ZERO, ..timing() };
     let (said, ended) = World::new(source, impatient).steps(5);
@@ -191,9 +191,10 @@ fn patient(world: &mut World) {
 
 #[test]
 fn it_is_ready_again_with_a_sign_and_says_so() {
-    let away = || Scripted { member: true, reach: Some(Reach::Away("nobody".into())), ..Scripted::default() };
+    let away =
+        || Scripted { member: true, reach: Some(Probe::Unreachable("nobody".into())), ..Scripted::default() };
     let sign = |world: &mut World| world.intake.source.polled.push_back(Polled::Revoked(Vec::new()));
-    let answer = |world: &mut World| world.intake.source.reach = Some(Reach::Reached);
+    let answer = |world: &mut World| world.intake.source.reach = Some(Probe::Reached);
     for end in [&sign as &dyn Fn(&mut World), &answer] {
         let mut world = World::new(away(), Timing { say: Duration::ZERO, ..timing() });
         assert_eq!(world.waits_for(), "", "a member without partitions stands by");
@@ -214,11 +215,11 @@ fn it_is_ready_again_with_a_sign_and_says_so() {
 #[test]
 fn the_end_of_a_wait_is_told_of_where_the_wait_was() {
     for (say, told) in [(Duration::ZERO, 1), (HOUR, 0)] {
-        let reach = Some(Reach::Away("nobody".into()));
+        let reach = Some(Probe::Unreachable("nobody".into()));
         let mut world =
             World::new(Scripted { member: true, reach, ..Scripted::default() }, Timing { say, ..timing() });
         world.steps(2).1.unwrap();
-        world.intake.source.reach = Some(Reach::Reached);
+        world.intake.source.reach = Some(Probe::Reached);
         let (said, ended) = world.steps(5);
         ended.unwrap();
         assert_eq!(times(&said, "INFO"), told, "{said}");
@@ -238,7 +239,7 @@ fn a_publisher_without_a_producer_is_waited_for() {
 #[test]
 fn a_member_of_a_quiet_topic_says_nothing_and_nobody_is_asked_while_something_arrives() {
     let impatient = Timing { say: Duration::ZERO, unjoined: Duration::ZERO, ..timing() };
-    let source = Scripted { member: true, reach: Some(Reach::Reached), ..Scripted::default() };
+    let source = Scripted { member: true, reach: Some(Probe::Reached), ..Scripted::default() };
     let mut world = World::new(source, impatient);
     let (said, ended) = world.steps(5);
     ended.unwrap();
