@@ -14,5 +14,5 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
-pub mod metrics;
-pub mod telemetry;
+mod metrics;
+mod telemetry;

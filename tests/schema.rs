@@ -7,7 +7,7 @@
 use std::{fs, path::PathBuf};
 
 use activity_stream::{
-    cli::{args::Document, schema},
+    cli::schema::{self, Document},
     config::{Config, Override, Sources},
 };
 use clap::ValueEnum;
@@ -48,7 +48,8 @@ fn what_is_kept_is_what_is_printed() {
             file.display()
         );
     }
-    let files = fs::read_dir(file_of(Document::Command).parent().expect("a folder")).expect("config/schema");
+    let files = fs::read_dir(file_of(Document::Schema(Schema::Command)).parent().expect("a folder"))
+        .expect("config/schema");
     assert_eq!(files.count(), Schema::ALL.len(), "a file in config/schema is no schema's");
 }
 
@@ -131,7 +132,7 @@ fn the_configuration_counts() {
     let of = |document| -> Value {
         serde_json::from_str(&schema::text(document, &config).expect("a document")).expect("JSON")
     };
-    assert_eq!(of(Document::Command)["properties"]["objectId"]["maxLength"], 7);
+    assert_eq!(of(Document::Schema(Schema::Command))["properties"]["objectId"]["maxLength"], 7);
     let asyncapi = of(Document::Asyncapi);
     assert_eq!(asyncapi["channels"]["commands"]["address"], "in");
     assert!(asyncapi["channels"]["replies"]["description"].as_str().expect("text").contains("`a`, `b`"));

@@ -1,10 +1,11 @@
 //! `check`: what is in force, and whether brokers, topics and log file can be worked with.
 
+mod finding;
 mod plans;
 mod rights;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use event_log::{Cursor, LogError, LogReader, check_writable, examine_files, is_in_use};
+use event_log::{LogError, LogReader, check_writable, examine_files, is_in_use};
 use kafka::{
     access::{Operation, Resource},
     client,
@@ -21,7 +22,6 @@ use kafka::{
 use serde::Serialize;
 
 use super::{
-    args,
     json::write_json,
     output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count},
     settings,
@@ -30,27 +30,37 @@ use crate::{
     admin,
     config::{Config, Setting},
 };
+use finding::{Finding, Status};
+use plans::Cursors;
+use rights::Purpose;
+
+/// Shows the configuration in force, and tests brokers, topics and log file
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream check --config production.toml
+  activity-stream check --ready --set admin.listen=127.0.0.1:9464")]
+pub struct Args {
+    /// Only ask the processor that runs at admin.listen whether it is ready; exit with 1 if it is not
+    #[arg(long)]
+    pub ready: bool,
+    /// Fail also if an access right is missing that this command needs (repeatable); those of 'run' are always needed
+    #[arg(long = "for", value_name = "COMMAND", conflicts_with = "ready")]
+    commands: Vec<Purpose>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// Whose rights must be there.
+    fn purposes(&self) -> Vec<Purpose> {
+        [&[Purpose::Run], &self.commands[..]].concat()
+    }
+}
 
 /// For the answer of a processor on this machine.
 const READY: Duration = Duration::from_secs(2);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    Ok,
-    Warning,
-    Problem,
-}
-
-/// One thing that was tried.
-#[derive(Debug, Serialize)]
-struct Finding {
-    status: Status,
-    /// What it is about.
-    about: &'static str,
-    /// A sentence.
-    message: String,
-}
 
 /// The object of `--json`.
 #[derive(Debug, Serialize)]
@@ -61,7 +71,7 @@ struct Report {
 }
 
 /// Tries everything, and fails where anything keeps the processor from working.
-pub fn check(args: &args::Check, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn check(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     if args.ready {
         return ready(args, config);
     }
@@ -95,7 +105,7 @@ fn print(Finding { status, about, message }: &Finding, out: &mut Output) -> io::
     writeln!(out, "{style}{word:<7}{style:#}  {about:<7}  {message}")
 }
 
-fn ready(args: &args::Check, config: &Config) -> anyhow::Result<ExitCode> {
+fn ready(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let address = config.admin.listen.context(
         "admin.listen is not set, so there is nobody to ask. Set it to the address that the processor has it set to",
     )?;
@@ -121,15 +131,10 @@ struct Readiness {
     reason: Option<String>,
 }
 
-fn check_brokers(
-    args: &args::Check,
-    config: &Config,
-    cursors: Option<&Cursors>,
-    findings: &mut Vec<Finding>,
-) {
+fn check_brokers(args: &Args, config: &Config, cursors: Option<&Cursors>, findings: &mut Vec<Finding>) {
     let kafka = settings::kafka(config);
     if let Err(reason) = client::check_properties(&kafka) {
-        return findings.push(Finding { status: Status::Problem, about: "kafka", message: reason });
+        return findings.push(Finding::problem("kafka", reason));
     }
     let (read, write) = (Operation::Read, Operation::Write);
     let own = [
@@ -142,33 +147,34 @@ fn check_brokers(
     let (brokers, found) = match topics::look(&kafka, &asked) {
         Ok(found) => found,
         Err(error) => {
-            let message = error.to_string();
-            return findings.push(Finding { status: Status::Problem, about: "brokers", message });
+            return findings.push(Finding::problem("brokers", error.to_string()));
         }
     };
     let verb = if brokers == 1 { "answers" } else { "answer" };
     let brokers = count(brokers as u64, "broker");
-    let message = format!("{brokers} {verb} at '{}'", kafka.bootstrap_servers);
-    findings.push(Finding { status: Status::Ok, about: "brokers", message });
+    findings.push(Finding::ok("brokers", format!("{brokers} {verb} at '{}'", kafka.bootstrap_servers)));
     let present = asked.iter().zip(&found).filter(|(_, found)| !matches!(found, Ok(None)));
     let present: BTreeSet<&str> = present.map(|((name, _), _)| *name).collect();
     findings.extend(rights::check(config, &kafka, &present, &args.purposes()));
     for (place, ((name, _), found)) in asked.iter().zip(&found).enumerate() {
-        let (status, message) = if place < own.len() {
+        let finding = if place < own.len() {
             own_topic(name, found, config.topics.create)
         } else {
             reply_topic(name, found)
         };
-        add(findings, Finding { status, about: "topic", message });
+        add(findings, finding);
     }
     let missing = if config.topics.create { Missing::Validate } else { Missing::Refuse };
-    let mut about_topics = |status, message| add(findings, Finding { status, about: "topics", message });
     match topics::examine(&kafka, missing) {
         Ok((report, problems)) => {
-            problems.iter().for_each(|problem| about_topics(Status::Problem, problem.to_string()));
-            report.warnings.into_iter().for_each(|warning| about_topics(Status::Warning, warning));
+            for problem in &problems {
+                add(findings, Finding::problem("topics", problem.to_string()));
+            }
+            for warning in report.warnings {
+                add(findings, Finding::warning("topics", warning));
+            }
         }
-        Err(error) => about_topics(Status::Problem, error.to_string()),
+        Err(error) => add(findings, Finding::problem("topics", error.to_string())),
     }
     // Nothing is planned of a topic or a group that may not be looked at, or by a log that can't be read.
     let group = Resource::Group(&kafka.group).to_string();
@@ -191,33 +197,35 @@ fn add(findings: &mut Vec<Finding>, finding: Finding) {
     }
 }
 
-fn own_topic(name: &str, found: &Presence, create: bool) -> (Status, String) {
+fn own_topic(name: &str, found: &Presence, create: bool) -> Finding {
+    const ABOUT: &str = "topic";
     match found {
         Ok(Some(partitions)) => {
-            (Status::Ok, format!("'{name}' has {}", count(*partitions as u64, "partition")))
+            Finding::ok(ABOUT, format!("'{name}' has {}", count(*partitions as u64, "partition")))
         }
-        Ok(None) if create => (Status::Warning, format!("'{name}' does not exist; 'run' will create it")),
-        Ok(None) => (Status::Problem, TopicsError::Missing { topic: name.to_owned() }.to_string()),
-        Err(error) => (Status::Problem, error.to_string()),
+        Ok(None) if create => {
+            Finding::warning(ABOUT, format!("'{name}' does not exist; 'run' will create it"))
+        }
+        Ok(None) => Finding::problem(ABOUT, TopicsError::Missing { topic: name.to_owned() }.to_string()),
+        Err(error) => Finding::problem(ABOUT, error.to_string()),
     }
 }
 
-/// A topic of somebody else's: nothing of it keeps the processor from working.
-fn reply_topic(name: &str, found: &Presence) -> (Status, String) {
+/// A topic that others own: nothing about it keeps the processor from working.
+fn reply_topic(name: &str, found: &Presence) -> Finding {
+    const ABOUT: &str = "topic";
     match found {
         Ok(Some(partitions)) => {
-            (Status::Ok, format!("'{name}', for replies, has {}", count(*partitions as u64, "partition")))
+            let partitions = count(*partitions as u64, "partition");
+            Finding::ok(ABOUT, format!("'{name}', for replies, has {partitions}"))
         }
         Ok(None) => {
             let message = "for replies, does not exist; replies are left out until somebody makes it";
-            (Status::Warning, format!("'{name}', {message}"))
+            Finding::warning(ABOUT, format!("'{name}', {message}"))
         }
-        Err(error) => (Status::Warning, error.to_string()),
+        Err(error) => Finding::warning(ABOUT, error.to_string()),
     }
 }
-
-/// Of each partition that the log has seen.
-type Cursors = BTreeMap<i32, Cursor>;
 
 /// What is to be said of the log, and its cursors where it can be read: none where there is no log yet.
 fn check_log(config: &Config) -> (Finding, Option<Cursors>) {
@@ -226,11 +234,11 @@ fn check_log(config: &Config) -> (Finding, Option<Cursors>) {
         Ok((message, cursors)) => (check_writable(path).map(|()| message), Some(cursors)),
         Err(error) => (Err(error), None),
     };
-    let (status, message) = match result {
-        Ok(message) => (Status::Ok, message),
-        Err(error) => (Status::Problem, error.to_string()),
+    let finding = match result {
+        Ok(message) => Finding::ok("log", message),
+        Err(error) => Finding::problem("log", error.to_string()),
     };
-    (Finding { status, about: "log", message }, cursors)
+    (finding, cursors)
 }
 
 fn examine(path: &Path, topic: &str) -> Result<(String, Cursors), LogError> {

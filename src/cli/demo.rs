@@ -7,7 +7,7 @@ mod show;
 use std::{
     fs::DirBuilder,
     os::unix::fs::DirBuilderExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc, Mutex,
@@ -25,7 +25,6 @@ use kafka::{embedded::EmbeddedBroker, posted::Delivered};
 use processor::{Observer, ProcessorError, batch::Outcome, supervise};
 
 use super::{
-    args,
     input::{Input, Inputs},
     outcome::{Decided, Published},
     poster::Poster,
@@ -35,6 +34,26 @@ use super::{
 use crate::config::{Config, Guarantee};
 use order::InOrder;
 use show::Show;
+
+/// Shows the whole path in one process: embedded broker, processor and producer
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream demo
+  activity-stream demo --json commands.ndjson --data-dir ./demo
+  generate | activity-stream demo -")]
+pub struct Args {
+    /// A .json file is one command; any other file, and - for standard input, has one command a line. Without files: five
+    /// good examples and some bad ones
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Keep the event log in this folder [default: a temporary one, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
 
 /// Commands that are posted and not yet decided. With [`WINDOW_BYTES`] it keeps the embedded broker, which
 /// drops what does not fit into its memory, from dropping anything.
@@ -52,7 +71,7 @@ const TYPED: Duration = Duration::from_millis(50);
 ///
 /// Exits with 0 when every command was decided, good or bad, with 1 where one was too large to post, and with
 /// that of the signal (130, 143, 129) where one ended it: in order, so that the temporary folder goes too.
-pub fn demo(args: &args::Demo, mut config: Config) -> anyhow::Result<ExitCode> {
+pub fn demo(args: &Args, mut config: Config) -> anyhow::Result<ExitCode> {
     let told = stop::on_signal(None)?;
     let inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>;
     let mut total_bytes = None;

@@ -28,7 +28,6 @@ const ROWS: &str = "{bar:40} {human_pos} of {human_len} rows, {eta} left";
 
 /// Where a command prints. What is written is text for people: in colour on a terminal only, and with what a terminal does
 /// not show escaped. What is for programs goes past that: [`raw`](Self::raw).
-#[expect(missing_debug_implementations, reason = "a stream")]
 pub struct Output {
     raw: Box<dyn Write>,
     /// Takes the colours out.

@@ -6,7 +6,9 @@ mod show;
 mod wait;
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
+    str::FromStr,
     sync::mpsc::{self, Receiver, TryRecvError},
     thread,
     time::Duration,
@@ -17,15 +19,71 @@ use contract::{OutputRecord, Record, topic_bits};
 use kafka::{access::Operation, topics};
 
 use super::{
-    args,
     input::{Input, Inputs},
+    parsers::assignment,
     poster::{Poster, still_posted},
     settings,
 };
-use crate::config::Config;
+use crate::config::{self, Config};
 use commands::{Commands, Source};
 use order::{Answer, InOrder};
 use show::Show;
+
+/// Posts commands, and prints the id that each activity will have
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream post customer-42.json
+  activity-stream post -b kafka:9092 commands.ndjson
+  echo '{\"objectType\":\"case\",\"objectId\":\"7\"}' | activity-stream post --idempotency-key share-case-7
+  activity-stream post --wait --reply-topic my.answers customer-42.json
+
+A command that the configured limits would reject is not posted; if it is in a file, no command is.
+An id becomes an activity's only if the processor accepts the command: it alone knows which
+idempotency keys were used. Exit code 1: not all were posted. With --wait: 0 accepted, 3 rejected,
+4 duplicate, 1 no verdict; of several commands, the first of 1, 3 and 4 that applies.")]
+pub struct Args {
+    /// A .json file is one command; any other file, and - for standard input, has one command a line
+    #[arg(value_name = "FILE", default_value = "-")]
+    files: Vec<PathBuf>,
+    /// Check all commands before the first is sent, also those from standard input, which are then kept in memory. Without
+    /// it, files are checked before anything is sent, and standard input line by line
+    #[arg(long)]
+    check: bool,
+    /// Post commands as they are, also those that would be rejected
+    #[arg(long, conflicts_with = "check")]
+    no_check: bool,
+    /// Key of the record [default: OBJECTTYPE/OBJECTID of each command]
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Makes the command a duplicate if it is sent again. For one command
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// A header of the record (repeatable)
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = assignment)]
+    headers: Vec<(String, String)>,
+    /// Wait up to this long for the processor's verdict on each command, by reply [default with --wait: 30s]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "30s")]
+    wait: Option<Patience>,
+    /// Where to ask for the reply: one of the processor's topics.replies [default: the configured one]
+    #[arg(long, value_name = "TOPIC", requires = "wait")]
+    reply_topic: Option<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long to wait, as the configuration writes lengths of time.
+#[derive(Debug, Clone, Copy)]
+struct Patience(Duration);
+
+impl FromStr for Patience {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        config::duration(text).map(Self)
+    }
+}
 
 /// Commands that are posted and not yet answered, or wait for one before them to be shown.
 const WINDOW: usize = 10_000;
@@ -39,7 +97,7 @@ const DELIVERY_TIMEOUT_MS: &str = "30000";
 ///
 /// Files are checked before anything is sent, and nothing is where one command would be rejected. Standard input, and
 /// whatever else can't be read twice, is checked line by line: a bad one is named and left out.
-pub fn post(args: &args::Post, config: &Config) -> anyhow::Result<ExitCode> {
+pub fn post(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let inputs = Inputs::open(&args.files)?;
     let total_bytes = inputs.total_bytes;
     let mut kafka = settings::kafka(config);

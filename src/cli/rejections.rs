@@ -7,7 +7,8 @@ mod show;
 use std::{ops::ControlFlow, process::ExitCode};
 
 use anyhow::bail;
-use contract::{Code, DeadLetter, OtherTopic, Place, Record};
+use clap::Subcommand;
+use contract::{Code, DeadLetter, Named, OtherTopic, Place, Record};
 use kafka::{
     Settings, SourceError,
     access::Operation,
@@ -15,19 +16,46 @@ use kafka::{
     topics,
 };
 
-use super::{
-    args::{self, RejectionsCommand, Selection},
-    settings,
-};
+use super::{parsers::one_of, settings};
 use crate::config::Config;
 
+/// Reads the rejections topic, and posts rejected commands again
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream rejections list
+  activity-stream rejections show 3:12345
+  activity-stream rejections replay --code too_large --dry-run")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(list::Args),
+    Show(show::Args),
+    Replay(replay::Args),
+}
+
+/// Which rejections.
+#[derive(Debug, clap::Args)]
+struct Selection {
+    /// Only those with a problem of this code (repeatable)
+    #[arg(long = "code", value_name = "CODE", value_parser = one_of(Code::ALL.iter().map(|code| (code.as_str(), *code))))]
+    codes: Vec<Code>,
+    /// Only that of the command there (repeatable)
+    #[arg(long, value_name = "PARTITION:OFFSET|ID")]
+    at: Vec<Named>,
+}
+
 /// Lists, shows or replays.
-pub fn rejections(args: &args::Rejections, config: &Config) -> anyhow::Result<ExitCode> {
+pub fn rejections(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let kafka = settings::kafka(config);
     match &args.command {
-        RejectionsCommand::List(args) => list::list(args, &kafka),
-        RejectionsCommand::Show(args) => show::show(args, &kafka),
-        RejectionsCommand::Replay(args) => replay::replay(args, &kafka, settings::decider(config)),
+        Command::List(args) => list::list(args, &kafka),
+        Command::Show(args) => show::show(args, &kafka),
+        Command::Replay(args) => replay::replay(args, &kafka, settings::decider(config)),
     }
 }
 

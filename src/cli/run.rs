@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use clap::builder::{PossibleValue, TypedValueParser};
 use contract::Decision;
 use event_log::{
     self, EventLog, LogError,
@@ -30,7 +31,8 @@ use processor::{AbortReason, End, Observer, ProcessorError, batch::Outcome, star
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
-    args, settings,
+    parsers::one_of,
+    settings,
     stop::{self, Signals},
 };
 use crate::{
@@ -40,11 +42,69 @@ use crate::{
     telemetry,
 };
 
+/// Runs the processor until it is told to stop
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream run -b kafka:9092 --log-file /var/lib/activity-stream/activity.db
+  activity-stream run --embedded
+  ACTIVITY_STREAM_KAFKA_PROPERTIES_SASL_PASSWORD=… activity-stream run --config production.toml
+
+Stops on SIGINT or SIGTERM once the work in flight is done; on a second signal at once.")]
+pub struct Args {
+    /// Start an embedded broker in this process, and print its address. It lives in memory, has no transactions, and works
+    /// with librdkafka clients (Python, Go, .NET, C, kcat), not with those in pure Java or JavaScript. It ends when a client
+    /// that assigns partitions in another way, such as kcat -G by default, joins the processor's group
+    #[arg(long)]
+    embedded: bool,
+    /// Continue where the processor would stop, for this start only; the log records it
+    #[arg(long, value_name = "LOSS", value_parser = losses())]
+    accept: Vec<fn(&mut Accept)>,
+}
+
+impl Args {
+    /// What the operator accepts, to get past a stop.
+    fn accept(&self) -> Accept {
+        let mut accept = Accept::default();
+        self.accept.iter().for_each(|add| add(&mut accept));
+        accept
+    }
+}
+
+fn losses() -> impl TypedValueParser<Value = fn(&mut Accept)> {
+    let losses: [(_, _, fn(&mut Accept)); 4] = [
+        (
+            "lost-commands",
+            "The topic no longer holds commands that nobody has decided: count them as lost, and continue after them",
+            |accept| accept.lost_commands = true,
+        ),
+        (
+            "republish",
+            "How far the output was published is unknown: continue from the last offset that the log knows of; output \
+             that was published after it is published again, with the same ids",
+            |accept| accept.republish = true,
+        ),
+        (
+            "skip-unpublished",
+            "How far the output was published is unknown: take everything in the log as published; output that was not \
+             is never published",
+            |accept| accept.skip_unpublished = true,
+        ),
+        (
+            "group-offset",
+            "How far the output was published is unknown: trust the group's committed offset, whoever committed it; \
+             unpublished output before it never is, and published output after it is published again, with the same ids",
+            |accept| accept.group_offset = true,
+        ),
+    ];
+    one_of(losses.map(|(word, help, add)| (PossibleValue::new(word).help(help), add)))
+}
+
 /// Between two attempts to reach the brokers, or to open the log, at the start.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Runs the processor.
-pub fn run(args: &args::Run, mut config: Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, mut config: Config) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -344,10 +404,21 @@ impl Observer for Watch {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
     use kafka::SourceError;
     use testing::said_by;
 
     use super::*;
+    use crate::cli::args;
+
+    #[test]
+    fn accepts_several_losses() {
+        let line = "activity-stream run --accept lost-commands --accept republish";
+        let args = args::Args::try_parse_from(line.split(' ')).expect("a command line");
+        let args::Command::Run(run) = args.command else { panic!("run") };
+        let wanted = Accept { lost_commands: true, republish: true, ..Accept::default() };
+        assert_eq!(run.accept(), wanted);
+    }
 
     fn watch() -> Watch {
         Watch { health: Arc::new(Health::new()), metrics: Arc::new(Metrics::new()) }

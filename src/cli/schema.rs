@@ -2,36 +2,84 @@
 
 use std::io::Write;
 
+use clap::{ValueEnum, builder::PossibleValue};
 use contract::{Channels, Schema, asyncapi};
 use serde_json::Value;
 
-use crate::{
-    cli::{
-        args::{self, Document},
-        output::{self, Unread},
-    },
-    config::Config,
-};
+use super::output::{self, Unread};
+use crate::config::Config;
+
+/// Prints the contract for machines: JSON Schemas of commands and output, or an AsyncAPI document of the topics
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream schema command
+  activity-stream schema asyncapi --config production.toml
+
+Topics, brokers and the limits of a command are those of the configuration.
+The command's schema lists the rules that a schema cannot express.")]
+pub struct Args {
+    /// Which document
+    #[arg(value_enum, value_name = "DOCUMENT")]
+    document: Document,
+}
+
+/// A part of the contract for machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Document {
+    Schema(Schema),
+    Asyncapi,
+}
+
+impl ValueEnum for Document {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self::Schema(Schema::Command),
+            Self::Schema(Schema::Event),
+            Self::Schema(Schema::Notification),
+            Self::Schema(Schema::Rejection),
+            Self::Schema(Schema::Reply),
+            Self::Asyncapi,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let Self::Schema(schema) = self else {
+            return Some(
+                PossibleValue::new("asyncapi").help("Topics, keys, headers and replies: AsyncAPI 3.0"),
+            );
+        };
+        let help = match schema {
+            Schema::Command => "What is accepted on the commands topic",
+            Schema::Event => "An event, as 'log list' and 'log show' print it",
+            Schema::Notification => "A value on the notifications topic",
+            Schema::Rejection => {
+                "The problems of a rejection, in its header __connect.errors.exception.message"
+            }
+            Schema::Reply => "A value on a topic for replies",
+        };
+        Some(PossibleValue::new(schema.name()).help(help))
+    }
+}
 
 /// Prints one document.
-pub fn schema(args: &args::Schema, config: &Config) -> anyhow::Result<()> {
+pub(super) fn schema(args: &Args, config: &Config) -> anyhow::Result<()> {
     let mut out = output::stdout(Unread::Stop);
     out.raw().write_all(text(args.document, config)?.as_bytes())?;
     Ok(out.flush()?)
 }
 
-/// The document as JSON, indented, with a line break at its end. Members are in alphabetical order.
+/// The document as indented JSON with a final line break. Members are in alphabetical order.
+///
+/// # Errors
+///
+/// None: every document can be written as JSON.
 pub fn text(document: Document, config: &Config) -> anyhow::Result<String> {
-    let schema = |schema: Schema| schema.document(&config.limits);
     let mut value = match document {
-        Document::Command => schema(Schema::Command),
-        Document::Event => schema(Schema::Event),
-        Document::Notification => schema(Schema::Notification),
-        Document::Rejection => schema(Schema::Rejection),
-        Document::Reply => schema(Schema::Reply),
+        Document::Schema(schema) => schema.document(&config.limits),
         Document::Asyncapi => of_channels(config),
     };
-    // As they are anyway, unless some other crate asks serde_json to keep the order of insertion.
+    // They are sorted already, unless another crate enables serde_json's `preserve_order`.
     value.sort_all_objects();
     Ok(serde_json::to_string_pretty(&value)? + "\n")
 }

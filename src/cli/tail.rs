@@ -5,10 +5,12 @@ mod readable;
 
 use std::{io::Write, time::Duration};
 
+use clap::builder::ArgPredicate;
+
 use super::{
-    args,
     json::write_json,
     output::{self, Unread},
+    parsers::one_of,
     settings, stop,
 };
 use crate::{config::Config, telemetry};
@@ -20,11 +22,48 @@ use kafka::{
 };
 use line::Line;
 
+/// Follows a topic, reading only what is committed
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream tail notifications
+  activity-stream tail rejections --until-end --json
+  activity-stream tail notifications --until-end --limit 10
+
+Ends on Ctrl-C, at the limit, or with --until-end; without that, it follows added partitions too.
+With --json, bytes that are not UTF-8 are also in the field base16.")]
+pub struct Args {
+    /// Which topic
+    #[arg(value_parser = one_of([
+        ("notifications", OutputTopic::Notifications),
+        ("rejections", OutputTopic::Rejections),
+    ]))]
+    topic: OutputTopic,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Where to start in each partition; with --until-end: beginning, unless given
+    #[arg(
+        long,
+        value_parser = one_of([("beginning", Start::Beginning), ("end", Start::End)]),
+        default_value = "end",
+        default_value_if("until_end", ArgPredicate::IsPresent, "beginning")
+    )]
+    from: Start,
+    /// Stop at the present end of each partition instead of waiting for more. Records that an open transaction holds back
+    /// are beyond that end
+    #[arg(long)]
+    until_end: bool,
+    /// Stop after this many records
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
 /// Until a signal is noticed.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Prints records as they become visible, until the limit, the end where that is wanted, or a signal.
-pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
+pub fn tail(args: &Args, config: &Config) -> anyhow::Result<()> {
     let stop = stop::on_signal(Some(stop::LONGEST))?;
     let kafka = settings::kafka(config);
     let topic = kafka.topics.output(args.topic);

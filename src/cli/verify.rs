@@ -24,15 +24,33 @@ use verify::{
 };
 
 use super::{
-    args,
     json::write_json,
     output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count, plain},
     settings,
 };
 use crate::config::Config;
 
+/// Proves that logs and topics are what deciding every command again gives, as far as output is published
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream verify --config production.toml
+  activity-stream verify -b kafka:9092 --log one/activity.db --log two/activity.db --json
+
+Needs the processors' limits, window, topics.replies, processor.source and group. They may run.
+Exit code 1: something deviates.")]
+pub struct Args {
+    /// The log of one of the group's processors (repeatable); together they must know every command [default: the configured
+    /// one]
+    #[arg(long = "log", value_name = "FILE")]
+    logs: Vec<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
 /// Checks everything whose output is out, and fails where anything deviates.
-pub fn verify(args: &args::Verify, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn verify(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let kafka = settings::kafka(config);
     let given = if args.logs.is_empty() { std::slice::from_ref(&config.log.path) } else { &args.logs };
     let logs =

@@ -46,6 +46,12 @@ pub enum Origin {
     Flag(String),
 }
 
+impl Override {
+    pub(crate) fn new(flag: impl Into<String>, key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { flag: flag.into(), key: key.into(), value: value.into() }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

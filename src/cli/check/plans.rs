@@ -1,10 +1,12 @@
 //! Whether `run` would start each partition, as it decides that itself.
 
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
 
+use event_log::Cursor;
 use kafka::{Bounds, Settings, SourceError, consumer::GroupConsumer};
 use processor::{
     ProcessorError,
@@ -12,8 +14,11 @@ use processor::{
     start::{Accept, Facts, plan},
 };
 
-use super::{Cursors, Finding, Status};
+use super::finding::Finding;
 use crate::cli::output::count;
+
+/// Of each partition that the log has seen.
+pub(super) type Cursors = BTreeMap<i32, Cursor>;
 
 const ABOUT: &str = "start";
 /// A coordinator that has to be found first does not always answer in the time that one question has.
@@ -26,7 +31,7 @@ pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &Cursors, find
         if !findings.iter().any(|other| other.message.contains(error)) {
             let message =
                 format!("'run' would not start {which}, as it could not learn what it needs: {error}");
-            findings.push(Finding { status: Status::Problem, about: ABOUT, message });
+            findings.push(Finding::problem(ABOUT, message));
         }
     };
     match gather(kafka, partitions, cursors) {
@@ -56,13 +61,13 @@ fn judge(facts: &[Facts]) -> Vec<Finding> {
     let refused: Vec<_> = facts
         .iter()
         .filter_map(|facts| plan(facts, Accept::default()).err())
-        .map(|refusal| Finding { status: Status::Problem, about: ABOUT, message: refusal.to_string() })
+        .map(|refusal| Finding::problem(ABOUT, refusal.to_string()))
         .collect();
     if !refused.is_empty() {
         return refused;
     }
-    let message = format!("'run' would start {}", count(facts.len() as u64, "partition"));
-    vec![Finding { status: Status::Ok, about: ABOUT, message }]
+    let partitions = count(facts.len() as u64, "partition");
+    vec![Finding::ok(ABOUT, format!("'run' would start {partitions}"))]
 }
 
 fn gather(kafka: &Settings, partitions: usize, cursors: &Cursors) -> Result<Learned, ProcessorError> {

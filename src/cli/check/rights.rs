@@ -8,11 +8,19 @@ use kafka::{
     access::{Access, Allowed, Operation, Resource, Rights},
 };
 
-use super::{Finding, Status};
-use crate::{
-    cli::args::Purpose::{self, Post, Rejections, Run, Tail, Verify},
-    config::{Config, Guarantee},
-};
+use super::finding::Finding;
+use crate::config::{Config, Guarantee};
+use Purpose::{Post, Rejections, Run, Tail, Verify};
+
+/// A command that works with the brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Purpose {
+    Run,
+    Tail,
+    Post,
+    Verify,
+    Rejections,
+}
 
 const ABOUT: &str = "rights";
 
@@ -72,22 +80,20 @@ pub(super) fn check(
         match rights.may_transact(&ids) {
             Ok(true) => {}
             Ok(false) => checked.lacks(Operation::Write, Resource::TransactionalIds(&ids), &[Run]),
-            Err(error) => checked.findings.push(Finding {
-                status: Status::Warning,
-                about: ABOUT,
-                message: format!("whether 'run' may use transactions is not known: {error}"),
-            }),
+            Err(error) => {
+                let message = format!("whether 'run' may use transactions is not known: {error}");
+                checked.findings.push(Finding::warning(ABOUT, message));
+            }
         }
     }
     if checked.findings.is_empty() {
-        let message = "this user has all that is needed".to_owned();
-        checked.findings.push(Finding { status: Status::Ok, about: ABOUT, message });
+        checked.findings.push(Finding::ok(ABOUT, "this user has all that is needed"));
     }
     checked.findings
 }
 
 fn unknown(reason: &str) -> Finding {
-    Finding { status: Status::Warning, about: ABOUT, message: format!("not checked: {reason}") }
+    Finding::warning(ABOUT, format!("not checked: {reason}"))
 }
 
 struct Checked<'a> {
@@ -136,8 +142,7 @@ impl Checked<'_> {
     /// A problem where one of the commands is wanted.
     fn lacks_for(&mut self, what: &str, operation: Operation, resource: Resource<'_>, commands: &[Purpose]) {
         let is_wanted = commands.iter().any(|command| self.wanted.contains(command));
-        let status = if is_wanted { Status::Problem } else { Status::Warning };
-        let message = format!("for {what}: {}", self.access.lacks(operation, resource));
-        self.findings.push(Finding { status, about: ABOUT, message });
+        let finding = if is_wanted { Finding::problem } else { Finding::warning };
+        self.findings.push(finding(ABOUT, format!("for {what}: {}", self.access.lacks(operation, resource))));
     }
 }

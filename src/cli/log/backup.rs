@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::bail;
@@ -10,12 +10,25 @@ use event_log::{Backup, CheckReport, LogFinding, LogReader};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::Damage;
+use super::damage::Damage;
 use crate::cli::{
-    args,
     json::write_json,
     output::{self, Unread, count, plain},
 };
+
+/// Copies the event log to a new file, also while a processor writes it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  activity-stream log backup --log-file /var/lib/activity-stream/activity.db /backup/activity.db")]
+pub(super) struct Args {
+    /// The copy, which must not exist yet
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
 /// The object of `--json`.
 #[derive(Debug, Serialize)]
@@ -25,7 +38,7 @@ struct Line<'a> {
 }
 
 /// Copies the log, and says what the copy holds, or why there is none.
-pub(super) fn back_up(args: &args::LogBackup, log: &LogReader, path: &Path) -> anyhow::Result<()> {
+pub(super) fn back_up(args: &Args, log: &LogReader, path: &Path) -> anyhow::Result<()> {
     let mut findings = Findings { damage: Damage::new(path), bar: output::rows() };
     let backup = log.back_up(&args.file, &mut findings)?;
     findings.bar.finish_and_clear();

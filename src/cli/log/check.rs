@@ -7,10 +7,22 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::cli::{
-    args,
     json::write_json,
     output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count, plain},
 };
+
+/// Reads the whole log, and reports what is damaged
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  activity-stream log check --log-file /var/lib/activity-stream/activity.db
+
+Exit code 1: it found something. A processor may be running.")]
+pub(super) struct Args {
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
 
 /// A finding's line of `--json`.
 #[derive(Debug, Serialize)]
@@ -45,7 +57,7 @@ struct SummaryObject<'a> {
 }
 
 /// Prints a line for each finding, and fails where there is one.
-pub(super) fn check(args: &args::LogCheck, log: &LogReader, path: &Path) -> anyhow::Result<ExitCode> {
+pub(super) fn check(args: &Args, log: &LogReader, path: &Path) -> anyhow::Result<ExitCode> {
     let mut printer = Printer { out: output::stdout(Unread::GoOn), json: args.json, bar: output::rows() };
     let mut checked = log.check(&mut printer)?;
     if let Some(model) = ReadModel::open(path)

@@ -8,19 +8,61 @@ use std::{
 };
 
 use contract::ActivityId;
-use event_log::{DamagedRow, ListQuery, Listed, LogReader, read_model::ReadModel};
+use event_log::{DamagedRow, ListQuery, Listed, LogReader, Order, read_model::ReadModel};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Damage;
+use super::damage::Damage;
 use crate::cli::{
-    args,
     json::write_json,
     output::{self, FAINT, GOOD, Output, Unread, excerpt, time},
+    parsers::one_of,
     time::JsonTime,
     when::When,
 };
+
+/// Lists events
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream log list --object customer/42 --since 7d
+  activity-stream log list --since 2026-01-01 --until 2026-02-01 --json
+  activity-stream log list --order descending --limit 10")]
+pub(super) struct Args {
+    /// Only those about this object
+    #[arg(long, value_name = "TYPE/ID", value_parser = object)]
+    object: Option<String>,
+    /// Only those whose command arrived then or later: a date-time, a date (its start in UTC), or a time ago (2h, 7d)
+    #[arg(long, value_name = "WHEN")]
+    since: Option<When>,
+    /// Only those whose command arrived before then
+    #[arg(long, value_name = "WHEN")]
+    until: Option<When>,
+    /// By position in the log
+    #[arg(
+        long,
+        value_parser = one_of([("ascending", Order::OldestFirst), ("descending", Order::NewestFirst)]),
+        default_value = "ascending"
+    )]
+    order: Order,
+    /// List at most this many
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Types and ids may contain slashes themselves, so the text is not split.
+fn object(text: &str) -> Result<String, &'static str> {
+    match text.split_once('/') {
+        Some((object_type, object_id)) if !object_type.is_empty() && !object_id.is_empty() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected the object's type, / and its id, such as customer/42"),
+    }
+}
 
 /// An event's line of `--json`.
 #[derive(Debug, Serialize)]
@@ -42,7 +84,7 @@ struct Entry<'a> {
 }
 
 /// Prints events as they are read.
-pub(super) fn list(args: &args::LogList, log: &LogReader, path: &Path) -> anyhow::Result<()> {
+pub(super) fn list(args: &Args, log: &LogReader, path: &Path) -> anyhow::Result<()> {
     let now = Timestamp::now();
     let query = ListQuery {
         object: args.object.clone(),
@@ -115,6 +157,14 @@ fn print_line(listed: &Listed, entry: &Entry<'_>, out: &mut dyn Write) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn types_and_ids_may_contain_slashes() {
+        assert_eq!(object("case/2026/7"), Ok("case/2026/7".to_owned()));
+        for wrong in ["case", "case/", "/7", ""] {
+            assert!(object(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_part_of_a_millisecond_counts_as_a_whole_one() {

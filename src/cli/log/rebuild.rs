@@ -9,10 +9,20 @@ use event_log::{
 use serde::Serialize;
 
 use crate::cli::{
-    args,
     json::write_json,
     output::{self, Unread, count},
 };
+
+/// Rebuilds the read model, which finds events by object and time
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  activity-stream log rebuild --log-file /var/lib/activity-stream/activity.db")]
+pub(super) struct Args {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
 /// The object of `--json`.
 #[derive(Debug, Serialize)]
@@ -22,7 +32,7 @@ struct Line<'a> {
 }
 
 /// Makes the model anew, up to the log's end.
-pub(super) fn rebuild(args: &args::LogRebuild, log: LogReader, path: &Path) -> anyhow::Result<()> {
+pub(super) fn rebuild(args: &Args, log: LogReader, path: &Path) -> anyhow::Result<()> {
     let bar = output::event_progress(log.last_position()?.try_into()?);
     let mut follower = Follower::rebuild(log, path)?;
     let events = loop {

@@ -9,12 +9,26 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::cli::{
-    args,
     json::{pretty, write_json},
     outcome::print_problem,
     output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, Unread, time},
     time::JsonTime,
 };
+
+/// Shows what became of one command
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream log show 3:12345
+  activity-stream log show 01a20ada-2c7b-89d1-8003-000000003039 --json")]
+pub(super) struct Args {
+    /// Where the command is
+    #[arg(value_name = "PARTITION:OFFSET|ID")]
+    at: Named,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
 /// The object of `--json`.
 #[derive(Debug, Serialize)]
@@ -36,7 +50,7 @@ struct Line<'a> {
 }
 
 /// Prints it, and fails where the log does not know the command.
-pub(super) fn show(args: &args::LogShow, log: &LogReader, path: &Path) -> anyhow::Result<()> {
+pub(super) fn show(args: &Args, log: &LogReader, path: &Path) -> anyhow::Result<()> {
     let shown = match args.at {
         Named::Id(id) => log.show(id)?,
         Named::At(place) => log.show_at(place)?,

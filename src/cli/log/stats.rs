@@ -8,13 +8,23 @@ use bytesize::ByteSize;
 use event_log::{Counts, Gap, Intervention, LogReader, PartitionStats, Stats, read_model::ReadModel};
 use serde::Serialize;
 
-use super::Damage;
+use super::damage::Damage;
 use crate::cli::{
-    args,
     json::write_json,
     output::{self, DOUBTFUL, FAINT, Output, Unread, count, time},
     time::JsonTime,
 };
+
+/// Counts what the log holds, and shows cursors and gaps
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  activity-stream log stats --log-file /var/lib/activity-stream/activity.db")]
+pub(super) struct Args {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
 /// The object of `--json`.
 #[derive(Debug, Serialize)]
@@ -80,7 +90,7 @@ struct InterventionLine<'a> {
 }
 
 /// Prints them.
-pub(super) fn stats(args: &args::LogStats, log: &LogReader, path: &Path) -> anyhow::Result<()> {
+pub(super) fn stats(args: &Args, log: &LogReader, path: &Path) -> anyhow::Result<()> {
     let stats = log.stats()?;
     let read_model = match ReadModel::open(path) {
         Some(model) => match model.covered(log) {

@@ -7,9 +7,9 @@ use contract::{Coordinates, Decider, Header, Problem, Problems, Reading, Record,
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::Args;
 use crate::{
     cli::{
-        args,
         input::{Input, Inputs, Place},
         json::write_json,
         outcome::print_rejection,
@@ -39,7 +39,7 @@ pub(super) struct Commands {
 }
 
 impl Commands {
-    pub(super) fn new(args: &args::Post, config: &Config) -> Self {
+    pub(super) fn new(args: &Args, config: &Config) -> Self {
         let mut headers: Vec<Header> =
             args.headers.iter().map(|(name, value)| Header::new(name.as_str(), value.as_str())).collect();
         headers.extend(args.idempotency_key.as_deref().map(|key| Header::new("idempotency-key", key)));
@@ -71,7 +71,7 @@ impl Commands {
 
     /// The input, once everything of it that can be known is checked: files before anything is posted, and with
     /// `--check` what is read only once too. One idempotency key is for one command.
-    pub(super) fn checked(&self, args: &args::Post, inputs: Inputs) -> anyhow::Result<Source> {
+    pub(super) fn checked(&self, args: &Args, inputs: Inputs) -> anyhow::Result<Source> {
         let mut source: Source = Box::new(inputs);
         if args.check {
             // What is read only once stays in memory.

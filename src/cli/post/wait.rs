@@ -11,12 +11,12 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::{
+    Args,
     commands::{Commands, Source, print_refused},
     show::Line,
 };
 use crate::{
     cli::{
-        args,
         input::{Input, Place},
         json::write_json,
         outcome::print_rejection,
@@ -70,7 +70,7 @@ struct Show {
 /// The exit code is that of the worst: 1 where a command has no verdict or was not posted, 3 where one is rejected, 4
 /// where one is a duplicate, 0 where all are accepted.
 pub(super) fn post_and_wait(
-    args: &args::Post,
+    args: &Args,
     config: &Config,
     kafka: &Settings,
     timeout: Duration,
@@ -118,7 +118,7 @@ pub(super) fn post_and_wait(
     }
 }
 
-fn client(args: &args::Post, config: &Config, kafka: &Settings) -> anyhow::Result<ActivityClient> {
+fn client(args: &Args, config: &Config, kafka: &Settings) -> anyhow::Result<ActivityClient> {
     let mut configured = config.topics.replies.names();
     let reply_topic = match (&args.reply_topic, configured.next(), configured.next()) {
         (Some(topic), ..) => topic,

@@ -6,13 +6,27 @@ use contract::{DeadLetter, Place, Problem, Record};
 use kafka::Settings;
 use serde::Serialize;
 
+use super::Selection;
 use crate::cli::{
-    args,
     json::write_json,
     outcome::print_problem,
     output::{self, BAD, FAINT, Output, Unread, count, plain, time},
     time::JsonTime,
 };
+
+/// Counts rejections by the code of their first problem; with a choice, lists the chosen ones one by one
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream rejections list
+  activity-stream rejections list --code bad_date_time --json")]
+pub(super) struct Args {
+    #[command(flatten)]
+    selection: Selection,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
 
 /// A rejection's line of `--json`.
 #[derive(Debug, Serialize)]
@@ -43,7 +57,7 @@ struct GroupLine<'a> {
 }
 
 /// Prints how many there are of each code; with a choice, each that was chosen.
-pub(super) fn list(args: &args::RejectionsList, kafka: &Settings) -> anyhow::Result<ExitCode> {
+pub(super) fn list(args: &Args, kafka: &Settings) -> anyhow::Result<ExitCode> {
     let mut out = output::stdout(Unread::Stop);
     let chosen = super::Chosen::of(&args.selection, kafka)?;
     let one_by_one = !chosen.codes.is_empty() || !chosen.places.is_empty();

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use clap::ArgGroup;
 use contract::{
     ActivityId, Coordinates, DeadLetter, Decider, OutputRecord, Place, Problem, Problems, Reading, Record,
     topic_bits,
@@ -16,13 +17,45 @@ use jiff::Timestamp;
 use kafka::{Settings, access::Operation, posted::Delivered, topics};
 use serde::Serialize;
 
+use super::Selection;
 use crate::cli::{
-    args,
     json::write_json,
     outcome::print_problem,
     output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, Unread, count, plain},
     poster::{Delivery, Poster, still_posted},
 };
+
+/// Posts the commands of chosen rejections again, each to the partition that it came from
+#[derive(Debug, clap::Args)]
+#[command(
+    group = ArgGroup::new("choice").args(["codes", "at", "all"]).required(true).multiple(true),
+    after_help = "\
+Examples:
+  activity-stream rejections replay --code too_large --dry-run
+  activity-stream rejections replay --code too_large
+  activity-stream rejections replay --at 3:12345 --at 3:12346
+
+A command keeps its idempotency key; one without a key gets one made of its partition and offset.
+So replaying twice posts once. A command that the configured limits would reject again is named
+with its problems and not posted.
+Exit code 1: not all that were chosen were posted."
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    selection: Selection,
+    /// All of them
+    #[arg(long, conflicts_with_all = ["codes", "at"])]
+    all: bool,
+    /// Print what would be posted, and post nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Post also what the configured limits would reject again
+    #[arg(long)]
+    no_check: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
 
 /// Replays that are posted and not yet answered.
 const WINDOW: usize = 1000;
@@ -61,20 +94,12 @@ enum Outcome<'a> {
 /// Posts the commands of the chosen rejections again, each to the partition that it came from. Exit code 1 where
 /// one could not be posted or would be rejected again, a place was chosen of which there is no rejection, or not all
 /// rejections could be read.
-pub(super) fn replay(
-    args: &args::RejectionsReplay,
-    kafka: &Settings,
-    decider: Decider,
-) -> anyhow::Result<ExitCode> {
+pub(super) fn replay(args: &Args, kafka: &Settings, decider: Decider) -> anyhow::Result<ExitCode> {
     let replayed = post_again(args, kafka, (!args.no_check).then_some(decider));
     if args.dry_run { replayed } else { replayed.map_err(still_posted) }
 }
 
-fn post_again(
-    args: &args::RejectionsReplay,
-    kafka: &Settings,
-    decider: Option<Decider>,
-) -> anyhow::Result<ExitCode> {
+fn post_again(args: &Args, kafka: &Settings, decider: Option<Decider>) -> anyhow::Result<ExitCode> {
     let chosen = super::Chosen::of(&args.selection, kafka)?;
     let partitions = topics::require(kafka, &kafka.topics.commands, Operation::Write)?;
     let mut replay = Replay {

@@ -3,21 +3,34 @@
 use std::{io::Write, ops::ControlFlow, process::ExitCode};
 
 use anyhow::bail;
+use contract::Named;
 use kafka::Settings;
 
 use crate::cli::{
-    args,
     json::write_json,
-    output::FAINT,
-    output::plain,
-    output::{self, Unread},
+    output::{self, FAINT, Unread, plain},
     tail::line::Line,
 };
 
 use super::list::print;
 
+/// Shows the rejection of one command: problems, headers and value
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  activity-stream rejections show 3:12345
+  activity-stream rejections show 01a20ada-2c7b-89d1-8003-000000003039")]
+pub(super) struct Args {
+    /// Where the command is
+    #[arg(value_name = "PARTITION:OFFSET|ID")]
+    at: Named,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// Prints problems, headers and value of the rejection of one command.
-pub(super) fn show(args: &args::RejectionsShow, kafka: &Settings) -> anyhow::Result<ExitCode> {
+pub(super) fn show(args: &Args, kafka: &Settings) -> anyhow::Result<ExitCode> {
     let mut out = output::stdout(Unread::Stop);
     let at = args.at.on(&kafka.topics.commands)?;
     let mut found = false;
