@@ -45,7 +45,8 @@ pub(super) fn man(args: &Args, mut program: clap::Command) -> anyhow::Result<()>
 
 fn page(command: clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    Man::new(command).render(&mut page)?;
+    let source = concat!("activity-stream ", env!("CARGO_PKG_VERSION"));
+    Man::new(command).source(source).render(&mut page)?;
     Ok(page)
 }
 

@@ -1,17 +1,17 @@
-//! What is in force, and where it came from.
+//! The configuration in force as text, with the origin of each value.
 
 use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer, ser::Error as _};
 
-use super::{Config, Origin, keys, properties, read};
+use super::{keys, origin::Origin, properties, read, sections::Config};
 
-/// One value in force. A secret is hidden.
+/// One value in force; `********` for a secret.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Setting {
     /// `section.key`, or `kafka.properties.NAME`.
     pub key: String,
-    /// As TOML; as a value of JSON where it is serialised.
+    /// As TOML; serialized as the same value in JSON.
     #[serde(serialize_with = "as_json")]
     pub value: String,
     /// Where it came from, in words.
@@ -43,8 +43,8 @@ impl Config {
         Setting { key, value, origin }
     }
 
-    /// What is in force as a TOML file, each line with its origin; secrets hidden.
-    pub fn describe(&self) -> String {
+    /// The configuration in force as a TOML file, with the origin of each value in a comment; secrets hidden.
+    pub(crate) fn describe(&self) -> String {
         let mut text = String::new();
         let mut open = String::new();
         for Setting { key, value, origin } in self.settings() {

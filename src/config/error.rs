@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-use super::{LogFormat, Origin};
+use super::origin::Origin;
+use crate::telemetry::LogFormat;
 
 /// Everything that is wrong with a configuration; one line a problem.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub struct ConfigError {
     /// At least one.
     pub problems: Vec<Problem>,
-    /// How log lines are to be written, where that could be read.
+    /// The log format, as far as it could be read.
     pub log_format: LogFormat,
 }
 
@@ -17,7 +18,7 @@ pub struct ConfigError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
     pub origin: Origin,
-    /// Names the key, says what was found and what was expected.
+    /// The key, what was found, and what was expected.
     pub message: String,
 }
 
@@ -39,9 +40,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// `; did you mean …?` where one of the candidates is near, else nothing.
+/// `; did you mean …?` if one of the candidates is similar, else nothing.
 pub(super) fn did_you_mean<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> String {
-    // A slip or two in a word; below this, a suggestion is more noise than help.
+    // One or two slips in a word; below this, a suggestion is more noise than help.
     const NEAR: f64 = 0.75;
     let spelt = |word: &str| word.to_lowercase().replace('-', "_");
     let word = spelt(word);

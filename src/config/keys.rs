@@ -1,18 +1,36 @@
 //! Every key: its name, how it is read and checked, and how it is shown.
 
-use super::read::{self, Raw};
-use super::sources::Merging;
-use super::{Config, Guarantee, LogFormat, Synchronous, properties};
+use std::ops::RangeInclusive;
+
+use event_log::Synchronous;
+use processor::supervise::Guarantee;
+
+use super::{
+    read::{self, Raw},
+    sections::Config,
+};
+use crate::telemetry::LogFormat;
 
 /// One key of the configuration.
 #[derive(Debug)]
 pub(super) struct Key {
     /// `section.key`, as in the file and in `--set`.
     pub(super) name: &'static str,
-    /// Puts the value into the configuration, or says what was expected.
+    /// Sets the value, or returns what was expected.
     pub(super) read: fn(&mut Config, &Raw<'_>) -> Result<(), String>,
     /// The value as TOML.
     pub(super) show: fn(&Config) -> String,
+}
+
+impl Key {
+    pub(super) fn section(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(section, _)| section)
+    }
+
+    /// The name within its section.
+    pub(super) fn field(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(_, field)| field)
+    }
 }
 
 /// `key!(section.field, reader, writer)`.
@@ -29,26 +47,25 @@ macro_rules! key {
     };
 }
 
-/// The words for them, in a flag too.
-pub const GUARANTEES: &[(&str, Guarantee)] =
+pub(crate) const GUARANTEES: &[(&str, Guarantee)] =
     &[("exactly-once", Guarantee::ExactlyOnce), ("at-least-once", Guarantee::AtLeastOnce)];
 const SYNCHRONOUS: &[(&str, Synchronous)] = &[("full", Synchronous::Full), ("normal", Synchronous::Normal)];
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
-/// The activity id has 14 bits for the partition.
-const PARTITIONS: std::ops::RangeInclusive<i64> = 1..=1 << 14;
+/// An activity id has 14 bits for the partition.
+const PARTITIONS: RangeInclusive<i64> = 1..=1 << 14;
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
-/// Any count of things in one command.
-const COUNT: std::ops::RangeInclusive<i64> = 1..=1_000_000;
-/// Room for the problems in a rejection's headers: the rejections topic takes 128 KiB more than the commands topic,
-/// of which the other headers need a little.
-const PROBLEM_BYTES: std::ops::RangeInclusive<u64> = KIB..=120 * KIB;
+/// Of what one command or one batch can have several of.
+const COUNT: RangeInclusive<i64> = 1..=1_000_000;
+/// The problems must fit in a rejection's headers: the rejections topic accepts 128 KiB more than the commands topic, and the
+/// other headers need some of that.
+const PROBLEM_BYTES: RangeInclusive<u64> = KIB..=120 * KIB;
 /// serde_json's own limit is 128 levels.
-const NESTING: std::ops::RangeInclusive<i64> = 1..=127;
+const NESTING: RangeInclusive<i64> = 1..=127;
 
-/// In the order of the file. `kafka.properties` is not among them: its keys are librdkafka's.
+/// In the order of `config/default.toml`, without `kafka.properties`, whose keys are librdkafka's.
 pub(super) const KEYS: &[Key] = &[
     key!(kafka.bootstrap_servers, read::servers, read::quoted),
     key!(kafka.group, read::text, read::quoted),
@@ -84,7 +101,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(telemetry.filter, read::filter, read::quoted),
 ];
 
-/// -1 for the broker's default, or a number of copies; Kafka's protocol has 16 bits for it.
+/// Kafka's protocol has 16 bits for it, and -1 means the broker's default.
 fn replication_factor(raw: &Raw<'_>) -> Result<i32, String> {
     read::integer(-1..=i64::from(i16::MAX))(raw)
         .ok()
@@ -94,34 +111,4 @@ fn replication_factor(raw: &Raw<'_>) -> Result<i32, String> {
 
 pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
-}
-
-/// Rules that concern more than one key.
-pub(super) fn check_together(merging: &mut Merging) {
-    let topics = &merging.config.topics;
-    let topics = [
-        ("topics.commands", topics.commands.clone()),
-        ("topics.notifications", topics.notifications.clone()),
-        ("topics.rejections", topics.rejections.clone()),
-    ];
-    for (index, (name, topic)) in topics.iter().enumerate() {
-        if let Some((other, _)) = topics[..index].iter().find(|(_, earlier)| earlier == topic) {
-            // The one that was set is to blame, not the default.
-            let blamed = if merging.is_default(name) { other } else { name };
-            let message =
-                format!("`{name}` and `{other}` are both {}: they must differ", read::quoted(topic));
-            merging.blame(blamed, message);
-        }
-    }
-    for (name, topic) in topics {
-        // A reply there would be taken for something else, or for a command.
-        if merging.config.topics.replies.allows(&topic) {
-            let message = format!(
-                "`topics.replies` has {}, which is `{name}`: it must be another",
-                read::quoted(topic)
-            );
-            merging.blame("topics.replies", message);
-        }
-    }
-    properties::check_values(merging);
 }

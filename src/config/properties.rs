@@ -1,18 +1,15 @@
-//! librdkafka's properties as an operator sets them: which are refused, and which hold secrets.
+//! The librdkafka properties that an operator sets: which are refused, and which are secrets.
 
 use kafka::properties::{canonical, protected};
-use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, error::KafkaError};
 use toml::de::DeValue;
 
-use super::error::did_you_mean;
-use super::read::Raw;
-use super::sources::Merging;
+use super::{error::did_you_mean, read::Raw};
 
-/// Where properties stand among the keys.
+/// The prefix of their keys.
 pub(super) const PREFIX: &str = "kafka.properties.";
 
-/// The properties that people set, for "did you mean".
+/// The properties that people usually set, for "did you mean".
 const COMMON: &[&str] = &[
     "client.id",
     "client.rack",
@@ -53,16 +50,16 @@ const COMMON: &[&str] = &[
     "statistics.interval.ms",
 ];
 
-/// Names in which an underscore is not a dot.
+/// Names with an underscore, which in a variable stands for a dot elsewhere.
 const UNDERSCORED: &[&str] = &["enabled_events", "log_level"];
 
-/// The property that the rest of a variable's name stands for: `SASL_PASSWORD` is `sasl.password`.
+/// The property that a variable sets, from the rest of its name: `sasl.password` from `SASL_PASSWORD`.
 pub(super) fn of_variable(rest: &str) -> String {
     let name = rest.to_lowercase();
     if UNDERSCORED.contains(&name.as_str()) { name } else { name.replace('_', ".") }
 }
 
-/// The property's one name and its value, or what is wrong with it.
+/// The property's canonical name and its value, or what is wrong.
 pub(super) fn read(name: &str, raw: &Raw<'_>) -> Result<(String, String), String> {
     let canonical = canonical(name);
     if let Some(reason) = protected(canonical) {
@@ -82,28 +79,24 @@ pub(super) fn read(name: &str, raw: &Raw<'_>) -> Result<(String, String), String
     Ok((canonical.to_owned(), value))
 }
 
-/// Asks librdkafka itself about every property; it knows what its build can do.
-pub(super) fn check_values(merging: &mut Merging) {
-    for (name, value) in merging.config.kafka.properties.clone() {
-        let Err(error) = ClientConfig::new().set(&name, &value).create_native_config() else { continue };
-        let reason = match error {
-            KafkaError::ClientConfig(_, reason, _, _) => reason,
-            other => other.to_string(),
-        };
-        let message = if reason.starts_with("No such configuration property") {
-            let hint = did_you_mean(&name, COMMON.iter().copied());
-            format!("unknown librdkafka property `{name}`{hint}")
-        } else if reason.contains("OpenSSL not available") {
-            format!(
-                "librdkafka property `{name}`: this program was built without TLS; build it with `--features ssl`"
-            )
-        } else if holds_secret(&name) && reason.contains(&value) {
-            format!("librdkafka refuses the value of the property `{name}`")
-        } else {
-            format!("librdkafka property `{name}`: {reason}")
-        };
-        merging.blame(&format!("{PREFIX}{name}"), message);
-    }
+/// What is wrong with a property according to librdkafka, which knows what its build can do.
+pub(super) fn problem(name: &str, value: &str) -> Option<String> {
+    let reason = match ClientConfig::new().set(name, value).create_native_config().err()? {
+        KafkaError::ClientConfig(_, reason, _, _) => reason,
+        other => other.to_string(),
+    };
+    Some(if reason.starts_with("No such configuration property") {
+        let hint = did_you_mean(name, COMMON.iter().copied());
+        format!("unknown librdkafka property `{name}`{hint}")
+    } else if reason.contains("OpenSSL not available") {
+        format!(
+            "librdkafka property `{name}`: this program was built without TLS; build it with `--features ssl`"
+        )
+    } else if holds_secret(name) && reason.contains(value) {
+        format!("librdkafka refuses the value of the property `{name}`")
+    } else {
+        format!("librdkafka property `{name}`: {reason}")
+    })
 }
 
 fn holds_secret(name: &str) -> bool {
@@ -111,7 +104,7 @@ fn holds_secret(name: &str) -> bool {
     parts.iter().any(|part| name.to_lowercase().contains(part))
 }
 
-/// The value as it may be shown.
+/// The value without secrets.
 pub(super) fn shown(name: &str, value: &str) -> String {
     if holds_secret(name) { "********".to_owned() } else { without_credentials(value) }
 }

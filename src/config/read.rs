@@ -1,14 +1,16 @@
-//! How one value is read and checked, and how it is written.
+//! How a value is read and checked, and how it is written.
 //!
-//! A reader takes a value as its source gives it and returns the parsed one, or the sentence that says what was
-//! expected. Rules that concern one key only are kept here, so that nothing below checks them again.
+//! A reader takes a value as its source gives it and returns the parsed value, or a sentence that says what was expected.
+//! It checks all that concerns one key alone, so nothing checks that again.
 
-use std::fmt::Display;
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use contract::ReplyTopics;
@@ -23,7 +25,7 @@ pub(super) enum Raw<'a> {
 }
 
 impl Raw<'_> {
-    /// The text of a string; of a variable or a flag, whatever it is.
+    /// A string in TOML, or any text of a variable or a flag.
     fn text(&self, expected: impl Display) -> Result<&str, String> {
         match self {
             Raw::Text(text) => Ok(text),
@@ -32,7 +34,7 @@ impl Raw<'_> {
         }
     }
 
-    /// The sentence for a value that is not what was expected.
+    /// The sentence that rejects the value.
     pub(super) fn expected(&self, expected: impl Display) -> String {
         let found = match self {
             Raw::Text(text) => quoted(text),
@@ -56,29 +58,32 @@ impl Raw<'_> {
     }
 }
 
-/// A string that is not blank and holds no control characters.
-pub(super) fn text(raw: &Raw<'_>) -> Result<String, String> {
-    let expected = "text that is not blank and holds no control characters";
+/// Text that fulfils a condition.
+fn text_that(
+    raw: &Raw<'_>,
+    expected: &str,
+    is_fulfilled: impl FnOnce(&str) -> bool,
+) -> Result<String, String> {
     let text = raw.text(expected)?;
-    if text.trim().is_empty() || text.contains(char::is_control) {
-        return Err(raw.expected(expected));
-    }
-    Ok(text.to_owned())
+    if is_fulfilled(text) { Ok(text.to_owned()) } else { Err(raw.expected(expected)) }
 }
 
-/// A name that Kafka takes for a topic (`org.apache.kafka.common.internals.Topic.validate`).
+pub(super) fn text(raw: &Raw<'_>) -> Result<String, String> {
+    text_that(raw, "text that is not blank and holds no control characters", |text| {
+        !text.trim().is_empty() && !text.contains(char::is_control)
+    })
+}
+
+/// A name that Kafka accepts for a topic (`org.apache.kafka.common.internals.Topic.validate`).
 pub(super) fn topic(raw: &Raw<'_>) -> Result<String, String> {
     let expected = "a topic name: 1 to 249 of the characters a-z A-Z 0-9 . _ - and neither \".\" nor \"..\"";
-    let name = raw.text(expected)?;
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if (1..=249).contains(&name.len()) && name.chars().all(legal) && name != "." && name != ".." {
-        Ok(name.to_owned())
-    } else {
-        Err(raw.expected(expected))
-    }
+    text_that(raw, expected, |name| {
+        (1..=249).contains(&name.len()) && name.chars().all(legal) && name != "." && name != ".."
+    })
 }
 
-/// Names of topics: an array, or in a variable or a flag text with commas between them. There may be none.
+/// Names of topics: an array, or in a variable or a flag separated by commas. There may be none.
 pub(super) fn topics(raw: &Raw<'_>) -> Result<ReplyTopics, String> {
     match raw {
         Raw::Toml(DeValue::Array(names)) => {
@@ -92,10 +97,8 @@ pub(super) fn topics(raw: &Raw<'_>) -> Result<ReplyTopics, String> {
     }
 }
 
-/// `host:port`, several separated by commas; librdkafka takes a protocol in front and fills in a missing port.
+/// `host:port`, several separated by commas; librdkafka accepts a protocol before it, and fills in a missing port.
 pub(super) fn servers(raw: &Raw<'_>) -> Result<String, String> {
-    let expected = "host:port, several separated by commas";
-    let servers = raw.text(expected)?;
     let legal = |server: &str| {
         let address = server.split_once("://").map_or(server, |(_, address)| address);
         let port_follows = |(host, port): (&str, &str)| {
@@ -105,32 +108,26 @@ pub(super) fn servers(raw: &Raw<'_>) -> Result<String, String> {
             && !address.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
             && address.rsplit_once(':').is_none_or(|parts| address.ends_with(']') || port_follows(parts))
     };
-    if servers.split(',').map(str::trim).all(legal) {
-        Ok(servers.to_owned())
-    } else {
-        Err(raw.expected(expected))
-    }
+    text_that(raw, "host:port, several separated by commas", |servers| {
+        servers.split(',').map(str::trim).all(legal)
+    })
 }
 
-/// A CloudEvents `source`: a URI reference, so without blanks.
+/// A CloudEvents `source`: a URI reference.
 pub(super) fn source(raw: &Raw<'_>) -> Result<String, String> {
-    let expected = "a URI or a name, without blanks";
-    let text = raw.text(expected)?;
-    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(raw.expected(expected));
-    }
-    Ok(text.to_owned())
+    text_that(raw, "a URI or a name, without blanks", |source| {
+        !source.is_empty() && !source.contains(|c: char| c.is_whitespace() || c.is_control())
+    })
 }
 
 /// Directives that `tracing-subscriber` understands.
 pub(super) fn filter(raw: &Raw<'_>) -> Result<String, String> {
     let expected = "filter directives, such as \"info\" or \"info,librdkafka=debug\"";
-    let text = raw.text(expected)?;
-    if text.trim().is_empty() {
-        return Err(raw.expected(expected));
+    let text = text_that(raw, expected, |text| !text.trim().is_empty())?;
+    match crate::telemetry::parse_filter(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("{} ({error})", raw.expected(expected))),
     }
-    crate::telemetry::parse_filter(text).map_err(|error| format!("{} ({error})", raw.expected(expected)))?;
-    Ok(text.to_owned())
 }
 
 pub(super) fn boolean(raw: &Raw<'_>) -> Result<bool, String> {
@@ -180,15 +177,11 @@ fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 pub(super) fn path(raw: &Raw<'_>) -> Result<PathBuf, String> {
-    let expected = "the path of a file";
-    let text = raw.text(expected)?;
-    if text.is_empty() || text.contains('\0') || text.ends_with('/') {
-        return Err(raw.expected(expected));
-    }
-    Ok(PathBuf::from(text))
+    let is_path = |text: &str| !text.is_empty() && !text.contains('\0') && !text.ends_with('/');
+    text_that(raw, "the path of a file", is_path).map(PathBuf::from)
 }
 
-/// An address to listen on; an empty text switches it off.
+/// An address to listen on; none if the text is empty.
 pub(super) fn address(raw: &Raw<'_>) -> Result<Option<SocketAddr>, String> {
     let expected = "an IP address with a port, such as \"127.0.0.1:9464\", or \"\" for none";
     match raw.text(expected)?.trim() {
@@ -208,7 +201,7 @@ pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Raw
     }
 }
 
-/// The word for a value; the other direction of [`word`].
+/// The inverse of [`word`].
 pub(super) fn of_words<T: PartialEq>(words: &'static [(&'static str, T)]) -> impl Fn(&T) -> String {
     move |value| {
         words.iter().find(|(_, word)| word == value).map_or_else(String::new, |(name, _)| quoted(name))

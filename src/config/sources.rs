@@ -1,18 +1,28 @@
-//! Where values come from, and the merging of them.
+//! The sources of a configuration: file, environment and flags.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
-use super::error::did_you_mean;
-use super::read::Raw;
-use super::{Config, ConfigError, Problem, keys, properties};
+use super::{
+    error::{ConfigError, did_you_mean},
+    keys::{self, KEYS},
+    merging::Merging,
+    origin::Origin,
+    properties,
+    read::Raw,
+    sections::Config,
+};
 
-/// Every environment variable of the program begins with it.
+/// The prefix of all environment variables of the program.
 pub const ENVIRONMENT_PREFIX: &str = "ACTIVITY_STREAM_";
 const CONFIG_VARIABLE: &str = "ACTIVITY_STREAM_CONFIG";
 
@@ -21,7 +31,7 @@ const CONFIG_VARIABLE: &str = "ACTIVITY_STREAM_CONFIG";
 pub struct Sources {
     /// A TOML file. Without one, `ACTIVITY_STREAM_CONFIG` may name it.
     pub file: Option<PathBuf>,
-    /// All variables, those of other programs too.
+    /// All variables, including those of other programs.
     pub environment: Vec<(OsString, OsString)>,
     /// What flags set; a later one wins over an earlier one.
     pub overrides: Vec<Override>,
@@ -37,64 +47,50 @@ pub struct Override {
     pub flag: String,
 }
 
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    Default,
-    File { path: PathBuf, line: usize, column: usize },
-    Variable(String),
-    Flag(String),
-}
-
 impl Override {
     pub(crate) fn new(flag: impl Into<String>, key: impl Into<String>, value: impl Into<String>) -> Self {
         Self { flag: flag.into(), key: key.into(), value: value.into() }
     }
 }
 
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Default => f.write_str("default"),
-            Origin::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
-            Origin::Variable(name) | Origin::Flag(name) => f.write_str(name),
-        }
-    }
-}
-
-/// Where each value that is not a default came from, by `section.key`.
-pub type Origins = BTreeMap<String, Origin>;
-
 impl Sources {
-    /// The process's own environment, with a file and what flags set.
-    pub fn of_process(file: Option<PathBuf>, overrides: Vec<Override>) -> Self {
+    /// A file, the process's own environment, and what flags set.
+    pub(crate) fn of_process(file: Option<PathBuf>, overrides: Vec<Override>) -> Self {
         Self { file, environment: std::env::vars_os().collect(), overrides }
     }
+}
 
-    /// Weakest first, so that each source overwrites what it wins over.
-    pub(super) fn read_into(self, merging: &mut Merging) {
-        let variables = own_variables(self.environment, merging);
-        let by_variable = variables.iter().find(|(name, _)| *name == CONFIG_VARIABLE);
-        let file = match (self.file, by_variable) {
+impl Config {
+    /// Reads, merges and checks the sources.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of every source at once: unknown keys, bad values, protected librdkafka properties, topics
+    /// that are not distinct, a file that cannot be read.
+    pub fn load(sources: Sources) -> Result<Self, ConfigError> {
+        let mut merging = Merging::default();
+        let variables = own_variables(sources.environment, &mut merging);
+        let by_variable = variables.get(CONFIG_VARIABLE);
+        let file = match (sources.file, by_variable) {
             (Some(path), _) => Some((path, Origin::Flag("--config".to_owned()))),
-            (None, Some((name, path))) => Some((path.into(), Origin::Variable(name.clone()))),
+            (None, Some(path)) => Some((path.into(), Origin::Variable(CONFIG_VARIABLE.to_owned()))),
             (None, None) => None,
         };
+        // The weakest source first: each overwrites the values of those before it.
         if let Some((path, named_by)) = file {
-            merging.read_file(&path, named_by);
+            read_file(&path, named_by, &mut merging);
         }
-        for (name, value) in &variables {
-            if name != CONFIG_VARIABLE {
-                merging.read_variable(name, value);
-            }
+        for (name, value) in variables.iter().filter(|(name, _)| *name != CONFIG_VARIABLE) {
+            read_variable(name, value, &mut merging);
         }
-        for Override { key, value, flag } in &self.overrides {
+        for Override { key, value, flag } in &sources.overrides {
             merging.set(key, &Raw::Text(value), Origin::Flag(flag.clone()));
         }
+        merging.finish()
     }
 }
 
-/// The program's own variables as text, in the order of their names.
+/// The program's own variables by name.
 fn own_variables(all: Vec<(OsString, OsString)>, merging: &mut Merging) -> BTreeMap<String, String> {
     let mut own = BTreeMap::new();
     for (name, value) in all {
@@ -110,8 +106,7 @@ fn own_variables(all: Vec<(OsString, OsString)>, merging: &mut Merging) -> BTree
     own
 }
 
-/// Kubernetes puts these into every container beside a Service that is named `activity-stream`; nobody wrote
-/// them, so they are not mistakes.
+/// Kubernetes adds these to every container beside a Service named `activity-stream`, so they are nobody's mistake.
 fn is_service_link(name: &str) -> bool {
     let rest = &name[ENVIRONMENT_PREFIX.len()..];
     rest == "SERVICE_HOST" || rest == "PORT" || rest.starts_with("SERVICE_PORT") || rest.starts_with("PORT_")
@@ -121,175 +116,112 @@ fn variable_of(key: &str) -> String {
     format!("{ENVIRONMENT_PREFIX}{}", key.to_uppercase().replace('.', "_"))
 }
 
-/// A configuration that is being put together, and what was wrong on the way.
-#[derive(Debug, Default)]
-pub(super) struct Merging {
-    pub(super) config: Config,
-    problems: Vec<Problem>,
+fn read_variable(variable: &str, value: &str, merging: &mut Merging) {
+    let origin = Origin::Variable(variable.to_owned());
+    let rest = &variable[ENVIRONMENT_PREFIX.len()..];
+    if let Some(property) = rest.strip_prefix("KAFKA_PROPERTIES_") {
+        let property = format!("{}{}", properties::PREFIX, properties::of_variable(property));
+        return merging.set(&property, &Raw::Text(value), origin);
+    }
+    match KEYS.iter().find(|key| variable_of(key.name) == variable) {
+        Some(key) => merging.set(key.name, &Raw::Text(value), origin),
+        None => {
+            let known: Vec<String> = KEYS.iter().map(|key| variable_of(key.name)).collect();
+            let known = known.iter().map(String::as_str).chain([CONFIG_VARIABLE]);
+            let hint = did_you_mean(variable, known);
+            merging.problem(origin, format!("unknown environment variable{hint}"));
+        }
+    }
 }
 
-impl Merging {
-    pub(super) fn problem(&mut self, origin: Origin, message: String) {
-        self.problems.push(Problem { origin, message });
-    }
-
-    pub(super) fn is_default(&self, key: &str) -> bool {
-        !self.config.origins.contains_key(key)
-    }
-
-    /// A problem of the value that `key` has now.
-    pub(super) fn blame(&mut self, key: &str, message: String) {
-        let origin = self.config.origins.get(key).cloned().unwrap_or(Origin::Default);
-        self.problem(origin, message);
-    }
-
-    /// The configuration, or all that is wrong: the file from top to bottom, then variables, then flags.
-    pub(super) fn finish(mut self) -> Result<Config, ConfigError> {
-        self.problems.sort_by_key(|problem| match &problem.origin {
-            Origin::Default => (0, 0, 0),
-            Origin::File { line, column, .. } => (1, *line, *column),
-            Origin::Variable(_) => (2, 0, 0),
-            Origin::Flag(_) => (3, 0, 0),
-        });
-        if self.problems.is_empty() {
-            return Ok(self.config);
+fn read_file(path: &Path, named_by: Origin, merging: &mut Merging) {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("cannot read the configuration file {}: {error}", path.display());
+            return merging.problem(named_by, message);
         }
-        Err(ConfigError { problems: self.problems, log_format: self.config.telemetry.format })
-    }
-
-    /// Reads one value into the configuration.
-    pub(super) fn set(&mut self, name: &str, raw: &Raw<'_>, origin: Origin) {
-        if let Some(property) = name.strip_prefix(properties::PREFIX) {
-            return self.set_property(property, raw, origin);
+    };
+    let mut file = File { path, text: &text, merging };
+    match DeTable::parse(&text) {
+        Ok(table) => file.read_sections(table.get_ref()),
+        Err(error) => {
+            let origin = file.origin(error.span().map_or(0, |span| span.start));
+            file.merging.problem(origin, format!("not TOML: {}", error.message()));
         }
-        let Some(key) = keys::find(name) else {
-            return self.unknown(name, origin);
-        };
-        match (key.read)(&mut self.config, raw) {
-            Ok(()) => drop(self.config.origins.insert(name.to_owned(), origin)),
-            Err(message) => self.problem(origin, format!("`{name}`: {message}")),
+    }
+}
+
+/// A file that is being read.
+struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+    merging: &'a mut Merging,
+}
+
+impl File<'_> {
+    fn origin(&self, offset: usize) -> Origin {
+        let before = &self.text[..offset.min(self.text.len())];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Origin::File {
+            path: self.path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
         }
     }
 
-    fn set_property(&mut self, property: &str, raw: &Raw<'_>, origin: Origin) {
-        match properties::read(property, raw) {
-            Ok((canonical, value)) => {
-                self.config.origins.insert(format!("{}{canonical}", properties::PREFIX), origin);
-                self.config.kafka.properties.insert(canonical, value);
-            }
-            Err(message) => self.problem(origin, message),
-        }
+    fn origin_of<T>(&self, spanned: &Spanned<T>) -> Origin {
+        self.origin(spanned.span().start)
     }
 
-    fn unknown(&mut self, name: &str, origin: Origin) {
-        // The right key in the wrong section is as likely as a misspelt one.
-        let last = name.rsplit('.').next().unwrap_or(name);
-        let hint =
-            match keys::KEYS.iter().find(|key| key.name.split_once('.').is_some_and(|(_, k)| k == last)) {
-                Some(key) => format!("; did you mean `{}`?", key.name),
-                None => did_you_mean(name, keys::KEYS.iter().map(|key| key.name)),
-            };
-        self.problem(origin, format!("unknown key `{name}`{hint}"));
-    }
-
-    fn read_variable(&mut self, variable: &str, value: &str) {
-        let origin = Origin::Variable(variable.to_owned());
-        let rest = &variable[ENVIRONMENT_PREFIX.len()..];
-        if let Some(property) = rest.strip_prefix("KAFKA_PROPERTIES_") {
-            return self.set_property(&properties::of_variable(property), &Raw::Text(value), origin);
-        }
-        match keys::KEYS.iter().find(|key| variable_of(key.name) == variable) {
-            Some(key) => self.set(key.name, &Raw::Text(value), origin),
-            None => {
-                let known: Vec<String> = keys::KEYS.iter().map(|key| variable_of(key.name)).collect();
-                let known = known.iter().map(String::as_str).chain([CONFIG_VARIABLE]);
-                let hint = did_you_mean(variable, known);
-                self.problem(origin, format!("unknown environment variable{hint}"));
-            }
-        }
-    }
-
-    fn read_file(&mut self, path: &Path, named_by: Origin) {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => {
-                let message = format!("cannot read the configuration file {}: {error}", path.display());
-                return self.problem(named_by, message);
-            }
-        };
-        let place = |offset: usize| {
-            let before = &text[..offset.min(text.len())];
-            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-            Origin::File {
-                path: path.to_owned(),
-                line: before.matches('\n').count() + 1,
-                column: before[line_start..].chars().count() + 1,
-            }
-        };
-        match DeTable::parse(&text) {
-            Ok(table) => self.read_sections(table.get_ref(), &place),
-            Err(error) => {
-                let offset = error.span().map_or(0, |span| span.start);
-                self.problem(place(offset), format!("not TOML: {}", error.message()));
-            }
-        }
-    }
-
-    fn read_sections(&mut self, file: &DeTable<'_>, place: &impl Fn(usize) -> Origin) {
-        for (section, value) in file {
+    fn read_sections(&mut self, table: &DeTable<'_>) {
+        for (section, value) in table {
             let name = section.get_ref();
-            let is_known = keys::KEYS.iter().any(|key| section_of(key.name) == name.as_ref());
+            let is_known = KEYS.iter().any(|key| key.section() == name.as_ref());
             match value.get_ref() {
-                DeValue::Table(table) if is_known => self.read_section(name, table, place),
+                DeValue::Table(table) if is_known => self.read_section(name, table),
                 DeValue::Table(_) => {
-                    let hint = did_you_mean(name, keys::KEYS.iter().map(|key| section_of(key.name)));
-                    self.problem(place(section.span().start), format!("unknown section `[{name}]`{hint}"));
+                    let hint = did_you_mean(name, KEYS.iter().map(keys::Key::section));
+                    self.merging
+                        .problem(self.origin_of(section), format!("unknown section `[{name}]`{hint}"));
                 }
-                _ if is_known => {
-                    let message = format!("`{name}`: {}", Raw::Toml(value.get_ref()).expected("a section"));
-                    self.problem(place(value.span().start), message);
+                other if is_known => {
+                    let message = format!("`{name}`: {}", Raw::Toml(other).expected("a section"));
+                    self.merging.problem(self.origin_of(value), message);
                 }
-                _ => self.unknown(name, place(section.span().start)),
+                _ => self.merging.unknown_key(name, self.origin_of(section)),
             }
         }
     }
 
-    fn read_section(&mut self, section: &str, table: &DeTable<'_>, place: &impl Fn(usize) -> Origin) {
+    fn read_section(&mut self, section: &str, table: &DeTable<'_>) {
         for (key, value) in table {
             let name = format!("{section}.{}", key.get_ref());
             if name == "kafka.properties" {
-                self.read_properties("", value, place);
+                self.read_properties(&name, value);
             } else if keys::find(&name).is_some() {
-                self.set(&name, &Raw::Toml(value.get_ref()), place(value.span().start));
+                self.merging.set(&name, &Raw::Toml(value.get_ref()), self.origin_of(value));
             } else {
-                self.unknown(&name, place(key.span().start));
+                self.merging.unknown_key(&name, self.origin_of(key));
             }
         }
     }
 
-    /// `sasl.password = …` is a table in a table to TOML, `"sasl.password" = …` is not; both name one property.
-    fn read_properties(
-        &mut self,
-        prefix: &str,
-        value: &Spanned<DeValue<'_>>,
-        place: &impl Fn(usize) -> Origin,
-    ) {
+    /// To TOML `sasl.password = …` is a table in a table and `"sasl.password" = …` is not; both name one property.
+    fn read_properties(&mut self, name: &str, value: &Spanned<DeValue<'_>>) {
         match value.get_ref() {
             DeValue::Table(table) => {
                 for (key, value) in table {
-                    let dot = if prefix.is_empty() { "" } else { "." };
-                    self.read_properties(&format!("{prefix}{dot}{}", key.get_ref()), value, place);
+                    self.read_properties(&format!("{name}.{}", key.get_ref()), value);
                 }
             }
-            other if prefix.is_empty() => {
-                let message = Raw::Toml(other).expected("a table of librdkafka properties");
-                self.problem(place(value.span().start), format!("`kafka.properties`: {message}"));
+            other if name.starts_with(properties::PREFIX) => {
+                self.merging.set(name, &Raw::Toml(other), self.origin_of(value));
             }
-            other => self.set_property(prefix, &Raw::Toml(other), place(value.span().start)),
+            other => {
+                let message = Raw::Toml(other).expected("a table of librdkafka properties");
+                self.merging.problem(self.origin_of(value), format!("`{name}`: {message}"));
+            }
         }
     }
-}
-
-fn section_of(key: &str) -> &str {
-    key.split_once('.').map_or(key, |(section, _)| section)
 }

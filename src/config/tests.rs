@@ -1,6 +1,9 @@
-use std::ffi::OsString;
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+
+use contract::Limits;
 
 use super::*;
+use crate::telemetry::LogFormat;
 
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("temporary directory");
