@@ -27,7 +27,12 @@ use kafka::{
     replies::{ReplyCounts, Undeliverable},
     topics::{self, Missing, Report},
 };
-use processor::{AbortReason, End, Observer, ProcessorError, batch::Outcome, start::Accept, supervise};
+use processor::{
+    AbortReason, End, Observer, ProcessorError,
+    batch::Outcome,
+    start::{Accept, Loss},
+    supervise,
+};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
@@ -59,45 +64,28 @@ pub struct Args {
     embedded: bool,
     /// Continue where the processor would stop, for this start only; the log records it
     #[arg(long, value_name = "LOSS", value_parser = losses())]
-    accept: Vec<fn(&mut Accept)>,
+    accept: Vec<Loss>,
 }
 
-impl Args {
-    /// What the operator accepts, to get past a stop.
-    fn accept(&self) -> Accept {
-        let mut accept = Accept::default();
-        self.accept.iter().for_each(|add| add(&mut accept));
-        accept
-    }
-}
-
-fn losses() -> impl TypedValueParser<Value = fn(&mut Accept)> {
-    let losses: [(_, _, fn(&mut Accept)); 4] = [
-        (
-            "lost-commands",
-            "The topic no longer holds commands that nobody has decided: count them as lost, and continue after them",
-            |accept| accept.lost_commands = true,
-        ),
-        (
-            "republish",
+fn losses() -> impl TypedValueParser<Value = Loss> {
+    let help = |loss| match loss {
+        Loss::LostCommands => {
+            "The topic no longer holds commands that nobody has decided: count them as lost, and continue after them"
+        }
+        Loss::Republish => {
             "How far the output was published is unknown: continue from the last offset that the log knows of; output \
-             that was published after it is published again, with the same ids",
-            |accept| accept.republish = true,
-        ),
-        (
-            "skip-unpublished",
+             that was published after it is published again, with the same ids"
+        }
+        Loss::SkipUnpublished => {
             "How far the output was published is unknown: take everything in the log as published; output that was not \
-             is never published",
-            |accept| accept.skip_unpublished = true,
-        ),
-        (
-            "group-offset",
+             is never published"
+        }
+        Loss::GroupOffset => {
             "How far the output was published is unknown: trust the group's committed offset, whoever committed it; \
-             unpublished output before it never is, and published output after it is published again, with the same ids",
-            |accept| accept.group_offset = true,
-        ),
-    ];
-    one_of(losses.map(|(word, help, add)| (PossibleValue::new(word).help(help), add)))
+             unpublished output before it never is, and published output after it is published again, with the same ids"
+        }
+    };
+    one_of(Loss::ALL.map(|loss| (PossibleValue::new(loss.as_str()).help(help(loss)), loss)))
 }
 
 /// Between two attempts to reach the brokers, or to open the log, at the start.
@@ -116,7 +104,8 @@ pub(super) fn run(args: &Args, mut config: Config) -> anyhow::Result<ExitCode> {
     drop(guard);
     let broker = args.embedded.then(|| embed(&mut config)).transpose()?;
     client::check_properties(&settings::kafka(&config)).map_err(|reason| anyhow!(reason))?;
-    let code = runtime.block_on(serve(config, args.accept(), broker.is_some(), signals));
+    let code =
+        runtime.block_on(serve(config, args.accept.iter().copied().collect(), broker.is_some(), signals));
     runtime.shutdown_background();
     code.map_err(|error| match (error.downcast_ref(), &broker) {
         (Some(ProcessorError::Refused(_) | ProcessorError::TopicDiffers { .. }), Some(_)) => error.context(
@@ -417,7 +406,7 @@ mod tests {
         let args = args::Args::try_parse_from(line.split(' ')).expect("a command line");
         let args::Command::Run(run) = args.command else { panic!("run") };
         let wanted = Accept { lost_commands: true, republish: true, ..Accept::default() };
-        assert_eq!(run.accept(), wanted);
+        assert_eq!(run.accept.into_iter().collect::<Accept>(), wanted);
     }
 
     fn watch() -> Watch {

@@ -13,18 +13,59 @@ use kafka::{
 };
 use thiserror::Error;
 
-/// The ways out of a stop, each chosen by the operator for one start.
+/// A loss that the operator can accept to get past a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Commands were deleted before anyone decided them: continue after them.
+    LostCommands,
+    /// How far the output is published is unknown: publish again from the last known offset. Some output may be
+    /// published twice.
+    Republish,
+    /// How far the output is published is unknown: continue after everything that is in the log or was seen published.
+    /// Some output may never be published.
+    SkipUnpublished,
+    /// How far the output is published is unknown: trust the group's offset, whoever committed it.
+    GroupOffset,
+}
+
+impl Loss {
+    pub const ALL: [Self; 4] =
+        [Self::LostCommands, Self::Republish, Self::SkipUnpublished, Self::GroupOffset];
+
+    /// As `--accept` names it, and the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LostCommands => "lost-commands",
+            Self::Republish => "republish",
+            Self::SkipUnpublished => "skip-unpublished",
+            Self::GroupOffset => "group-offset",
+        }
+    }
+}
+
+/// The losses that are accepted for one start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Accept {
-    /// Go on behind commands that were deleted before anyone decided them.
     pub lost_commands: bool,
-    /// What was published is unknown: publish again from where it was last seen. Some may be told twice.
     pub republish: bool,
-    /// What was published is unknown: take everything for published that is in the log or was seen published. Some
-    /// may never be told.
     pub skip_unpublished: bool,
-    /// What was published is unknown: take the group's offset for it, whoever committed it.
     pub group_offset: bool,
+}
+
+impl FromIterator<Loss> for Accept {
+    fn from_iter<I: IntoIterator<Item = Loss>>(losses: I) -> Self {
+        let mut accept = Self::default();
+        for loss in losses {
+            match loss {
+                Loss::LostCommands => accept.lost_commands = true,
+                Loss::Republish => accept.republish = true,
+                Loss::SkipUnpublished => accept.skip_unpublished = true,
+                Loss::GroupOffset => accept.group_offset = true,
+            }
+        }
+        accept
+    }
 }
 
 /// On which terms partitions are started.
@@ -65,8 +106,6 @@ impl From<Option<&Record>> for AtAnchor {
     }
 }
 
-const LOST_COMMANDS: &str = "lost-commands";
-
 /// Where and how the partition is taken up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
@@ -78,8 +117,8 @@ pub struct Start {
     pub clock: i64,
     /// Offsets that this log will never hold.
     pub gap: Option<Gap>,
-    /// The flags that were needed, and why; the log records them.
-    pub accepted: Vec<(&'static str, String)>,
+    /// The losses that had to be accepted, and why; the log records them.
+    pub accepted: Vec<(Loss, String)>,
 }
 
 /// Why a partition is not taken up. Nothing was changed.
@@ -141,12 +180,12 @@ impl Doubt {
         self.logged.max(self.seen)
     }
 
-    /// Where it goes on, where something is accepted that settles it, and by which flag.
-    fn settled_by(&self, accept: Accept) -> Option<(&'static str, i64)> {
+    /// The accepted loss that settles it, and where to continue.
+    fn settled_by(&self, accept: Accept) -> Option<(Loss, i64)> {
         match self.found {
-            _ if accept.republish => Some(("republish", self.seen)),
-            _ if accept.skip_unpublished => Some(("skip-unpublished", self.after_log())),
-            Some(found) if accept.group_offset => Some(("group-offset", found)),
+            _ if accept.republish => Some((Loss::Republish, self.seen)),
+            _ if accept.skip_unpublished => Some((Loss::SkipUnpublished, self.after_log())),
+            Some(found) if accept.group_offset => Some((Loss::GroupOffset, found)),
             _ => None,
         }
     }
@@ -233,8 +272,8 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
                 Refusal::PublishedUnknown(doubt) | Refusal::ForeignOffset(doubt) => doubt.settled_by(accept),
                 _ => None,
             };
-            let Some((flag, offset)) = settled else { return Err(refusal) };
-            accepted.push((flag, refusal.to_string()));
+            let Some((loss, offset)) = settled else { return Err(refusal) };
+            accepted.push((loss, refusal.to_string()));
             offset
         }
     };
@@ -246,14 +285,14 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
         if !accept.lost_commands {
             return Err(refusal);
         }
-        accepted.push((LOST_COMMANDS, refusal.to_string()));
+        accepted.push((Loss::LostCommands, refusal.to_string()));
         published = start;
     }
     // start <= published <= end: whatever lies below `start` was decided by somebody, or given up above.
     let gap = (logged < start).then(|| Gap {
         first_offset: logged,
         next_offset: start,
-        reason: if accepted.iter().any(|(flag, _)| *flag == LOST_COMMANDS) {
+        reason: if accepted.iter().any(|(loss, _)| *loss == Loss::LostCommands) {
             "deleted before they were decided".to_owned()
         } else {
             "deleted from the topic before this log had read them".to_owned()

@@ -11,6 +11,8 @@ use kafka::{EndOffsets, Source, SourceError, mark::NextOffset};
 #[cfg(test)]
 use super::Mutation;
 use super::{HeldUp, Intake, Partition, source_error};
+#[cfg(test)]
+use crate::start::Loss;
 use crate::{
     ProcessorError,
     running::Running,
@@ -94,7 +96,7 @@ impl<S: Source> Intake<S> {
     /// As if `behind` of `Refusal::PublishedUnknown` were the log's end.
     #[cfg(test)]
     fn break_plan(&self, start: Start) -> Start {
-        let skips = start.accepted.iter().any(|(flag, _)| *flag == "skip-unpublished");
+        let skips = start.accepted.iter().any(|(loss, _)| *loss == Loss::SkipUnpublished);
         if skips && self.ownership.is_broken_by(Mutation::SkipToLogged) {
             return Start { offset: start.logged, published: start.logged, ..start };
         }
@@ -182,7 +184,8 @@ impl<S: Source> Intake<S> {
     /// Records what the operator accepted, before its offset is committed with a mark: nothing asks for it afterwards.
     /// Attempts that come to the same are recorded once.
     fn note_accepted(&mut self, partition: i32, start: &Start) -> Result<(), ProcessorError> {
-        let (flags, details): (Vec<_>, Vec<_>) = start.accepted.iter().cloned().unzip();
+        let (flags, details): (Vec<_>, Vec<_>) =
+            start.accepted.iter().map(|(loss, reason)| (loss.as_str(), reason.as_str())).unzip();
         let noted = (flags.join(", "), start.published);
         if flags.is_empty() || self.accepted.get(&partition) == Some(&noted) {
             return Ok(());

@@ -112,10 +112,10 @@ fn lost_offsets_after_a_kill_stop() {
 
     let start = plan(&absent, Accept { republish: true, ..Accept::default() }).unwrap();
     assert_eq!((start.offset, start.logged, start.published), (35, 40, 35));
-    assert_eq!(start.accepted, [("republish", refusal(&absent))]);
+    assert_eq!(start.accepted, [(Loss::Republish, refusal(&absent))]);
     let start = plan(&absent, Accept { skip_unpublished: true, ..Accept::default() }).unwrap();
     assert_eq!((start.offset, start.logged, start.published), (40, 40, 40));
-    assert_eq!(start.accepted, [("skip-unpublished", refusal(&absent))]);
+    assert_eq!(start.accepted, [(Loss::SkipUnpublished, refusal(&absent))]);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn commands_that_nobody_decided_and_are_gone_stop() {
     insta::assert_snapshot!(refusal(&facts), @"partition 3: commands were deleted before they were decided: the next one to publish is 15, and the topic holds 20 to 100. Restore the topic, or start once with '--accept lost-commands' to go on at 20; the log records that");
     let start = plan(&facts, Accept { lost_commands: true, ..Accept::default() }).unwrap();
     assert_eq!((start.offset, start.logged, start.published), (20, 20, 20));
-    assert_eq!(start.accepted, [("lost-commands", refusal(&facts))]);
+    assert_eq!(start.accepted, [(Loss::LostCommands, refusal(&facts))]);
     let gap = start.gap.unwrap();
     assert_eq!((gap.first_offset, gap.next_offset), (10, 20));
     insta::assert_snapshot!(gap.reason, @"deleted before they were decided");
@@ -152,12 +152,12 @@ fn logged_but_unpublished_commands_that_are_gone_stop() {
 }
 
 #[test]
-fn every_flag_that_was_needed_is_recorded() {
+fn every_accepted_loss_is_recorded() {
     let facts = starting_at(seen(facts(Some(40), None), 15, false), 20);
     let accept = Accept { lost_commands: true, republish: true, ..Accept::default() };
     let start = plan(&facts, accept).unwrap();
-    let flags: Vec<_> = start.accepted.iter().map(|(flag, _)| *flag).collect();
-    assert_eq!(flags, ["republish", "lost-commands"]);
+    let losses: Vec<_> = start.accepted.iter().map(|(loss, _)| *loss).collect();
+    assert_eq!(losses, [Loss::Republish, Loss::LostCommands]);
     assert_eq!((start.offset, start.logged, start.published), (20, 40, 20));
 }
 
@@ -296,8 +296,8 @@ fn what_is_taken_may_be_deleted_and_then_that_is_to_be_accepted_too() {
     let start = plan(&deleted, Accept { lost_commands: true, ..GROUP }).unwrap();
     assert_eq!((start.offset, start.logged, start.published), (30, 40, 30));
     assert_eq!(
-        start.accepted.iter().map(|(flag, _)| *flag).collect::<Vec<_>>(),
-        ["group-offset", "lost-commands"]
+        start.accepted.iter().map(|(loss, _)| *loss).collect::<Vec<_>>(),
+        [Loss::GroupOffset, Loss::LostCommands]
     );
 }
 
