@@ -82,7 +82,7 @@ struct Deaf(Child);
 impl Deaf {
     fn start(mut command: Command, stderr: impl Into<Stdio>) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        Self(command.spawn().expect("the program starts"))
+        Self(support::spawn(command))
     }
 
     fn signal(&self, signal: Signal) {

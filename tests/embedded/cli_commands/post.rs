@@ -19,7 +19,9 @@ use super::{
     assert_output,
     samples::{SHARE, UPDATE, WRONG},
 };
-use crate::support::{PATIENCE, Running, broker, deaf_address, folder, program, run, topics, wait_until};
+use crate::support::{
+    PATIENCE, Running, broker, deaf_address, folder, program, run, spawn, topics, wait_until,
+};
 
 fn lines() -> Vec<u8> {
     [UPDATE.as_bytes(), b"\xff", SHARE.as_bytes(), WRONG.as_bytes(), b""].join(&b'\n')
@@ -44,7 +46,7 @@ fn prints_each_id_in_the_order_of_the_input() {
 fn reads_standard_input_and_answers_while_it_is_open() {
     let broker = broker(3);
     let mut command = program(&["post", "-b", &broker.bootstrap_servers(), "--json"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     let mut input = child.stdin.take().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let (sender, answers) = mpsc::channel();
@@ -226,8 +228,8 @@ fn what_the_client_refuses_is_named_and_the_rest_goes_on() {
 fn output_that_nobody_reads_is_an_error() {
     let broker = broker(1);
     let mut command = program(&["post", "-b", &broker.bootstrap_servers()]);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = spawn(&mut command);
     drop(child.stdout.take());
     writeln!(child.stdin.take().unwrap(), "{SHARE}").unwrap();
     let output = child.wait_with_output().unwrap();

@@ -16,7 +16,7 @@ use super::{
     assert_output,
     samples::{SHARE, UPDATE, WRONG, publish, record},
 };
-use crate::support::{PATIENCE, Running, broker, folder, program, run, wait_until};
+use crate::support::{PATIENCE, Running, broker, folder, program, run, spawn, wait_until};
 
 fn commands() -> Vec<Record> {
     let mut keyless = record(0, 5, Some(b"no json"), None);
@@ -189,7 +189,7 @@ fn a_replay_that_was_killed_is_done_again() {
     let too_large = TooLarge::new(COUNT as usize);
     // Nobody reads more than a line, so it waits at a full pipe, with some posted and some not.
     let mut killed = too_large.replay();
-    let mut killed = killed.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut killed = spawn(killed.stdin(Stdio::null()).stdout(Stdio::piped()));
     let _rest = read_line(&mut killed);
     killed.kill().unwrap();
     assert!(!killed.wait().unwrap().success());
@@ -223,7 +223,7 @@ fn read_line(child: &mut Child) -> impl Read + use<> {
 fn first_line(arguments: &[&str]) -> Output {
     let mut command = program(&["rejections"]);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = spawn(&mut command);
     drop(read_line(&mut child));
     child.wait_with_output().unwrap()
 }
