@@ -26,7 +26,7 @@ use kafka::{
 };
 use processor::{
     intake::{AT_ONCE, Caps},
-    session::{BUSY, IDLE},
+    pipeline::{BUSY, IDLE},
 };
 
 use super::support;

@@ -9,21 +9,23 @@
 //! Each stage has its own thread, joined by channels that hold one batch: while one batch commits to
 //! Kafka, the next is written to SQLite, and the one behind it is decided. A batch is whatever arrived
 //! while the stage ahead was busy. Reading: [`start`] (the rule), then [`intake`], [`decide`], [`append`],
-//! [`publish`], [`session`], [`supervise`]. `simulation` holds the rule under faults.
+//! [`publish`], [`pipeline`], `driver`, [`supervise`]. `simulation` holds the rule under faults.
 
 pub mod append;
 pub mod batch;
 pub mod decide;
+mod driver;
 pub mod intake;
 pub mod ownership;
+pub mod pipeline;
 pub mod progress;
 pub mod publish;
 mod running;
 #[cfg(test)]
 mod scripted;
-pub mod session;
 #[cfg(test)]
 mod simulation;
+mod slot;
 pub mod start;
 pub mod supervise;
 pub mod timing;

@@ -163,31 +163,13 @@ where
         &self.sink
     }
 
-    /// Publishes a batch, or drops of it what is no longer held. What is dropped is published by whoever
-    /// takes up the partition next, from the cursors.
-    pub fn publish(&mut self, batch: &[Chunk<Vec<Outcome>>]) -> Result<(), ProcessorError> {
-        let mut from = Place::default();
-        while !self.ownership.is_abandoned() {
-            match self.attempt(batch, from)? {
-                Progress::Through => break,
-                Progress::UpTo(place) => from = place,
-                Progress::Wait(wait) => self.wait(wait),
-            }
-        }
-        Ok(())
+    /// Whether there is a producer to publish a batch with.
+    pub(super) fn has_producer(&self) -> bool {
+        self.producer == Producer::Usable
     }
 
-    /// Makes the producer usable before the first batch.
-    pub fn open(&mut self) -> Result<(), ProcessorError> {
-        while self.producer != Producer::Usable && !self.ownership.is_abandoned() {
-            if let Progress::Wait(wait) = self.attempt(&[], Place::default())? {
-                self.wait(wait);
-            }
-        }
-        Ok(())
-    }
-
-    fn wait(&self, wait: Wait) {
+    /// Waits as an attempt asked for, or until the session is abandoned.
+    pub fn wait(&self, wait: Wait) {
         match wait {
             Wait::Membership { seen } => self.ownership.await_membership(seen, self.timing.generation),
             Wait::For(duration) => {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use contract::Coordinates;
 use kafka::{
     EndOffsets, Ends,
     mark::{Committed, Mark, RulesHash},
@@ -144,6 +145,28 @@ fn held_after_a_loss_while_draining(mutation: Option<Mutation>) -> usize {
 fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
     assert_eq!(held_after_a_loss_while_draining(None), 1);
     assert_eq!(held_after_a_loss_while_draining(Some(Mutation::RevokedWhenLost)), 0);
+}
+
+/// The records that were gathered of it are dropped, so a batch up to its position would pass over them.
+#[test]
+fn no_batch_is_cut_of_a_partition_that_drains() {
+    let record = |offset| {
+        let coordinates = Coordinates { partition: 3, offset, timestamp: 1 };
+        Polled::Record(Record { coordinates, key: None, value: None, headers: Vec::new() })
+    };
+    let source = Scripted { polled: [Polled::Assigned(vec![3])].into(), ..Scripted::default() };
+    let mut world = World::new(source, timing());
+    world.steps(2).1.unwrap();
+    world.intake.source.polled = [record(0), record(1), record(2)].into();
+    world.intake.source.positions = vec![(3, 1)];
+    world.steps(1).1.unwrap();
+    assert_eq!(world.intake.take_batch().unwrap().len(), 1);
+    world.steps(2).1.unwrap();
+    world.intake.source.positions = vec![(3, 3)];
+    world.intake.source.polled = [Polled::Revoked(vec![3])].into();
+    world.steps(1).1.unwrap();
+    assert_eq!(world.intake.held(), 1, "it drains");
+    assert!(world.intake.take_batch().unwrap().is_empty());
 }
 
 #[test]
