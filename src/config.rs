@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use crate::telemetry::LogFormat;
 use contract::{Limits, ReplyTopics};
 pub use event_log::Synchronous;
-pub use processor::supervise::Guarantee;
+pub use processor::Guarantee;
 
 pub use describe::Setting;
 pub use error::{ConfigError, Problem};

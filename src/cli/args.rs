@@ -9,7 +9,7 @@ use clap::{
 use contract::{Code, Named};
 use event_log::Order;
 use kafka::{OutputTopic, follow::Start};
-use processor::start::Accept;
+use processor::Accept;
 
 use super::when::When;
 use crate::config::{GUARANTEES, Guarantee, Override, Sources, duration};

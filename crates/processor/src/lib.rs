@@ -11,24 +11,30 @@
 //! while the stage ahead was busy. Reading: [`start`] (the rule), then [`intake`], [`decide`], [`append`],
 //! [`publish`], [`pipeline`], `driver`, [`supervise`]. `simulation` holds the rule under faults.
 
-pub mod append;
-pub mod batch;
-pub mod decide;
+mod append;
+mod batch;
+mod decide;
 mod driver;
-pub mod intake;
-pub mod ownership;
-pub mod pipeline;
-pub mod progress;
-pub mod publish;
+mod intake;
+mod ownership;
+mod pipeline;
+mod progress;
+mod publish;
 mod running;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
 mod simulation;
 mod slot;
-pub mod start;
-pub mod supervise;
-pub mod timing;
+mod start;
+mod supervise;
+mod timing;
+
+pub use batch::Outcome;
+pub use intake::{AT_ONCE, Caps, Learned, learn};
+pub use pipeline::{BUSY, IDLE};
+pub use start::{Accept, Facts, Refusal, plan};
+pub use supervise::{Guarantee, ProcessorOptions, run};
 
 use std::time::{Duration, Instant};
 
@@ -36,9 +42,6 @@ use contract::ActivityId;
 use event_log::LogError;
 use kafka::{EndOffsets, SourceError, refusal::OutputRefusal, replies::ReplyCounts};
 use thiserror::Error;
-
-use batch::Outcome;
-use start::Refusal;
 
 /// Watches the processor work. Called on the threads of its stages, so it must be quick.
 pub trait Observer: Send + Sync {
@@ -130,12 +133,6 @@ pub struct End {
     pub offsets: EndOffsets,
     pub at: Instant,
 }
-
-/// Watches nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Unobserved;
-
-impl Observer for Unobserved {}
 
 /// Why the processor stopped working.
 #[derive(Debug, Error)]

@@ -21,11 +21,11 @@ use super::{
     batch::{Chunk, Fetched, Outcome, Read},
     decide::decide,
     intake::{Caps, Intake, IntakeOptions},
-    ownership::Ownership,
+    ownership::{self, Ownership},
     progress::Progress,
     publish::{self, Place, Publish, PublishOptions},
     slot::Slot,
-    start::{Accept, Terms},
+    start::{Accept, Plan, Terms},
     timing::Timing,
 };
 
@@ -40,6 +40,7 @@ const MOST_IN_FLIGHT: usize = 3;
 #[derive(Debug, Clone)]
 pub(crate) struct SessionOptions {
     pub accept: Accept,
+    pub plan: Plan,
     pub caps: Caps,
     pub publish: PublishOptions,
     pub timing: Timing,
@@ -89,10 +90,10 @@ pub(crate) enum Wait {
 
 /// How the session is to end.
 #[derive(Debug, Default)]
-struct Ending {
+pub(super) struct Ending {
     /// Until when a stop waits for what is in flight.
-    stop_by: Option<Instant>,
-    failed: bool,
+    pub stop_by: Option<Instant>,
+    pub failed: bool,
     /// The first one of any stage.
     error: Option<ProcessorError>,
 }
@@ -115,11 +116,11 @@ pub(crate) struct Pipeline<S: Source, K: Sink<Membership = S::Membership>> {
     pub(super) to_decide: Slot<Vec<Chunk<Fetched>>>,
     pub(super) to_append: Slot<Vec<Chunk<Read>>>,
     pub(super) to_publish: Slot<Vec<Chunk<Vec<Outcome>>>>,
-    in_flight: AtomicUsize,
-    pub(super) ownership: Arc<Ownership<S::Membership>>,
+    pub(super) in_flight: AtomicUsize,
+    pub(super) ownership: Ownership<S::Membership>,
     log: Arc<Mutex<EventLog>>,
     observer: Arc<dyn Observer>,
-    ending: Mutex<Ending>,
+    pub(super) ending: Mutex<Ending>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -135,22 +136,23 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         options: SessionOptions,
         observer: &Arc<dyn Observer>,
     ) -> Self {
-        let SessionOptions { accept, caps, publish, timing, progress } = options;
-        let ownership = Arc::new(Ownership::default());
-        let terms = Terms { accept, marker: publish.marker };
+        let SessionOptions { accept, plan, caps, publish, timing, progress } = options;
+        let (owner, publication) = ownership::handles();
+        let ownership = Ownership::clone(&owner);
+        let terms = Terms { accept, marker: publish.marker, plan };
         let intake = Intake::new(
             source,
-            Arc::clone(&ownership),
+            owner,
             Arc::clone(log),
             Arc::clone(observer),
             progress,
             IntakeOptions { terms, caps, timing },
         );
-        let publish = Publish::new(sink, Arc::clone(&ownership), publish, Arc::clone(observer), timing);
+        let publish = Publish::new(sink, publication, publish, Arc::clone(observer), timing);
         Self {
             intake: Mutex::new(Some(intake)),
             decider: decider.clone(),
-            append: Mutex::new(Append::new(Arc::clone(log), Arc::clone(&ownership))),
+            append: Mutex::new(Append::new(Arc::clone(log), ownership.clone())),
             publishing: Mutex::new(Publishing { publish, batch: None, place: Place::default() }),
             to_decide: Slot::default(),
             to_append: Slot::default(),
@@ -218,22 +220,6 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
             (Stage::Append, Wait::Batch) => self.to_append.await_full_and_room_in(&self.to_publish),
             (Stage::Publish, Wait::Batch) => self.to_publish.await_full(),
         }
-    }
-
-    /// Whether batches are in flight.
-    #[cfg(test)]
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::SeqCst)
-    }
-
-    #[cfg(test)]
-    pub(super) fn has_failed(&self) -> bool {
-        lock(&self.ending).failed
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_stopping(&self) -> bool {
-        lock(&self.ending).stop_by.is_some()
     }
 
     fn poll(&self) -> Result<Step, ProcessorError> {

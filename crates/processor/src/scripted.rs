@@ -19,9 +19,15 @@ use kafka::{
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{
+    Observer,
     publish::PublishOptions,
-    start::{Accept, Terms},
+    start::{Accept, Terms, plan},
 };
+
+/// Watches nothing.
+pub(super) struct Unobserved;
+
+impl Observer for Unobserved {}
 
 /// Answers as it is told to.
 #[derive(Debug, Default)]
@@ -45,7 +51,8 @@ pub(super) struct Scripted {
 
 /// Nothing is accepted.
 pub(super) fn terms() -> Terms {
-    Terms { accept: Accept::default(), marker: Marker { instance: uuid::Uuid::nil(), rules: RulesHash(7) } }
+    let marker = Marker { instance: uuid::Uuid::nil(), rules: RulesHash(7) };
+    Terms { accept: Accept::default(), marker, plan }
 }
 
 /// Of the topic `c`.

@@ -25,7 +25,7 @@ use super::{
     pipeline::{Pipeline, SessionOptions},
     progress::Progress,
     publish::PublishOptions,
-    start::Accept,
+    start::{self, Accept},
     timing::Timing,
 };
 
@@ -148,6 +148,7 @@ fn run_once(
     let source = GroupConsumer::join(kafka).map_err(ProcessorError::Source)?;
     let session = SessionOptions {
         accept: sessions.accept(),
+        plan: start::plan,
         caps: options.caps,
         publish: PublishOptions {
             topic: kafka.topics.commands.clone(),

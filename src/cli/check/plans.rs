@@ -6,11 +6,7 @@ use std::{
 };
 
 use kafka::{Bounds, Settings, SourceError, consumer::GroupConsumer};
-use processor::{
-    ProcessorError,
-    intake::take_up::{Learned, learn},
-    start::{Accept, Facts, plan},
-};
+use processor::{Accept, Facts, Learned, ProcessorError, learn, plan};
 
 use super::{Cursors, Finding, Status};
 use crate::cli::output::count;

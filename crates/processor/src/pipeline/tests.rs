@@ -6,7 +6,10 @@ use contract::{Coordinates, Limits, Record};
 use kafka::Polled;
 
 use super::*;
-use crate::scripted::{self, Scripted, ScriptedSink};
+use crate::{
+    scripted::{self, Scripted, ScriptedSink},
+    start,
+};
 
 #[derive(Default)]
 struct Counting(AtomicUsize);
@@ -30,6 +33,7 @@ fn each_step_of_polling_is_a_sign_of_life_while_there_is_no_room() {
     let log = scripted::log(folder.path());
     let options = SessionOptions {
         accept: Accept::default(),
+        plan: start::plan,
         caps: Caps { records: 2, bytes: 1 << 20 },
         publish: scripted::publish_options(),
         timing: Timing::default(),
@@ -42,6 +46,6 @@ fn each_step_of_polling_is_a_sign_of_life_while_there_is_no_room() {
     // No other stage takes the batches.
     let steps = (0..100).filter(|_| pipeline.step(Stage::Poll) != Step::Ended).count();
     assert_eq!((steps, counting.0.load(Ordering::SeqCst)), (100, 100));
-    assert_eq!(pipeline.in_flight(), 1, "there was no room for more");
+    assert_eq!(pipeline.in_flight.load(Ordering::SeqCst), 1, "there was no room for more");
     assert!(pipeline.step(Stage::Poll) == Step::Wait(Wait::For(BUSY)));
 }

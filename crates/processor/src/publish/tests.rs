@@ -6,19 +6,24 @@ use testing::said_by;
 
 use super::*;
 use crate::{
-    Unobserved,
-    scripted::{self, ScriptedSink},
+    ownership::{self, Owner},
+    scripted::{self, ScriptedSink, Unobserved},
 };
 
 fn publish() -> Publish<ScriptedSink> {
-    let ownership = Arc::new(Ownership::default());
-    Publish::new(
+    with_owner().1
+}
+
+fn with_owner() -> (Owner<u32>, Publish<ScriptedSink>) {
+    let (owner, publication) = ownership::handles();
+    let publish = Publish::new(
         ScriptedSink::default(),
-        ownership,
+        publication,
         scripted::publish_options(),
         Arc::new(Unobserved),
         Timing::default(),
-    )
+    );
+    (owner, publish)
 }
 
 fn open(publish: &mut Publish<ScriptedSink>) -> Result<(), ProcessorError> {
@@ -59,22 +64,21 @@ fn two_fencings_are_somebody_else_and_time_outs_are_not() {
 
 #[test]
 fn who_asks_is_told_that_it_waits_for_a_producer() {
-    let mut publish = publish();
-    let waits_for =
-        |publish: &Publish<ScriptedSink>| publish.ownership.publisher_waits_for().unwrap_or_default();
+    let (owner, mut publish) = with_owner();
+    let waits_for = |owner: &Owner<u32>| owner.publisher_waits_for().unwrap_or_default();
     // Before there is one, however long it takes to find out that there will be none.
-    assert_eq!(waits_for(&publish), "making the first producer");
+    assert_eq!(waits_for(&owner), "making the first producer");
     publish.sink.unreachable = Some("nobody answers".into());
     let unknown = PublishError::Unknown("no answer in time".into());
     publish.recover(unknown, Duration::ZERO, Place::default()).unwrap();
-    assert_eq!(waits_for(&publish), "no producer yet: nobody answers");
+    assert_eq!(waits_for(&owner), "no producer yet: nobody answers");
     publish.sink.unreachable = None;
     publish.attempt(&[], Place::default()).unwrap();
-    assert_eq!(waits_for(&publish), "");
+    assert_eq!(waits_for(&owner), "");
 
-    let mut publish = self::publish();
+    let (owner, mut publish) = with_owner();
     open(&mut publish).unwrap();
-    assert_eq!(waits_for(&publish), "", "the first one was made");
+    assert_eq!(waits_for(&owner), "", "the first one was made");
 }
 
 #[test]
@@ -128,7 +132,7 @@ fn a_notification_has_nothing_of_the_one_before_it() {
 
 /// Publishes commands 0 to 5 of partition 0, and 0 to 2 of partition 1, as an intake would that begins again at the
 /// cursors after each restart.
-fn published_by(publish: &mut Publish<ScriptedSink>) -> Result<(), ProcessorError> {
+fn published_by((owner, publish): &mut (Owner<u32>, Publish<ScriptedSink>)) -> Result<(), ProcessorError> {
     let outcome = |partition: i32, offset: i64| {
         let coordinates = Coordinates { partition, offset, timestamp: 0 };
         let value = format!(
@@ -143,13 +147,13 @@ fn published_by(publish: &mut Publish<ScriptedSink>) -> Result<(), ProcessorErro
     let ends: BTreeMap<i32, i64> = [(0, 6), (1, 3)].into();
     let mut published: BTreeMap<i32, i64> = [(0, 0), (1, 0)].into();
     open(publish)?;
-    publish.ownership.set_membership(Some(1));
+    owner.set_membership(Some(1));
     for _ in 0..20 {
         let batch: Vec<_> = ends
             .iter()
             .map(|(&partition, &end)| {
                 let from = published[&partition];
-                let epoch = publish.ownership.take_up(partition, from, from, 0);
+                let epoch = owner.start_partition(partition, from, from, 0);
                 let content = (from..end).map(|offset| outcome(partition, offset)).collect();
                 Chunk { partition, epoch, first_offset: from, next_offset: end, content }
             })
@@ -159,7 +163,7 @@ fn published_by(publish: &mut Publish<ScriptedSink>) -> Result<(), ProcessorErro
             published.insert(*partition, *next_offset);
         }
         ended?;
-        if !publish.ownership.take_restart() {
+        if !owner.take_restart() {
             assert_eq!(published, ends);
             return Ok(());
         }
@@ -171,9 +175,10 @@ fn published_by(publish: &mut Publish<ScriptedSink>) -> Result<(), ProcessorErro
 fn a_command_whose_output_is_refused_stops_it_behind_all_before_it() {
     for (poison, at) in [("0-0", (0, 0)), ("0-3", (0, 3)), ("0-5", (0, 5)), ("1-0", (1, 0)), ("1-2", (1, 2))]
     {
-        let mut publish = publish();
-        publish.sink.poison = Some(poison);
-        let error = published_by(&mut publish).unwrap_err();
+        let mut session = with_owner();
+        session.1.sink.poison = Some(poison);
+        let error = published_by(&mut session).unwrap_err();
+        let publish = session.1;
         let ProcessorError::OutputRefused { partition, offset, .. } = &error else { panic!("{error}") };
         assert_eq!((*partition, *offset), at);
         let said = error.to_string();
@@ -186,13 +191,13 @@ fn a_command_whose_output_is_refused_stops_it_behind_all_before_it() {
 
 #[test]
 fn what_is_refused_together_and_not_alone_goes_through() {
-    let mut publish = publish();
-    publish.sink.most = Some(1);
-    published_by(&mut publish).unwrap();
-    assert!(publish.suspect.is_none(), "the suspicion outlives its end");
-    let mut unsuspected = self::publish();
+    let mut session = with_owner();
+    session.1.sink.most = Some(1);
+    published_by(&mut session).unwrap();
+    assert!(session.1.suspect.is_none(), "the suspicion outlives its end");
+    let mut unsuspected = with_owner();
     published_by(&mut unsuspected).unwrap();
-    assert_eq!(unsuspected.sink.committed.len(), 1);
+    assert_eq!(unsuspected.1.sink.committed.len(), 1);
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use contract::{Decider, Decision, Limits, Reading};
 use event_log::{EventLog, LogOptions, Synchronous};
 use files::{beside, copy};
+use kafka::Source;
 
 use super::{
     MARKER, Mutation, TOPIC, WINDOW_MS,
@@ -21,13 +22,15 @@ use super::{
     replies,
 };
 use crate::{
-    End, Observer, ProcessorError, Unobserved,
+    End, Observer, ProcessorError,
     append::Append,
     batch::{Chunk, Outcome, Read},
     intake::{Caps, Intake},
     pipeline::{Pipeline, SessionOptions, Stage, Step},
+    progress::Progress,
     publish::PublishOptions,
-    start::Accept,
+    scripted::Unobserved,
+    start::{self, Accept, Facts, Plan, Refusal, Start},
     supervise::Sessions,
     timing::Timing,
 };
@@ -101,22 +104,60 @@ impl Session {
         self.pipeline.intake.lock().expect("no holder panics").as_mut().map(of)
     }
 
+    fn is_asked_to_stop(&self) -> bool {
+        self.pipeline.ending.lock().expect("no holder panics").stop_by.is_some()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.is_asked_to_stop() || self.pipeline.ending.lock().expect("no holder panics").failed
+    }
+
     fn append(&self, batch: Vec<Chunk<Read>>) -> Option<Vec<Chunk<Vec<Outcome>>>> {
         let appended = self.pipeline.append.lock().expect("no holder panics").append(batch);
         appended.map_err(|error| self.pipeline.fail(error)).ok()
     }
 
-    /// What outlived its epoch gets the present one.
-    fn renew_epochs(&self) {
-        let held = self.pipeline.ownership.snapshot().held;
-        let renew = |chunk: &mut Chunk<Vec<Outcome>>| {
-            chunk.epoch = held.get(&chunk.partition).map_or(chunk.epoch, |held| held.epoch);
-        };
+    /// What outlived its epoch gets the present one before it is published.
+    fn renew_published(&self) {
         let mut publishing = self.pipeline.publishing.lock().expect("no holder panics");
-        publishing.batch.iter_mut().flatten().for_each(renew);
+        publishing.batch.iter_mut().flatten().for_each(|chunk| self.renew(chunk));
         if let Some(mut batch) = self.pipeline.to_publish.take() {
-            batch.iter_mut().for_each(renew);
+            batch.iter_mut().for_each(|chunk| self.renew(chunk));
             self.pipeline.to_publish.put(batch);
+        }
+    }
+
+    /// The same before it is appended.
+    fn renew_appended(&self) {
+        if let Some(mut batch) = self.pipeline.to_append.take() {
+            batch.iter_mut().for_each(|chunk| self.renew(chunk));
+            self.pipeline.to_append.put(batch);
+        }
+    }
+
+    fn renew<T>(&self, chunk: &mut Chunk<T>) {
+        let held = self.pipeline.ownership.held();
+        chunk.epoch = held.get(&chunk.partition).map_or(chunk.epoch, |held| held.epoch);
+    }
+
+    /// Partitions that this process has lost or given back count as held while something of them is to be published.
+    fn hold_on(&self) {
+        let publishing = self.pipeline.publishing.lock().expect("no holder panics");
+        let held = self.pipeline.ownership.held();
+        for chunk in publishing.batch.iter().flatten().filter(|chunk| !held.contains_key(&chunk.partition)) {
+            let (first, clock) = (chunk.first_offset, 0);
+            self.of_intake(|intake| intake.owner.start_partition(chunk.partition, first, first, clock));
+        }
+        drop(publishing);
+        self.renew_published();
+    }
+
+    /// Whoever watches is told of the position up to which was read.
+    fn report_read(&self, progress: &Mutex<Progress>, told: &Told) {
+        let positions = self.of_intake(|intake| intake.source.positions().expect("known"));
+        for (partition, read) in positions.into_iter().flatten() {
+            progress.lock().expect("no holder panics").moved(Instant::now(), partition, read, read);
+            told.position(partition, read, None);
         }
     }
 
@@ -151,7 +192,7 @@ impl Session {
             return Step::Worked;
         }
         let Some(batch) = self.pipeline.to_append.take() else { return Step::Worked };
-        let ownership = Arc::clone(&self.pipeline.ownership);
+        let ownership = self.pipeline.ownership.clone();
         let appended = EventLog::open(copy)
             .map_err(ProcessorError::Log)
             .and_then(|copy| Append::new(Arc::new(Mutex::new(copy)), ownership).append(batch.clone()));
@@ -265,10 +306,13 @@ impl Instance {
             output_bytes: if rng.bool() { 1 << 20 } else { 1 },
         };
         let progress = Arc::clone(self.sessions.progress());
-        let options = SessionOptions { accept, caps, publish: options, timing, progress };
+        let plan: Plan = match self.mutation {
+            Some(Mutation::IgnorePublished) => publish_again,
+            _ => start::plan,
+        };
+        let options = SessionOptions { accept, plan, caps, publish: options, timing, progress };
         let observer = Arc::clone(&self.told) as Arc<dyn Observer>;
         let pipeline = Pipeline::new(source, sink, &log, &self.decider, options, &observer);
-        pipeline.ownership.mutate(self.mutation);
         self.session = Some(Session { client, pipeline, in_order: false, late: VecDeque::new() });
         Ok(())
     }
@@ -311,12 +355,12 @@ impl Instance {
         let Some(session) = &self.session else { return Ok(()) };
         let cluster = self.cluster.borrow();
         let pipeline = &session.pipeline;
-        let is_ending = pipeline.is_stopping() || pipeline.has_failed();
+        let is_ending = session.is_ending();
         if is_ending || cluster.refusing || cluster.lost.contains(&session.client) {
             return Ok(());
         }
         let progress = self.sessions.progress().lock().expect("no holder panics");
-        let held = pipeline.ownership.snapshot().held;
+        let held = pipeline.ownership.held();
         let is_running =
             |number: i32| session.of_intake(|intake| intake.is_running(number)).unwrap_or_default();
         for (partition, held) in held.into_iter().filter(|(number, _)| is_running(*number)) {
@@ -340,7 +384,7 @@ impl Instance {
     fn check_order(&self) -> Result<(), String> {
         let (Some(session), Some(log)) = (&self.session, &self.log) else { return Ok(()) };
         let publishing = session.pipeline.publishing.lock().expect("no holder panics");
-        for (partition, published) in publishing.publish.sink().asked.take() {
+        for (partition, published) in publishing.publish.sink.asked.take() {
             let cursor = log.lock().expect("no holder panics").cursor(partition).ok().flatten();
             let logged = cursor.map_or(0, |cursor| cursor.logged);
             if published > logged {
@@ -356,7 +400,7 @@ impl Instance {
     /// `in_order`: what is in flight is waited for; else the time that a stop may take is over at once.
     pub fn ask_to_stop(&mut self, in_order: bool) {
         if let Some(session) = &mut self.session {
-            session.in_order |= in_order && !session.pipeline.is_stopping();
+            session.in_order |= in_order && !session.is_asked_to_stop();
             let waits = in_order && self.mutation != Some(Mutation::StopUndrained);
             session.pipeline.stop(if waits { LONG } else { Duration::ZERO });
         }
@@ -434,14 +478,21 @@ impl Instance {
 
     /// Decided, and neither appended nor published to the end.
     pub fn has_batches_in_flight(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.pipeline.in_flight() > 0)
+        self.session.as_ref().is_some_and(|session| session.pipeline.in_flight.load(Ordering::SeqCst) > 0)
     }
 
     /// The step of a stage that breaks the rule.
     fn step_wrongly(&mut self, stage: Stage) -> Step {
         let Some(session) = &mut self.session else { return Step::Ended };
         match (self.mutation, stage) {
-            (Some(Mutation::PublishAnyEpoch), Stage::Publish) => session.renew_epochs(),
+            (Some(Mutation::PublishAnyEpoch), Stage::Publish) => session.renew_published(),
+            (Some(Mutation::AppendAnyEpoch), Stage::Append) => session.renew_appended(),
+            (Some(Mutation::OutliveAssignment), Stage::Publish) => session.hold_on(),
+            (Some(Mutation::ReadForPublished), Stage::Poll) => {
+                let step = session.pipeline.step(stage);
+                session.report_read(self.sessions.progress(), &self.told);
+                return step;
+            }
             (Some(Mutation::DecideAgain), Stage::Append) => {
                 return session.append_deciding_again(&self.decider);
             }
@@ -470,7 +521,7 @@ impl Instance {
             let rests =
                 |intake: &mut Intake<_>| intake.is_settled() && intake.is_drained() && intake.is_empty();
             session.of_intake(rests) == Some(true)
-                && session.pipeline.in_flight() == 0
+                && session.pipeline.in_flight.load(Ordering::SeqCst) == 0
                 && session.late.is_empty()
         })
     }
@@ -500,4 +551,9 @@ impl Instance {
             self.cluster.borrow().group.owned(session.client).into_iter().collect()
         })
     }
+}
+
+/// The rule without its `published` cursor: what is read is published.
+fn publish_again(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
+    start::plan(facts, accept).map(|start| Start { published: start.offset, ..start })
 }

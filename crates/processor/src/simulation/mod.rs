@@ -88,17 +88,10 @@ pub(super) enum Mutation {
     HalfReset,
     /// A client that lost the brokers is taken for one that they answer.
     LostForEver,
-    /// A batch is cut of a partition that is being taken away.
-    CutRevoked,
-    /// A partition that is lost while it drains is taken for revoked all the same. Seeds hardly ever lead there (none of
-    /// the first 5,600 did), so it has a test beside the intake.
-    RevokedWhenLost,
     /// A row of the log is used without comparing its checksum.
     RowsUnchecked,
     /// What was read is taken for published by whoever watches.
     ReadForPublished,
-    /// What is skipped as unpublished ends where the log does, also where that has seen more published than it holds.
-    SkipToLogged,
 }
 
 fn add(all: &mut Happened, more: Happened) {
