@@ -22,7 +22,7 @@ use anyhow::{Context, anyhow, bail};
 use contract::{Decision, Header};
 use event_log::EventLog;
 use kafka::{embedded::EmbeddedBroker, posted::Delivered};
-use processor::{Observer, ProcessorError, batch::Outcome, supervise};
+use processor::{Observer, Outcome, ProcessorError};
 
 use super::{
     input::{Input, Inputs},
@@ -160,7 +160,7 @@ fn spawn(
     let (log, stop) = (Arc::clone(log), Arc::clone(stop));
     thread::Builder::new()
         .name("processor".into())
-        .spawn(move || supervise::run(&options, &decider, &log, &observer, &stop))
+        .spawn(move || processor::run(&options, &decider, &log, &observer, &stop))
         .context("can't start a thread")
 }
 

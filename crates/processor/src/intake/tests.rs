@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use contract::Coordinates;
 use kafka::{
     EndOffsets, Ends,
     liveness::Probe,
@@ -12,6 +13,7 @@ use testing::said_by;
 use super::*;
 use crate::{
     End,
+    ownership::{self, Publication},
     scripted::{self, Scripted},
     start::Accept,
 };
@@ -43,6 +45,7 @@ impl Observer for Told {
 
 struct World {
     intake: Intake<Scripted>,
+    publication: Publication<u32>,
     told: Arc<Told>,
     _folder: tempfile::TempDir,
 }
@@ -51,15 +54,16 @@ impl World {
     fn new(source: Scripted, timing: Timing) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let told = Arc::new(Told::default());
+        let (owner, publication) = ownership::handles();
         let intake = Intake::new(
             source,
-            Arc::new(Ownership::default()),
+            owner,
             scripted::log(folder.path()),
             Arc::clone(&told) as Arc<dyn Observer>,
             Arc::default(),
             IntakeOptions { terms: scripted::terms(), caps: Caps { records: 10, bytes: 1 << 20 }, timing },
         );
-        Self { intake, told, _folder: folder }
+        Self { intake, publication, told, _folder: folder }
     }
 
     /// Why it processes no commands, where it does not.
@@ -120,12 +124,11 @@ fn within_the_interval_it_is_said_once() {
     assert_eq!(times(&said, ": still can't"), 0, "{said}");
 }
 
-/// How many partitions are held in the end where two are revoked, and one of them is lost and assigned again while the
-/// other drains.
-fn held_after_a_loss_while_draining(mutation: Option<Mutation>) -> usize {
+/// Were it still taken for revoked, the new assignment would be given back with the rest.
+#[test]
+fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
     let source = Scripted { polled: [Polled::Assigned(vec![3, 4])].into(), ..Scripted::default() };
     let mut world = World::new(source, timing());
-    world.intake.ownership.mutate(mutation);
     world.steps(2).1.unwrap();
     let running = world.intake.partitions.get_mut(&4).unwrap().running.as_mut().unwrap();
     // Something is under way.
@@ -135,15 +138,31 @@ fn held_after_a_loss_while_draining(mutation: Option<Mutation>) -> usize {
         [Polled::Revoked(vec![3, 4]), Polled::Lost(vec![3]), Polled::Assigned(vec![3])].into();
     world.steps(4).1.unwrap();
     assert_eq!(world.intake.held(), 2, "one drains");
-    world.intake.ownership.set_done(4, epoch, 1);
+    world.publication.set_done(4, epoch, 1);
     world.steps(2).1.unwrap();
-    world.intake.held()
+    assert_eq!(world.intake.held(), 1);
 }
 
+/// The records that were gathered of it are dropped, so a batch up to its position would pass over them.
 #[test]
-fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
-    assert_eq!(held_after_a_loss_while_draining(None), 1);
-    assert_eq!(held_after_a_loss_while_draining(Some(Mutation::RevokedWhenLost)), 0);
+fn no_batch_is_cut_of_a_partition_that_drains() {
+    let record = |offset| {
+        let coordinates = Coordinates { partition: 3, offset, timestamp: 1 };
+        Polled::Record(Record { coordinates, key: None, value: None, headers: Vec::new() })
+    };
+    let source = Scripted { polled: [Polled::Assigned(vec![3])].into(), ..Scripted::default() };
+    let mut world = World::new(source, timing());
+    world.steps(2).1.unwrap();
+    world.intake.source.polled = [record(0), record(1), record(2)].into();
+    world.intake.source.positions = vec![(3, 1)];
+    world.steps(1).1.unwrap();
+    assert_eq!(world.intake.take_batch().unwrap().len(), 1);
+    world.steps(2).1.unwrap();
+    world.intake.source.positions = vec![(3, 3)];
+    world.intake.source.polled = [Polled::Revoked(vec![3])].into();
+    world.steps(1).1.unwrap();
+    assert_eq!(world.intake.held(), 1, "it drains");
+    assert!(world.intake.take_batch().unwrap().is_empty());
 }
 
 #[test]
@@ -230,9 +249,9 @@ fn the_end_of_a_wait_is_told_of_where_the_wait_was() {
 #[test]
 fn a_publisher_without_a_producer_is_waited_for() {
     let mut world = World::new(Scripted { member: true, ..Scripted::default() }, timing());
-    world.intake.ownership.set_publisher_waits_for(Some("no producer".into()));
+    world.publication.set_waits_for(Some("no producer".into()));
     assert_eq!(world.waits_for(), "no producer");
-    world.intake.ownership.set_publisher_waits_for(None);
+    world.publication.set_waits_for(None);
     assert_eq!(world.waits_for(), "");
 }
 
@@ -299,8 +318,8 @@ fn a_partition_is_told_of_as_soon_as_it_is_held() {
 fn what_is_told_of_a_partition_is_what_is_published_and_where_the_topic_ends() {
     let mut world = behind();
     assert_eq!(*world.told.positions.lock().unwrap(), [(3, (0, Some(5))), (4, (0, Some(5)))].into());
-    let epoch = world.intake.ownership.snapshot().held[&3].epoch;
-    world.intake.ownership.set_published(3, epoch, 2);
+    let epoch = world.publication.held()[&3].epoch;
+    world.publication.set_published(3, epoch, 2);
     world.intake.source.ends = None;
     world.steps(1).1.unwrap();
     assert_eq!(*world.told.positions.lock().unwrap(), [(3, (2, Some(5))), (4, (0, Some(5)))].into());
@@ -309,9 +328,9 @@ fn what_is_told_of_a_partition_is_what_is_published_and_where_the_topic_ends() {
 #[test]
 fn a_partition_that_stalls_is_named_with_what_the_client_said() {
     let mut world = behind();
-    let epochs = [3, 4].map(|partition| world.intake.ownership.snapshot().held[&partition].epoch);
-    world.intake.ownership.set_published(3, epochs[0], 5);
-    world.intake.ownership.set_done(3, epochs[0], 5);
+    let epochs = [3, 4].map(|partition| world.publication.held()[&partition].epoch);
+    world.publication.set_published(3, epochs[0], 5);
+    world.publication.set_done(3, epochs[0], 5);
     world.intake.source.error = Some("bad compression".into());
     world.steps(1).1.unwrap();
     let said = world.waits_for();
@@ -320,8 +339,8 @@ fn a_partition_that_stalls_is_named_with_what_the_client_said() {
         "{said}"
     );
     assert!(said.ends_with("; last error: bad compression"), "{said}");
-    world.intake.ownership.set_published(4, epochs[1], 5);
-    world.intake.ownership.set_done(4, epochs[1], 5);
+    world.publication.set_published(4, epochs[1], 5);
+    world.publication.set_done(4, epochs[1], 5);
     world.steps(1).1.unwrap();
     assert_eq!(world.waits_for(), "");
 }
@@ -342,8 +361,8 @@ fn an_output_topic_that_is_gone_makes_it_wait() {
 fn a_failed_publisher_makes_it_wait_until_something_is_published() {
     let mut world = behind();
     world.intake.timing.stall = HOUR;
-    world.intake.ownership.set_publisher_error("refused".into());
-    world.intake.ownership.restart();
+    world.publication.set_error("refused".into());
+    world.publication.want_restart();
     assert_eq!(world.waits_for(), "restarting from the committed cursors");
     world.intake.source.ends = None;
     world.steps(1).1.unwrap();
@@ -351,13 +370,13 @@ fn a_failed_publisher_makes_it_wait_until_something_is_published() {
     assert_eq!(world.waits_for(), "");
     let ends = Ends { offsets: five_each(), ..Ends::default() };
     world.intake.progress.lock().unwrap().ended(Instant::now(), ends);
-    world.intake.ownership.set_publisher_error("refused".into());
+    world.publication.set_error("refused".into());
     world.intake.progress.lock().unwrap().hear(Instant::now(), "refused".into());
     world.intake.progress.lock().unwrap().interrupted();
     assert_eq!(world.waits_for(), "nothing was published since an error: refused");
     for partition in [3, 4] {
-        let epoch = world.intake.ownership.snapshot().held[&partition].epoch;
-        world.intake.ownership.set_published(partition, epoch, 1);
+        let epoch = world.publication.held()[&partition].epoch;
+        world.publication.set_published(partition, epoch, 1);
     }
     world.steps(1).1.unwrap();
     assert_eq!(world.waits_for(), "");
