@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod check;
+mod client;
 pub mod demo;
 pub mod input;
 pub mod json;
@@ -9,7 +10,6 @@ pub mod log;
 pub mod outcome;
 pub mod output;
 pub mod post;
-pub mod poster;
 pub mod rejections;
 pub mod run;
 pub mod schema;

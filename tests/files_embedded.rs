@@ -13,12 +13,14 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::{admin::probe_ready, cli::poster::Poster};
+use activity_stream::admin::probe_ready;
 use event_log::LogReader;
 use kafka::{Settings, embedded::EmbeddedBroker};
 use nix::{sys::signal::Signal, sys::stat::Mode, unistd::mkfifo};
 use rusqlite::Connection;
-use support::{PATIENCE, Running, broker, deaf_address, folder, program, run, topics, wait_until};
+use support::{
+    PATIENCE, Running, broker, deaf_address, folder, poster::Poster, program, run, topics, wait_until,
+};
 
 /// `run` on that log, ready to tell how it is at an address of its own.
 fn processor(broker: &EmbeddedBroker, log: &Path) -> (Command, SocketAddr) {

@@ -7,7 +7,7 @@ mod support;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use activity_stream::{admin, cli::poster::Poster};
+use activity_stream::admin;
 use contract::{Header, REPLY_TOPIC};
 use event_log::LogReader;
 use kafka::{Settings, Topics, client, context::Context, embedded::EmbeddedBroker};
@@ -17,7 +17,7 @@ use rdkafka::{
     types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code},
 };
 use relay::Relay;
-use support::{PATIENCE, Running, deaf_address, folder, program, topics, wait_until};
+use support::{PATIENCE, Running, deaf_address, folder, poster::Poster, program, topics, wait_until};
 
 const PARTITIONS: i32 = 3;
 const REPLIES: &str = "answers";

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::{admin::probe_ready, cli::poster::Poster};
+use activity_stream::admin::probe_ready;
 use contract::Header;
 use event_log::LogReader;
 use kafka::embedded::EmbeddedBroker;
@@ -28,7 +28,7 @@ use nix::{
 };
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
 use serde_json::Value;
-use support::{PATIENCE, Running, folder, holds_within, program, wait_until};
+use support::{PATIENCE, Running, folder, holds_within, poster::Poster, program, wait_until};
 use world::{broker, settings};
 
 fn arguments(servers: &str, log: &Path, more: &[&str]) -> Vec<String> {

@@ -4,7 +4,6 @@ mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use activity_stream::cli::poster::Poster;
 use contract::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record, Reply};
 use kafka::{Settings, Topics, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;
@@ -12,7 +11,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
 };
-use support::{PATIENCE, Running, folder, program, topics, wait_until};
+use support::{PATIENCE, Running, folder, poster::Poster, program, topics, wait_until};
 
 const PARTITIONS: i32 = 2;
 const GOOD: &str = r#"{"objectType":"case","objectId":"7"}"#;

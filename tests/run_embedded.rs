@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::cli::poster::Poster;
 use contract::{Claim, Decider, Decision, Header, Limits, Reading, Record, settle};
 use event_log::{LogReader, read_model::ReadModel};
 use kafka::{Settings, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
@@ -26,7 +25,9 @@ use rdkafka::{
     mocking::MockCoordinator,
     types::RDKafkaRespErr as Code,
 };
-use support::{Finished, PATIENCE, Running, broker, deaf_address, folder, program, topics, wait_until};
+use support::{
+    Finished, PATIENCE, Running, broker, deaf_address, folder, poster::Poster, program, topics, wait_until,
+};
 
 const PARTITIONS: i32 = 3;
 const WINDOW_MS: i64 = 7 * 24 * 3600 * 1000;

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use activity_stream::cli::poster::Poster;
 use contract::Header;
 use event_log::LogReader;
 use kafka::{Settings, client, context::Context, embedded::EmbeddedBroker, native};
@@ -20,7 +19,8 @@ use rdkafka::{
 };
 use serde_json::Value;
 use support::{
-    Finished, PATIENCE, Running, broker, deaf_address, folder, program, run, run_unread, topics, wait_until,
+    Finished, PATIENCE, Running, broker, deaf_address, folder, poster::Poster, program, run, run_unread,
+    topics, wait_until,
 };
 
 const PARTITIONS: i32 = 3;
