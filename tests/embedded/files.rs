@@ -11,8 +11,10 @@ use std::{
     time::Duration,
 };
 
-use super::support::{PATIENCE, Running, broker, deaf_address, folder, program, run, topics, wait_until};
-use activity_stream::{admin::probe_ready, cli::poster::Poster};
+use super::support::{
+    PATIENCE, Running, broker, deaf_address, folder, poster::Poster, program, run, topics, wait_until,
+};
+use activity_stream::admin::probe_ready;
 use event_log::LogReader;
 use kafka::{Settings, embedded::EmbeddedBroker};
 use nix::{sys::signal::Signal, sys::stat::Mode, unistd::mkfifo};

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::relay::Relay;
-use super::support::{PATIENCE, Running, deaf_address, folder, program, topics, wait_until};
-use activity_stream::{admin, cli::poster::Poster};
+use super::support::{PATIENCE, Running, deaf_address, folder, poster::Poster, program, topics, wait_until};
+use activity_stream::admin;
 use contract::{Header, REPLY_TOPIC};
 use event_log::LogReader;
 use kafka::{Settings, Topics, client, context::Context, embedded::EmbeddedBroker};

@@ -13,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use super::support::{self, PATIENCE, Running, folder, holds_within, program, wait_until};
+use super::support::{self, PATIENCE, Running, folder, holds_within, poster::Poster, program, wait_until};
 use super::world::{self, broker, settings};
-use activity_stream::{admin::probe_ready, cli::poster::Poster};
+use activity_stream::admin::probe_ready;
 use contract::Header;
 use event_log::LogReader;
 use kafka::embedded::EmbeddedBroker;

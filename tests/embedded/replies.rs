@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::support::{PATIENCE, Running, folder, program, topics, wait_until};
-use activity_stream::cli::poster::Poster;
+use super::support::{PATIENCE, Running, folder, poster::Poster, program, topics, wait_until};
 use contract::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record, Reply};
 use kafka::{Settings, Topics, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;

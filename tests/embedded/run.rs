@@ -14,9 +14,9 @@ use std::{
 };
 
 use super::support::{
-    self, Finished, PATIENCE, Running, broker, deaf_address, folder, program, topics, wait_until,
+    self, Finished, PATIENCE, Running, broker, deaf_address, folder, poster::Poster, program, topics,
+    wait_until,
 };
-use activity_stream::cli::poster::Poster;
 use contract::{Claim, Decider, Decision, Header, Limits, Reading, Record, settle};
 use event_log::{LogReader, read_model::ReadModel};
 use kafka::{Settings, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};

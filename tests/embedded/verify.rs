@@ -7,10 +7,9 @@ use std::{
 };
 
 use super::support::{
-    self, Finished, PATIENCE, Running, broker, deaf_address, folder, program, run, run_unread, topics,
-    wait_until,
+    self, Finished, PATIENCE, Running, broker, deaf_address, folder, poster::Poster, program, run,
+    run_unread, topics, wait_until,
 };
-use activity_stream::cli::poster::Poster;
 use contract::Header;
 use event_log::LogReader;
 use kafka::{Settings, client, context::Context, embedded::EmbeddedBroker, native};

@@ -2,6 +2,7 @@
 //! machine.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod poster;
 mod waiting;
 
 use std::{

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::Record;
+use contract::{Record, topic_bits};
 use kafka::{Settings, context::Context, liveness::Liveness, native};
 use rdkafka::{
     ClientConfig,
@@ -49,6 +49,7 @@ struct Shared {
     config: ClientConfig,
     settings: Settings,
     topic: String,
+    topic_bits: u16,
     /// How long a command may be under way (`delivery.timeout.ms`).
     lifetime: Duration,
     /// Locked for writing while it is replaced.
@@ -85,6 +86,7 @@ impl Outbox {
             config,
             settings,
             topic: topic.to_owned(),
+            topic_bits: topic_bits(topic),
             lifetime,
             producer: RwLock::new(Arc::new(producer)),
             is_wanted: AtomicBool::new(false),
@@ -98,14 +100,18 @@ impl Outbox {
         Ok(Self { shared, entrance: tokio::sync::Mutex::new(()) })
     }
 
-    /// Takes a command in, which is under way from then on, and gives what its answer will come by. Waits while there is
-    /// no room; where that future is dropped, nothing is sent.
-    pub async fn take(&self, record: &Record) -> Result<oneshot::Receiver<Answer>, Failed> {
+    /// Takes a command in, for this partition or where its key belongs. It is under way from then on, and its answer comes
+    /// by what is returned. Waits while there is no room; where that future is dropped, nothing is sent.
+    pub async fn take(
+        &self,
+        record: &Record,
+        partition: Option<i32>,
+    ) -> Result<oneshot::Receiver<Answer>, Failed> {
         let _turn = self.entrance.lock().await;
         let begun = Instant::now();
         loop {
             let (answer, receiver) = oneshot::channel();
-            match self.shared.try_send(record, answer).map_err(|(refused, _)| refused) {
+            match self.shared.try_send(record, partition, answer).map_err(|(refused, _)| refused) {
                 Ok(()) => return Ok(receiver),
                 Err(Refused::Full) => {}
                 Err(Refused::Broken(_)) if begun.elapsed() < ANEW => {
@@ -207,14 +213,14 @@ impl Shared {
         }
         let fatal = fatal.filter(|_| !old.context().deliveries().has_sent.load(Ordering::Relaxed));
         for (record, waiting) in unsent {
-            let Waiting { answer, since, .. } = waiting;
+            let Waiting { answer, since, partition, .. } = waiting;
             if let Some((code, reason)) = &fatal {
                 let failed = Failed::unsent(KafkaError::MessageProduction(*code));
                 let _ = answer.send(Err(Failed { detail: Some(reason.clone()), ..failed }));
             } else if since.elapsed() >= self.lifetime {
                 let late = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
                 let _ = answer.send(Err(Failed::unsent(late)));
-            } else if let Err((refused, answer)) = send(&current, &self.topic, &record, answer, since) {
+            } else if let Err((refused, answer)) = self.send(&current, &record, partition, answer, since) {
                 // There was room: the old one had no more of it.
                 let _ = answer.send(Err(Failed::unsent(refused.into())));
             }
@@ -224,13 +230,46 @@ impl Shared {
         let _ = thread::Builder::new().name("replaced".into()).spawn(move || drop(old));
     }
 
+    fn send(
+        &self,
+        producer: &Producing,
+        record: &Record,
+        partition: Option<i32>,
+        answer: oneshot::Sender<Answer>,
+        since: Instant,
+    ) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
+        let timestamp = record.coordinates.timestamp;
+        let place = producer.context().deliveries().places.fetch_add(1, Ordering::Relaxed);
+        let topic_bits = self.topic_bits;
+        let waiting = Box::new(Waiting { answer, since, place, partition, timestamp, topic_bits });
+        let mut sent = BaseRecord::<[u8], [u8], Box<Waiting>>::with_opaque_to(&self.topic, waiting);
+        sent.timestamp = Some(timestamp);
+        sent.partition = partition;
+        sent.payload = record.value.as_deref();
+        sent.key = record.key.as_deref();
+        if !record.headers.is_empty() {
+            sent = sent.headers(native::to_native(&record.headers));
+        }
+        producer.send(sent).map_err(|(error, sent)| {
+            let refused = if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+                Refused::Full
+            } else if let Some((code, _)) = producer.client().fatal_error() {
+                Refused::Broken(KafkaError::MessageProduction(code))
+            } else {
+                Refused::For(error)
+            };
+            (refused, sent.delivery_opaque.answer)
+        })
+    }
+
     fn try_send(
         &self,
         record: &Record,
+        partition: Option<i32>,
         answer: oneshot::Sender<Answer>,
     ) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
         match self.producer.try_read() {
-            Ok(producer) => send(&producer, &self.topic, record, answer, Instant::now()),
+            Ok(producer) => self.send(&producer, record, partition, answer, Instant::now()),
             Err(TryLockError::WouldBlock) => Err((Refused::Full, answer)),
             Err(TryLockError::Poisoned(_)) => unreachable!("no holder panics"),
         }
@@ -258,43 +297,14 @@ fn settle(producer: &Producing, patience: Duration) {
     }
 }
 
-fn send(
-    producer: &Producing,
-    topic: &str,
-    record: &Record,
-    answer: oneshot::Sender<Answer>,
-    since: Instant,
-) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
-    let timestamp = record.coordinates.timestamp;
-    let place = producer.context().deliveries().places.fetch_add(1, Ordering::Relaxed);
-    let waiting = Box::new(Waiting { answer, since, place, timestamp });
-    let mut sent = BaseRecord::<[u8], [u8], Box<Waiting>>::with_opaque_to(topic, waiting);
-    sent.timestamp = Some(timestamp);
-    sent.payload = record.value.as_deref();
-    sent.key = record.key.as_deref();
-    if !record.headers.is_empty() {
-        sent = sent.headers(native::to_native(&record.headers));
-    }
-    producer.send(sent).map_err(|(error, sent)| {
-        let refused = if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-            Refused::Full
-        } else if let Some((code, _)) = producer.client().fatal_error() {
-            Refused::Broken(KafkaError::MessageProduction(code))
-        } else {
-            Refused::For(error)
-        };
-        (refused, sent.delivery_opaque.answer)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use contract::Coordinates;
-    use kafka::{Topics, client, embedded::EmbeddedBroker, posted::Delivered};
+    use kafka::{Topics, client, embedded::EmbeddedBroker};
     use tokio::{task::block_in_place, time::timeout};
 
     use super::*;
-    use crate::connection::Connection;
+    use crate::{Posted, connection::Connection};
 
     const TOPIC: &str = "activity.commands";
     /// After this a test has failed, on a slow machine too.
@@ -311,7 +321,7 @@ mod tests {
 
     async fn offset(answer: oneshot::Receiver<Answer>) -> i64 {
         match timeout(PATIENCE, answer).await.expect("waited in vain for an answer").expect("a thread") {
-            Ok(Delivered::At(at)) => at.offset,
+            Ok(Posted::As(id)) => id.offset(),
             other => panic!("{other:?}"),
         }
     }
@@ -323,7 +333,7 @@ mod tests {
         let mut config = client::producer(&settings, client::POST_BATCH_BYTES);
         config.set("delivery.timeout.ms", "200000");
         let outbox = Outbox::open(config, settings, TOPIC).unwrap();
-        assert_eq!(offset(outbox.take(&record()).await.unwrap()).await, 0);
+        assert_eq!(offset(outbox.take(&record(), None).await.unwrap()).await, 0);
 
         broker.cluster().broker_down(1).unwrap();
         // What is taken in before the connection ends could be sent.
@@ -335,23 +345,23 @@ mod tests {
         }
         let mut answers = Vec::new();
         for _ in 1..20 {
-            answers.push(outbox.take(&record()).await.unwrap());
+            answers.push(outbox.take(&record(), None).await.unwrap());
         }
         // Nobody waits for this one, which is sent all the same.
-        drop(outbox.take(&record()).await.unwrap());
+        drop(outbox.take(&record(), None).await.unwrap());
         // This one's time is over.
         let (late, given_up) = oneshot::channel();
         let begun =
             Instant::now().checked_sub(Duration::from_secs(200)).expect("a clock that went on so long");
-        assert!(send(&producer, TOPIC, &record(), late, begun).is_ok());
+        assert!(outbox.shared.send(&producer, &record(), None, late, begun).is_ok());
         drop(producer);
         let old = Arc::clone(&outbox.shared.producer.read().unwrap());
         block_in_place(|| outbox.shared.replace(Arc::clone(&old), None));
         assert!(!Arc::ptr_eq(&old, &outbox.shared.producer.read().unwrap()));
         let given_up = timeout(PATIENCE, given_up).await.expect("an answer").expect("a thread");
-        let Err(Failed { error, is_unsure: false, .. }) = given_up else { panic!("{given_up:?}") };
+        let Err(Failed { error, may_be_persisted: false, .. }) = given_up else { panic!("{given_up:?}") };
         assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::MessageTimedOut));
-        answers.push(outbox.take(&record()).await.unwrap());
+        answers.push(outbox.take(&record(), None).await.unwrap());
         broker.cluster().broker_up(1).unwrap();
         let mut offsets = Vec::new();
         for answer in answers {

@@ -191,7 +191,7 @@ pub fn check_properties(settings: &Settings) -> Result<(), String> {
 
 /// How long an answer may wait behind that to a fetch, where both are on one connection.
 #[must_use]
-pub fn fetch_wait(settings: &Settings) -> Duration {
+pub(crate) fn fetch_wait(settings: &Settings) -> Duration {
     consumer_time(settings, "fetch.wait.max.ms")
 }
 

@@ -396,7 +396,7 @@ impl Committer {
 
 /// A list of next offsets with their marks, as commits take it.
 #[must_use]
-pub fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPartitionList {
+pub(crate) fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for NextOffset { partition, offset, mark } in next_offsets {
         let mut element = list.add_partition(topic, *partition);
@@ -408,7 +408,7 @@ pub fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPartitionLi
 
 /// A list of offsets to read from.
 #[must_use]
-pub fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPartitionList {
+pub(crate) fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for &(partition, offset) in next_offsets {
         list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a number");

@@ -280,6 +280,11 @@ impl Deliver for Deliveries {
     }
 }
 
+/// Before the first [`reset`](super::Sink::reset).
+pub fn no_producer() -> PublishError {
+    PublishError::Unknown("there is no producer yet".into())
+}
+
 /// What a record's failure means for its batch.
 pub fn delivery_error(code: RDKafkaErrorCode, text: String) -> PublishError {
     use RDKafkaErrorCode as Code;

@@ -6,7 +6,7 @@
 pub mod access;
 pub mod at_least_once;
 pub mod client;
-pub mod connection;
+mod connection;
 pub mod consumer;
 pub mod context;
 mod deliveries;
@@ -17,14 +17,13 @@ pub mod liveness;
 pub mod mark;
 pub mod member;
 pub mod native;
-pub mod posted;
 pub mod properties;
 pub mod reader;
 pub mod refusal;
 pub mod repeats;
 pub mod replies;
 pub mod scan;
-pub mod topic_id;
+mod topic_id;
 pub mod topics;
 pub mod transactional;
 

@@ -9,7 +9,7 @@ use super::context::{Context, Group};
 /// How long closing may wait for the broker; leaving the group is a courtesy that the session time-out replaces.
 const CLOSE: Duration = Duration::from_millis(1500);
 /// How long dropping a member may take at most.
-pub const LEAVE: Duration = Duration::from_millis(3000);
+const LEAVE: Duration = Duration::from_millis(3000);
 
 /// Leaves the group when it is dropped, and waits no longer than [`LEAVE`] and [`Group::leaving_takes`](super::context::Group::leaving_takes) for it.
 /// The binding's own drop waits for the brokers without an end.

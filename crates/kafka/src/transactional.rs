@@ -20,7 +20,7 @@ use super::{
     access::{Access, Operation, Resource},
     client,
     consumer::{Membership, marked_list},
-    deliveries::{Deliveries, Publisher, delivery_error},
+    deliveries::{Deliveries, Publisher, delivery_error, no_producer},
     mark::NextOffset,
     refusal::{OutputRefusal, is_consequence, is_timeout},
     replies::{Refused, ReplyCounts, Routes},
@@ -51,8 +51,6 @@ pub struct Transactional {
     /// Of the transaction under way, or of the last one.
     turn: usize,
     routes: Routes,
-    /// Of the transaction under way.
-    replies: ReplyCounts,
     /// How long the group's coordinator may take.
     offsets_within: Duration,
 }
@@ -79,14 +77,13 @@ impl Transactional {
             producers: Vec::new(),
             turn: 0,
             routes: Routes::new(settings),
-            replies: ReplyCounts::default(),
             offsets_within: OFFSETS,
         }
     }
 
     /// Of the transaction under way.
     fn producer(&self) -> Result<&Transacting, PublishError> {
-        self.producers.get(self.turn).ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
+        self.producers.get(self.turn).ok_or_else(no_producer)
     }
 
     /// Fences whoever had the id, and waits until what it left open is settled.
@@ -285,7 +282,6 @@ impl Sink for Transactional {
         self.turn = (self.turn + 1) % self.producers.len().max(1);
         let begun = self.producer()?.begin_transaction();
         begun.map_err(|error| self.named(classify("begin_transaction", &error)))?;
-        self.replies = ReplyCounts::default();
         self.routes.begin();
         Ok(())
     }
@@ -297,19 +293,9 @@ impl Sink for Transactional {
     }
 
     fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError> {
-        match self.routes.find(reply) {
-            Ok(partition) => {
-                let to = (reply.topic.clone(), partition);
-                let producer = self.producer()?;
-                let sent = producer.context().deliveries().send_reply(producer, to, &reply.record);
-                match sent.map_err(|error| self.aborted(error))? {
-                    None => self.replies.published += 1,
-                    Some(code) => self.replies.not_taken(code),
-                }
-            }
-            Err(reason) => self.replies.undeliverable(reason),
-        }
-        Ok(())
+        let producer = self.producers.get(self.turn).ok_or_else(no_producer)?;
+        let sent = self.routes.send(producer, reply);
+        sent.map_err(|error| self.aborted(error))
     }
 
     fn commit(
@@ -328,7 +314,7 @@ impl Sink for Transactional {
         match committed {
             Ok(()) => {
                 self.producer()?.context().deliveries().take_replies();
-                Ok(std::mem::take(&mut self.replies))
+                Ok(self.routes.take_counts())
             }
             Err(error) => Err(self.aborted(error)),
         }

@@ -11,8 +11,8 @@ use contract::{OutputRecord, Record, ReplyRecord, ReplyTopics};
 use event_log::{EventLog, LogOptions, Synchronous};
 use kafka::{
     Answer, Bounds, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError,
-    mark::{Committed, Marker, NextOffset, RulesHash},
     liveness::Probe,
+    mark::{Committed, Marker, NextOffset, RulesHash},
     refusal::OutputRefusal,
     replies::ReplyCounts,
 };

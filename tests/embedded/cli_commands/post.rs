@@ -237,6 +237,31 @@ fn output_that_nobody_reads_is_an_error() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("standard output was closed"), "{output:?}");
 }
 
+/// As with `post FILE | head -n 1`: what was sent by then is waited for, and the rest stays unsent.
+#[test]
+fn output_that_is_closed_midway_says_how_many_were_posted() {
+    const COMMANDS: usize = 50_000;
+    let (broker, folder) = (broker(1), folder());
+    let file = folder.path().join("commands.ndjson");
+    fs::write(&file, format!("{SHARE}\n").repeat(COMMANDS)).unwrap();
+    let mut command = program(&["post", "-b", &broker.bootstrap_servers()]);
+    let command = command.arg(&file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::with_capacity(1, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("posted "), "{line}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let reader: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", broker.bootstrap_servers()).create().unwrap();
+    let (_, posted) = reader.fetch_watermarks("activity.commands", 0, PATIENCE).unwrap();
+    assert!(usize::try_from(posted).unwrap() < COMMANDS, "all were posted");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let wanted =
+        format!("not all commands were posted: {posted} commands posted, 0 not, and the rest was not read");
+    assert!(said.contains(&wanted), "{said}");
+}
+
 #[test]
 fn errors_name_what_is_wrong_before_anything_is_posted() {
     let broker = broker(1);

@@ -1,4 +1,4 @@
-//! What the brokers say of the topics that replies may go to, kept at hand so that a batch does not wait for it.
+//! What the brokers say of the topics that replies may go to, cached so that a batch does not wait for it.
 
 use std::{
     collections::BTreeMap,
@@ -69,21 +69,21 @@ impl Directory {
         Some(Self { told, asked_for })
     }
 
-    /// What was told of a topic, not older than a few seconds where the brokers answer.
-    pub fn told(&self, topic: &str) -> Told {
-        self.latest(topic).map_or(Told::Nothing, |(_, told)| told)
+    /// The last answer about a topic, at most a few seconds old where the brokers answer.
+    pub fn latest(&self, topic: &str) -> Told {
+        self.known(topic).map_or(Told::Nothing, |(_, told)| told)
     }
 
-    /// What is told of a topic now, where what was told keeps a reply back; waits for it as long as `patience` says.
-    pub fn told_again(&self, topic: &str, patience: Duration) -> Told {
-        match self.latest(topic) {
+    /// Asks again where the last answer is stale; waits up to `patience`. For an answer that keeps a reply back.
+    pub fn refresh_if_stale(&self, topic: &str, patience: Duration) -> Told {
+        match self.known(topic) {
             Some((at, told)) if at.elapsed() < STALE => told,
-            _ => self.told_now(topic, patience),
+            _ => self.refresh(topic, patience),
         }
     }
 
-    /// Asks once more, however fresh the last answer is.
-    pub fn told_now(&self, topic: &str, patience: Duration) -> Told {
+    /// Asks again, however fresh the last answer is.
+    pub fn refresh(&self, topic: &str, patience: Duration) -> Told {
         let now = Instant::now();
         // A full queue holds questions enough: the answer comes with them.
         let _ = self.asked_for.try_send(topic.to_owned());
@@ -94,7 +94,7 @@ impl Directory {
         told.get(topic).map_or(Told::Nothing, |(_, told)| told.clone())
     }
 
-    fn latest(&self, topic: &str) -> Option<(Instant, Told)> {
+    fn known(&self, topic: &str) -> Option<(Instant, Told)> {
         self.told.told.lock().expect("never poisoned").get(topic).cloned()
     }
 }
