@@ -6,7 +6,7 @@ use clap::{
     ArgGroup, Parser, Subcommand, ValueEnum,
     builder::{ArgPredicate, PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use contract::{Code, Named};
+use contract::{Code, CommandRef};
 use event_log::Order;
 use kafka::{OutputTopic, follow::Start};
 use processor::start::Accept;
@@ -248,7 +248,7 @@ pub struct LogList {
 pub struct LogShow {
     /// Where the command lies
     #[arg(value_name = "PARTITION:OFFSET|ID")]
-    pub at: Named,
+    pub at: CommandRef,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -327,7 +327,7 @@ pub struct Selection {
     pub codes: Vec<Code>,
     /// Only that of the command there (repeatable)
     #[arg(long, value_name = "PARTITION:OFFSET|ID")]
-    pub at: Vec<Named>,
+    pub at: Vec<CommandRef>,
 }
 
 /// Counts rejections by the code of their first problem; lists those that are chosen one by one
@@ -349,7 +349,7 @@ pub struct RejectionsList {
 pub struct RejectionsShow {
     /// Where the command lies
     #[arg(value_name = "PARTITION:OFFSET|ID")]
-    pub at: Named,
+    pub at: CommandRef,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

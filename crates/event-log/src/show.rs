@@ -1,6 +1,6 @@
 //! From an activity's id to all that the log knows of its command.
 
-use contract::{ActivityId, Coordinates, Decision, Place, Problems};
+use contract::{ActivityId, Coordinates, Decision, PartitionOffset, Problems};
 use rusqlite::{OptionalExtension, params};
 
 use super::checksum::{CURSORS, GAPS, checked};
@@ -42,16 +42,20 @@ impl LogReader {
         if id.topic_bits() != self.topic_bits {
             return Ok(Shown::Absent(Absence::OtherTopic));
         }
-        self.look_up(Place { partition: id.partition(), offset: id.offset() }, Some(id))
+        self.look_up(PartitionOffset { partition: id.partition(), offset: id.offset() }, Some(id))
     }
 
     /// Finds what the command there became.
-    pub fn show_at(&self, place: Place) -> Result<Shown, LogError> {
+    pub fn show_at(&self, place: PartitionOffset) -> Result<Shown, LogError> {
         self.look_up(place, None)
     }
 
     /// What the command there became, where it has this id.
-    fn look_up(&self, Place { partition, offset }: Place, id: Option<ActivityId>) -> Result<Shown, LogError> {
+    fn look_up(
+        &self,
+        PartitionOffset { partition, offset }: PartitionOffset,
+        id: Option<ActivityId>,
+    ) -> Result<Shown, LogError> {
         // By id: the timestamp of a rejection may be one that no id can hold.
         let is_other = |found| id.is_some_and(|id| id != found);
         // One state of the log for all the questions.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write, ops::ControlFlow, process::ExitCode};
 
-use contract::{DeadLetter, Place, Problem, Record};
+use contract::{DeadLetter, PartitionOffset, Problem, Record};
 use kafka::Settings;
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ struct Group {
     first: JsonTime,
     last: JsonTime,
     /// Of the first that was read.
-    example: Place,
+    example: PartitionOffset,
     message: String,
 }
 
@@ -82,7 +82,7 @@ fn add(groups: &mut BTreeMap<String, Group>, record: &Record, letter: &DeadLette
         rejections: 0,
         first: rejected,
         last: rejected,
-        example: letter.place,
+        example: letter.at,
         message: message(),
     });
     group.rejections += 1;
@@ -115,10 +115,10 @@ pub(super) fn print(
     json: bool,
     out: &mut Output,
 ) -> anyhow::Result<()> {
-    let DeadLetter { place, problems, .. } = letter;
+    let DeadLetter { at: place, problems, .. } = letter;
     let rejected = record.coordinates.timestamp;
     if json {
-        let Place { partition, offset } = *place;
+        let PartitionOffset { partition, offset } = *place;
         return Ok(write_json(
             &Line { partition, offset, rejected: JsonTime(rejected), problems: &problems.0 },
             out,

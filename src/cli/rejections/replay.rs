@@ -9,8 +9,8 @@ use std::{
 };
 
 use contract::{
-    ActivityId, Coordinates, DeadLetter, Decider, OutputRecord, Place, Problem, Problems, Reading, Record,
-    topic_bits,
+    ActivityId, Coordinates, DeadLetter, Decider, OutputRecord, PartitionOffset, Problem, Problems, Reading,
+    Record, topic_bits,
 };
 use jiff::Timestamp;
 use kafka::{Settings, access::Operation, posted::Delivered, topics};
@@ -47,7 +47,7 @@ enum Outcome<'a> {
     },
     /// Another one of the chosen has the same command, for example the rejection of an earlier replay.
     Repeated {
-        of: Place,
+        of: PartitionOffset,
     },
     /// It would be rejected again, so it is not posted.
     StillInvalid {
@@ -93,9 +93,9 @@ fn post_again(
         failed: 0,
         under_way: 0,
     };
-    let mut not_found: BTreeSet<Place> = chosen.places.iter().copied().collect();
+    let mut not_found: BTreeSet<PartitionOffset> = chosen.places.iter().copied().collect();
     let read = super::read(kafka, |_, letter| {
-        not_found.remove(&letter.place);
+        not_found.remove(&letter.at);
         if chosen.takes(letter) {
             replay.take_up(letter)?;
             replay.collect(WINDOW)?;
@@ -123,9 +123,9 @@ struct Replay {
     poster: Option<Poster>,
     /// By whose rules a command would be rejected again.
     decider: Option<Decider>,
-    places: Vec<Place>,
+    places: Vec<PartitionOffset>,
     /// What was taken up, by a hash of the command and its partition: where it was found first.
-    commands: HashMap<blake3::Hash, Place>,
+    commands: HashMap<blake3::Hash, PartitionOffset>,
     out: Output,
     json: bool,
     topic_bits: u16,
@@ -142,7 +142,7 @@ impl Replay {
     /// Posts the command, unless it was posted just now: a replay that was refused is a rejection of its own, and
     /// without this each further one would double them.
     fn take_up(&mut self, letter: &DeadLetter<'_>) -> anyhow::Result<()> {
-        let place = letter.place;
+        let place = letter.at;
         if place.partition >= self.partitions {
             let reason = format!(
                 "the topic '{}' has {} now",
@@ -180,7 +180,7 @@ impl Replay {
     }
 
     /// Why it would be rejected again, where that is to be known.
-    fn problems(&self, place: Place, command: &OutputRecord) -> Option<Problems> {
+    fn problems(&self, place: PartitionOffset, command: &OutputRecord) -> Option<Problems> {
         let OutputRecord { key, value, headers } = command.clone();
         let timestamp = Timestamp::now().as_millisecond();
         let coordinates = Coordinates { partition: place.partition, offset: place.offset, timestamp };
@@ -210,7 +210,7 @@ impl Replay {
         Ok(())
     }
 
-    fn say(&mut self, place: Place, outcome: Outcome<'_>) -> anyhow::Result<()> {
+    fn say(&mut self, place: PartitionOffset, outcome: Outcome<'_>) -> anyhow::Result<()> {
         match outcome {
             Outcome::NotPosted { .. } => self.failed += 1,
             Outcome::StillInvalid { .. } => self.invalid += 1,
@@ -219,7 +219,7 @@ impl Replay {
         }
         let out = &mut self.out;
         if self.json {
-            let Place { partition, offset } = place;
+            let PartitionOffset { partition, offset } = place;
             return Ok(write_json(&Line { partition, offset, outcome }, out)?);
         }
         match outcome {

@@ -22,7 +22,7 @@ pub(super) fn show(args: &args::RejectionsShow, kafka: &Settings) -> anyhow::Res
     let at = args.at.on(&kafka.topics.commands)?;
     let mut found = false;
     let passed = super::read(kafka, |record, letter| {
-        if letter.place != at {
+        if letter.at != at {
             return Ok(ControlFlow::Continue(()));
         }
         found = true;
