@@ -90,7 +90,8 @@ fn omitted(record: &Record) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::{
-        decider::Decider, decision::Reading, limits::Limits, record::Coordinates, rejection::rejection_record,
+        code::Code, decider::Decider, decision::Reading, limits::Limits, record::Coordinates,
+        rejection::rejection_record,
     };
 
     const ENTRY: &str = r#"{"objectType":"case","objectId":"7"}"#;
@@ -106,7 +107,7 @@ mod tests {
 
     /// The rejection of a command, read from the rejections topic.
     fn rejected(command: &Record, limit: usize) -> Record {
-        let problems = Problems::one(crate::Code::TooDeep, "deep");
+        let problems = Problems::one(Code::TooDeep, "deep");
         let OutputRecord { key, value, headers } = rejection_record(command, "commands", &problems, limit);
         let coordinates = Coordinates { partition: 0, offset: 1, timestamp: 9 };
         Record { coordinates, key, value, headers }

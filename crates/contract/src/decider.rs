@@ -18,8 +18,8 @@ use crate::{
     wording::Found,
 };
 
-/// Reads the records of one commands topic. It keeps no state: [`settle`](crate::settle()) takes what matters of earlier
-/// records.
+/// Reads the records of one commands topic. It keeps no state: only [`settle`](crate::settle()) takes earlier commands into
+/// account.
 #[derive(Debug, Clone)]
 pub struct Decider {
     topic: String,
@@ -98,7 +98,7 @@ impl Decider {
         }
         let form = Form::of(&record.headers, findings);
         let key_in_headers = GivenKey::read(record, form == Form::Value, findings);
-        self.reply_topics.check(&record.headers, findings);
+        self.reply_topics.read_request(&record.headers, findings);
         let value = record.value.as_deref();
         let mut members = members(value, findings)?;
         let mut pointer = root;

@@ -1,6 +1,6 @@
 //! Limits for commands. The contract's are the defaults.
 
-/// How large a command may be. All instances need the same limits, because they decide what is accepted.
+/// How large a command may be. All instances need the same limits, so that they accept the same commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a command's value.

@@ -5,12 +5,15 @@
 //! `kafka_replyPartition` a big-endian integer of four bytes, `kafka_correlationId` opaque bytes. If a header is
 //! repeated, the last one counts.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     code::Code,
     decision::Decision,
     id::ActivityId,
+    limits::Limits,
     notification,
     problem::{Findings, Pointer, Problems},
     record::{Header, OutputRecord, Record},
@@ -60,17 +63,10 @@ pub struct ReplyTopics {
 
 /// A request for a reply, from a command's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ReplyTo<'r> {
+pub(crate) struct ReplyTo<'r> {
     topic: &'r str,
     partition: Option<i32>,
     correlation_id: Option<&'r Header>,
-}
-
-/// Why a request for a reply can't be met.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum BadReplyTo<'r> {
-    NotAllowed(&'r str),
-    Header { name: &'static str, wanted: String, found: String },
 }
 
 impl From<&Decision> for Reply {
@@ -128,7 +124,8 @@ impl ReplyTopics {
     /// reports.
     #[must_use]
     pub fn reply(&self, record: &Record, decision: &Decision) -> Option<ReplyRecord> {
-        let to = self.read(&record.headers).ok()??;
+        let limits = Limits::default();
+        let to = self.read_request(&record.headers, &mut Findings::new(&limits))?;
         let mut headers = vec![Header::named("content-type", "application/json")];
         headers.extend(to.correlation_id.cloned());
         headers.extend(notification::trace_headers(&record.headers).cloned());
@@ -137,20 +134,49 @@ impl ReplyTopics {
         Some(ReplyRecord { topic: to.topic.to_owned(), partition: to.partition, record })
     }
 
-    /// Reports what is wrong with the reply headers of a command.
-    pub(crate) fn check(&self, headers: &[Header], findings: &mut Findings<'_>) {
-        match self.read(headers) {
-            Ok(_) => {}
-            Err(BadReplyTo::Header { name, wanted, found }) => {
-                let wanted = format_args!("{wanted} in the header {name}");
-                findings.expected(&Pointer::Root, Code::BadReplyHeader, wanted, found);
+    /// Reads the request for a reply, if there is one, or reports what is wrong with it.
+    pub(crate) fn read_request<'r>(
+        &self,
+        headers: &'r [Header],
+        findings: &mut Findings<'_>,
+    ) -> Option<ReplyTo<'r>> {
+        let last = |name: &str| Header::last(headers, name.as_bytes());
+        let topic = self.read_topic(last(REPLY_TOPIC)?, findings)?;
+        let partition = match last(REPLY_PARTITION) {
+            Some(header) => Some(read_partition(header, findings)?),
+            None => None,
+        };
+        let correlation_id = last(CORRELATION_ID);
+        let length = correlation_id.and_then(|header| header.value.as_ref()).map_or(0, Vec::len);
+        if length > MAX_CORRELATION_ID_BYTES {
+            let wanted =
+                format_args!("at most {MAX_CORRELATION_ID_BYTES} bytes in the header {CORRELATION_ID}");
+            findings.expected(&Pointer::Root, Code::BadReplyHeader, wanted, length);
+            return None;
+        }
+        Some(ReplyTo { topic, partition, correlation_id })
+    }
+
+    fn read_topic<'r>(&self, header: &'r Header, findings: &mut Findings<'_>) -> Option<&'r str> {
+        let mut bad = |found: fmt::Arguments<'_>| {
+            let wanted = format_args!("a topic's name in UTF-8 in the header {REPLY_TOPIC}");
+            findings.expected(&Pointer::Root, Code::BadReplyHeader, wanted, found);
+            None
+        };
+        match header.value.as_deref().map(std::str::from_utf8) {
+            None => bad(format_args!("null")),
+            Some(Ok("")) => bad(format_args!("no bytes")),
+            Some(Err(error)) => {
+                bad(format_args!("a byte that is not UTF-8 at position {}", error.valid_up_to()))
             }
-            Err(BadReplyTo::NotAllowed(topic)) => {
+            Some(Ok(topic)) if self.allows(topic) => Some(topic),
+            Some(Ok(topic)) => {
                 let known: Vec<&str> = self.names().collect();
                 let hint = DidYouMean { given: topic, known: &known };
                 let wanted = format_args!("{} in the header {REPLY_TOPIC}", self.wanted());
                 let found = format_args!("{}{hint}", Quoted(topic));
                 findings.expected(&Pointer::Root, Code::ReplyTopicNotAllowed, wanted, found);
+                None
             }
         }
     }
@@ -166,58 +192,28 @@ impl ReplyTopics {
             all => format!("one of the {all} reply topics, {} …,", named.join(", ")),
         }
     }
-
-    fn read<'r>(&self, headers: &'r [Header]) -> Result<Option<ReplyTo<'r>>, BadReplyTo<'r>> {
-        let last = |name: &str| Header::last(headers, name.as_bytes());
-        let Some(topic) = last(REPLY_TOPIC) else { return Ok(None) };
-        let topic = topic_name(topic)?;
-        if !self.allows(topic) {
-            return Err(BadReplyTo::NotAllowed(topic));
-        }
-        let partition = last(REPLY_PARTITION).map(partition_number).transpose()?;
-        let correlation_id = last(CORRELATION_ID);
-        let length = correlation_id.and_then(|header| header.value.as_ref()).map_or(0, Vec::len);
-        if length > MAX_CORRELATION_ID_BYTES {
-            return Err(BadReplyTo::Header {
-                name: CORRELATION_ID,
-                wanted: format!("at most {MAX_CORRELATION_ID_BYTES} bytes"),
-                found: length.to_string(),
-            });
-        }
-        Ok(Some(ReplyTo { topic, partition, correlation_id }))
-    }
 }
 
-fn topic_name(header: &Header) -> Result<&str, BadReplyTo<'_>> {
-    let bad = |found: String| BadReplyTo::Header {
-        name: REPLY_TOPIC,
-        wanted: "a topic's name in UTF-8".to_owned(),
-        found,
+fn read_partition(header: &Header, findings: &mut Findings<'_>) -> Option<i32> {
+    let mut bad = |found: fmt::Arguments<'_>| {
+        let wanted = format_args!(
+            "a partition's number, as a big-endian integer of 4 bytes, in the header {REPLY_PARTITION}"
+        );
+        findings.expected(&Pointer::Root, Code::BadReplyHeader, wanted, found);
+        None
     };
-    match header.value.as_deref().map(std::str::from_utf8) {
-        None => Err(bad("null".to_owned())),
-        Some(Ok("")) => Err(bad("no bytes".to_owned())),
-        Some(Ok(topic)) => Ok(topic),
-        Some(Err(error)) => Err(bad(format!("a byte that is not UTF-8 at position {}", error.valid_up_to()))),
+    let Some(value) = header.value.as_deref() else { return bad(format_args!("null")) };
+    match <[u8; 4]>::try_from(value).map(i32::from_be_bytes) {
+        Ok(partition) if partition >= 0 => Some(partition),
+        Ok(partition) => bad(format_args!("{partition}")),
+        Err(_) => bad(format_args!("{} bytes", value.len())),
     }
-}
-
-fn partition_number(header: &Header) -> Result<i32, BadReplyTo<'_>> {
-    let bad = |found: String| BadReplyTo::Header {
-        name: REPLY_PARTITION,
-        wanted: "a partition's number, as a big-endian integer of 4 bytes,".to_owned(),
-        found,
-    };
-    let Some(value) = header.value.as_deref() else { return Err(bad("null".to_owned())) };
-    let Ok(bytes) = <[u8; 4]>::try_from(value) else { return Err(bad(format!("{} bytes", value.len()))) };
-    let partition = i32::from_be_bytes(bytes);
-    if partition < 0 { Err(bad(partition.to_string())) } else { Ok(partition) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{decider::Decider, decision::Reading, limits::Limits, record::Coordinates};
+    use crate::{decider::Decider, decision::Reading, record::Coordinates};
 
     const ID: &str = "01a20ada-2c7b-89d1-8003-000000003039";
 
