@@ -56,8 +56,6 @@ fields! {
 
 pub(crate) const CONTENT_TYPE: &str = "content-type";
 const SPEC_VERSION: &str = "ce_specversion";
-/// Attributes that every event needs, in the order of the specification.
-const REQUIRED: [EventField; 3] = [EventField::Id, EventField::Source, EventField::Type];
 const ATTRIBUTE: &[u8] = b"ce_";
 pub(crate) const ATTRIBUTES: [&str; 4] = ["ce_id", "ce_source", "ce_specversion", "ce_type"];
 
@@ -133,19 +131,14 @@ impl<'a> Structured<'a> {
         if let Some(version) = attribute(&members, EventField::SpecVersion, findings) {
             check_version(&version, findings);
         }
-        let [id, source, _] = REQUIRED.map(|field| attribute(&members, field, findings));
-        (event.id, event.source) = (id, source);
-        if let Some(content_type) =
-            member(&members, EventField::DataContentType).filter(|member| !member.is_null())
+        event.id = attribute(&members, EventField::Id, findings);
+        event.source = attribute(&members, EventField::Source, findings);
+        attribute(&members, EventField::Type, findings);
+        if let Some(raw) = value(&members, EventField::DataContentType).filter(|raw| *raw != "null")
+            && !string(raw).is_some_and(|content_type| is_json(&media_type(&content_type)))
         {
-            let text = (Kind::of(content_type.raw.value) == Kind::String)
-                .then(|| json::string(content_type.raw.value).ok())
-                .flatten();
-            if !text.is_some_and(|text| is_json(&media_type(&text))) {
-                let at = root.name(EventField::DataContentType.name());
-                let found = Found(content_type.raw.value);
-                findings.expected(&at, Code::BadCloudEvent, "JSON as the event's data", found);
-            }
+            let at = root.name(EventField::DataContentType.name());
+            findings.expected(&at, Code::BadCloudEvent, "JSON as the event's data", Found(raw));
         }
         event.data = data(&members, findings);
         event
@@ -156,25 +149,21 @@ impl<'a> Structured<'a> {
 fn data<'a>(members: &[Member<'a, EventField>], findings: &mut Findings<'_>) -> Option<Vec<RawMember<'a>>> {
     let at = Pointer::Root;
     let at = at.name(EventField::Data.name());
-    let Some(data) = member(members, EventField::Data) else {
-        let base64 = member(members, EventField::DataBase64).is_some();
+    let Some(raw) = value(members, EventField::Data) else {
+        let base64 = value(members, EventField::DataBase64).is_some();
         let found = if base64 { "data_base64, which is for data that is not JSON" } else { "none" };
         findings.expected(&at, Code::Missing, "the entry as the event's data", found);
         return None;
     };
-    let members =
-        (Kind::of(data.raw.value) == Kind::Object).then(|| json::members(data.raw.value).ok()).flatten();
-    if members.is_none() {
-        findings.expected(&at, Code::NotAnObject, "an entry, an object", Found(data.raw.value));
+    let entry = json::members(raw).ok();
+    if entry.is_none() {
+        findings.expected(&at, Code::NotAnObject, "an entry, an object", Found(raw));
     }
-    members
+    entry
 }
 
-fn member<'m, 'a>(
-    members: &'m [Member<'a, EventField>],
-    field: EventField,
-) -> Option<&'m Member<'a, EventField>> {
-    members.iter().find(|member| member.field == Some(field))
+fn value<'a>(members: &[Member<'a, EventField>], field: EventField) -> Option<&'a str> {
+    members.iter().find(|member| member.field == Some(field)).map(|member| member.raw.value)
 }
 
 /// A required attribute: a nonempty string.
@@ -185,9 +174,8 @@ fn attribute<'a>(
 ) -> Option<Cow<'a, str>> {
     let root = Pointer::Root;
     let at = root.name(field.name());
-    let raw = member(members, field).map(|member| member.raw.value);
-    let text = raw.filter(|raw| Kind::of(raw) == Kind::String).and_then(|raw| json::string(raw).ok());
-    let text = text.filter(|text| !text.is_empty());
+    let raw = value(members, field);
+    let text = raw.and_then(string).filter(|text| !text.is_empty());
     if text.is_none() {
         let wanted = "a nonempty string, which every CloudEvent needs";
         match raw {
@@ -196,6 +184,10 @@ fn attribute<'a>(
         }
     }
     text
+}
+
+fn string(raw: &str) -> Option<Cow<'_, str>> {
+    if Kind::of(raw) == Kind::String { json::string(raw).ok() } else { None }
 }
 
 /// Minor versions only add what readers may ignore.
