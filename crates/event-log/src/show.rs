@@ -1,6 +1,6 @@
 //! Finds what became of a command by its activity id.
 
-use contract::{ActivityId, Coordinates, Decision, Place, Problems};
+use contract::{ActivityId, Coordinates, Decision, PartitionOffset, Problems};
 use rusqlite::{OptionalExtension, params};
 
 use crate::checksum::{CURSORS, GAPS, check_row};
@@ -45,15 +45,19 @@ impl LogReader {
         if id.topic_bits() != self.topic_bits {
             return Ok(Shown::Absent(Absence::OtherTopic));
         }
-        self.look_up(Place { partition: id.partition(), offset: id.offset() }, Some(id))
+        self.look_up(PartitionOffset { partition: id.partition(), offset: id.offset() }, Some(id))
     }
 
     /// Finds the command at that place.
-    pub fn show_at(&self, place: Place) -> Result<Shown, LogError> {
+    pub fn show_at(&self, place: PartitionOffset) -> Result<Shown, LogError> {
         self.look_up(place, None)
     }
 
-    fn look_up(&self, Place { partition, offset }: Place, id: Option<ActivityId>) -> Result<Shown, LogError> {
+    fn look_up(
+        &self,
+        PartitionOffset { partition, offset }: PartitionOffset,
+        id: Option<ActivityId>,
+    ) -> Result<Shown, LogError> {
         let snapshot = self.connection.unchecked_transaction().map_err(|error| self.sqlite(error))?;
         // Ids are compared, not timestamps: a rejected record's timestamp may not fit into an id.
         let other = |coordinates| {

@@ -10,7 +10,8 @@ use std::{
 use activity_stream_client::{ActivityClient, PostError, Posted};
 use clap::ArgGroup;
 use contract::{
-    ActivityId, Coordinates, DeadLetter, Decider, OutputRecord, Place, Problem, Problems, Reading, Record,
+    ActivityId, Coordinates, DeadLetter, Decider, OutputRecord, PartitionOffset, Problem, Problems, Reading,
+    Record,
 };
 use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -81,7 +82,7 @@ enum Outcome<'a> {
     },
     /// Another one of the chosen has the same command, for example the rejection of an earlier replay.
     Repeated {
-        of: Place,
+        of: PartitionOffset,
     },
     /// It would be rejected again, so it is not posted.
     StillInvalid {
@@ -126,11 +127,11 @@ struct Replay {
     client: Option<ActivityClient>,
     runtime: Runtime,
     /// Of what is posted and not yet answered.
-    answers: FuturesUnordered<LocalBoxFuture<'static, (Place, Result<Posted, PostError>)>>,
+    answers: FuturesUnordered<LocalBoxFuture<'static, (PartitionOffset, Result<Posted, PostError>)>>,
     /// By whose rules a command would be rejected again.
     decider: Option<Decider>,
     /// Commands that were chosen so far, by a hash of the command and its partition: where it was found first.
-    commands: HashMap<blake3::Hash, Place>,
+    commands: HashMap<blake3::Hash, PartitionOffset>,
     out: Output,
     json: bool,
     /// All chosen rejections are read.
@@ -145,9 +146,9 @@ struct Replay {
 
 impl Replay {
     fn all(&mut self, dry_run: bool, chosen: &Chosen<'_>, kafka: &Settings) -> anyhow::Result<ExitCode> {
-        let mut not_found: BTreeSet<Place> = chosen.places.iter().copied().collect();
+        let mut not_found: BTreeSet<PartitionOffset> = chosen.places.iter().copied().collect();
         let read = super::read(kafka, |_, letter| {
-            not_found.remove(&letter.place);
+            not_found.remove(&letter.at);
             if chosen.takes(letter) {
                 self.one(letter)?;
                 self.collect(WINDOW)?;
@@ -177,7 +178,7 @@ impl Replay {
     /// Posts the command, unless it was posted just now: a replay that was refused is a rejection of its own, and
     /// without this each further one would double them.
     fn one(&mut self, letter: &DeadLetter<'_>) -> anyhow::Result<()> {
-        let place = letter.place;
+        let place = letter.at;
         if place.partition >= self.partitions {
             let reason = format!(
                 "the topic '{}' has {} now",
@@ -226,7 +227,7 @@ impl Replay {
         Ok(())
     }
 
-    fn answered(&mut self, place: Place, answer: Result<Posted, PostError>) -> anyhow::Result<()> {
+    fn answered(&mut self, place: PartitionOffset, answer: Result<Posted, PostError>) -> anyhow::Result<()> {
         match answer {
             Ok(posted) => self.say(place, Outcome::Posted { id: posted.id() }),
             Err(error) => self.say(place, Outcome::NotPosted { reason: &client::reason(&error) }),
@@ -239,7 +240,7 @@ impl Replay {
         client::unshown(error, self.posted, self.invalid + self.failed, self.is_read)
     }
 
-    fn say(&mut self, place: Place, outcome: Outcome<'_>) -> anyhow::Result<()> {
+    fn say(&mut self, place: PartitionOffset, outcome: Outcome<'_>) -> anyhow::Result<()> {
         match outcome {
             Outcome::NotPosted { .. } => self.failed += 1,
             Outcome::StillInvalid { .. } => self.invalid += 1,
@@ -248,7 +249,7 @@ impl Replay {
         }
         let out = &mut self.out;
         if self.json {
-            let Place { partition, offset } = place;
+            let PartitionOffset { partition, offset } = place;
             return Ok(write_json(&Line { partition, offset, outcome }, out)?);
         }
         match outcome {
@@ -300,7 +301,7 @@ impl Replay {
 }
 
 /// The command as it is posted now.
-fn posted_now(place: Place, command: OutputRecord) -> Record {
+fn posted_now(place: PartitionOffset, command: OutputRecord) -> Record {
     let OutputRecord { key, value, headers } = command;
     let timestamp = Timestamp::now().as_millisecond();
     let coordinates = Coordinates { partition: place.partition, offset: place.offset, timestamp };

@@ -1,48 +1,47 @@
-//! What the sentences of problems are made of: what was found, and what may have been meant.
+//! Parts of the messages of problems: values as quoted in a sentence, and suggestions.
 
 use std::fmt;
 
-use super::json::{self, Kind};
+use crate::json::{self, Kind};
 
-/// A raw JSON value as it is named in a sentence: strings, numbers and booleans themselves, cut where they
-/// are long; of anything else the type.
-pub(super) struct Found<'a>(pub &'a str);
+/// A raw JSON value in a sentence: scalars themselves, shortened; arrays and objects as their type.
+pub(crate) struct Found<'a>(pub &'a str);
 
-/// A name or other text in quotes, escaped as JSON, cut where it is long.
-pub(super) struct Quoted<'a>(pub &'a str);
+/// A name or other text in quotes, escaped as JSON and shortened.
+pub(crate) struct Quoted<'a>(pub &'a str);
 
-/// `; did you mean "x"?` where one of the known names is near the given one, otherwise nothing.
-pub(super) struct DidYouMean<'a> {
+/// `; did you mean "x"?` if a known name is similar to the given one, otherwise nothing.
+pub(crate) struct DidYouMean<'a> {
     pub given: &'a str,
     pub known: &'a [&'a str],
 }
 
 /// `"a", "b" or "c"`.
-pub(super) struct OneOf<'a>(pub &'a [&'a str]);
+pub(crate) struct OneOf<'a>(pub &'a [&'a str]);
 
-const LONGEST_QUOTE: usize = 60;
+const MAX_QUOTED_CHARACTERS: usize = 60;
 
 impl fmt::Display for Found<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Kind::of(self.0) {
             Kind::Object => f.write_str("an object"),
             Kind::Array => f.write_str("an array"),
-            _ => write_cut(f, self.0),
+            _ => write_shortened(f, self.0),
         }
     }
 }
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start = self.0.get(..4 * (LONGEST_QUOTE + 1)).unwrap_or(self.0);
+        let start = self.0.get(..4 * (MAX_QUOTED_CHARACTERS + 1)).unwrap_or(self.0);
         let mut quoted = String::with_capacity(start.len() + 2);
         json::push_string(&mut quoted, start);
-        write_cut(f, &quoted)
+        write_shortened(f, &quoted)
     }
 }
 
-fn write_cut(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    match text.char_indices().nth(LONGEST_QUOTE) {
+fn write_shortened(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    match text.char_indices().nth(MAX_QUOTED_CHARACTERS) {
         None => f.write_str(text),
         Some((end, _)) => write!(f, "{}…", &text[..end]),
     }
@@ -71,11 +70,11 @@ impl fmt::Display for OneOf<'_> {
     }
 }
 
-/// The known name that the given one is most like, if it is like one at all.
-pub(super) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+/// The known name that is most similar to the given one, if any is similar.
+pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let distance = |name: &str| {
         let may_differ = (name.len() / 3).max(1);
-        // Far longer or shorter names are never near, and must cost nothing.
+        // Names of a very different length are never similar. A hostile one must not cost a quadratic comparison.
         if given.len() > 4 * (name.len() + may_differ) + 4 {
             return None;
         }
@@ -89,10 +88,9 @@ pub(super) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, name)| name)
 }
 
-/// Whether a name is the wanted one but for case or one letter (left out, added, changed, or two swapped).
-pub(super) fn is_misspelt(given: &str, wanted: &str) -> bool {
-    // Nearly all that are not like it at all are known by their length. A character of 1 byte in lower case may have up
-    // to 4 bytes before, but none of ASCII.
+/// Whether a name differs from the wanted one only in case or by one letter (omitted, added, changed, or two swapped).
+pub(crate) fn is_misspelt(given: &str, wanted: &str) -> bool {
+    // The length rules out most names cheaply. Lowercasing can shrink a character from 4 bytes to 1, except in ASCII.
     let near = if given.is_ascii() { wanted.len() + 1 } else { 4 * (wanted.len() + 1) };
     if given == wanted || given.len() > near || given.len() + 1 < wanted.len() {
         return false;
@@ -100,10 +98,10 @@ pub(super) fn is_misspelt(given: &str, wanted: &str) -> bool {
     strsim::osa_distance(&given.to_lowercase(), wanted) <= 1
 }
 
-/// [`is_misspelt`] as a regular expression (ECMA-262 with the flag `u`); it matches what is wanted too. `wanted` is in
-/// lower case, of ASCII letters.
-pub(super) fn misspelling_pattern(wanted: &str) -> String {
-    // The one character that is two in lower case, and so two letters away.
+/// [`is_misspelt`] as a regular expression (ECMA-262 with the flag `u`), which also matches `wanted` itself. `wanted`
+/// consists of lower-case ASCII letters.
+pub(crate) fn misspelling_pattern(wanted: &str) -> String {
+    // Any character except the one that becomes two in lower case, and is therefore two letters away.
     const ANY: &str = "[^\\u0130]";
     let letters: Vec<String> = wanted.chars().map(|c| format!("[{}{c}]", c.to_ascii_uppercase())).collect();
     let mut choices = Vec::new();
@@ -120,7 +118,7 @@ pub(super) fn misspelling_pattern(wanted: &str) -> String {
     format!("^({})$", choices.join("|"))
 }
 
-/// Lower case, without what people put between words.
+/// In lower case and without word separators.
 fn folded(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-' | ' ' | '@')).flat_map(char::to_lowercase).collect()
 }
@@ -130,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_found_stays_short() {
+    fn shortens_quoted_values() {
         assert_eq!(Found("\"yes\"").to_string(), "\"yes\"");
         assert_eq!(Found("[1,2]").to_string(), "an array");
         assert_eq!(Found("{}").to_string(), "an object");
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn near_names_are_found() {
+    fn finds_similar_names() {
         let known = ["@type", "targetId", "notify"];
         assert_eq!(nearest("notfy", &known), Some("notify"));
         assert_eq!(nearest("NOTIFY", &known), Some("notify"));
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelt_is_one_letter_or_case_away() {
+    fn a_misspelt_name_differs_in_case_or_one_letter() {
         for name in ["Targets", "TARGETS", "target", "tragets", "targetss", "argets", "tarGet", "targeds"] {
             assert!(is_misspelt(name, "targets"), "{name}");
         }
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_read_as_a_sentence() {
+    fn lists_choices_as_in_a_sentence() {
         assert_eq!(OneOf(&["a", "b", "c"]).to_string(), r#""a", "b" or "c""#);
         assert_eq!(OneOf(&["a"]).to_string(), r#""a""#);
     }
