@@ -149,7 +149,7 @@ fn absent(named: CommandRef, absence: &Absence, log: &LogReader, path: &Path) ->
         CommandRef::At(_) => format!("you asked for the command at {place}"),
     };
     match absence {
-        Absence::IdOfOtherTopic => format!(
+        Absence::OtherTopic => format!(
             "{asked} is not an id of the topic '{topic}', whose commands '{path}' holds: it was made for a topic of \
              another name. Name that topic's log with --log-file"
         ),
