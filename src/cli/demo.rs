@@ -22,7 +22,7 @@ use anyhow::{Context, anyhow, bail};
 use contract::{Decision, Header};
 use event_log::EventLog;
 use kafka::{embedded::EmbeddedBroker, posted::Delivered};
-use processor::{Observer, Outcome, ProcessorError};
+use processor::{DecidedCommands, Observer, ProcessorError};
 
 use super::{
     args,
@@ -164,9 +164,9 @@ struct Watch {
 }
 
 impl Observer for Watch {
-    fn decided(&self, _: i32, outcomes: &[Outcome]) {
+    fn decided(&self, _: i32, commands: DecidedCommands<'_>) {
         let sender = self.sender.lock().expect("never poisoned");
-        for Outcome { record, decision } in outcomes {
+        for (record, decision) in commands.iter() {
             let notifications = match decision {
                 Decision::Accepted(event) => event
                     .notifications(&self.source, &record.headers)

@@ -49,7 +49,7 @@ pub use code::Code;
 pub use date_time::utc;
 pub use dead_letter::{DeadLetter, Named, NotAPlace, Omitted, OtherTopic, Place};
 pub use decider::Decider;
-pub use decision::{Decision, Reading, Verdict};
+pub use decision::{Decision, Fate, Reading, Verdict};
 pub use event::{Event, EventTarget, NotNormalForm};
 pub use id::{ActivityId, IdSpaceExceeded, NotAnActivityId, topic_bits};
 pub use key::{Claim, IdempotencyKey};
