@@ -25,7 +25,7 @@ use event_log::EventLog;
 use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use kafka::embedded::EmbeddedBroker;
-use processor::{Observer, Outcome, ProcessorError};
+use processor::{DecidedCommands, Observer, ProcessorError};
 use tokio::runtime::Runtime;
 
 use super::{
@@ -189,9 +189,9 @@ struct Watch {
 }
 
 impl Observer for Watch {
-    fn decided(&self, _: i32, outcomes: &[Outcome]) {
+    fn decided(&self, _: i32, commands: DecidedCommands<'_>) {
         let sender = self.sender.lock().expect("never poisoned");
-        for Outcome { record, decision } in outcomes {
+        for (record, decision) in commands.iter() {
             let notifications = match decision {
                 Decision::Accepted(event) => event
                     .notifications(&self.source, &record.headers)
