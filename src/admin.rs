@@ -1,33 +1,39 @@
 //! Health and metrics over HTTP: `/livez`, `/readyz` and `/metrics`.
 //!
-//! Live means that the thread that polls has been seen not long ago: if it has not, a restart is what helps. Ready
-//! means that commands are being processed; a processor that waits for brokers or for disk space is live but not
-//! ready, and says why.
+//! Live means that the polling thread has recently given a sign of life; otherwise a restart helps. Ready means that
+//! commands are being processed. A processor that waits for brokers or disk space is live but not ready, and gives the
+//! reason.
 
 mod listener;
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
 use tokio::net::TcpListener;
 
 use crate::metrics::{self, Metrics};
 
-/// How long the polling thread may be silent. Well above what a poll can wait for with good reason: a transactional
-/// request that times out takes ten seconds, and may be followed by another.
-pub const SILENCE: Duration = Duration::from_secs(60);
+/// How long the polling thread may be silent: well above what a poll may take, since a transactional request times out
+/// after ten seconds, and another may follow.
+const SILENCE: Duration = Duration::from_secs(60);
 
-/// What the processor says about itself.
+/// What the processor reports about itself.
 #[derive(Debug)]
-pub struct Health {
+pub(crate) struct Health {
     ready: AtomicBool,
     reason: Mutex<String>,
     started: Instant,
@@ -35,15 +41,9 @@ pub struct Health {
     heartbeat: AtomicU64,
 }
 
-impl Default for Health {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Health {
     /// Alive, and not ready because it is starting.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             ready: AtomicBool::new(false),
             reason: Mutex::new("starting".to_owned()),
@@ -53,18 +53,18 @@ impl Health {
     }
 
     /// A sign of life from the polling thread.
-    pub fn beat(&self) {
+    pub(crate) fn beat(&self) {
         let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.heartbeat.store(millis, Ordering::Relaxed);
     }
 
     /// Commands are being processed.
-    pub fn set_ready(&self) {
+    pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
     }
 
     /// Commands are not being processed, and why.
-    pub fn set_unready(&self, reason: impl Into<String>) {
+    pub(crate) fn set_unready(&self, reason: impl Into<String>) {
         *self.reason() = reason.into();
         self.ready.store(false, Ordering::Release);
     }
@@ -72,18 +72,18 @@ impl Health {
     /// # Errors
     ///
     /// Why commands are not being processed.
-    pub fn readiness(&self) -> Result<(), String> {
+    fn readiness(&self) -> Result<(), String> {
         if self.ready.load(Ordering::Acquire) { Ok(()) } else { Err(self.reason().clone()) }
     }
 
     /// Time since the last sign of life.
-    pub fn silence(&self) -> Duration {
+    fn silence(&self) -> Duration {
         let last = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed));
         self.started.elapsed().saturating_sub(last)
     }
 
     fn reason(&self) -> MutexGuard<'_, String> {
-        // A text is whole whoever panicked.
+        // A panic leaves no half-written text.
         self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,7 +99,7 @@ struct Admin {
 /// # Errors
 ///
 /// The listener fails.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -134,10 +134,10 @@ async fn render(State(Admin { metrics, .. }): State<Admin>) -> impl IntoResponse
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.render())
 }
 
-/// Why a processor does not count as ready.
+/// Why a processor is not ready.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
-    /// It answered, and said why.
+    /// It answered with a reason.
     #[error("not ready: {0}")]
     Said(String),
     /// Nobody answered, or not in time, or not in HTTP.
@@ -146,7 +146,7 @@ pub enum NotReady {
 }
 
 /// Asks the processor whose admin server listens on `address` whether it is ready, for containers without an HTTP
-/// client. An address that stands for all of the machine's is asked on its loopback.
+/// client. The unspecified address is replaced by the loopback address.
 ///
 /// # Errors
 ///
@@ -172,7 +172,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 fn request(address: SocketAddr, timeout: Duration) -> io::Result<String> {
-    // The answer is one sentence; whatever sends more is not the admin server.
+    // The answer is one sentence; the admin server never sends more.
     const LONGEST: u64 = 64 * 1024;
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;

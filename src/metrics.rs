@@ -1,6 +1,4 @@
-//! What is counted, in the Prometheus text format.
-//!
-//! Every name begins with `activity_stream_`. Times are in seconds, sizes in bytes, offsets and records in themselves.
+//! Metrics, in the OpenMetrics text format. Every name begins with `activity_stream_`.
 
 use std::{
     collections::BTreeMap,
@@ -9,17 +7,21 @@ use std::{
     time::Instant,
 };
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Metric, Registry, Unit},
+};
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Event,
@@ -27,7 +29,7 @@ pub enum Outcome {
     Rejection,
 }
 
-/// Labels are in lower case, as the outcomes of `demo --json` are; the derived encoding would keep Rust's capitals.
+/// In lower case, as in `demo --json`; the derived encoding would keep Rust's capitals.
 impl EncodeLabelValue for Outcome {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         let name = match self {
@@ -45,7 +47,7 @@ struct OutcomeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AbortLabels {
+struct ReasonLabels {
     reason: &'static str,
 }
 
@@ -54,167 +56,111 @@ struct PartitionLabels {
     partition: i32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UndeliverableLabels {
-    reason: &'static str,
-}
-
 /// Every metric of the program. Cheap to count with, from any thread.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     commands: Family<OutcomeLabels, Counter>,
-    aborts: Family<AbortLabels, Counter>,
-    replies_undeliverable: Family<UndeliverableLabels, Counter>,
+    pub notifications_published: Counter,
+    pub rejections_published: Counter,
+    pub replies_published: Counter,
+    replies_undeliverable: Family<ReasonLabels, Counter>,
+    pub batches: Counter,
+    pub command_bytes: Counter,
+    pub batch_records: Histogram,
+    pub append_seconds: Histogram,
+    pub publish_seconds: Histogram,
+    aborts: Family<ReasonLabels, Counter>,
+    pub partitions_held: Gauge,
+    log_lines_dropped: Counter,
+    pub read_model_behind: Gauge,
+    pub log_wal_bytes: Gauge,
     logged_offset: Family<PartitionLabels, Gauge>,
     published_offset: Family<PartitionLabels, Gauge>,
     lag: Family<PartitionLabels, Gauge>,
     end_age: Family<PartitionLabels, Gauge>,
-    /// When the brokers last said where a partition ends.
+    /// When the brokers last reported the end of a partition.
     ends: Mutex<BTreeMap<i32, Instant>>,
-    /// Notifications whose transaction is committed.
-    pub notifications_published: Counter,
-    /// Rejections whose transaction is committed.
-    pub rejections_published: Counter,
-    /// Replies whose transaction is committed.
-    pub replies_published: Counter,
-    /// Batches appended to the log.
-    pub batches: Counter,
-    /// Bytes of command values that were decided.
-    pub command_bytes: Counter,
-    /// Commands in a batch.
-    pub batch_records: Histogram,
-    /// Time of one append to the log.
-    pub append_seconds: Histogram,
-    /// Time of one publish transaction, from its beginning to its commit.
-    pub publish_seconds: Histogram,
-    /// Partitions that are assigned to this instance.
-    pub partitions_held: Gauge,
-    log_lines_dropped: Counter,
-    /// Events that only the log has, and not its read model.
-    pub read_model_behind: Gauge,
-    /// Bytes of the log's -wal file.
-    pub log_wal_bytes: Gauge,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
+        const SECONDS: Option<Unit> = Some(Unit::Seconds);
+        const BYTES: Option<Unit> = Some(Unit::Bytes);
         // 0.25 ms to 8 s: from a small append on a fast disk to a transaction that is about to time out.
-        let seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
-        let metrics = Self {
-            registry: Registry::default(),
-            commands: Family::default(),
-            aborts: Family::default(),
-            replies_undeliverable: Family::default(),
-            logged_offset: Family::default(),
-            published_offset: Family::default(),
-            lag: Family::default(),
-            end_age: Family::default(),
-            ends: Mutex::default(),
-            notifications_published: Counter::default(),
-            rejections_published: Counter::default(),
-            replies_published: Counter::default(),
-            batches: Counter::default(),
-            command_bytes: Counter::default(),
-            batch_records: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
-            append_seconds: seconds(),
-            publish_seconds: seconds(),
-            partitions_held: Gauge::default(),
-            log_lines_dropped: Counter::default(),
-            read_model_behind: Gauge::default(),
-            log_wal_bytes: Gauge::default(),
-        };
-        // So that a rate has a zero to start from, before the first of its kind.
-        for outcome in [Outcome::Event, Outcome::Duplicate, Outcome::Rejection] {
-            drop(metrics.commands.get_or_create(&OutcomeLabels { outcome }));
-        }
-        let registry = metrics.registered();
-        Self { registry, ..metrics }
-    }
-
-    /// A metric's clone counts into the same place.
-    fn registered(&self) -> Registry {
+        let times = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
+        let sizes = Histogram::new(exponential_buckets(1.0, 4.0, 9));
         let mut registry = Registry::with_prefix("activity_stream");
         let r = &mut registry;
-        r.register("commands", "Commands decided, by outcome", self.commands.clone());
-        r.register(
-            "notifications_published",
-            "Notifications published and committed",
-            self.notifications_published.clone(),
-        );
-        r.register(
-            "rejections_published",
-            "Rejections published and committed",
-            self.rejections_published.clone(),
-        );
-        r.register("replies_published", "Replies published and committed", self.replies_published.clone());
-        r.register(
-            "replies_undeliverable",
-            "Replies left out because they could not be delivered, by reason",
-            self.replies_undeliverable.clone(),
-        );
-        r.register("batches", "Batches appended to the event log", self.batches.clone());
-        r.register_with_unit("command", "Command values decided", Unit::Bytes, self.command_bytes.clone());
-        r.register("batch_records", "Commands in a batch", self.batch_records.clone());
-        r.register_with_unit(
-            "append",
-            "Time of an append to the event log",
-            Unit::Seconds,
-            self.append_seconds.clone(),
-        );
-        r.register_with_unit(
-            "publish",
-            "Time of a publish transaction",
-            Unit::Seconds,
-            self.publish_seconds.clone(),
-        );
-        r.register("transactions_aborted", "Kafka transactions aborted, by reason", self.aborts.clone());
-        r.register("partitions_held", "Partitions assigned to this instance", self.partitions_held.clone());
-        r.register(
-            "log_lines_dropped",
-            "Log lines dropped because standard error was full or could not be written to",
-            self.log_lines_dropped.clone(),
-        );
-        r.register(
-            "read_model_behind_events",
-            "Events of the log that its read model does not cover yet",
-            self.read_model_behind.clone(),
-        );
-        r.register_with_unit(
-            "log_wal",
-            "Size of the event log's -wal file",
-            Unit::Bytes,
-            self.log_wal_bytes.clone(),
-        );
-        r.register(
-            "logged_offset",
-            "Next offset that the event log lacks, by partition",
-            self.logged_offset.clone(),
-        );
-        r.register(
-            "published_offset",
-            "Next offset whose output is not out, by partition",
-            self.published_offset.clone(),
-        );
-        r.register(
-            "lag_records",
-            "Records in the topic whose output is not out, by partition",
-            self.lag.clone(),
-        );
-        r.register_with_unit(
-            "end_offset_age",
-            "Time since the brokers said where the topic ends, which the lag is made from, by partition",
-            Unit::Seconds,
-            self.end_age.clone(),
-        );
-        registry
+        let metrics = Self {
+            commands: add(r, "commands", None, "Commands decided, by outcome"),
+            notifications_published: add(
+                r,
+                "notifications_published",
+                None,
+                "Notifications published and committed",
+            ),
+            rejections_published: add(r, "rejections_published", None, "Rejections published and committed"),
+            replies_published: add(r, "replies_published", None, "Replies published and committed"),
+            replies_undeliverable: add(
+                r,
+                "replies_undeliverable",
+                None,
+                "Replies left out because they could not be delivered, by reason",
+            ),
+            batches: add(r, "batches", None, "Batches appended to the event log"),
+            command_bytes: add(r, "command", BYTES, "Command values decided"),
+            batch_records: add_this(r, "batch_records", None, "Commands in a batch", sizes),
+            append_seconds: add_this(r, "append", SECONDS, "Time of an append to the event log", times()),
+            publish_seconds: add_this(r, "publish", SECONDS, "Time of a publish transaction", times()),
+            aborts: add(r, "transactions_aborted", None, "Kafka transactions aborted, by reason"),
+            partitions_held: add(r, "partitions_held", None, "Partitions assigned to this instance"),
+            log_lines_dropped: add(
+                r,
+                "log_lines_dropped",
+                None,
+                "Log lines dropped because standard error was full or could not be written to",
+            ),
+            read_model_behind: add(
+                r,
+                "read_model_behind_events",
+                None,
+                "Events of the log that its read model does not cover yet",
+            ),
+            log_wal_bytes: add(r, "log_wal", BYTES, "Size of the event log's -wal file"),
+            logged_offset: add(
+                r,
+                "logged_offset",
+                None,
+                "Next offset that the event log lacks, by partition",
+            ),
+            published_offset: add(
+                r,
+                "published_offset",
+                None,
+                "Next offset whose output is not published, by partition",
+            ),
+            lag: add(
+                r,
+                "lag_records",
+                None,
+                "Records in the topic whose output is not published, by partition",
+            ),
+            end_age: add(
+                r,
+                "end_offset_age",
+                SECONDS,
+                "Time since the brokers reported the topic's end, from which the lag is computed, by partition",
+            ),
+            ends: Mutex::default(),
+            registry,
+        };
+        // So that a rate starts from zero, before the first of its kind.
+        for outcome in [Outcome::Event, Outcome::Duplicate, Outcome::Rejection] {
+            metrics.decided(outcome, 0);
+        }
+        metrics
     }
 
     /// Counts decided commands.
@@ -222,28 +168,27 @@ impl Metrics {
         self.commands.get_or_create(&OutcomeLabels { outcome }).inc_by(commands);
     }
 
-    /// Counts aborted transactions. Of none, it gives a rate its zero to start from.
+    /// Counts aborted transactions. With 0, a rate starts from zero before the first.
     pub fn aborted(&self, reason: &'static str, transactions: u64) {
-        self.aborts.get_or_create(&AbortLabels { reason }).inc_by(transactions);
+        self.aborts.get_or_create(&ReasonLabels { reason }).inc_by(transactions);
     }
 
-    /// Counts replies that were left out. Of none, it gives a rate its zero to start from.
+    /// Counts replies that were left out. With 0, a rate starts from zero before the first.
     pub fn undeliverable(&self, reason: &'static str, replies: u64) {
-        let labels = UndeliverableLabels { reason };
-        self.replies_undeliverable.get_or_create(&labels).inc_by(replies);
+        self.replies_undeliverable.get_or_create(&ReasonLabels { reason }).inc_by(replies);
     }
 
-    /// How many log lines were dropped since the start.
+    /// Sets the number of log lines dropped since the start.
     pub fn log_lines_dropped(&self, lines: u64) {
         self.log_lines_dropped.inner().store(lines, Ordering::Relaxed);
     }
 
-    /// Where a partition's `logged` cursor is.
+    /// Sets a partition's `logged` cursor.
     pub fn logged(&self, partition: i32, next_offset: i64) {
         self.logged_offset.get_or_create(&PartitionLabels { partition }).set(next_offset);
     }
 
-    /// Where a partition's `published` cursor is, and where the topic ended when the brokers were last asked.
+    /// Sets a partition's `published` cursor, and its end with the time at which the brokers reported it.
     pub fn position(&self, partition: i32, published: i64, end: Option<(i64, Instant)>) {
         let labels = PartitionLabels { partition };
         self.published_offset.get_or_create(&labels).set(published);
@@ -257,7 +202,7 @@ impl Metrics {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops what was said of a partition; another instance says it now.
+    /// Drops the gauges of a partition, which another instance may now report.
     pub fn forget(&self, partition: i32) {
         let labels = PartitionLabels { partition };
         self.ends().remove(&partition);
@@ -268,7 +213,7 @@ impl Metrics {
 
     /// All metrics in the OpenMetrics text format, see [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
-        // It grows while nobody counts anything.
+        // The age grows by itself.
         for (&partition, at) in self.ends().iter() {
             let seconds = i64::try_from(at.elapsed().as_secs()).unwrap_or(i64::MAX);
             self.end_age.get_or_create(&PartitionLabels { partition }).set(seconds);
@@ -280,6 +225,31 @@ impl Metrics {
         }
         page
     }
+}
+
+/// Adds a metric that starts from nothing.
+fn add<M: Metric + Clone + Default>(
+    registry: &mut Registry,
+    name: &str,
+    unit: Option<Unit>,
+    help: &str,
+) -> M {
+    add_this(registry, name, unit, help, M::default())
+}
+
+/// Adds a metric, and returns a clone of it, which counts into the same place.
+fn add_this<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    unit: Option<Unit>,
+    help: &str,
+    metric: M,
+) -> M {
+    match unit {
+        Some(unit) => registry.register_with_unit(name, help, unit, metric.clone()),
+        None => registry.register(name, help, metric.clone()),
+    }
+    metric
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The program's own log lines, on standard error.
+//! The program's log lines, on standard error.
 //!
-//! librdkafka's lines have the target `librdkafka` and are in the same stream, so that one filter
-//! (`info,librdkafka=debug`) rules them all. A client hands them over when it is polled.
+//! librdkafka's lines have the target `librdkafka` and are in the same stream, so one filter (`info,librdkafka=debug`) selects
+//! from all. A client passes them on when it is polled.
 
 mod lines;
 
@@ -41,8 +41,8 @@ pub fn parse_filter(directives: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(directives)
 }
 
-/// Starts writing log lines to standard error, panics among them. `RUST_LOG` wins over `filter`, as people expect of it.
-/// From then on no line blocks whoever writes it: see the module `lines`.
+/// Starts writing log lines, including panics, to standard error. `RUST_LOG` wins over `filter`, as people expect of it.
+/// A line never blocks the thread that writes it: see the module `lines`.
 ///
 /// # Errors
 ///
@@ -50,10 +50,10 @@ pub fn parse_filter(directives: &str) -> Result<EnvFilter, ParseError> {
 pub fn init(format: LogFormat, filter: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     set_format(format);
     let directives = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
-    // The binding's own lines repeat what it returns as errors, or speak of its inside.
+    // The binding's own lines repeat the errors that it returns, or are about its internals.
     let filter = parse_filter(directives.as_deref().unwrap_or(filter))?.add_directive("rdkafka=off".parse()?);
     lines::start(dropped_notice)?;
-    // Its own complaints would be written with `eprintln!`, which panics where that fails.
+    // The subscriber writes its own errors with `eprintln!`, which panics if that fails.
     let events = tracing_subscriber::fmt()
         .log_internal_errors(false)
         .with_env_filter(filter)
@@ -71,7 +71,7 @@ pub fn set_format(format: LogFormat) {
     IS_JSON.store(format == LogFormat::Json, Ordering::Relaxed);
 }
 
-/// Reports the error that ends the program: a line of its own in the format of the log lines, whatever the filter.
+/// Reports the error that ends the program: a line in the format of the log lines, whatever the filter.
 pub fn report_failure(reason: &str) {
     let line = if IS_JSON.load(Ordering::Relaxed) {
         json_line("ERROR", reason)
@@ -81,17 +81,17 @@ pub fn report_failure(reason: &str) {
     lines::write(line.as_bytes());
 }
 
-/// Writes a line that is not a log line beside a command's output.
+/// Writes a line beside a command's output that is not a log line.
 pub fn remark(text: &str) {
     lines::write(text.as_bytes());
 }
 
-/// Waits until the lines are written, and no longer than that: nobody may be reading them.
+/// Waits until the lines are written, but no longer than `patience`: nobody may be reading them.
 pub fn flush(patience: Duration) {
     lines::flush(patience);
 }
 
-/// How many lines were dropped because they could not be written in time, or at all.
+/// Lines dropped so far because they could not be written, or not in time.
 #[must_use]
 pub fn dropped_lines() -> u64 {
     lines::dropped()
@@ -106,7 +106,7 @@ fn dropped_notice(count: u64) -> String {
     }
 }
 
-/// A line as the JSON format of `tracing-subscriber` has it.
+/// A line in the JSON format of `tracing-subscriber`.
 fn json_line(level: &str, message: &str) -> String {
     let line = json!({ "timestamp": now(), "level": level, "message": message, "target": "activity_stream" });
     format!("{line}\n")
@@ -116,7 +116,7 @@ fn now() -> String {
     format!("{:.6}", Timestamp::now())
 }
 
-/// The standard library's own hook writes to standard error by itself, and waits for it.
+/// The standard library's own hook writes to standard error directly, and blocks.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let location = panic.location().map(ToString::to_string);
@@ -136,7 +136,7 @@ fn payload_text(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
-/// Colours are for a terminal whose owner has not declined them (<https://no-color.org>).
+/// <https://no-color.org>
 fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -160,7 +160,7 @@ mod tests {
 
     const CHILD: &str = "TELEMETRY_TEST_CHILD";
 
-    /// What the other tests here start, in a process of its own: log lines are set up once for a whole process.
+    /// The process that the other tests here start: log lines are set up once for a whole process.
     #[test]
     fn child() {
         if std::env::var_os(CHILD).is_none() {

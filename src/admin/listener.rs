@@ -1,8 +1,8 @@
-//! The connections of the admin server: few, short, and never a reason to answer nobody.
+//! The connections of the admin server.
 //!
-//! Whoever opens connections and sends nothing must neither keep others from being answered nor take the descriptors
-//! that the Kafka client and the log need. So there are at most [`MOST`] at a time, and where one more comes, the oldest
-//! is closed: an honest one is answered within milliseconds.
+//! Connections that send nothing must neither keep others from being answered nor use up the file descriptors that the Kafka
+//! client and the log need. So there are at most [`MOST`] at a time, and one more closes the oldest: an honest request is
+//! answered within milliseconds.
 
 use std::{collections::VecDeque, io, time::Duration};
 
@@ -21,13 +21,13 @@ use tokio::{
 
 /// Connections at a time.
 pub(super) const MOST: usize = 32;
-/// For a request's line and headers, from the beginning of the connection or from the answer before.
+/// For a request's line and headers, since the connection opened or the previous answer.
 const HEAD: Duration = Duration::from_secs(10);
-/// For all of a connection: whoever scrapes opens another one.
+/// For a whole connection: a scraper can open another.
 const CONNECTION: Duration = Duration::from_secs(60);
-/// Bytes of a request's line and headers.
+/// For a request's line and headers.
 const HEAD_BYTES: usize = 16 * 1024;
-/// After an accept that failed, as for lack of descriptors.
+/// After a failed accept, for example without free descriptors.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves until `shutdown` resolves and the requests in flight are answered.
@@ -49,7 +49,7 @@ pub(super) async fn serve(
                 connections.make_room().await;
                 connections.add(connection(stream, routes.clone(), ending.clone()));
             }
-            // The other side has gone already.
+            // The client has closed it already.
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
                 connections.close_oldest().await;
@@ -87,7 +87,7 @@ impl Connections {
     async fn close_oldest(&mut self) {
         if let Some(oldest) = self.handles.pop_front() {
             oldest.abort();
-            // That one or another: there is one less.
+            // That one or another: either way there is one less.
             let _ = self.tasks.join_next().await;
         }
     }
@@ -105,7 +105,7 @@ async fn connection(stream: TcpStream, routes: Router, mut ending: watch::Receiv
         }
         served.await
     };
-    // Neither is anybody's matter but the client's.
+    // Neither concerns anyone but the client.
     match timeout(CONNECTION, served).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection of the admin server ended"),

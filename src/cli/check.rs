@@ -1,4 +1,4 @@
-//! `check`: what is in force, and whether brokers, topics and log file can be worked with.
+//! `check`: shows the configuration in force, and tests whether `run` could work with brokers, topics and log file.
 
 mod finding;
 mod plans;
@@ -70,7 +70,7 @@ struct Report {
     findings: Vec<Finding>,
 }
 
-/// Tries everything, and fails where anything keeps the processor from working.
+/// Tests everything, and fails if anything would keep the processor from working.
 pub(super) fn check(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     if args.ready {
         return ready(args, config);
@@ -78,11 +78,11 @@ pub(super) fn check(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let mut out = output::stdout(Unread::GoOn);
     if !args.json {
         writeln!(out, "{}", config.describe())?;
-        // The brokers may take their time.
+        // The brokers may be slow to answer.
         out.flush()?;
     }
     let mut findings = Vec::new();
-    // First: a processor that runs meanwhile only moves the group's offsets on.
+    // Before the brokers: a running processor can only advance the group's offsets meanwhile.
     let (log, cursors) = check_log(config);
     check_brokers(args, config, cursors.as_ref(), &mut findings);
     findings.push(log);
@@ -107,7 +107,7 @@ fn print(Finding { status, about, message }: &Finding, out: &mut Output) -> io::
 
 fn ready(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let address = config.admin.listen.context(
-        "admin.listen is not set, so there is nobody to ask. Set it to the address that the processor has it set to",
+        "admin.listen is not set, so there is no processor to ask. Set it to the processor's own value",
     )?;
     let answer = admin::probe_ready(address, READY);
     let mut out = output::stdout(Unread::GoOn);
@@ -176,7 +176,7 @@ fn check_brokers(args: &Args, config: &Config, cursors: Option<&Cursors>, findin
         }
         Err(error) => add(findings, Finding::problem("topics", error.to_string())),
     }
-    // Nothing is planned of a topic or a group that may not be looked at, or by a log that can't be read.
+    // There is no plan without the right to describe topic and group, or without a readable log.
     let group = Resource::Group(&kafka.group).to_string();
     let is_denied = |found: &Finding| found.status == Status::Problem && found.message.contains(&group);
     if let Some(cursors) = cursors
@@ -190,7 +190,7 @@ fn check_brokers(args: &Args, config: &Config, cursors: Option<&Cursors>, findin
     }
 }
 
-/// Adds what no other finding says already.
+/// Adds a finding, unless another contains its message.
 fn add(findings: &mut Vec<Finding>, finding: Finding) {
     if !findings.iter().any(|other| other.message.contains(&finding.message)) {
         findings.push(finding);
@@ -227,7 +227,7 @@ fn reply_topic(name: &str, found: &Presence) -> Finding {
     }
 }
 
-/// What is to be said of the log, and its cursors where it can be read: none where there is no log yet.
+/// The finding about the log, and its cursors if it can be read: an empty map if there is no log yet.
 fn check_log(config: &Config) -> (Finding, Option<Cursors>) {
     let path = &config.log.path;
     let (result, cursors) = match examine(path, &config.topics.commands) {

@@ -1,5 +1,5 @@
-//! Commands from files: a `.json` file is one, any other file and standard input one a line, but for lines of white space
-//! alone. Raw bytes: what is broken or not UTF-8 is posted as it is, for the processor to decide.
+//! Commands from files: a `.json` file is one; any other file, and standard input, has one on each line that is not blank.
+//! They are bytes: broken JSON or text that is not UTF-8 is posted as it is, for the processor to decide.
 
 use std::{
     fmt,
@@ -11,10 +11,10 @@ use std::{
 use anyhow::{Context, bail};
 use kafka::client::MESSAGE_MAX_BYTES;
 
-/// More than any broker takes. What is longer is no command, and is not read into memory for that.
+/// More than any broker accepts. Longer input is no command, and is not read into memory.
 const LONGEST: u64 = MESSAGE_MAX_BYTES as u64;
 
-/// One command, and where it stands.
+/// One command, and where it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     pub place: Place,
@@ -38,11 +38,11 @@ impl fmt::Display for Place {
     }
 }
 
-/// The commands of several files, one after another, read as they are asked for.
+/// The commands of several files, one after another, read on demand.
 pub struct Inputs {
     waiting: std::vec::IntoIter<Opened>,
     lines: Option<Lines>,
-    /// Bytes of all files, where all are regular files.
+    /// Bytes of all files, if all are regular files.
     pub total_bytes: Option<u64>,
 }
 
@@ -65,7 +65,7 @@ struct Lines {
 }
 
 impl Inputs {
-    /// Opens every file, so that a name that is wrong is said before anything is posted.
+    /// Opens every file, so that a wrong name is reported before anything is posted.
     pub fn open(files: &[PathBuf]) -> anyhow::Result<Self> {
         let mut total_bytes = Some(0);
         let mut opened = Vec::with_capacity(files.len());
@@ -132,7 +132,7 @@ impl Lines {
 
     fn next_line(&mut self) -> anyhow::Result<Option<Input>> {
         let mut value = Vec::new();
-        // One for the line's end, and one to see that it is too long.
+        // One more for the line's end, and one to detect that it is too long.
         let read = self.reader.by_ref().take(LONGEST + 2).read_until(b'\n', &mut value);
         self.number += 1;
         let place = Place { file: self.name.clone(), line: Some(self.number) };
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_broker_takes_is_not_read_to_its_end() {
+    fn input_too_large_for_any_broker_is_not_read_to_its_end() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["a.json", "a.ndjson"] {
             let path = folder.path().join(name);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_is_said_before_anything_is_read() {
+    fn a_wrong_name_is_reported_before_anything_is_read() {
         let error = Inputs::open(&["no-such-file".into()]).unwrap_err();
         assert_eq!(format!("{error}"), "can't open 'no-such-file'");
         assert!(Inputs::open(&[std::env::temp_dir()]).unwrap_err().to_string().contains("is a folder"));

@@ -1,5 +1,5 @@
-//! JSON as it is printed: one value a line for programs, indented for people. Numbers, escapes and the order of
-//! members stay as the producer wrote them, so the text is never parsed into values.
+//! Prints JSON: one value a line for programs, indented for people. Numbers, escapes and the order of members stay as the
+//! producer wrote them, so the text is never parsed into values.
 
 use std::{
     borrow::Cow,
@@ -11,7 +11,7 @@ use serde_json::ser::{Formatter, Serializer};
 
 use super::output::{Output, is_unsafe, push_escaped};
 
-/// One JSON value on a line of its own, for programs: nothing of it is filtered or escaped.
+/// One JSON value on its own line, for programs: without filters or escapes.
 pub fn write_json(value: &impl Serialize, out: &mut Output) -> io::Result<()> {
     write_line(value, out.raw())
 }
@@ -29,7 +29,7 @@ pub(super) fn json_line(value: &impl Serialize) -> String {
     String::from_utf8(line).expect("UTF-8")
 }
 
-/// Keeps the line breaks of values that are passed on as they came out of the line.
+/// Removes the line breaks of values that are passed on as they are.
 struct OneLine;
 
 impl Formatter for OneLine {
@@ -47,7 +47,7 @@ fn on_one_line(json: &str) -> Cow<'_, str> {
     Cow::Owned(json.chars().filter(|&c| in_string.next(c) || !c.is_ascii_whitespace()).collect())
 }
 
-/// Levels that are indented. No command has more; text that is none may have so many that the spaces fill the memory.
+/// Levels that are indented. No command has more, but other text may have so many that the spaces would fill the memory.
 const DEEPEST: usize = 64;
 
 /// Valid JSON with a line for each member and element, indented by two spaces.
@@ -84,7 +84,7 @@ pub fn pretty(json: &str) -> String {
     text
 }
 
-/// JSON lets some of the characters stand that a terminal would not show.
+/// JSON allows some unescaped characters that a terminal would not show.
 fn push(text: &mut String, c: char) {
     if is_unsafe(c) {
         push_escaped(text, c);
@@ -98,7 +98,7 @@ fn break_line(text: &mut String, depth: usize) {
     text.extend(std::iter::repeat_n("  ", depth.min(DEEPEST)));
 }
 
-/// Tells what stands inside a string from what does not.
+/// Tracks whether a character is inside a string.
 #[derive(Default)]
 struct InString(Place);
 

@@ -43,13 +43,13 @@ enum Command {
 /// Reads the log for one of its subcommands.
 pub(super) fn log(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let path = &config.log.path;
-    // What a damaged log still holds can be shown.
+    // A damaged log can still show its other rows.
     let log = LogReader::open_damaged(path)?;
     let mut is_damaged = false;
     if !matches!(args.command, Command::Check(_))
         && let WalState::Damaged(finding) = log.examine_wal()?
     {
-        // What can be read is shown all the same.
+        // The readable rows are shown all the same.
         Damage::new(path).name(&finding);
         if let Command::Backup(args) = &args.command {
             bail!("{} was not made: a backup is a sound log", args.file.display());

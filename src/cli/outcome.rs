@@ -1,4 +1,4 @@
-//! What became of a command, for people and as JSON.
+//! Prints the outcome of a command, for people and as JSON.
 
 use std::{
     collections::HashMap,
@@ -16,16 +16,16 @@ use super::{
     time::JsonTime,
 };
 
-/// One command's end.
+/// A command's outcome.
 #[derive(Debug, Clone)]
 pub struct Decided {
     pub coordinates: Coordinates,
     pub decision: Decision,
-    /// What was published for it.
+    /// Published for it.
     pub notifications: Vec<Published>,
 }
 
-/// A notification that is out.
+/// A published notification.
 #[derive(Debug, Clone)]
 pub struct Published {
     pub id: String,
@@ -34,7 +34,6 @@ pub struct Published {
 }
 
 impl Decided {
-    /// For an accepted command with the notifications that it gives.
     #[must_use]
     pub fn new(coordinates: Coordinates, decision: &Decision, notifications: Vec<Published>) -> Self {
         Self { coordinates, decision: decision.clone(), notifications }

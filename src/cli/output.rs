@@ -1,4 +1,4 @@
-//! Standard output, the progress bar, and how times, numbers and texts read.
+//! Standard output, progress bars, and how times, numbers and texts are printed.
 
 use std::{
     fmt::{self, Write as _},
@@ -16,7 +16,7 @@ pub const DOUBTFUL: Style = AnsiColor::Yellow.on_default().bold();
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
 pub const FAINT: Style = Style::new().dimmed();
 
-/// Input from which on a progress bar helps, in bytes.
+/// Bytes of input from which a progress bar helps.
 const LONG: u64 = 256 * 1024;
 /// Characters of an activity's text that one line shows.
 const EXCERPT: usize = 60;
@@ -26,24 +26,24 @@ const EVENTS: &str = "{bar:40} {human_pos} of {human_len} events, {eta} left";
 const RECORDS: &str = "{bar:40} {human_pos} of {human_len} records, {eta} left";
 const ROWS: &str = "{bar:40} {human_pos} of {human_len} rows, {eta} left";
 
-/// Where a command prints. What is written is text for people: in colour on a terminal only, and with what a terminal does
-/// not show escaped. What is for programs goes past that: [`raw`](Self::raw).
+/// Where a command prints. Text for people has colours on a terminal only, and characters that a terminal would not show are
+/// escaped. Output for programs goes to [`raw`](Self::raw) instead.
 pub struct Output {
     raw: Box<dyn Write>,
-    /// Takes the colours out.
+    /// Removes the colours.
     plain: Option<StripStr>,
 }
 
-/// What to do once nobody reads standard output any more, as after `| head -1`.
+/// What a command does if nobody reads standard output any more, as after `| head -1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
-    /// Stop: the command only shows something, or nobody should post what nobody is told of.
+    /// Stop: the command only prints, or must not post anything that it can't report.
     Stop,
-    /// Go on without output: the exit code is an answer.
+    /// Continue without output, because the exit code is an answer.
     GoOn,
 }
 
-/// Standard output, which has to be flushed.
+/// Standard output, which must be flushed at the end.
 #[must_use]
 pub fn stdout(unread: Unread) -> Output {
     let stdout = io::stdout();
@@ -52,7 +52,7 @@ pub fn stdout(unread: Unread) -> Output {
     Output::new(io::BufWriter::with_capacity(64 * 1024, to), coloured)
 }
 
-/// A failure to write to standard output, within the [`io::Error`]: a broken pipe there is no failure, elsewhere it is.
+/// Marks an [`io::Error`] as one of standard output: a broken pipe is no failure there, but elsewhere it is.
 #[derive(Debug, Error)]
 #[error("can't write to standard output: {0}")]
 pub struct StdoutError(io::Error);
@@ -62,7 +62,7 @@ impl StdoutError {
         io::Error::new(error.kind(), Self(error))
     }
 
-    /// Whether this is why the command ended: nobody reads its output any more.
+    /// Whether the command ended because nobody reads its output any more.
     #[must_use]
     pub fn is_unread(error: &anyhow::Error) -> bool {
         error
@@ -73,7 +73,7 @@ impl StdoutError {
     }
 }
 
-/// Below the buffer, so that every write comes by.
+/// Below the buffer, so that it sees every write.
 struct Stdout<W> {
     to: W,
     unread: Unread,
@@ -81,7 +81,7 @@ struct Stdout<W> {
 }
 
 impl<W: Write> Stdout<W> {
-    /// `nothing` is what a write that goes nowhere returns.
+    /// Returns `nothing` for a write that is dropped.
     fn attempt<T>(&mut self, nothing: T, write: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
         if self.is_unread {
             return Ok(nothing);
@@ -111,7 +111,7 @@ impl Output {
         Self { raw: Box::new(raw), plain: (!coloured).then(StripStr::new) }
     }
 
-    /// Takes every byte as it is.
+    /// Accepts bytes as they are.
     pub fn raw(&mut self) -> &mut dyn Write {
         &mut *self.raw
     }
@@ -147,14 +147,14 @@ impl Write for Output {
     }
 }
 
-/// A bar over events on standard error, where somebody sees it.
+/// A bar over events on standard error, if that is a terminal.
 #[must_use]
 pub fn event_progress(events: u64) -> ProgressBar {
     ProgressBar::with_draw_target(Some(events), ProgressDrawTarget::stderr())
         .with_style(ProgressStyle::with_template(EVENTS).expect("a template that a test has tried"))
 }
 
-/// A bar over bytes on standard error, where the input is long and somebody sees it.
+/// A bar over bytes on standard error, if the input is long and that is a terminal.
 #[must_use]
 pub fn progress(total_bytes: Option<u64>) -> ProgressBar {
     match total_bytes.filter(|&bytes| bytes >= LONG && io::stderr().is_terminal()) {
@@ -164,13 +164,13 @@ pub fn progress(total_bytes: Option<u64>) -> ProgressBar {
     }
 }
 
-/// A bar on standard error where somebody sees it; how long it is is said as it becomes known.
+/// A bar on standard error, if that is a terminal. Its length is set as it becomes known.
 #[must_use]
 pub fn records() -> ProgressBar {
     growing(RECORDS)
 }
 
-/// As [`records`], over rows.
+/// Like [`records`], over rows.
 #[must_use]
 pub fn rows() -> ProgressBar {
     growing(ROWS)
@@ -196,19 +196,19 @@ pub fn time(millis: i64) -> String {
     utc(millis).unwrap_or_else(|| format!("{millis} ms"))
 }
 
-/// Text of somebody else's on one line, without what a terminal would take for a command or not show.
+/// Foreign text on one line, with characters escaped that a terminal would interpret or not show.
 #[must_use]
 pub fn plain(text: &str) -> String {
     escaped(&text.replace(['\n', '\r', '\t'], " "), is_unsafe)
 }
 
-/// A sentence of this program's that may repeat text of somebody else's; it may have several lines.
+/// A message of this program, which may contain foreign text and several lines.
 #[must_use]
 pub fn sentence(text: &str) -> String {
     escaped(text, |c| is_unsafe(c) && c != '\n')
 }
 
-/// The error with its causes, but for those that its sentence has told already.
+/// The error with its causes, without those that its message already contains.
 #[must_use]
 pub fn with_causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
@@ -222,14 +222,14 @@ pub fn with_causes(error: &anyhow::Error) -> String {
     text
 }
 
-/// Whether a terminal takes the character for the beginning of a command, or lets it change what is shown of others.
+/// Whether a terminal may interpret the character, or let it change how others are shown.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control() || is_hidden(c)
 }
 
-/// Unicode's format characters (general category Cf) and what it says to ignore (`Default_Ignorable_Code_Point`): marks and
-/// overrides of the direction of text, which let it read otherwise than it is, and what has no width. Not the Arabic and
-/// other signs among them that are seen, nor the variation selectors of emoji.
+/// Unicode's format characters (general category Cf) and ignorable ones (`Default_Ignorable_Code_Point`): they override the
+/// direction of text, so that it reads differently from what it is, or have no width. Excludes the Arabic and other signs
+/// among them that are visible, and the variation selectors of emoji.
 fn is_hidden(c: char) -> bool {
     matches!(
         c,
@@ -253,7 +253,7 @@ fn is_hidden(c: char) -> bool {
     )
 }
 
-/// With these characters as JSON escapes them.
+/// Escapes these characters as JSON does.
 #[must_use]
 pub fn escaped(text: &str, of: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
@@ -263,14 +263,14 @@ pub fn escaped(text: &str, of: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// Beyond U+FFFF, JSON has an escape for each half of the UTF-16 pair.
+/// Beyond U+FFFF, JSON has one escape for each half of the UTF-16 pair.
 pub(super) fn push_escaped(out: &mut String, c: char) {
     for unit in c.encode_utf16(&mut [0; 2]) {
         let _ = write!(out, "\\u{unit:04x}");
     }
 }
 
-/// The beginning of a text, as one line shows it after other things; nothing of none.
+/// The quoted beginning of a text, after a space; empty if there is none.
 #[must_use]
 pub fn excerpt(text: Option<&str>) -> String {
     let Some(text) = text else { return String::new() };
@@ -311,14 +311,20 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_once_wherever_its_sentence_stands() {
-        let told = |error: anyhow::Error| with_causes(&error);
+    fn a_cause_is_printed_once_wherever_its_message_is() {
+        let printed = |error: anyhow::Error| with_causes(&error);
         let cause = || anyhow::anyhow!("the disk is full");
-        assert_eq!(told(cause().context("can't append")), "can't append: the disk is full");
-        assert_eq!(told(cause().context("can't append: the disk is full")), "can't append: the disk is full");
+        assert_eq!(printed(cause().context("can't append")), "can't append: the disk is full");
+        assert_eq!(
+            printed(cause().context("can't append: the disk is full")),
+            "can't append: the disk is full"
+        );
         let in_the_middle = "can't append: the disk is full; make room, then start again";
-        assert_eq!(told(cause().context(in_the_middle)), in_the_middle);
-        assert_eq!(told(cause().context("no sound").context("can't")), "can't: no sound: the disk is full");
+        assert_eq!(printed(cause().context(in_the_middle)), in_the_middle);
+        assert_eq!(
+            printed(cause().context("no sound").context("can't")),
+            "can't: no sound: the disk is full"
+        );
     }
 
     #[test]
@@ -329,9 +335,9 @@ mod tests {
         assert!(excerpt(Some(&"ø".repeat(61))).ends_with("ø…\""));
     }
 
-    /// As Unicode's tables have it.
+    /// By Unicode's own tables.
     #[test]
-    fn what_is_hidden_is_what_unicode_gives_no_shape() {
+    fn characters_that_unicode_gives_no_shape_are_hidden() {
         let hidden = r"[[\p{Cf}\p{Default_Ignorable_Code_Point}]--[\p{Prepended_Concatenation_Mark}\x{FE00}-\x{FE0F}]]";
         let hidden = regex_syntax::parse(hidden).unwrap();
         let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(hidden)) = hidden.kind()
@@ -345,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_hide_is_escaped() {
+    fn characters_that_a_terminal_would_hide_are_escaped() {
         let hidden = "\u{ad}\u{61c}\u{180e}\u{200b}\u{200d}\u{202e}\u{2060}\u{2061}\u{2064}\u{2066}\u{206a}\u{206f}\u{feff}\
                       \u{fff9}\u{fffb}\u{e0001}\u{e0020}\u{e007f}";
         let control = "\0\u{1b}\u{7f}\u{80}\u{9b}\u{9f}";
@@ -379,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_answer_goes_on_without_a_reader_and_only_of_standard_output() {
+    fn only_an_answer_continues_without_a_reader_of_standard_output() {
         let out = |unread, kind| Stdout { to: Failing(kind), unread, is_unread: false };
         let broken = io::ErrorKind::BrokenPipe;
         let mut answer = out(Unread::GoOn, broken);

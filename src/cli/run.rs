@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, mut config: Config) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("can't start the asynchronous runtime")?;
-    // First, so that no signal comes too early.
+    // First, so that no signal is missed.
     let guard = runtime.enter();
     let signals = Signals::listen()?;
     drop(guard);
@@ -104,7 +104,7 @@ pub(super) fn run(args: &Args, mut config: Config) -> anyhow::Result<ExitCode> {
     runtime.shutdown_background();
     code.map_err(|error| match (error.downcast_ref(), &broker) {
         (Some(ProcessorError::Refused(_) | ProcessorError::TopicDiffers { .. }), Some(_)) => error.context(
-            "an embedded broker begins empty at every start, and the event log was made with another. Name a new \
+            "an embedded broker is empty at every start, and the event log was made with another. Name a new \
              file: --log-file FILE",
         ),
         _ => error,
@@ -163,7 +163,7 @@ async fn serve(
     tokio::select! {
         ended = &mut ended => finish(ended),
         () = tokio::time::sleep(stop::LONGEST) => {
-            tracing::warn!("the brokers or the disk did not answer in time; the next start goes on at the cursors");
+            tracing::warn!("the brokers or the disk did not answer in time; the next start continues from the cursors");
             Ok(ExitCode::SUCCESS)
         }
         _ = signals.next() => Ok(at_once()),
@@ -171,12 +171,12 @@ async fn serve(
 }
 
 fn at_once() -> ExitCode {
-    tracing::warn!("second signal: stopping at once; the next start goes on at the cursors");
+    tracing::warn!("second signal: stopping at once; the next start continues from the cursors");
     ExitCode::from(stop::AT_ONCE)
 }
 
 fn finish(ended: Result<anyhow::Result<()>, oneshot::error::RecvError>) -> anyhow::Result<ExitCode> {
-    // A thread that sends nothing has panicked, and a log line says where.
+    // A thread that ends without sending has panicked, and a log line says where.
     let ended =
         ended.map_err(|_| anyhow!("the processor's thread panicked, which is a fault of the program"))?;
     ended.map(|()| {
@@ -185,7 +185,7 @@ fn finish(ended: Result<anyhow::Result<()>, oneshot::error::RecvError>) -> anyho
     })
 }
 
-/// The processor blocks, so it has a thread of its own; a stop does not wait for it without an end.
+/// The processor blocks, so it has its own thread; a stop does not wait for it forever.
 fn spawn(
     config: Config,
     accept: Accept,
@@ -210,9 +210,9 @@ fn process(
     watch: &Arc<Watch>,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
-    // What can never be a log is refused before any broker is waited for.
+    // Refuse a file that can never be a log before waiting for any broker.
     event_log::find(&config.log.path)?;
-    // The embedded broker has just made its topics, and knows no settings.
+    // The embedded broker has just made its topics, and has no settings.
     let mut report = None;
     if !embedded {
         report = await_topics(config, watch, stop)?;
@@ -220,10 +220,10 @@ fn process(
             return Ok(());
         }
     }
-    // Not before the topic is known to be there: a log belongs to one topic for ever.
+    // Only after the topic was found: a log belongs to one topic forever.
     let Some(log) = await_log(config, watch, stop)? else { return Ok(()) };
     let files = log.files();
-    // Before the first append, as the read model asks for.
+    // Before the first append, as the read model requires.
     let follower = config.log.read_model.then(|| Follower::open(log.reader()?, &config.log.path));
     let log = Arc::new(Mutex::new(log));
     let options = settings::processor(config, accept, report.as_ref());
@@ -249,12 +249,12 @@ fn process(
         }
         processor::run(&options, &settings::decider(config), &log, &observer, stop)?;
         drop(running);
-        // It stopped the processor where a file is gone.
-        Ok(looking.join().map_err(|_| anyhow!("the thread that looks after the log's files failed"))??)
+        // It has stopped the processor if a file is gone.
+        Ok(looking.join().map_err(|_| anyhow!("the thread that watches the log's files failed"))??)
     })
 }
 
-/// Ends the follower, and who looks after the files, however the processor ends.
+/// Ends the follower and the thread that watches the files, however the processor ends.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -263,7 +263,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Opens the log; waits for room on the disk, and for another program's lock. `None` where it was told to stop.
+/// Opens the log; waits for disk space, and for another program's lock. `None` if it was stopped.
 fn await_log(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Result<Option<EventLog>> {
     attempt(watch, stop, RETRY, || match settings::open_log(config) {
         Err(error) if error.downcast_ref().is_some_and(LogError::is_passing) => Ok(Err(format!("{error:#}"))),
@@ -271,7 +271,7 @@ fn await_log(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Resul
     })
 }
 
-/// Checks the topics; waits for brokers that do not answer. `None` where it was told to stop.
+/// Checks the topics; waits for brokers that do not answer. `None` if it was stopped.
 fn await_topics(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Result<Option<Report>> {
     let missing = if config.topics.create { Missing::Create } else { Missing::Refuse };
     let report = attempt(watch, stop, RETRY, || match topics::prepare(&settings::kafka(config), missing) {
@@ -285,7 +285,7 @@ fn await_topics(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Re
     Ok(report)
 }
 
-/// Tries again and again while there is a reason that may pass. `None` where it was told to stop.
+/// Retries while the attempt returns a reason that may pass. `None` if it was stopped.
 fn attempt<T>(
     watch: &Watch,
     stop: &AtomicBool,
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_fail_alike_are_one_line() {
+    fn attempts_that_fail_alike_log_one_line() {
         let (watch, stop) = (watch(), AtomicBool::new(false));
         let mut left = 20;
         let (said, ended) = said_by(|| {
@@ -422,15 +422,15 @@ mod tests {
         assert_eq!(said.matches("the disk of this test is full; trying again").count(), 1, "{said}");
     }
 
-    /// After an outage no other warning may come for days.
+    /// After an outage there may be no other warning for days.
     #[test]
-    fn whoever_polls_logs_the_counts_whose_time_has_come() {
+    fn polling_logs_the_counts_that_are_due() {
         let watch = watch();
         let polled = || watch.polled(1, None);
         let interrupted =
             || watch.interrupted(&ProcessorError::Source(SourceError::Retriable("away".into())));
         for (name, comes_by) in [("polled", &polled as &dyn Fn()), ("interrupted", &interrupted)] {
-            // A warning of another test may bring it just then.
+            // A warning of another test may log it first.
             let is_logged = (0..100).any(|number| {
                 let text = format!("{name}-{number} is away");
                 repeats::warned_long_ago(&text, 3);

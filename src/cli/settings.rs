@@ -1,4 +1,4 @@
-//! From the configuration to what each part is told.
+//! Derives each part's options from the configuration.
 
 use anyhow::Context;
 use contract::Decider;
@@ -32,7 +32,7 @@ pub fn kafka(config: &Config) -> Settings {
     }
 }
 
-/// The stages. `report` says what the topics take; none on the embedded broker, which takes everything.
+/// The stages. `report` has the limits of the topics; none for the embedded broker, which accepts everything.
 #[must_use]
 pub fn processor(config: &Config, accept: Accept, report: Option<&Report>) -> ProcessorOptions {
     let processor = &config.processor;
@@ -51,7 +51,7 @@ pub fn processor(config: &Config, accept: Accept, report: Option<&Report>) -> Pr
     }
 }
 
-/// What decides.
+/// The rules for commands.
 #[must_use]
 pub fn decider(config: &Config) -> Decider {
     Decider::new(config.topics.commands.clone(), config.limits.clone())

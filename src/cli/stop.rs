@@ -16,11 +16,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::telemetry;
 
-/// A stop takes 5 s at most, the last log lines included: what is not finished by then is finished by the next start.
+/// A stop takes up to 5 s, including the last log lines; the next start finishes the rest.
 pub const LONGEST: Duration = Duration::from_millis(4_300);
-/// Exit code where a second signal ended it.
+/// The exit code after a second signal.
 pub const AT_ONCE: u8 = 130;
-/// For the last lines of a command that ends without going back to `main`.
+/// For the last lines of a command that ends without returning to `main`.
 const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// The signals that stop a command: SIGINT, SIGTERM, and SIGHUP of a terminal that was closed.
@@ -28,12 +28,12 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// Not where it is ignored, as `nohup` has it.
+    /// `None` if it is ignored, as under `nohup`.
     hang_up: Option<Signal>,
 }
 
 impl Signals {
-    /// Listens from now on. Within a runtime.
+    /// Starts listening. Call it within a runtime.
     pub fn listen() -> anyhow::Result<Self> {
         let hang_up = (!is_hang_up_ignored())
             .then(|| signal(SignalKind::hangup()).context("can't listen for SIGHUP"))
@@ -78,7 +78,7 @@ fn is_hang_up_ignored() -> bool {
     old.sa_sigaction == libc::SIG_IGN
 }
 
-/// A signal that came.
+/// A received signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signalled(&'static str, i32);
 
@@ -88,7 +88,7 @@ impl fmt::Display for Signalled {
     }
 }
 
-/// The first signal, once it has come.
+/// The first signal, once it was received.
 #[derive(Debug, Default)]
 pub struct Told(OnceLock<Signalled>);
 
@@ -98,21 +98,21 @@ impl Told {
         self.0.get().is_some()
     }
 
-    /// The exit code that shells give to a command which the signal ended; `None` where there was none.
+    /// The exit code that shells give to a command that the signal ended; `None` without a signal.
     #[must_use]
     pub fn exit_code(&self) -> Option<u8> {
         self.0.get().and_then(|Signalled(_, number)| u8::try_from(128 + number).ok())
     }
 }
 
-/// Learns of the first signal. The second one ends the process, and so does `longest` after the first: brokers
+/// Reports the first signal. A second one ends the process, and so does the time `longest` after the first, so that brokers
 /// that do not answer are not waited for.
 pub fn on_signal(longest: Option<Duration>) -> anyhow::Result<Arc<Told>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("can't start the asynchronous runtime")?;
-    // Before this returns, so that no signal comes too early.
+    // Before this returns, so that no signal is missed.
     let guard = runtime.enter();
     let mut signals = Signals::listen()?;
     drop(guard);

@@ -1,10 +1,10 @@
-//! Times as JSON has them: RFC 3339, as `--since` and `--until` read them.
+//! Times in JSON: RFC 3339, which `--since` and `--until` accept.
 
 use contract::utc;
 use serde::{Serialize, Serializer};
 
-/// Milliseconds since 1970, which JSON gets as a date-time in UTC. Null where Kafka has no timestamp, which it writes as
-/// a negative one, and after the year 9999, which RFC 3339 ends with.
+/// Milliseconds since 1970, as a date-time in UTC in JSON. Null if Kafka has no timestamp, which is then negative, and after
+/// the year 9999, where RFC 3339 ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JsonTime(pub i64);
 

@@ -1,4 +1,4 @@
-//! `verify`: whether topics and logs are what deciding every command again says.
+//! `verify`: whether topics and logs are what deciding every command again gives.
 
 use std::{
     collections::BTreeSet,
@@ -49,7 +49,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Checks everything whose output is out, and fails where anything deviates.
+/// Checks everything whose output is published, and fails if anything deviates.
 pub(super) fn verify(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let kafka = settings::kafka(config);
     let given = if args.logs.is_empty() { std::slice::from_ref(&config.log.path) } else { &args.logs };
@@ -81,7 +81,7 @@ pub(super) fn verify(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
 /// Each file once, whatever its names: a log given twice would have each of its deviations twice.
 fn distinct(paths: &[PathBuf]) -> impl Iterator<Item = &Path> {
     let mut seen = BTreeSet::new();
-    // What can't be found is named when it is opened.
+    // A missing file is reported when it is opened.
     let is_new =
         move |path: &&PathBuf| fs::metadata(path).map_or(true, |file| seen.insert((file.dev(), file.ino())));
     paths.iter().filter(is_new).map(PathBuf::as_path)

@@ -1,4 +1,4 @@
-//! A point in time, as people type it.
+//! Points in time, as people type them.
 
 use std::str::FromStr;
 
@@ -7,15 +7,15 @@ use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
-/// A point in time: absolute, or so long ago.
+/// A point in time: absolute, or relative to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// Since 1970 in UTC. No `Timestamp`, which ends a day before the year 9999 does.
+    /// Since 1970 in UTC. Not a `Timestamp`, because that ends a day before the year 9999 does.
     At(SignedDuration),
     Ago(SignedDuration),
 }
 
-/// What is taken for a point in time.
+/// The text is no point in time; the message says what is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a date-time (2026-01-31T08:00:00Z), a date (2026-01-31, its start in UTC) or a time ago (2h, 7d)"
@@ -23,7 +23,7 @@ pub enum When {
 pub struct NotATime;
 
 impl When {
-    /// The point in time, if it is `now` now. What lies before all time is its beginning.
+    /// The point in time, relative to `now`. Earlier times than jiff supports become its earliest.
     pub fn resolve(self, now: Timestamp) -> SignedDuration {
         match self {
             When::At(since_1970) => since_1970,
@@ -41,7 +41,7 @@ impl FromStr for When {
             return Ok(When::At(timestamp.as_duration()));
         }
         if let Ok(pieces) = Pieces::parse(text) {
-            // A time zone's name is refused: what it says depends on the data of this machine.
+            // Refused, because the meaning of a time zone's name depends on this machine's data.
             if text.contains('[') {
                 return Err(NotATime);
             }

@@ -1,7 +1,7 @@
-//! Lines on standard error, written by a thread of their own.
+//! Lines on standard error, written by their own thread.
 //!
-//! Standard error may be a pipe that nobody reads, a file on a full disk, or closed. None of that may stop or end the
-//! program, so a line is queued, dropped where the queue is full or the write fails, and counted.
+//! Standard error may be a pipe that nobody reads, a file on a full disk, or closed. None of that may block or end the
+//! program, so lines are queued; a line is dropped and counted if the queue is full or the write fails.
 
 use std::{
     io::{self, Write},
@@ -15,12 +15,12 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-/// Lines that may wait. More than are written at a start or a stop, and a few hundred KiB at most as a rule.
+/// Lines in the queue: more than a start or a stop writes, and usually a few hundred KiB at most.
 const QUEUE: usize = 1024;
-/// Until a descriptor that another program made non-blocking is tried again.
+/// Between attempts to write to a descriptor that another program made non-blocking.
 const FULL: Duration = Duration::from_millis(10);
 
-/// The process's standard error.
+/// The process's queue.
 static STDERR: OnceLock<Queue> = OnceLock::new();
 
 /// Lines on their way to a writer.
@@ -35,18 +35,18 @@ enum Message {
     Flush(Sender<()>),
 }
 
-/// How a count of dropped lines reads, with the line's end.
+/// Makes the line that reports a number of dropped lines.
 type Notice = fn(u64) -> String;
 
 /// Starts the thread that writes to standard error.
 pub(super) fn start(notice: Notice) -> io::Result<()> {
     let queue = Queue::start(io::stderr(), notice)?;
-    // A second start changes nothing: the first one's thread goes on.
+    // After a second start, the first one's thread continues.
     let _ = STDERR.set(queue);
     Ok(())
 }
 
-/// Queues a line; without [`start`] it is written here and now.
+/// Queues a line; before [`start`], writes it directly.
 pub(super) fn write(line: &[u8]) {
     match STDERR.get() {
         Some(queue) => queue.push(line),
@@ -54,19 +54,19 @@ pub(super) fn write(line: &[u8]) {
     }
 }
 
-/// Waits until all that was queued is written, and no longer than that.
+/// Waits until all queued lines are written, but no longer than `patience`.
 pub(super) fn flush(patience: Duration) {
     if let Some(queue) = STDERR.get() {
         queue.flush(patience);
     }
 }
 
-/// How many lines were dropped since the start.
+/// Lines dropped since the start.
 pub(super) fn dropped() -> u64 {
     STDERR.get().map_or(0, |queue| queue.dropped.load(Ordering::Relaxed))
 }
 
-/// What `tracing-subscriber` writes one event to, in one call.
+/// The writer for `tracing-subscriber`, which writes one event per call.
 pub(super) struct Line;
 
 impl Write for Line {
@@ -83,7 +83,7 @@ impl Write for Line {
 impl Queue {
     fn start(writer: impl Write + Send + 'static, notice: Notice) -> io::Result<Self> {
         let (sender, receiver) = bounded(QUEUE);
-        // One for each process, and for each test: it outlives all who could free it.
+        // Leaked once per process, and per test.
         let dropped: &'static AtomicU64 = Box::leak(Box::default());
         thread::Builder::new()
             .name("log-lines".into())
@@ -130,7 +130,7 @@ fn write_all(mut writer: impl Write, queue: &Receiver<Message>, dropped: &'stati
     }
 }
 
-/// As `write_all`, but waits for a descriptor that is non-blocking because whoever shares it made it so.
+/// Like `write_all`, but waits for a descriptor that is non-blocking because a process that shares it made it so.
 fn write_line(writer: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match writer.write(line) {
@@ -144,7 +144,7 @@ fn write_line(writer: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The text as one line with its end: each line break inside, with the spaces around it, becomes one space.
+/// The text as one line: each line break inside, with the spaces around it, becomes one space.
 fn one_line(text: &[u8]) -> Vec<u8> {
     let mut line = Vec::with_capacity(text.len() + 1);
     for part in text.split(|&byte| byte == b'\n' || byte == b'\r') {
@@ -168,7 +168,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// Writes where and when the test lets it.
+    /// Writes when the test lets it.
     struct Gate {
         /// One answer for each write.
         answers: mpsc::Receiver<io::Result<()>>,

@@ -378,7 +378,7 @@ fn an_old_log_beside_a_new_embedded_broker_is_refused_with_the_way_out() {
     assert_eq!(refused.status.code(), Some(1), "{}", refused.transcript());
     // Where it starts it says for whom: others would hang.
     assert!(refused.stdout.contains("for librdkafka clients"), "{}", refused.stdout);
-    assert!(refused.stderr.contains("begins empty at every start"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("is empty at every start"), "{}", refused.stderr);
     assert!(refused.stderr.contains("beyond the topic's end"), "{}", refused.stderr);
 }
 

@@ -1,4 +1,4 @@
-//! Whether `run` would start each partition, as it decides that itself.
+//! Whether `run` would start each partition, by the rule that it uses itself.
 
 use std::{
     collections::BTreeMap,
@@ -17,13 +17,13 @@ use crate::cli::output::count;
 pub(super) type Cursors = BTreeMap<i32, Cursor>;
 
 const ABOUT: &str = "start";
-/// A coordinator that has to be found first does not always answer in the time that one question has.
+/// If the coordinator must be found first, one request's timeout is not always enough.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// One finding for each partition that `run` would not start, or one for all. The group is asked, and not joined.
+/// One finding for each partition that `run` would not start, or one for all. It does not join the group.
 pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &Cursors, findings: &mut Vec<Finding>) {
     let mut not_learnt = |which: &str, error: &str| {
-        // 'run' asks again for as long as it lasts. It may have been found before, of the topics.
+        // Not repeated if the topics already gave the same error.
         if !findings.iter().any(|other| other.message.contains(error)) {
             let message =
                 format!("'run' would not start {which}, as it could not learn what it needs: {error}");
@@ -43,7 +43,7 @@ pub(super) fn check(kafka: &Settings, partitions: usize, cursors: &Cursors, find
     }
 }
 
-/// The same of a commands topic that `run` would make. Kafka forgets the group's offsets with a topic.
+/// The same for a commands topic that `run` would create. Kafka deletes the group's offsets with a topic.
 pub(super) fn check_new(kafka: &Settings, cursors: &Cursors, findings: &mut Vec<Finding>) {
     let bounds = Bounds { start: 0, end: 0 };
     let facts = (0..kafka.topics.partitions).map(|partition| {

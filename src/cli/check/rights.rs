@@ -24,7 +24,7 @@ pub(super) enum Purpose {
 
 const ABOUT: &str = "rights";
 
-/// What one or more commands need.
+/// A right that one or more commands need.
 type Need = (Operation, &'static [Purpose]);
 
 const COMMANDS: &[Need] = &[(Operation::Read, &[Run, Verify]), (Operation::Write, &[Post, Rejections])];
@@ -51,8 +51,8 @@ pub(super) fn check(
         access: Access::of(kafka),
         wanted,
         findings: Vec::new(),
-        is_told: false,
-        untold: Vec::new(),
+        is_reported: false,
+        unreported: Vec::new(),
     };
     let names = &kafka.topics;
     for (topic, needs) in
@@ -66,14 +66,14 @@ pub(super) fn check(
         checked.judge_reply_topic(topic, &rights.of_topic(topic));
     }
     checked.judge(Resource::Group(&kafka.group), GROUP, &rights.of_group(&kafka.group));
-    if !checked.is_told {
-        checked.untold.clear();
-        checked.findings.push(unknown("the brokers do not tell which this user has"));
+    if !checked.is_reported {
+        checked.unreported.clear();
+        checked.findings.push(unknown("the brokers do not report which this user has"));
     }
-    for resource in std::mem::take(&mut checked.untold) {
+    for resource in std::mem::take(&mut checked.unreported) {
         checked
             .findings
-            .push(unknown(&format!("the brokers do not tell what this user may do with {resource}")));
+            .push(unknown(&format!("the brokers do not report what this user may do with {resource}")));
     }
     if config.processor.guarantee == Guarantee::ExactlyOnce {
         let ids = format!("{}-{}-", config.processor.transactional_id_prefix, kafka.group);
@@ -98,22 +98,22 @@ fn unknown(reason: &str) -> Finding {
 
 struct Checked<'a> {
     access: Access,
-    /// A right that one of these needs is a problem where it is missing.
+    /// A missing right is a problem if one of these needs it.
     wanted: &'a [Purpose],
     findings: Vec<Finding>,
-    /// The brokers said something of a resource.
-    is_told: bool,
-    /// What they say nothing of.
-    untold: Vec<String>,
+    /// The brokers reported the rights on a resource.
+    is_reported: bool,
+    /// Resources on which they do not report the rights.
+    unreported: Vec<String>,
 }
 
 impl Checked<'_> {
     fn judge(&mut self, resource: Resource<'_>, needs: &[Need], allowed: &Allowed) {
         let Some(allowed) = allowed else {
-            self.untold.push(resource.to_string());
+            self.unreported.push(resource.to_string());
             return;
         };
-        self.is_told = true;
+        self.is_reported = true;
         for (operation, commands) in needs {
             if !allowed.contains(operation) {
                 self.lacks(*operation, resource, commands);
@@ -121,7 +121,7 @@ impl Checked<'_> {
         }
     }
 
-    /// Without the one right `run` leaves the replies out, and without the other nobody gets them.
+    /// Without the right to write, `run` leaves replies out; without the right to read, nobody gets them.
     fn judge_reply_topic(&mut self, topic: &str, allowed: &Allowed) {
         let Some(allowed) = allowed else { return };
         let resource = Resource::Topic(topic);
@@ -139,7 +139,7 @@ impl Checked<'_> {
         self.lacks_for(&names.join(", "), operation, resource, commands);
     }
 
-    /// A problem where one of the commands is wanted.
+    /// A problem if one of the commands is wanted.
     fn lacks_for(&mut self, what: &str, operation: Operation, resource: Resource<'_>, commands: &[Purpose]) {
         let is_wanted = commands.iter().any(|command| self.wanted.contains(command));
         let finding = if is_wanted { Finding::problem } else { Finding::warning };

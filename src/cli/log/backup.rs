@@ -1,4 +1,4 @@
-//! `log backup`: a copy of the log, also under load.
+//! `log backup`: copies the log, also under load.
 
 use std::{
     io::{self, Write},
@@ -37,7 +37,7 @@ struct Line<'a> {
     events: u64,
 }
 
-/// Copies the log, and says what the copy holds, or why there is none.
+/// Copies the log, and prints what the copy holds, or fails if there is none.
 pub(super) fn back_up(args: &Args, log: &LogReader, path: &Path) -> anyhow::Result<()> {
     let mut findings = Findings { damage: Damage::new(path), bar: output::rows() };
     let backup = log.back_up(&args.file, &mut findings)?;

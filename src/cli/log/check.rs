@@ -92,7 +92,7 @@ impl CheckReport for Printer {
         bar.suspend(|| {
             match json {
                 true => write_json(&FindingLine { finding: finding_object }, out),
-                // What is damaged may hold anything.
+                // Damaged text may contain anything.
                 false => writeln!(out, "{BAD}damaged{BAD:#}  {}", plain(&finding.to_string())),
             }?;
             out.flush()

@@ -75,7 +75,7 @@ struct Line<'a> {
     activity: &'a RawValue,
 }
 
-/// What one line shows of an entry.
+/// The part of an entry that a line shows.
 #[derive(Deserialize)]
 struct Entry<'a> {
     #[serde(rename = "@type", borrow)]

@@ -1,4 +1,4 @@
-//! `log rebuild`: the read model from the beginning.
+//! `log rebuild`: rebuilds the read model.
 
 use std::{io::Write, path::Path};
 
@@ -31,7 +31,7 @@ struct Line<'a> {
     events: i64,
 }
 
-/// Makes the model anew, up to the log's end.
+/// Rebuilds the read model up to the log's end.
 pub(super) fn rebuild(args: &Args, log: LogReader, path: &Path) -> anyhow::Result<()> {
     let bar = output::event_progress(log.last_position()?.try_into()?);
     let mut follower = Follower::rebuild(log, path)?;

@@ -1,6 +1,9 @@
 //! `log show`: what became of one command.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use anyhow::anyhow;
 use contract::{ActivityId, CommandRef, Coordinates, PartitionOffset, Problem, topic_bits};
@@ -30,7 +33,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// The object of `--json`.
+/// What became of the command: the object of `--json`.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     outcome: &'static str,
@@ -49,40 +52,17 @@ struct Line<'a> {
     activity: Option<&'a RawValue>,
 }
 
-/// Prints it, and fails where the log does not know the command.
+/// Prints it, and fails if the log does not know the command.
 pub(super) fn show(args: &Args, log: &LogReader, path: &Path) -> anyhow::Result<()> {
     let shown = match args.at {
         CommandRef::Id(id) => log.show(id)?,
         CommandRef::At(place) => log.show_at(place)?,
     };
-    if let Shown::Absent(absence) = &shown {
-        return Err(anyhow!("{}", absent(args.at, absence, log, path)));
-    }
-    let id = ActivityId::new(topic_bits(log.topic()), coordinates(&shown));
-    let mut out = output::stdout(Unread::GoOn);
-    if args.json {
-        write_json(&line(id, &shown, log.topic(), path)?, &mut out)?;
-    } else {
-        print(id, &shown, log.topic(), path, &mut out)?;
-    }
-    Ok(out.flush()?)
-}
-
-fn coordinates(shown: &Shown) -> Coordinates {
-    match shown {
-        Shown::Event(listed) => listed.coordinates,
-        Shown::Duplicate { coordinates, .. } | Shown::Rejected { coordinates, .. } => *coordinates,
-        Shown::Absent(_) => unreachable!("said before"),
-    }
-}
-
-fn line<'a>(id: ActivityId, shown: &'a Shown, topic: &'a str, path: &Path) -> anyhow::Result<Line<'a>> {
-    let Coordinates { partition, offset, timestamp } = coordinates(shown);
-    let line = Line {
-        outcome: "event",
-        id,
+    let line = |outcome, Coordinates { partition, offset, timestamp }| Line {
+        outcome,
+        id: ActivityId::new(topic_bits(log.topic()), Coordinates { partition, offset, timestamp }),
         position: None,
-        topic,
+        topic: log.topic(),
         partition,
         offset,
         timestamp: JsonTime(timestamp),
@@ -90,51 +70,56 @@ fn line<'a>(id: ActivityId, shown: &'a Shown, topic: &'a str, path: &Path) -> an
         problems: None,
         activity: None,
     };
-    Ok(match shown {
-        Shown::Event(listed) => {
-            Line { position: Some(listed.position), activity: Some(readable(listed, path)?), ..line }
+    let line = match &shown {
+        Shown::Event(listed) => Line {
+            position: Some(listed.position),
+            activity: Some(readable(listed, path)?),
+            ..line("event", listed.coordinates)
+        },
+        Shown::Duplicate { of, coordinates } => Line { of: Some(*of), ..line("duplicate", *coordinates) },
+        Shown::Rejected { problems, coordinates } => {
+            Line { problems: Some(&problems.0), ..line("rejection", *coordinates) }
         }
-        Shown::Duplicate { of, .. } => Line { outcome: "duplicate", of: Some(*of), ..line },
-        Shown::Rejected { problems, .. } => {
-            Line { outcome: "rejection", problems: Some(&problems.0), ..line }
-        }
-        Shown::Absent(_) => unreachable!("said before"),
-    })
+        Shown::Absent(absence) => return Err(anyhow!("{}", absent(args.at, absence, log, path))),
+    };
+    let mut out = output::stdout(Unread::GoOn);
+    if args.json {
+        write_json(&line, &mut out)?;
+    } else {
+        print(&line, &mut out)?;
+    }
+    Ok(out.flush()?)
 }
 
-fn print(id: ActivityId, shown: &Shown, topic: &str, path: &Path, out: &mut Output) -> anyhow::Result<()> {
-    match shown {
-        Shown::Event(_) => writeln!(out, "{GOOD}event{GOOD:#}      {id}")?,
-        Shown::Duplicate { of, .. } => {
-            writeln!(out, "{DOUBTFUL}duplicate{DOUBTFUL:#}  {id}")?;
-            writeln!(out, "{FAINT}of{FAINT:#}         {of}")?;
-        }
-        Shown::Rejected { .. } => writeln!(out, "{BAD}rejection{BAD:#}  {id}")?,
-        Shown::Absent(_) => unreachable!("said before"),
+fn print(line: &Line<'_>, out: &mut Output) -> io::Result<()> {
+    let Line { outcome, id, topic, partition, offset, .. } = line;
+    let style = match (line.of, line.problems) {
+        (Some(_), _) => DOUBTFUL,
+        (None, Some(_)) => BAD,
+        (None, None) => GOOD,
+    };
+    writeln!(out, "{style}{outcome}{style:#}{:1$}{id}", "", 11 - outcome.len())?;
+    if let Some(of) = line.of {
+        writeln!(out, "{FAINT}of{FAINT:#}         {of}")?;
     }
-    let Coordinates { partition, offset, timestamp } = coordinates(shown);
     writeln!(out, "{FAINT}command{FAINT:#}    {topic}, partition {partition}, offset {offset}")?;
-    writeln!(out, "{FAINT}time{FAINT:#}       {}", time(timestamp))?;
-    match shown {
-        Shown::Event(listed) => {
-            writeln!(out, "{FAINT}position{FAINT:#}   {}", listed.position)?;
-            writeln!(out, "{}", pretty(readable(listed, path)?.get()))?;
-        }
-        Shown::Rejected { problems, .. } => {
-            problems.0.iter().try_for_each(|problem| print_problem(problem, out))?;
-        }
-        Shown::Duplicate { .. } | Shown::Absent(_) => {}
+    writeln!(out, "{FAINT}time{FAINT:#}       {}", time(line.timestamp.0))?;
+    if let Some(position) = line.position {
+        writeln!(out, "{FAINT}position{FAINT:#}   {position}")?;
     }
-    Ok(())
+    if let Some(activity) = line.activity {
+        writeln!(out, "{}", pretty(activity.get()))?;
+    }
+    line.problems.iter().copied().flatten().try_for_each(|problem| print_problem(problem, out))
 }
 
-/// A row of a log without checksums may hold what is no JSON.
+/// A log without checksums may have a row that is not JSON.
 fn readable<'a>(listed: &'a Listed, path: &Path) -> anyhow::Result<&'a RawValue> {
     serde_json::from_str(&listed.json)
         .map_err(|error| anyhow!("{}: {}", path.display(), listed.unreadable(&error)))
 }
 
-/// What was looked for, where, and why it is not there.
+/// The message: what was looked for, where, and why it is absent.
 fn absent(named: CommandRef, absence: &Absence, log: &LogReader, path: &Path) -> String {
     let (topic, path) = (log.topic(), path.display());
     let (asked, PartitionOffset { partition, offset }) = match named {

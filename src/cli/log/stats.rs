@@ -181,7 +181,7 @@ fn print(
         fact("index", &format!("covers {covered}, {behind} behind{rest}"))?;
     }
     if partitions.is_empty() {
-        writeln!(out, "no partition has been taken up yet")?;
+        writeln!(out, "no partition has been started yet")?;
     } else {
         writeln!(out)?;
         print_partitions(partitions, out)?;
@@ -205,7 +205,7 @@ fn print_partitions(partitions: &[PartitionStats], out: &mut Output) -> std::io:
             [
                 cursor.partition.to_string(),
                 cursor.logged.to_string(),
-                // A lower bound until the partition was put down in order.
+                // A lower bound until the partition was stopped cleanly.
                 match (cursor.published_seen, cursor.clean) {
                     (None, _) => "unknown".to_owned(),
                     (Some(seen), true) => seen.to_string(),

@@ -1,4 +1,4 @@
-//! Looking after the log's files: whether they are still there, and how large the -wal file has become.
+//! Watches the log's files: whether they still exist, and how large the -wal file is.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -10,16 +10,15 @@ use event_log::{LogError, LogFiles};
 
 use crate::metrics::Metrics;
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
-/// For how long the -wal file may be larger than usual before somebody is told, and between two such lines.
+/// Between two checks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long the -wal file may be larger than usual before a line is logged, and the time between two such lines.
 const LARGE: Duration = Duration::from_secs(30);
 const REPEAT: Duration = Duration::from_secs(600);
 /// Until a stop is noticed.
 const NOTICE: Duration = Duration::from_millis(20);
 
-/// Looks until `ended`. A file that is gone sets `stop`, and is the error: nobody would notice it as long as no commands
-/// arrive.
+/// Watches until `ended`. Sets `stop` and fails if a file is gone: while no commands arrive, nothing else would notice.
 pub(super) fn watch(
     files: &LogFiles,
     metrics: &Metrics,
@@ -40,7 +39,7 @@ pub(super) fn watch(
                  from emptying it; find it with `fuser -v {path}` and end it, or its transaction"
             );
         }
-        let until = Instant::now() + LOOK;
+        let until = Instant::now() + INTERVAL;
         while Instant::now() < until && !ended.load(Ordering::SeqCst) {
             thread::sleep(NOTICE);
         }
@@ -48,29 +47,29 @@ pub(super) fn watch(
     Ok(())
 }
 
-/// When to say that the -wal file is large.
+/// Decides when to log that the -wal file is large.
 #[derive(Debug)]
 struct Growth {
     usual: u64,
     large_since: Option<Instant>,
-    said: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Growth {
     fn new(usual: u64) -> Self {
-        Self { usual, large_since: None, said: None }
+        Self { usual, large_since: None, logged: None }
     }
 
-    /// One large append makes it large for a moment; only a reader keeps it so.
+    /// A large append makes it large for a moment; only a reader keeps it large.
     fn is_worth_a_line(&mut self, bytes: u64, now: Instant) -> bool {
         if bytes <= self.usual {
             self.large_since = None;
             return false;
         }
         let since = *self.large_since.get_or_insert(now);
-        let is_due = now - since >= LARGE && self.said.is_none_or(|said| now - said >= REPEAT);
+        let is_due = now - since >= LARGE && self.logged.is_none_or(|logged| now - logged >= REPEAT);
         if is_due {
-            self.said = Some(now);
+            self.logged = Some(now);
         }
         is_due
     }
@@ -81,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_seldom_that_the_wal_stays_large() {
+    fn logs_rarely_that_the_wal_stays_large() {
         let mut growth = Growth::new(100);
         let start = Instant::now();
         let mut at = |seconds, bytes| growth.is_worth_a_line(bytes, start + Duration::from_secs(seconds));

@@ -1,10 +1,10 @@
-//! What happened to several partitions in the same way, in one line.
+//! Merges lines about several partitions that differ in numbers only.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use event_log::{Gap, Intervention};
 
-/// Interventions that follow each other within so many milliseconds were those of one start.
+/// Interventions within this time belong to one start.
 const ONE_START_MS: i64 = 60_000;
 /// Numbers that are listed one by one.
 const LISTED: usize = 8;
@@ -16,7 +16,7 @@ pub(super) struct Interventions<'a> {
     pub(super) at: i64,
     /// `partition 3`, `partitions 0, 1, 2`.
     pub(super) partitions: String,
-    /// The numbers that differ stand side by side, in the order of the partitions.
+    /// Numbers that differ are side by side, in the order of the partitions.
     pub(super) details: String,
 }
 
@@ -84,7 +84,7 @@ fn shape(text: &str) -> Vec<&str> {
     text.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty()).collect()
 }
 
-/// Texts of one shape as one, with the numbers that differ side by side.
+/// Merges texts of one shape, with the numbers that differ side by side.
 fn merge(texts: &[&str]) -> String {
     let numbers: Vec<Vec<&str>> = texts.iter().map(|text| numbers(text)).collect();
     let mut merged = String::new();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn one_paragraph_is_said_once() {
+    fn one_paragraph_is_printed_once() {
         let all: Vec<_> = (0..3)
             .map(|n| at(n, i64::from(n), &format!("partition {n}: seen {} of 20, lost", n * 5 + 1)))
             .chain([at(3, 3, "partition 3: absent"), at(0, ONE_START_MS, "partition 0: seen 6 of 20, lost")])
