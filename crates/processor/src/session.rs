@@ -141,7 +141,7 @@ where
     if let Some(error) = ending.error.into_inner().expect("no holder panics") {
         return Err(error);
     }
-    log.lock().expect("no holder panics").put_down(&clean)?;
+    log.lock().expect("no holder panics").record_clean_stop(&clean)?;
     Ok(())
 }
 

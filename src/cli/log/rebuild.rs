@@ -29,7 +29,7 @@ pub(super) fn rebuild(args: &args::LogRebuild, log: LogReader, path: &Path) -> a
         let progress = follower.advance(true)?;
         bar.set_length(progress.last.try_into()?);
         bar.set_position(progress.covered.try_into()?);
-        if progress.behind() == 0 {
+        if progress.lag() == 0 {
             break progress.covered;
         }
     };

@@ -329,9 +329,9 @@ impl Instance {
         let name = &self.name;
         self.cluster.borrow_mut().note(|| format!("  {name} has stopped at {published:?}"));
         let log = self.log.take().expect("open while a session runs");
-        let put_down = log.lock().expect("no holder panics").put_down(&published);
+        let put_down = log.lock().expect("no holder panics").record_clean_stop(&published);
         match put_down {
-            Err(error) if error.is_passing() => Ok(()),
+            Err(error) if error.is_transient() => Ok(()),
             Err(error) => Err(error.to_string()),
             Ok(()) => {
                 self.put_down = published;
