@@ -31,7 +31,7 @@ fn read_model(filled: &Filled) -> ReadModel {
     let reader = filled.log.reader().expect("a reader");
     let mut follower = Follower::open(reader, path).expect("a read model");
     let before = cpu::of_this_thread();
-    while follower.advance(true).expect("it follows").behind() > 0 {}
+    while follower.advance(true).expect("it follows").lag() > 0 {}
     let following = (cpu::of_this_thread() - before).as_secs_f64() * 1e6 / filled.len() as f64;
     let times = (0..QUERIES).map(|number| {
         let object = support::varied(number * filled.len() / QUERIES).key;

@@ -239,7 +239,7 @@ fn process(
         let running = SetOnDrop(ended);
         if let Some(opened) = follower {
             let behind = |progress: Progress| {
-                metrics.read_model_behind.set(progress.behind());
+                metrics.read_model_behind.set(progress.lag());
             };
             let path = &config.log.path;
             thread::Builder::new()
@@ -266,7 +266,9 @@ impl Drop for SetOnDrop<'_> {
 /// Opens the log; waits for disk space, and for another program's lock. `None` if it was stopped.
 fn await_log(config: &Config, watch: &Watch, stop: &AtomicBool) -> anyhow::Result<Option<EventLog>> {
     attempt(watch, stop, RETRY, || match settings::open_log(config) {
-        Err(error) if error.downcast_ref().is_some_and(LogError::is_passing) => Ok(Err(format!("{error:#}"))),
+        Err(error) if error.downcast_ref().is_some_and(LogError::is_transient) => {
+            Ok(Err(format!("{error:#}")))
+        }
         opened => opened.map(Ok),
     })
 }

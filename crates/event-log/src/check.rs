@@ -81,9 +81,9 @@ pub enum CheckError {
 /// Receives the findings and the progress of a check.
 pub trait CheckReport {
     /// Adds to the number of rows that the check will read.
-    fn ahead(&mut self, rows: u64);
+    fn expect_rows(&mut self, rows: u64);
     /// A row was read.
-    fn advanced(&mut self);
+    fn row_read(&mut self);
     /// An error ends the check.
     fn finding(&mut self, finding: &LogFinding) -> io::Result<()>;
 }
@@ -141,7 +141,7 @@ impl Check<'_> {
 
     fn advance(&mut self) {
         self.rows += 1;
-        self.report.advanced();
+        self.report.row_read();
     }
 
     fn sqlite(&self, error: rusqlite::Error) -> LogError {
@@ -254,7 +254,7 @@ impl Check<'_> {
                 self.report(DamagedRow::of_key(&CURSORS, format!("partition {partition}"), found))?;
             }
             let rows = [counts.events, counts.duplicates, counts.rejections, claims.unsigned_abs()];
-            self.report.ahead(rows.into_iter().fold(0, u64::saturating_add));
+            self.report.expect_rows(rows.into_iter().fold(0, u64::saturating_add));
             self.partitions.entry(partition).or_default().cursor = Some(row);
         }
         drop(snapshot);

@@ -164,7 +164,7 @@ impl LogError {
 
     /// Whether the same call can succeed later: after somebody freed disk space, or another program's transaction ended.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::DiskFull { .. } | Self::Busy { .. } => true,
             Self::Io { source, .. } => is_no_space(source),
@@ -200,11 +200,11 @@ mod tests {
             LogError::Io { path: "activity.db".into(), doing: "writing", source }
         };
         for errno in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
-            assert!(failed(errno).is_passing(), "{errno}");
+            assert!(failed(errno).is_transient(), "{errno}");
         }
         // A file system that turned read-only, or a broken disk, may have lost flushed pages. The next start checks them.
         for errno in [libc::EROFS, libc::EIO, libc::EACCES] {
-            assert!(!failed(errno).is_passing(), "{errno}");
+            assert!(!failed(errno).is_transient(), "{errno}");
         }
     }
 

@@ -150,7 +150,7 @@ impl EventLog {
     ///
     /// A gap must start at `logged`, and moves it to the gap's end. After an intervention, `accepted` replaces
     /// `published_seen`.
-    pub fn take_up(
+    pub fn start_partition(
         &mut self,
         partition: i32,
         gap: Option<Gap>,
@@ -185,7 +185,7 @@ impl EventLog {
 
     /// Records an intervention, before it takes effect. It lowers `published_seen` to `accepted`: otherwise the offset
     /// that it leads to would look as if the group had lost its offset.
-    pub fn note_intervention(
+    pub fn record_intervention(
         &mut self,
         partition: i32,
         intervention: &Intervention,
@@ -209,7 +209,7 @@ impl EventLog {
     }
 
     /// Raises `published_seen` to committed offsets of the group.
-    pub fn note_published(&mut self, published: &[(i32, i64)]) -> Result<(), LogError> {
+    pub fn record_published(&mut self, published: &[(i32, i64)]) -> Result<(), LogError> {
         let mut rows = BTreeMap::new();
         for &(partition, offset) in published {
             let mut row = self.row(partition);
@@ -222,7 +222,7 @@ impl EventLog {
     }
 
     /// Records a clean stop: the group's committed offsets are exactly these, and nothing is in flight.
-    pub fn put_down(&mut self, published: &[(i32, i64)]) -> Result<(), LogError> {
+    pub fn record_clean_stop(&mut self, published: &[(i32, i64)]) -> Result<(), LogError> {
         let rows = published.iter().map(|&(partition, offset)| {
             let mut row = self.row(partition);
             row.cursor.published_seen = Some(offset);
@@ -243,7 +243,7 @@ impl EventLog {
     }
 
     /// Whether there is room for a batch: writes and deletes as many bytes. If there is not, or if another program holds
-    /// the write lock, the error [`LogError::is_passing`].
+    /// the write lock, the error [`LogError::is_transient`].
     pub fn check_room(&mut self) -> Result<(), LogError> {
         let room = vec![0; USUAL_BATCH_BYTES];
         self.change(BTreeMap::new(), |connection| {
@@ -343,7 +343,7 @@ fn configure(connection: &Connection, options: &LogOptions) -> rusqlite::Result<
 #[cfg(any(test, feature = "testing"))]
 impl EventLog {
     /// Updates what depends on rows that a test changed: their checksums, and the cursors' counts of claims.
-    pub fn seal(connection: &Connection) {
+    pub fn update_checksums(connection: &Connection) {
         let count = "UPDATE cursors SET claims = \
                      (SELECT count(*) FROM claims AS c WHERE c.partition = cursors.partition)";
         connection.execute(count, []).expect("the tables of a log");

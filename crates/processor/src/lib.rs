@@ -178,7 +178,7 @@ impl ProcessorError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Source(SourceError::Retriable(_)) => true,
-            Self::Log(error) => error.is_passing(),
+            Self::Log(error) => error.is_transient(),
             _ => false,
         }
     }

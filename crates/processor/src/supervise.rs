@@ -194,7 +194,7 @@ fn await_log(
     while !stop.load(Ordering::SeqCst) {
         match log.lock().expect("no holder panics").check_room() {
             Ok(()) => return Ok(()),
-            Err(error) if error.is_passing() => observer.interrupted(&ProcessorError::Log(error)),
+            Err(error) if error.is_transient() => observer.interrupted(&ProcessorError::Log(error)),
             Err(error) => return Err(error.into()),
         }
         wait(LONGEST / 5, stop);

@@ -68,11 +68,11 @@ struct Findings<'a> {
 }
 
 impl CheckReport for Findings<'_> {
-    fn ahead(&mut self, rows: u64) {
+    fn expect_rows(&mut self, rows: u64) {
         self.bar.inc_length(rows);
     }
 
-    fn advanced(&mut self) {
+    fn row_read(&mut self) {
         self.bar.inc(1);
     }
 

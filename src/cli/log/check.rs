@@ -77,11 +77,11 @@ struct Printer {
 }
 
 impl CheckReport for Printer {
-    fn ahead(&mut self, rows: u64) {
+    fn expect_rows(&mut self, rows: u64) {
         self.bar.inc_length(rows);
     }
 
-    fn advanced(&mut self) {
+    fn row_read(&mut self) {
         self.bar.inc(1);
     }
 

@@ -39,7 +39,7 @@ pub(super) fn rebuild(args: &Args, log: LogReader, path: &Path) -> anyhow::Resul
         let progress = follower.advance(true)?;
         bar.set_length(progress.last.try_into()?);
         bar.set_position(progress.covered.try_into()?);
-        if progress.behind() == 0 {
+        if progress.lag() == 0 {
             break progress.covered;
         }
     };

@@ -157,8 +157,8 @@ fn what_was_accepted_for_several_partitions_is_said_once() {
             next_offset: i64::from(partition) + 2,
             reason: "deleted before they were decided".into(),
         };
-        log.note_intervention(partition, &intervention, 1).unwrap();
-        log.take_up(partition, Some(gap), Some(1)).unwrap();
+        log.record_intervention(partition, &intervention, 1).unwrap();
+        log.start_partition(partition, Some(gap), Some(1)).unwrap();
     }
     drop(log);
     let output = run(program(&["log", "stats", "--log-file", path.to_str().unwrap()]), b"").success();

@@ -70,12 +70,12 @@ pub fn fill_log(folder: &Path) -> PathBuf {
         flag: "--accept lost-commands".into(),
         details: "offsets 0 to 4 were lost".into(),
     };
-    log.note_intervention(3, &intervention, 5).unwrap();
-    log.take_up(3, Some(gap), Some(5)).expect("taken up");
+    log.record_intervention(3, &intervention, 5).unwrap();
+    log.start_partition(3, Some(gap), Some(5)).expect("taken up");
     let second = vec![record(3, 5, Some(UPDATE.as_bytes()), None)];
     log.append(vec![Chunk { partition: 3, next_offset: 6, verdicts: records(second) }], &[(3, 5)])
         .expect("appended");
-    log.put_down(&[(0, 6)]).expect("put down");
+    log.record_clean_stop(&[(0, 6)]).expect("put down");
     path
 }
 

@@ -16,9 +16,9 @@ struct Findings {
 }
 
 impl CheckReport for Findings {
-    fn ahead(&mut self, _: u64) {}
+    fn expect_rows(&mut self, _: u64) {}
 
-    fn advanced(&mut self) {
+    fn row_read(&mut self) {
         self.progress.advance(1);
     }
 

@@ -38,7 +38,7 @@ pub struct Progress {
 impl Progress {
     /// How many events the model does not cover.
     #[must_use]
-    pub fn behind(&self) -> i64 {
+    pub fn lag(&self) -> i64 {
         self.last - self.covered
     }
 }
@@ -192,7 +192,7 @@ impl Follower {
 }
 
 /// Follows the log until `stop` is set. Logs a failure once and retries.
-pub fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl FnMut(Progress)) {
+pub(super) fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl FnMut(Progress)) {
     let mut failing = false;
     let (mut last, mut grew_at) = (0, Instant::now());
     while !stop.load(Ordering::SeqCst) {
@@ -203,7 +203,7 @@ pub fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl FnMut(P
                     (last, grew_at) = (progress.last, Instant::now());
                 }
                 watch(progress);
-                if progress.behind() >= SMALLEST_RUN { Duration::ZERO } else { POLL }
+                if progress.lag() >= SMALLEST_RUN { Duration::ZERO } else { POLL }
             }
             Err(error) => {
                 if !failing {

@@ -10,6 +10,7 @@ use contract::{Coordinates, Decider, Limits, Record};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::follower::follow;
 use super::*;
 use crate::{
     Chunk, DamagedRow, EventLog, ListQuery, Listed, LogError, LogOptions, LogReader, Order, Synchronous,
@@ -142,7 +143,7 @@ fn answers_are_those_of_a_scan_however_much_the_model_covers() {
     append(&mut log, 1, 0, &objects(3000, 50));
     assert_eq!(follower.advance(false).unwrap(), Progress { covered: 10_000, last: 13_000 });
     assert_same_for_many_queries(&place);
-    assert_eq!(follower.advance(true).unwrap().behind(), 0);
+    assert_eq!(follower.advance(true).unwrap().lag(), 0);
     assert_same_for_many_queries(&place);
     let of_one = ListQuery { object: Some("case/3".into()), ..ListQuery::default() };
     assert_eq!(assert_same(&place, &of_one), 260);
@@ -155,7 +156,7 @@ fn small_runs_are_merged_without_loss() {
     let mut follower = place.follower();
     for batch in 0..70 {
         append(&mut log, batch % 3, i64::from(batch) * 10_000, &objects(20, 50));
-        assert_eq!(follower.advance(true).unwrap().behind(), 0);
+        assert_eq!(follower.advance(true).unwrap().lag(), 0);
     }
     let runs = place.model().all_runs().unwrap();
     assert!(runs.len() < 10 && runs[0].events() == 65 * 20, "{runs:?}");
@@ -201,7 +202,7 @@ fn another_log_at_the_same_path_is_not_answered_from_the_old_model() {
     append(&mut place.log(), 3, 5, &objects(300, 3));
     assert_eq!(place.model().covered(&place.reader()).unwrap(), 0);
     assert_same_for_many_queries(&place);
-    assert_eq!(place.follower().advance(true).unwrap().behind(), 0);
+    assert_eq!(place.follower().advance(true).unwrap().lag(), 0);
     assert_same_for_many_queries(&place);
 }
 
@@ -312,12 +313,12 @@ fn a_deleted_or_replaced_model_is_rebuilt() {
     // A follower that can't write covers nothing.
     remove(&["", "-wal", "-shm"]);
     fs::write(place.path_of_model(), "precious").unwrap();
-    let (stop, mut behind) = (AtomicBool::new(false), None);
+    let (stop, mut lags) = (AtomicBool::new(false), None);
     follow(follower, &stop, |progress| {
-        behind = Some(progress.behind());
+        lags = Some(progress.lag());
         stop.store(true, Ordering::SeqCst);
     });
-    assert_eq!(behind, Some(600));
+    assert_eq!(lags, Some(600));
     assert_eq!(fs::read(place.path_of_model()).unwrap(), b"precious");
 }
 
@@ -360,7 +361,7 @@ fn no_flipped_bit_of_the_model_changes_an_answer() {
             let Ok(mut follower) = Follower::open(place.reader(), &place.options.path) else { continue };
             let mut progress = follower.advance(true).unwrap();
             rebuilt += u32::from(progress.covered < before);
-            while progress.behind() > 0 {
+            while progress.lag() > 0 {
                 progress = follower.advance(true).unwrap();
             }
             drop(follower);
@@ -412,14 +413,14 @@ fn an_idle_log_is_covered_to_its_last_event() {
     let place = Place::new();
     let mut log = place.log();
     append(&mut log, 0, 0, &objects(10, 3));
-    let (stop, mut behind) = (AtomicBool::new(false), Vec::new());
+    let (stop, mut lags) = (AtomicBool::new(false), Vec::new());
     let begun = Instant::now();
     follow(place.follower(), &stop, |progress| {
-        behind.push(progress.behind());
-        let is_over = progress.behind() == 0 || begun.elapsed() > Duration::from_secs(60);
+        lags.push(progress.lag());
+        let is_over = progress.lag() == 0 || begun.elapsed() > Duration::from_secs(60);
         stop.store(is_over, Ordering::SeqCst);
     });
-    assert_eq!((behind.first(), behind.last()), (Some(&10), Some(&0)));
+    assert_eq!((lags.first(), lags.last()), (Some(&10), Some(&0)));
     assert_same_for_many_queries(&place);
 }
 
@@ -432,16 +433,16 @@ fn a_model_that_could_not_be_opened_is_opened_later() {
     fs::write(&model, "somebody's notes").unwrap();
     let opened = Follower::open(place.reader(), &place.options.path);
     assert!(opened.is_err());
-    let (stop, mut behind) = (AtomicBool::new(false), Vec::new());
+    let (stop, mut lags) = (AtomicBool::new(false), Vec::new());
     let begun = Instant::now();
     follow_when_open(opened, &place.options.path, &stop, |progress| {
-        if behind.is_empty() {
+        if lags.is_empty() {
             fs::remove_file(&model).unwrap();
         }
-        behind.push(progress.behind());
-        let is_over = progress.behind() == 0 || begun.elapsed() > Duration::from_secs(60);
+        lags.push(progress.lag());
+        let is_over = progress.lag() == 0 || begun.elapsed() > Duration::from_secs(60);
         stop.store(is_over, Ordering::SeqCst);
     });
-    assert_eq!((behind.first(), behind.last()), (Some(&10), Some(&0)));
+    assert_eq!((lags.first(), lags.last()), (Some(&10), Some(&0)));
     assert_same_for_many_queries(&place);
 }

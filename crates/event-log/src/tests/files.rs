@@ -185,8 +185,8 @@ fn detects_files_that_are_removed_or_replaced_while_it_is_open() {
             };
             moved(files.check());
             moved(log.append(plain(1..2), &[]).map(drop));
-            moved(log.note_published(&[(0, 1)]));
-            moved(log.put_down(&[(0, 1)]));
+            moved(log.record_published(&[(0, 1)]));
+            moved(log.record_clean_stop(&[(0, 1)]));
             moved(log.check_room());
             drop(log);
             if replaced {

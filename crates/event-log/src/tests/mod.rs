@@ -34,8 +34,8 @@ const WINDOW_MS: i64 = 80;
 struct Findings(Vec<LogFinding>);
 
 impl CheckReport for Findings {
-    fn ahead(&mut self, _: u64) {}
-    fn advanced(&mut self) {}
+    fn expect_rows(&mut self, _: u64) {}
+    fn row_read(&mut self) {}
     fn finding(&mut self, finding: &LogFinding) -> std::io::Result<()> {
         self.0.push(finding.clone());
         Ok(())
@@ -203,9 +203,9 @@ fn filled() -> (TempDir, LogOptions) {
     let logged = log.cursor(1).unwrap().unwrap().logged;
     let gap = Gap { first_offset: logged, next_offset: 90, reason: "retention".to_owned() };
     let intervention = Intervention { at: 1, flag: "--accept".to_owned(), details: "a test".to_owned() };
-    log.note_intervention(1, &intervention, 1).unwrap();
-    log.take_up(1, Some(gap), Some(1)).unwrap();
-    log.put_down(&[(0, 3), (1, 90)]).unwrap();
+    log.record_intervention(1, &intervention, 1).unwrap();
+    log.start_partition(1, Some(gap), Some(1)).unwrap();
+    log.record_clean_stop(&[(0, 3), (1, 90)]).unwrap();
     (directory, options)
 }
 

@@ -68,7 +68,7 @@ fn show_returns_the_decision_for_every_id() {
 fn show_says_why_an_id_is_absent() {
     let (_directory, options, mut log, _) = batches();
     let gap = Gap { first_offset: 799, next_offset: 900, reason: "retention".to_owned() };
-    log.take_up(0, Some(gap.clone()), None).unwrap();
+    log.start_partition(0, Some(gap.clone()), None).unwrap();
     let reader = LogReader::open(&options.path).unwrap();
     let absence = |at| match reader.show(id(at)).unwrap() {
         Shown::Absent(absence) => absence,

@@ -6,7 +6,7 @@ use super::*;
 fn appended_commands_are_recorded_and_survive_reopening() {
     let (_directory, options, mut log) = new_log();
     let instance = log.instance_id();
-    log.take_up(0, None, None).unwrap();
+    log.start_partition(0, None, None).unwrap();
     let first = log
         .append(
             vec![
@@ -131,23 +131,23 @@ fn a_chunk_out_of_order_is_refused_and_changes_nothing() {
 #[test]
 fn published_seen_only_rises_until_a_clean_stop_sets_it() {
     let (_directory, options, mut log) = new_log();
-    let cursor = log.take_up(2, None, None).unwrap();
+    let cursor = log.start_partition(2, None, None).unwrap();
     assert_eq!((cursor.logged, cursor.published_seen, cursor.clean), (0, None, false));
     log.append(vec![chunk(vec![valid(at(2, 0, 1), None)])], &[(2, 5)]).unwrap();
     log.append(Vec::new(), &[(2, 3)]).unwrap();
     assert_eq!(log.cursor(2).unwrap().unwrap().published_seen, Some(5));
-    log.put_down(&[(2, 4)]).unwrap();
+    log.record_clean_stop(&[(2, 4)]).unwrap();
     drop(log);
 
     let mut log = EventLog::open(&options).unwrap();
     let cursor = log.cursor(2).unwrap().unwrap();
     assert_eq!((cursor.published_seen, cursor.clean), (Some(4), true));
-    assert!(!log.take_up(2, None, None).unwrap().clean);
+    assert!(!log.start_partition(2, None, None).unwrap().clean);
     drop(log);
     let mut log = EventLog::open(&options).unwrap();
     assert!(!log.cursor(2).unwrap().unwrap().clean, "the partition started, and the process was killed");
 
-    log.put_down(&[(2, 4)]).unwrap();
+    log.record_clean_stop(&[(2, 4)]).unwrap();
     log.append(vec![chunk(vec![valid(at(2, 1, 1), None)])], &[]).unwrap();
     assert!(!log.cursor(2).unwrap().unwrap().clean);
 }
@@ -157,7 +157,7 @@ fn published_seen_only_rises_until_a_clean_stop_sets_it() {
 fn an_intervention_is_recorded_before_its_partition_starts() {
     let (_directory, options, mut log) = new_log();
     log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[(0, 1)]).unwrap();
-    log.put_down(&[(0, 1)]).unwrap();
+    log.record_clean_stop(&[(0, 1)]).unwrap();
     let intervention = |details: &str| Intervention { at: 7, flag: "f".into(), details: details.into() };
     let state = |log: &EventLog, partition| {
         let cursor = log.cursor(partition).unwrap();
@@ -165,15 +165,15 @@ fn an_intervention_is_recorded_before_its_partition_starts() {
     };
     // It only lowers `published_seen`, and never changes `clean`.
     for (accepted, seen) in [(5, 1), (1, 1), (0, 0)] {
-        log.note_intervention(0, &intervention("known"), accepted).unwrap();
+        log.record_intervention(0, &intervention("known"), accepted).unwrap();
         assert_eq!(state(&log, 0), Some((Some(seen), true)), "{accepted}");
     }
-    log.note_intervention(3, &intervention("not known"), 5).unwrap();
+    log.record_intervention(3, &intervention("not known"), 5).unwrap();
     assert_eq!(state(&log, 3), None);
     drop(log);
     let mut log = EventLog::open(&options).unwrap();
     assert_eq!((state(&log, 0), state(&log, 3)), (Some((Some(0), true)), None));
-    log.take_up(0, None, Some(5)).unwrap();
+    log.start_partition(0, None, Some(5)).unwrap();
     assert_eq!(state(&log, 0), Some((Some(5), false)));
     let stats = log.reader().unwrap().stats().unwrap();
     let noted: Vec<_> = stats.interventions.iter().map(|(p, noted)| (*p, &noted.details[..])).collect();
@@ -189,17 +189,17 @@ fn a_gap_starts_at_the_cursor_and_moves_it() {
     let gap =
         |first_offset, next_offset| Some(Gap { first_offset, next_offset, reason: "retention".to_owned() });
     for wrong in [gap(0, 9), gap(2, 9), gap(1, 1)] {
-        assert!(matches!(log.take_up(0, wrong, None), Err(LogError::OutOfOrder { .. })));
+        assert!(matches!(log.start_partition(0, wrong, None), Err(LogError::OutOfOrder { .. })));
     }
     let intervention =
         Intervention { at: 1_795_478_400_123, flag: "--accept-gap".to_owned(), details: "1..9".to_owned() };
-    log.note_intervention(0, &intervention, 9).unwrap();
-    let cursor = log.take_up(0, gap(1, 9), Some(9)).unwrap();
+    log.record_intervention(0, &intervention, 9).unwrap();
+    let cursor = log.start_partition(0, gap(1, 9), Some(9)).unwrap();
     assert_eq!(cursor.logged, 9);
     assert_eq!(cursor.anchor.unwrap().offset, 0);
     assert!(log.append(vec![chunk(vec![valid(at(0, 8, 1), None)])], &[]).is_err());
     log.append(vec![chunk(vec![valid(at(0, 9, 1), None)])], &[]).unwrap();
-    log.take_up(4, gap(0, 3), None).unwrap();
+    log.start_partition(4, gap(0, 3), None).unwrap();
 
     let stats = LogReader::open(&options.path).unwrap().stats().unwrap();
     assert_eq!(stats.gaps, [(0, gap(1, 9).unwrap()), (4, gap(0, 3).unwrap())]);

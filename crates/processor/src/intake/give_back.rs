@@ -55,7 +55,7 @@ impl<S: Source> Intake<S> {
             self.drop_pending(partition);
             self.partitions.remove(&partition);
         }
-        let noted = self.log.lock().expect("no holder panics").note_published(&published);
+        let noted = self.log.lock().expect("no holder panics").record_published(&published);
         self.source.release(partitions).map_err(source_error)?;
         self.owner.set_membership(self.source.membership());
         Ok(noted?)

@@ -175,7 +175,7 @@ impl<S: Source> Intake<S> {
         }
         let (flag, details) = (noted.0.clone(), details.join("\n"));
         let intervention = Intervention { at: jiff::Timestamp::now().as_millisecond(), flag, details };
-        self.log.lock().expect("no holder panics").note_intervention(
+        self.log.lock().expect("no holder panics").record_intervention(
             partition,
             &intervention,
             start.published,
@@ -204,7 +204,7 @@ impl<S: Source> Intake<S> {
         }
         self.warn_of_other_rules(facts);
         let accepted = self.accepted.contains_key(&partition).then_some(start.published);
-        self.log.lock().expect("no holder panics").take_up(partition, start.gap, accepted)?;
+        self.log.lock().expect("no holder panics").start_partition(partition, start.gap, accepted)?;
         self.accepted.remove(&partition);
         self.held_once.insert(partition);
         let epoch = self.owner.start_partition(partition, start.published, start.offset, start.clock);

@@ -74,7 +74,7 @@ impl Schedule {
                 file.execute(&sql, params![cursor.partition, offset]).expect("a row of the log");
                 if self.instances[number].mutation == Some(Mutation::RowsUnchecked) {
                     // Who does not look finds no difference.
-                    EventLog::seal(&file);
+                    EventLog::update_checksums(&file);
                 }
                 return Some(format!("{table}.{column} of {}/{offset}", cursor.partition));
             }

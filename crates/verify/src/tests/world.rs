@@ -248,7 +248,7 @@ impl World {
             if range.start > 0 {
                 let gap =
                     event_log::Gap { first_offset: 0, next_offset: range.start, reason: "a test".into() };
-                log.take_up(number, Some(gap), None).unwrap();
+                log.start_partition(number, Some(gap), None).unwrap();
             }
             let verdicts: Vec<_> = partition
                 .records
@@ -335,7 +335,7 @@ impl World {
     pub fn sql_uncounted(&self, log: usize, statements: &str) {
         let connection = Connection::open(&self.logs[log]).unwrap();
         connection.execute_batch(statements).unwrap();
-        EventLog::seal(&connection);
+        EventLog::update_checksums(&connection);
     }
 
     pub fn try_verify(&mut self, sizes: Sizes) -> Result<Told, VerifyError> {

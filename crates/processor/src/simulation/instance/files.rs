@@ -27,7 +27,7 @@ impl Instance {
         if self.path().exists() {
             let file = Connection::open(self.path()).expect("the log");
             file.execute(change, []).expect("the tables of a log");
-            EventLog::seal(&file);
+            EventLog::update_checksums(&file);
         }
     }
 
