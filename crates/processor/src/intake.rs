@@ -1,130 +1,65 @@
-//! The polling thread's part: takes partitions up and gives them back, and gathers records into batches.
+//! The polling stage: starts and releases partitions, and gathers records into batches.
 //!
-//! A state machine that never waits for another stage: a revocation is a state in which the pipeline
-//! drains while polling goes on, so a rebalance and a stop are served whatever the stages ahead do.
-//! Here it polls and cuts batches; `take_up` and `give_back` are the two ends of holding a partition.
+//! A state machine that never waits for another stage: a revocation is a state in which the pipeline drains while polling
+//! continues, so rebalances and stops are served whatever the other stages do. Here it polls. `gather` cuts batches;
+//! `assignments` knows the partitions, which `starting` starts and `release` gives back; `liveness` asks whether Kafka is
+//! still there, and `watch` whether the partitions make progress.
 
-mod give_back;
-mod silence;
-mod take_up;
+mod assignments;
+mod gather;
+mod liveness;
+mod release;
+mod starting;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use assignments::Assignments;
 use contract::{ActivityId, Record};
 use event_log::EventLog;
+pub use gather::Caps;
+use gather::Gathered;
 use kafka::{Polled, Source, SourceError};
-use silence::Silence;
-pub use take_up::{Learned, learn};
+use liveness::Liveness;
+pub use starting::{Learned, learn};
+use watch::Watch;
 
 use super::{
-    Observer, ProcessorError, batch::Batch, ownership::Owner, progress::Progress, running::Running,
-    start::Terms, timing::Timing,
+    Observer, ProcessorError, batch::Batch, ownership::Owner, progress::Progress, start::Terms,
+    timing::Timing,
 };
-
-/// When a batch is full.
-#[derive(Debug, Clone, Copy)]
-pub struct Caps {
-    pub records: usize,
-    /// Of keys, values and headers.
-    pub bytes: usize,
-}
-
-impl Caps {
-    /// Whether so much is a full batch.
-    #[must_use]
-    pub fn are_reached(&self, records: usize, bytes: usize) -> bool {
-        records >= self.records || bytes >= self.bytes
-    }
-
-    /// Whether so much is worth a batch behind those that are under way. The more they are, the more it has to be: each
-    /// takes its time, however small it is, and all behind it wait for that.
-    #[must_use]
-    pub fn is_worth_a_batch(&self, records: usize, bytes: usize, under_way: usize) -> bool {
-        let enough = |gathered: usize, cap: usize| 4 * gathered >= under_way * cap;
-        records > 0 && (enough(records, self.records) || enough(bytes, self.bytes))
-    }
-}
 
 /// Records taken in before the other stages are served again: less than a millisecond of them.
 pub const AT_ONCE: usize = 512;
 
-/// A partition that the group assigned to this instance.
-#[derive(Debug)]
-struct Partition {
-    /// `None` until its offsets are known.
-    running: Option<Running>,
-}
-
-/// Partitions that the group takes away, and until when they may drain. Of these nothing new is taken in,
-/// and no batch is cut: what was gathered is dropped, so a batch would pass over it.
-type Revoking = (Vec<i32>, Instant);
-
-fn is_among(revoking: &Option<Revoking>, partition: i32) -> bool {
-    revoking.as_ref().is_some_and(|(partitions, _)| partitions.contains(&partition))
-}
-
-/// Partitions that can't be taken up yet, because nobody tells what has to be known of them.
-#[derive(Debug)]
-struct HeldUp {
-    /// By partition, why.
-    unknown: BTreeMap<i32, String>,
-    since: Instant,
-    said_at: Instant,
-    retry_at: Instant,
-}
-
-/// What the intake is told.
 #[derive(Debug, Clone, Copy)]
-pub struct IntakeOptions {
+pub(crate) struct IntakeOptions {
     pub terms: Terms,
     pub caps: Caps,
     pub timing: Timing,
 }
 
-/// Gathers records of the partitions that are held.
 pub(crate) struct Intake<S: Source> {
     pub(super) source: S,
     pub(super) owner: Owner<S::Membership>,
     log: Arc<Mutex<EventLog>>,
     observer: Arc<dyn Observer>,
     terms: Terms,
-    caps: Caps,
     timing: Timing,
-    partitions: BTreeMap<i32, Partition>,
-    pending: BTreeMap<i32, Vec<Record>>,
-    pending_records: usize,
-    pending_bytes: usize,
-    /// What was accepted of a partition that is not held yet, as the log records it: flags, and what counts as published.
-    /// Its offset may be committed already, and then nothing asks for it again.
-    accepted: BTreeMap<i32, (String, i64)>,
-    /// Partitions that were held once: of these nothing more is accepted, that was said of the state at the start.
-    held_once: BTreeSet<i32>,
-    /// Partitions that the group takes away, until they are drained.
-    revoking: Option<Revoking>,
-    /// While partitions can't be taken up.
-    held_up: Option<HeldUp>,
-    silence: Silence,
-    progress: Arc<Mutex<Progress>>,
-    /// When progress was last looked at, and when the brokers are next asked where the topic ends.
-    watched_at: Option<Instant>,
-    ask_ends_at: Instant,
+    gathered: Gathered,
+    assignments: Assignments,
+    liveness: Liveness,
+    watch: Watch,
     positions_at: Instant,
     polled_at: Instant,
     /// The last poll brought nothing.
     exhausted: bool,
-}
-
-impl<S: Source> std::fmt::Debug for Intake<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Intake").field("partitions", &self.partitions).finish_non_exhaustive()
-    }
 }
 
 impl<S: Source> Intake<S> {
@@ -143,20 +78,11 @@ impl<S: Source> Intake<S> {
             log,
             observer,
             terms,
-            caps,
             timing,
-            partitions: BTreeMap::new(),
-            pending: BTreeMap::new(),
-            pending_records: 0,
-            pending_bytes: 0,
-            accepted: BTreeMap::new(),
-            held_once: BTreeSet::new(),
-            revoking: None,
-            held_up: None,
-            silence: Silence::begin(timing.silence),
-            progress,
-            watched_at: None,
-            ask_ends_at: Instant::now(),
+            gathered: Gathered::new(caps),
+            assignments: Assignments::default(),
+            liveness: Liveness::begin(timing.silence),
+            watch: Watch::new(progress),
             positions_at: Instant::now(),
             polled_at: Instant::now(),
             exhausted: true,
@@ -164,36 +90,37 @@ impl<S: Source> Intake<S> {
     }
 
     pub fn is_full(&self) -> bool {
-        self.caps.are_reached(self.pending_records, self.pending_bytes)
+        self.gathered.is_full()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.pending_records == 0
+        self.gathered.is_empty()
     }
 
     pub fn held(&self) -> usize {
-        self.partitions.len()
+        self.assignments.len()
     }
 
     /// Whether every assigned partition is being read.
     pub fn is_settled(&self) -> bool {
-        self.partitions.values().all(|partition| partition.running.is_some())
+        self.assignments.waiting().is_empty()
     }
 
     /// Why no commands are being processed, or not all, where that is so. A member that the group gave no partitions waits
     /// for nothing: it stands by.
     pub fn waits_for(&mut self) -> Option<String> {
         let other = self.waits_for_others();
-        let progress = self.progress.lock().expect("no holder panics");
-        progress.reason(Instant::now(), self.timing.stall, |number| self.is_running(number), other)
+        let is_running = |partition| self.is_running(partition);
+        self.watch.progress().reason(Instant::now(), self.timing.stall, is_running, other)
     }
 
     fn waits_for_others(&mut self) -> Option<String> {
-        if let Some(reason) = self.silence.reason() {
+        if let Some(reason) = self.liveness.reason() {
             return Some(reason.to_owned());
         }
         if !self.is_settled() {
-            let why = self.held_up.as_ref().and_then(|held_up| held_up.unknown.iter().next());
+            let delayed = self.assignments.delayed.as_ref();
+            let why = delayed.and_then(|delayed| delayed.unknown.iter().next());
             let why =
                 why.map_or(String::new(), |(partition, reason)| format!(": partition {partition}: {reason}"));
             return Some(format!("taking up partitions{why}"));
@@ -202,7 +129,7 @@ impl<S: Source> Intake<S> {
         if self.owner.is_restart_wanted() {
             return Some("restarting from the committed cursors".to_owned());
         }
-        if self.partitions.is_empty() && self.source.membership().is_none() {
+        if self.assignments.len() == 0 && self.source.membership().is_none() {
             return Some("the group has not taken this instance in yet".to_owned());
         }
         self.owner.publisher_waits_for()
@@ -212,13 +139,13 @@ impl<S: Source> Intake<S> {
     pub fn step(&mut self, timeout: Duration) -> Result<(), ProcessorError> {
         if self.owner.take_restart() {
             self.hear();
-            self.progress.lock().expect("no holder panics").interrupted();
+            self.watch.progress().interrupted();
             self.restart()?;
         }
         self.answer()?;
-        self.take_up_assigned()?;
+        self.start_assigned()?;
         self.listen()?;
-        self.watch();
+        self.watch_progress();
         self.polled_at = Instant::now();
         self.poll(timeout).map(drop)
     }
@@ -240,7 +167,7 @@ impl<S: Source> Intake<S> {
         let polled = self.source.poll(timeout).map_err(source_error)?;
         // What is lost is lost by this side's own clock.
         if !matches!(polled, Polled::Nothing | Polled::Lost(_)) {
-            self.silence.broken();
+            self.liveness.heard();
         }
         match polled {
             Polled::Record(record) => {
@@ -249,11 +176,8 @@ impl<S: Source> Intake<S> {
             }
             Polled::Assigned(partitions) => {
                 tracing::info!(?partitions, "partitions assigned");
-                for partition in partitions {
-                    self.partitions.insert(partition, Partition { running: None });
-                }
+                self.assignments.assign(partitions);
                 self.forget_others();
-                self.retry_now();
                 self.owner.set_membership(self.source.membership());
             }
             Polled::Revoked(partitions) => self.revoke(partitions)?,
@@ -282,16 +206,16 @@ impl<S: Source> Intake<S> {
         self.finish_revocation()
     }
 
-    /// Whether a batch is to be cut, while so many are under way: full, or everything that has arrived, or a look at
+    /// Whether a batch is to be cut, while so many are in flight: full, or everything that has arrived, or a look at
     /// idle partitions.
-    pub fn is_ready(&self, under_way: usize) -> bool {
-        let arrived = self.exhausted && self.is_worth_a_batch(under_way);
+    pub fn is_ready(&self, in_flight: usize) -> bool {
+        let arrived = self.exhausted && self.is_worth_a_batch(in_flight);
         self.is_full() || arrived || self.positions_at.elapsed() >= self.timing.positions
     }
 
-    /// Whether what was gathered is worth a batch behind those that are under way.
-    pub fn is_worth_a_batch(&self, under_way: usize) -> bool {
-        self.caps.is_worth_a_batch(self.pending_records, self.pending_bytes, under_way)
+    /// Whether what was gathered is worth a batch behind those that are in flight.
+    pub fn is_worth_a_batch(&self, in_flight: usize) -> bool {
+        self.gathered.is_worth_a_batch(in_flight)
     }
 
     /// Takes what was gathered, in one chunk a partition (two where `logged` lies inside it).
@@ -301,42 +225,36 @@ impl<S: Source> Intake<S> {
         if self.positions_at.elapsed() >= self.timing.positions {
             self.positions_at = Instant::now();
         }
-        let mut pending = std::mem::take(&mut self.pending);
-        (self.pending_records, self.pending_bytes) = (0, 0);
-        let mut chunks = Vec::new();
-        for (&number, partition) in &mut self.partitions {
-            let Some(running) = &mut partition.running else { continue };
-            // Nothing was gathered of what is taken away, so its position says nothing.
-            if is_among(&self.revoking, number) {
-                continue;
-            }
-            let records = pending.remove(&number).unwrap_or_default();
+        let mut gathered = self.gathered.take();
+        let mut batch = Batch::new();
+        for (partition, running) in self.assignments.to_cut() {
+            let records = gathered.remove(&partition).unwrap_or_default();
             // Past control records that were read behind the last record.
-            running.polled = running.polled.max(positions.get(&number).copied().unwrap_or(0));
-            running.cut(number, records, &mut chunks);
+            running.polled = running.polled.max(positions.get(&partition).copied().unwrap_or(0));
+            running.cut(partition, records, &mut batch);
         }
-        Ok(chunks)
+        Ok(batch)
     }
 
     /// Whether all that was handed on has been through the pipeline.
     pub fn is_drained(&self) -> bool {
-        self.drained(self.partitions.keys())
+        self.drained(&self.assignments.all())
     }
 
-    fn drained<'a>(&self, mut partitions: impl Iterator<Item = &'a i32>) -> bool {
+    fn drained(&self, partitions: &[i32]) -> bool {
         let held = self.owner.held();
-        partitions.all(|number| {
-            let running = self.partitions.get(number).and_then(|partition| partition.running.as_ref());
+        partitions.iter().all(|&partition| {
             // What is not held any more has nothing in flight that could come out.
-            running.is_none_or(|running| {
-                held.get(number).is_none_or(|held| held.epoch != running.epoch || held.done >= running.sent)
+            self.assignments.running(partition).is_none_or(|running| {
+                held.get(&partition)
+                    .is_none_or(|held| held.epoch != running.epoch || held.done >= running.sent)
             })
         })
     }
 
-    /// Gives every partition back, and the source with them.
+    /// Releases every partition, and returns the source.
     pub fn close(mut self) -> S {
-        let partitions: Vec<_> = self.partitions.keys().copied().collect();
+        let partitions = self.assignments.all();
         if let Err(error) = self.release(&partitions) {
             tracing::debug!(%error, "while closing");
         }
@@ -345,14 +263,10 @@ impl<S: Source> Intake<S> {
 
     fn gather(&mut self, record: Record) -> Result<(), ProcessorError> {
         let at = record.coordinates;
-        if is_among(&self.revoking, at.partition) {
+        if self.assignments.is_revoking(at.partition) {
             return Ok(());
         }
-        let Some(running) =
-            self.partitions.get_mut(&at.partition).and_then(|partition| partition.running.as_mut())
-        else {
-            return Ok(());
-        };
+        let Some(running) = self.assignments.running_mut(at.partition) else { return Ok(()) };
         // Of an earlier fetch, from before a restart.
         if at.offset < running.polled {
             return Ok(());
@@ -361,9 +275,7 @@ impl<S: Source> Intake<S> {
             return Err(ProcessorError::IdSpaceExceeded { partition: at.partition, offset: at.offset });
         }
         running.polled = at.offset + 1;
-        self.pending_records += 1;
-        self.pending_bytes += record.bytes();
-        self.pending.entry(at.partition).or_default().push(record);
+        self.gathered.add(record);
         Ok(())
     }
 }

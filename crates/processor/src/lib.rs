@@ -20,7 +20,6 @@ mod ownership;
 mod pipeline;
 mod progress;
 mod publish;
-mod running;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]

@@ -292,7 +292,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         // Before the partitions are given back: nothing of an ended epoch is published.
         self.abandon();
         drop(intake.take().map(Intake::close));
-        lock(&self.log).put_down(&published)?;
+        lock(&self.log).record_clean_stop(&published)?;
         Ok(Step::Ended)
     }
 

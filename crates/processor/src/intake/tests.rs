@@ -130,7 +130,7 @@ fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
     let source = Scripted { polled: [Polled::Assigned(vec![3, 4])].into(), ..Scripted::default() };
     let mut world = World::new(source, timing());
     world.steps(2).1.unwrap();
-    let running = world.intake.partitions.get_mut(&4).unwrap().running.as_mut().unwrap();
+    let running = world.intake.assignments.running_mut(4).unwrap();
     // Something is under way.
     running.sent = 1;
     let epoch = running.epoch;
@@ -204,7 +204,7 @@ fn brokers_that_are_away_are_told_of_and_waited_for() {
 /// Not yet silent, nor to be asked: what is known now stays.
 fn patient(world: &mut World) {
     world.intake.timing.silence = HOUR;
-    world.intake.silence.broken();
+    world.intake.liveness.heard();
     world.steps(1).1.unwrap();
 }
 
@@ -267,7 +267,7 @@ fn a_member_of_a_quiet_topic_says_nothing_and_nobody_is_asked_while_something_ar
     // With an hour's patience, whatever arrives begins it anew.
     world.intake.timing.silence = HOUR;
     for polled in [Polled::Assigned(Vec::new()), Polled::Revoked(Vec::new())] {
-        world.intake.silence = Silence::begin(Duration::ZERO);
+        world.intake.liveness = Liveness::begin(Duration::ZERO);
         world.intake.source.polled.push_back(polled);
         // The first step still asks, at its beginning.
         world.steps(1).1.unwrap();
@@ -276,7 +276,7 @@ fn a_member_of_a_quiet_topic_says_nothing_and_nobody_is_asked_while_something_ar
         assert_eq!(world.intake.source.asked, asked);
     }
     // What is lost is no sign of anybody.
-    world.intake.silence = Silence::begin(Duration::ZERO);
+    world.intake.liveness = Liveness::begin(Duration::ZERO);
     world.intake.source.reach = None;
     world.intake.source.polled.push_back(Polled::Lost(Vec::new()));
     world.steps(1).1.unwrap();
@@ -369,10 +369,10 @@ fn a_failed_publisher_makes_it_wait_until_something_is_published() {
     // The topic holds nothing below the ends that its first question was answered with, so nothing is left.
     assert_eq!(world.waits_for(), "");
     let ends = Ends { offsets: five_each(), ..Ends::default() };
-    world.intake.progress.lock().unwrap().ended(Instant::now(), ends);
+    world.intake.watch.progress().ended(Instant::now(), ends);
     world.publication.set_error("refused".into());
-    world.intake.progress.lock().unwrap().hear(Instant::now(), "refused".into());
-    world.intake.progress.lock().unwrap().interrupted();
+    world.intake.watch.progress().hear(Instant::now(), "refused".into());
+    world.intake.watch.progress().interrupted();
     assert_eq!(world.waits_for(), "nothing was published since an error: refused");
     for partition in [3, 4] {
         let epoch = world.publication.held()[&partition].epoch;

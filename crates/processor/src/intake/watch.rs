@@ -1,42 +1,62 @@
 //! Whether the partitions get on, looked at now and then, whatever the stages ahead do.
 
-use std::time::Instant;
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
+};
 
 use kafka::Source;
 
 use super::Intake;
+use crate::progress::Progress;
+
+/// What is known of the progress of partitions, and when to look at it next.
+#[derive(Debug)]
+pub(super) struct Watch {
+    progress: Arc<Mutex<Progress>>,
+    watched_at: Option<Instant>,
+    ask_ends_at: Instant,
+}
+
+impl Watch {
+    pub fn new(progress: Arc<Mutex<Progress>>) -> Self {
+        Self { progress, watched_at: None, ask_ends_at: Instant::now() }
+    }
+
+    pub fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().expect("no holder panics")
+    }
+}
 
 impl<S: Source> Intake<S> {
     /// Whether a partition is being read.
     pub fn is_running(&self, number: i32) -> bool {
-        self.partitions.get(&number).is_some_and(|partition| partition.running.is_some())
+        self.assignments.running(number).is_some()
     }
 
     /// Takes down what was heard of errors.
     pub(super) fn hear(&mut self) {
-        let mut progress = self.progress.lock().expect("no holder panics");
+        let mut progress = self.watch.progress();
         for error in self.source.take_error().into_iter().chain(self.owner.take_publisher_error()) {
             progress.hear(Instant::now(), error);
         }
     }
 
     /// Asks the brokers where the topic ends, and holds what is published against it.
-    pub(super) fn watch(&mut self) {
+    pub(super) fn watch_progress(&mut self) {
         let now = Instant::now();
-        if now >= self.ask_ends_at {
-            let running: Vec<i32> =
-                self.partitions.keys().copied().filter(|&number| self.is_running(number)).collect();
-            if let Some(ends) = self.source.ends(&running) {
-                self.progress.lock().expect("no holder panics").ended(now, ends);
-                self.ask_ends_at = now + self.timing.ends;
+        if now >= self.watch.ask_ends_at {
+            if let Some(ends) = self.source.ends(&self.assignments.all_running()) {
+                self.watch.progress().ended(now, ends);
+                self.watch.ask_ends_at = now + self.timing.ends;
             }
         }
-        if self.watched_at.is_some_and(|watched_at| now - watched_at < self.timing.positions) {
+        if self.watch.watched_at.is_some_and(|watched_at| now - watched_at < self.timing.positions) {
             return;
         }
-        self.watched_at = Some(now);
+        self.watch.watched_at = Some(now);
         self.hear();
-        let mut progress = self.progress.lock().expect("no holder panics");
+        let mut progress = self.watch.progress();
         for (partition, held) in self.owner.held() {
             progress.moved(now, partition, held.published, held.done);
             self.observer.position(partition, held.published, progress.known_end(partition));
@@ -46,9 +66,9 @@ impl<S: Source> Intake<S> {
 
     /// What was held before, by this session or the one before it, and is another instance's by now.
     pub(super) fn forget_others(&mut self) {
-        let mut progress = self.progress.lock().expect("no holder panics");
+        let mut progress = self.watch.progress();
         let others: Vec<i32> =
-            progress.partitions().filter(|number| !self.partitions.contains_key(number)).collect();
+            progress.partitions().filter(|number| !self.assignments.contains(*number)).collect();
         for partition in others {
             progress.forget(partition);
             self.observer.released(partition);

@@ -412,12 +412,12 @@ impl Instance {
             self.cluster.borrow_mut().note(|| format!("  {name} has stopped"));
             let log = self.log.take().expect("open while a session runs");
             if self.mutation == Some(Mutation::CleanInFlight) && !before.is_drained {
-                log.lock().expect("no holder panics").put_down(&before.published).expect("room");
+                log.lock().expect("no holder panics").record_clean_stop(&before.published).expect("room");
             }
             return self.check_clean(session.in_order, before);
         };
         self.cluster.borrow_mut().note(|| format!("  {name} ends its session: {error}"));
-        if matches!(&error, ProcessorError::Log(error) if error.is_passing()) {
+        if matches!(&error, ProcessorError::Log(error) if error.is_transient()) {
             self.cluster.borrow_mut().count("the disk was full in the middle of an append");
         }
         if let Err(error) = self.sessions.failed(error, Duration::ZERO, &Unobserved) {

@@ -1,11 +1,84 @@
-//! A partition that is being read: from what was polled to what is handed on.
+//! Batching, which is pure: records of running partitions are gathered, and cut into chunks.
+
+use std::collections::BTreeMap;
 
 use contract::Record;
 
-use super::{
+use crate::{
     batch::{Batch, Chunk},
     ownership::Epoch,
 };
+
+/// When a batch is full.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    pub records: usize,
+    /// Of keys, values and headers.
+    pub bytes: usize,
+}
+
+impl Caps {
+    /// Whether so much is a full batch.
+    #[must_use]
+    pub fn are_reached(&self, records: usize, bytes: usize) -> bool {
+        records >= self.records || bytes >= self.bytes
+    }
+
+    /// Whether so much is worth a batch behind those that are under way. The more they are, the more it has to be: each
+    /// takes its time, however small it is, and all behind it wait for that.
+    #[must_use]
+    pub fn is_worth_a_batch(&self, records: usize, bytes: usize, under_way: usize) -> bool {
+        let enough = |gathered: usize, cap: usize| 4 * gathered >= under_way * cap;
+        records > 0 && (enough(records, self.records) || enough(bytes, self.bytes))
+    }
+}
+
+/// Records that were polled and belong to no batch yet.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub caps: Caps,
+    by_partition: BTreeMap<i32, Vec<Record>>,
+    records: usize,
+    bytes: usize,
+}
+
+impl Gathered {
+    pub fn new(caps: Caps) -> Self {
+        Self { caps, by_partition: BTreeMap::new(), records: 0, bytes: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.caps.are_reached(self.records, self.bytes)
+    }
+
+    /// Whether it is worth a batch behind those that are in flight.
+    pub fn is_worth_a_batch(&self, in_flight: usize) -> bool {
+        self.caps.is_worth_a_batch(self.records, self.bytes, in_flight)
+    }
+
+    pub fn add(&mut self, record: Record) {
+        self.records += 1;
+        self.bytes += record.bytes();
+        self.by_partition.entry(record.coordinates.partition).or_default().push(record);
+    }
+
+    pub fn drop_partition(&mut self, partition: i32) {
+        for record in self.by_partition.remove(&partition).unwrap_or_default() {
+            self.records -= 1;
+            self.bytes -= record.bytes();
+        }
+    }
+
+    /// All of it, by partition.
+    pub fn take(&mut self) -> BTreeMap<i32, Vec<Record>> {
+        (self.records, self.bytes) = (0, 0);
+        std::mem::take(&mut self.by_partition)
+    }
+}
 
 /// How far reading is. `sent <= polled`.
 #[derive(Debug)]

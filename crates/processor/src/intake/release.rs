@@ -1,36 +1,37 @@
-//! Giving partitions back: revoked ones when they are drained, lost ones at once, and all of them where the
-//! work goes back to the cursors.
+//! Releasing partitions: revoked ones when they are drained, lost ones at once; and halting all of them where the work
+//! restarts from the cursors.
 
 use std::time::Instant;
 
 use kafka::Source;
 
-use super::{Intake, source_error};
+use super::{Intake, assignments::Revoking, source_error};
 use crate::ProcessorError;
 
 impl<S: Source> Intake<S> {
     pub(super) fn revoke(&mut self, partitions: Vec<i32>) -> Result<(), ProcessorError> {
         tracing::info!(?partitions, "partitions revoked; finishing what is in flight");
         // A second revocation while one drains: the first has waited long enough to be told so.
-        if let Some((earlier, _)) = self.revoking.take() {
+        if let Some(Revoking { partitions: earlier, .. }) = self.assignments.revoking.take() {
             self.release(&earlier)?;
         }
-        for partition in &partitions {
-            self.drop_pending(*partition);
-        }
+        partitions.iter().for_each(|&partition| self.gathered.drop_partition(partition));
         // The group is in its next generation already, and these partitions are still this member's.
         self.owner.set_membership(self.source.membership());
-        self.revoking = Some((partitions, Instant::now() + self.timing.drain));
+        let deadline = Instant::now() + self.timing.drain;
+        self.assignments.revoking = Some(Revoking { partitions, deadline });
         self.finish_revocation()
     }
 
     pub(super) fn finish_revocation(&mut self) -> Result<(), ProcessorError> {
-        let Some((partitions, deadline)) = self.revoking.take() else { return Ok(()) };
-        if !self.drained(partitions.iter()) {
-            if Instant::now() < deadline {
-                self.revoking = Some((partitions, deadline));
-                return Ok(());
-            }
+        let Some(revoking) = self.assignments.revoking.take() else { return Ok(()) };
+        let is_drained = self.drained(&revoking.partitions);
+        if !is_drained && Instant::now() < revoking.deadline {
+            self.assignments.revoking = Some(revoking);
+            return Ok(());
+        }
+        let partitions = revoking.partitions;
+        if !is_drained {
             tracing::warn!(?partitions, "not drained in time; what is in flight is left to the next owner");
         }
         self.release(&partitions)?;
@@ -45,43 +46,25 @@ impl<S: Source> Intake<S> {
         let mut published = self.owner.published();
         published.retain(|(partition, _)| partitions.contains(partition));
         self.owner.release(partitions);
-        // Lost while it drained: were it still taken for revoked, its next assignment would be given back.
-        let is_over = |partition: &i32| partitions.contains(partition);
-        if let Some((revoked, _)) = &mut self.revoking {
-            revoked.retain(|partition| !is_over(partition));
-        }
-        self.revoking.take_if(|(revoked, _)| revoked.is_empty());
-        for &partition in partitions {
-            self.drop_pending(partition);
-            self.partitions.remove(&partition);
-        }
+        partitions.iter().for_each(|&partition| self.gathered.drop_partition(partition));
+        self.assignments.remove(partitions);
         let noted = self.log.lock().expect("no holder panics").record_published(&published);
         self.source.release(partitions).map_err(source_error)?;
         self.owner.set_membership(self.source.membership());
         Ok(noted?)
     }
 
-    fn drop_pending(&mut self, partition: i32) {
-        for record in self.pending.remove(&partition).unwrap_or_default() {
-            self.pending_records -= 1;
-            self.pending_bytes -= record.bytes();
-        }
-    }
-
-    /// Back to the cursors, with everything: what was in flight is void.
+    /// Restarts all partitions from their cursors: what was in flight is stale.
     pub(super) fn restart(&mut self) -> Result<(), ProcessorError> {
-        let partitions: Vec<_> = self
-            .partitions
-            .iter_mut()
-            .filter_map(|(&number, partition)| partition.running.take().map(|_| number))
-            .collect();
-        tracing::warn!(?partitions, "going back to the cursors");
+        let partitions = self.assignments.all_running();
+        tracing::warn!(?partitions, "restarting from the committed cursors");
         self.owner.release(&partitions);
         for &partition in &partitions {
-            self.drop_pending(partition);
+            self.gathered.drop_partition(partition);
+            self.assignments.halt(partition);
         }
         self.source.halt(&partitions).map_err(source_error)?;
-        self.retry_now();
+        self.assignments.retry_now();
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Taking partitions up: what is known of each, where that lets it begin, and from when it is held.
+//! Starting partitions: what is known of each, where that lets it start, and from when it is held.
 
 use std::{
     collections::BTreeMap,
@@ -8,11 +8,10 @@ use std::{
 use event_log::{Cursor, Intervention};
 use kafka::{EndOffsets, Source, SourceError, mark::NextOffset};
 
-use super::{HeldUp, Intake, Partition, source_error};
+use super::{Intake, assignments::Delayed, gather::Running, source_error};
 use crate::{
     ProcessorError,
-    running::Running,
-    start::{Accept, AtAnchor, Facts, Refusal, Start, retained_anchor},
+    start::{AtAnchor, Facts, Refusal, Start, retained_anchor},
 };
 
 /// How long to ask about one partition after the other before those that are known are started: nothing is polled meanwhile,
@@ -23,25 +22,22 @@ const LEARN: Duration = Duration::from_secs(4);
 const LONG: (Duration, u32) = (Duration::from_secs(1), 4);
 
 impl<S: Source> Intake<S> {
-    pub(super) fn take_up_assigned(&mut self) -> Result<(), ProcessorError> {
-        let mut waiting: Vec<i32> = self
-            .partitions
-            .iter()
-            .filter_map(|(&number, partition)| partition.running.is_none().then_some(number))
-            .collect();
+    /// Starts the partitions that have not started, where it is time for an attempt.
+    pub(super) fn start_assigned(&mut self) -> Result<(), ProcessorError> {
+        let mut waiting = self.assignments.waiting();
         if waiting.is_empty() {
-            self.held_up = None;
+            self.assignments.delayed = None;
             return Ok(());
         }
-        if self.held_up.as_ref().is_some_and(|held_up| Instant::now() < held_up.retry_at) {
-            return Ok(());
-        }
-        // Those that had no answer last time come last, so that they do not take the time of the others.
-        if let Some(held_up) = &self.held_up {
-            waiting.sort_by_key(|partition| held_up.unknown.contains_key(partition));
+        if let Some(delayed) = &self.assignments.delayed {
+            if Instant::now() < delayed.retry_at {
+                return Ok(());
+            }
+            // Those that had no answer last time come last, so that they do not take the time of the others.
+            waiting.sort_by_key(|partition| delayed.unknown.contains_key(partition));
         }
         let began = Instant::now();
-        let unknown = match self.take_up(&waiting) {
+        let unknown = match self.start_partitions(&waiting) {
             Ok(unknown) => unknown,
             Err(ProcessorError::Source(SourceError::Retriable(reason))) => {
                 waiting.into_iter().map(|partition| (partition, reason.clone())).collect()
@@ -49,39 +45,31 @@ impl<S: Source> Intake<S> {
             Err(error) => return Err(error),
         };
         if unknown.is_empty() {
-            self.held_up = None;
+            self.assignments.delayed = None;
         } else {
-            self.put_off(unknown, began.elapsed());
+            self.delay(unknown, began.elapsed());
         }
         Ok(())
     }
 
-    /// Something changed, so the next attempt need not wait.
-    pub(super) fn retry_now(&mut self) {
-        if let Some(held_up) = &mut self.held_up {
-            held_up.retry_at = Instant::now();
-        }
-    }
-
-    fn put_off(&mut self, unknown: BTreeMap<i32, String>, took: Duration) {
+    fn delay(&mut self, unknown: BTreeMap<i32, String>, took: Duration) {
         let now = Instant::now();
         let pause = if took < LONG.0 { Duration::ZERO } else { took * LONG.1 };
         let retry_at = now + self.timing.retry.max(pause);
         let partitions: Vec<i32> = unknown.keys().copied().collect();
         let reason = unknown.values().next().cloned();
-        let Some(held_up) = &mut self.held_up else {
+        let Some(delayed) = &mut self.assignments.delayed else {
             tracing::warn!(?partitions, reason, "can't take up partitions yet; trying again");
-            self.held_up = Some(HeldUp { unknown, since: now, said_at: now, retry_at });
+            self.assignments.delayed = Some(Delayed { unknown, since: now, logged_at: now, retry_at });
             return;
         };
-        held_up.retry_at = retry_at;
-        held_up.unknown = unknown;
-        if now - held_up.said_at >= self.timing.say {
-            held_up.said_at = now;
+        (delayed.retry_at, delayed.unknown) = (retry_at, unknown);
+        if now - delayed.logged_at >= self.timing.say {
+            delayed.logged_at = now;
             tracing::warn!(
                 ?partitions,
                 reason,
-                seconds = (now - held_up.since).as_secs(),
+                seconds = (now - delayed.since).as_secs(),
                 "still can't take up partitions; trying again. Where the brokers answer and it is the group's \
                  committed offsets that can't be had, they lost the end of a transaction: see 'still can't take up \
                  partitions' in docs/troubleshooting.md"
@@ -89,14 +77,9 @@ impl<S: Source> Intake<S> {
         }
     }
 
-    /// What the operator accepted counts for the first time that a partition is held.
-    fn accept(&self, partition: i32) -> Accept {
-        if self.held_once.contains(&partition) { Accept::default() } else { self.terms.accept }
-    }
-
     /// Learns the facts, decides where to begin, writes it down, and begins. Returns of which partitions the facts cannot be
     /// had, and why; the others have begun.
-    fn take_up(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, String>, ProcessorError> {
+    fn start_partitions(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, String>, ProcessorError> {
         let log = &self.log;
         let Learned { facts, unknown } = learn(&mut self.source, partitions, LEARN, |partition| {
             Ok(log.lock().expect("no holder panics").cursor(partition)?)
@@ -104,7 +87,7 @@ impl<S: Source> Intake<S> {
         let mut planned: Vec<(Facts, Start)> = Vec::with_capacity(facts.len());
         let mut refusals: Vec<Refusal> = Vec::new();
         for facts in facts {
-            match (self.terms.plan)(&facts, self.accept(facts.partition)) {
+            match (self.terms.plan)(&facts, self.assignments.accept(facts.partition, self.terms.accept)) {
                 Ok(start) => planned.push((facts, start)),
                 Err(refusal) => refusals.push(refusal),
             }
@@ -136,12 +119,12 @@ impl<S: Source> Intake<S> {
         let mut starts = Vec::with_capacity(planned.len());
         for (facts, start) in planned {
             starts.push((facts.partition, start.offset));
-            self.hold(&facts, start)?;
+            self.start_partition(&facts, start)?;
         }
         if let Err(error) = self.source.start(&starts) {
             for (partition, _) in starts {
                 self.owner.release(&[partition]);
-                self.partitions.insert(partition, Partition { running: None });
+                self.assignments.halt(partition);
             }
             return Err(source_error(error));
         }
@@ -170,7 +153,7 @@ impl<S: Source> Intake<S> {
         let (flags, details): (Vec<_>, Vec<_>) =
             start.accepted.iter().map(|(loss, reason)| (loss.as_str(), reason.as_str())).unzip();
         let noted = (flags.join(", "), start.published);
-        if flags.is_empty() || self.accepted.get(&partition) == Some(&noted) {
+        if flags.is_empty() || self.assignments.accepted.get(&partition) == Some(&noted) {
             return Ok(());
         }
         let (flag, details) = (noted.0.clone(), details.join("\n"));
@@ -187,11 +170,11 @@ impl<S: Source> Intake<S> {
             reason = intervention.details,
             "starting where it would have stopped, as '--accept' says; the log records it"
         );
-        self.accepted.insert(partition, noted);
+        self.assignments.accepted.insert(partition, noted);
         Ok(())
     }
 
-    fn hold(&mut self, facts: &Facts, start: Start) -> Result<(), ProcessorError> {
+    fn start_partition(&mut self, facts: &Facts, start: Start) -> Result<(), ProcessorError> {
         let partition = facts.partition;
         if let Some(gap) = &start.gap {
             tracing::warn!(
@@ -203,13 +186,11 @@ impl<S: Source> Intake<S> {
             );
         }
         self.warn_of_other_rules(facts);
-        let accepted = self.accepted.contains_key(&partition).then_some(start.published);
+        let accepted = self.assignments.accepted.contains_key(&partition).then_some(start.published);
         self.log.lock().expect("no holder panics").start_partition(partition, start.gap, accepted)?;
-        self.accepted.remove(&partition);
-        self.held_once.insert(partition);
         let epoch = self.owner.start_partition(partition, start.published, start.offset, start.clock);
         {
-            let mut progress = self.progress.lock().expect("no holder panics");
+            let mut progress = self.watch.progress();
             progress.end(Instant::now(), partition, EndOffsets::all_stable(facts.bounds.end));
             progress.moved(Instant::now(), partition, start.published, start.offset);
             // Not only when positions are looked at next: a failure may end the session before.
@@ -223,7 +204,7 @@ impl<S: Source> Intake<S> {
             published = start.published,
             "reading"
         );
-        self.partitions.insert(partition, Partition { running: Some(running) });
+        self.assignments.start(partition, running);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::ProcessorError;
 
 /// The time since the last sign of brokers and group.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(super) struct Liveness {
     since: Instant,
     ask_at: Instant,
     /// When it was last said that Kafka is waited for.
@@ -19,10 +19,10 @@ pub(super) struct Silence {
     /// Since when the brokers answer, without the group's having taken this member in.
     unjoined: Option<Instant>,
     /// A flag, because records are signs too, and looking at the clock for each would cost.
-    broken: bool,
+    was_heard: bool,
 }
 
-impl Silence {
+impl Liveness {
     /// Begins now, with a sign.
     pub fn begin(patience: Duration) -> Self {
         let now = Instant::now();
@@ -32,18 +32,18 @@ impl Silence {
             said_at: None,
             reason: None,
             unjoined: None,
-            broken: false,
+            was_heard: false,
         }
     }
 
     /// There was a sign.
-    pub fn broken(&mut self) {
-        self.broken = true;
+    pub fn heard(&mut self) {
+        self.was_heard = true;
     }
 
     /// Why Kafka is waited for, where it is known to be.
     pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref().filter(|_| !self.broken)
+        self.reason.as_deref().filter(|_| !self.was_heard)
     }
 }
 
@@ -51,16 +51,16 @@ impl<S: Source> Intake<S> {
     /// Asks for a sign where there was none for long. Without one it says so; where a new client would get one, the
     /// error makes room for it.
     pub(super) fn listen(&mut self) -> Result<(), ProcessorError> {
-        if self.silence.broken {
+        if self.liveness.was_heard {
             self.end_silence();
         }
         let now = Instant::now();
-        if now < self.silence.ask_at {
+        if now < self.liveness.ask_at {
             return Ok(());
         }
-        let Some(reach) = self.source.probe(self.silence.since) else { return Ok(()) };
+        let Some(reach) = self.source.probe(self.liveness.since) else { return Ok(()) };
         tracing::debug!(?reach, "asked the brokers for a sign");
-        self.silence.ask_at = now + self.timing.silence;
+        self.liveness.ask_at = now + self.timing.silence;
         match reach {
             Probe::ClientStuck => {
                 let reason = "the brokers answer a new Kafka client, but not this one, which lost them";
@@ -68,7 +68,7 @@ impl<S: Source> Intake<S> {
             }
             Probe::Reached if self.source.membership().is_some() => self.end_silence(),
             Probe::Reached => {
-                let waited = now - *self.silence.unjoined.get_or_insert(now);
+                let waited = now - *self.liveness.unjoined.get_or_insert(now);
                 if waited >= self.timing.unjoined {
                     let seconds = waited.as_secs();
                     let reason = format!("the brokers answer, but the group took nobody in for {seconds} s");
@@ -77,7 +77,7 @@ impl<S: Source> Intake<S> {
                 self.wait_on(now, "the brokers answer, and the group has not taken this instance in".into());
             }
             Probe::Unreachable(reason) => {
-                self.silence.unjoined = None;
+                self.liveness.unjoined = None;
                 self.wait_on(now, reason);
             }
         }
@@ -86,19 +86,19 @@ impl<S: Source> Intake<S> {
 
     /// Begins anew, and says so where it was said before that Kafka is waited for.
     fn end_silence(&mut self) {
-        if self.silence.said_at.is_some() {
-            let seconds = self.silence.since.elapsed().as_secs();
+        if self.liveness.said_at.is_some() {
+            let seconds = self.liveness.since.elapsed().as_secs();
             tracing::info!(seconds, "the wait for Kafka is over");
         }
-        self.silence = Silence::begin(self.timing.silence);
+        self.liveness = Liveness::begin(self.timing.silence);
     }
 
     fn wait_on(&mut self, now: Instant, reason: String) {
-        if now - self.silence.said_at.unwrap_or(self.silence.since) >= self.timing.say {
-            self.silence.said_at = Some(now);
-            let seconds = (now - self.silence.since).as_secs();
+        if now - self.liveness.said_at.unwrap_or(self.liveness.since) >= self.timing.say {
+            self.liveness.said_at = Some(now);
+            let seconds = (now - self.liveness.since).as_secs();
             tracing::warn!(reason, seconds, "still waiting for Kafka; nothing is taken in meanwhile");
         }
-        self.silence.reason = Some(reason);
+        self.liveness.reason = Some(reason);
     }
 }
