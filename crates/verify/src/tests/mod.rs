@@ -4,11 +4,7 @@ mod faults;
 mod retention;
 mod world;
 
-use super::{
-    Sizes,
-    report::{At, Deviation, Kind, Place, Reason, What},
-    source::Topic,
-};
+use super::{At, Deviation, Kind, Place, Reason, Sizes, Topic, What};
 use testing::said_by;
 use world::{Told, World};
 
@@ -44,7 +40,7 @@ fn nothing_at_all_passes() {
     world.committed = vec![Some(0), None];
     let told = world.verify();
     is_clean(&told);
-    assert_eq!(told.summary, super::report::Summary::default());
+    assert_eq!(told.summary, super::Summary::default());
 }
 
 #[test]
