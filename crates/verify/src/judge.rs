@@ -25,24 +25,37 @@ pub(crate) fn compare(
     findings: &mut Findings<'_>,
 ) -> Result<(), VerifyError> {
     let mut judge = Judge { context, scratch, seen, findings };
-    let mut group: Vec<Staged> = Vec::new();
-    loop {
-        let row = rows.next_row()?;
-        let first = group.first();
-        if first.is_some_and(|first| row.is_none_or(|row| !first.is_same(&row))) {
-            judge.judge(&group)?;
-            group.clear();
+    let mut entry: Option<Entry> = None;
+    while let Some(row) = rows.next_row()? {
+        if let Some(before) = entry.take_if(|entry| (entry.collection, entry.id) != (row.collection, row.id))
+        {
+            judge.close(before)?;
         }
-        match row {
-            Some(row) => group.push(row),
-            None => return Ok(()),
+        let entry = entry.get_or_insert_with(|| Entry::new(&row));
+        match row.side {
+            // Two rows of a trusted log can make one thing expected twice.
+            Side::Expected => entry.expected = Some(row),
+            Side::ExpectedForm => entry.other_forms.push(row.digest),
+            Side::Found | Side::FoundInPart => judge.meet(entry, row)?,
         }
     }
+    entry.map_or(Ok(()), |last| judge.close(last))
 }
 
-impl Staged {
-    fn is_same(&self, other: &Self) -> bool {
-        (self.collection, self.id) == (other.collection, other.id)
+/// One id of a collection. Its rows come with the expected ones first, then the found ones as they were read.
+struct Entry {
+    collection: Collection,
+    id: Id,
+    expected: Option<Staged>,
+    other_forms: Vec<Digest>,
+    /// Where it was first found as it should be.
+    first: Option<Spot>,
+    altered: Vec<Staged>,
+}
+
+impl Entry {
+    fn new(&Staged { collection, id, .. }: &Staged) -> Self {
+        Self { collection, id, expected: None, other_forms: Vec::new(), first: None, altered: Vec::new() }
     }
 }
 
@@ -54,58 +67,46 @@ struct Judge<'a, 'r, 'f> {
 }
 
 impl Judge<'_, '_, '_> {
-    /// All rows of one id in one collection: the expected ones first, then the found ones as they were read.
-    fn judge(&mut self, group: &[Staged]) -> Result<(), VerifyError> {
-        if let [expected, found] = group
-            && (expected.side, found.side) == (Side::Expected, Side::Found)
-            && expected.digest == found.digest
-        {
-            return Ok(());
-        }
-        // Two rows of a trusted log can make one thing expected twice.
-        let Some(expected) = group.iter().rfind(|row| row.side == Side::Expected) else {
-            for found in group {
-                self.report(Kind::Foreign, found, Some(found.spot), "no command produces it".into())?;
-            }
-            return Ok(());
+    fn meet(&mut self, entry: &mut Entry, found: Staged) -> Result<(), VerifyError> {
+        let Some(expected) = entry.expected else {
+            return self.report(Kind::Foreign, &found, Some(found.spot), "no command produces it".into());
         };
-        let is_form =
-            |digest: Digest| group.iter().any(|row| row.side == Side::ExpectedForm && row.digest == digest);
-        let mut first: Option<Spot> = None;
-        let mut altered = Vec::new();
-        for found in group.iter().filter(|row| row.side >= Side::Found) {
-            let is_other_form = match found.side {
-                Side::FoundInPart => found.digest.last() == expected.digest.last(),
-                _ => is_form(found.digest),
-            };
-            if is_other_form {
-                if let Spot::Topic(at) = found.spot {
-                    let topic = &self.context.rules.rejections_topic;
-                    self.findings.unchecked(topic, at.partition, at.offset, Reason::LimitUnknown);
-                }
-            } else if found.digest != expected.digest {
-                altered.push(found);
-                continue;
+        let is_other_form = match found.side {
+            Side::FoundInPart => found.digest.last() == expected.digest.last(),
+            _ => entry.other_forms.contains(&found.digest),
+        };
+        if is_other_form {
+            if let Spot::Topic(at) = found.spot {
+                let topic = &self.context.rules.rejections_topic;
+                self.findings.unchecked(topic, at.partition, at.offset, Reason::LimitUnknown);
             }
-            match first {
-                None => first = Some(found.spot),
-                Some(first) => {
-                    let details = format!("it is there already, {}", describe(first));
-                    self.report(Kind::Doubled, found, Some(found.spot), details)?;
-                }
+        } else if found.digest != expected.digest {
+            entry.altered.push(found);
+            return Ok(());
+        }
+        match entry.first {
+            None => entry.first = Some(found.spot),
+            Some(first) => {
+                let details = format!("it is there already, {}", describe(first));
+                self.report(Kind::Doubled, &found, Some(found.spot), details)?;
             }
         }
-        for found in &altered {
-            let mut details = found.differences(expected);
+        Ok(())
+    }
+
+    fn close(&mut self, entry: Entry) -> Result<(), VerifyError> {
+        let Some(expected) = entry.expected else { return Ok(()) };
+        for found in &entry.altered {
+            let mut details = found.differences(&expected);
             let mut kind = Kind::Altered;
-            if let Some(first) = first {
+            if let Some(first) = entry.first {
                 kind = Kind::Doubled;
                 details.push_str(&format!("; as it should be it is there already, {}", describe(first)));
             }
             self.report(kind, found, Some(found.spot), details)?;
         }
-        if first.is_none() && altered.is_empty() {
-            self.report_missing(expected)?;
+        if entry.first.is_none() && entry.altered.is_empty() {
+            self.report_missing(&expected)?;
         }
         Ok(())
     }

@@ -112,36 +112,35 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoOffset => "the group has no committed offset here, so it is not known what must be out",
+            Self::NoOffset => "the group has no committed offset here, so it is unknown what must be published",
             Self::ForeignOffset => {
-                "the group's committed offset here is not the processor's: another consumer is in the group, or somebody \
-                 set it, so it does not say what must be out; only what the logs have seen published was checked. Start \
-                 the processor, which says what to do"
+                "the processor did not commit the group's offset here: another consumer is in the group, or somebody set \
+                 the offset, so it does not say what must be published; only what the logs have seen published was \
+                 checked. Start the processor, which says what to do"
             }
             Self::Undecided => {
-                "the topic no longer holds what lay here when the group came to it: any command among it was deleted \
-                 before it was decided"
+                "these records were deleted before the group reached them: any command among them was deleted before it \
+                 was decided"
             }
             Self::CommandsDeleted => {
-                "the topic no longer holds these commands, so they could not be decided again; what the log says \
-                 of them was taken for true"
+                "the topic no longer holds these commands, so they could not be decided again: the log was \
+                 trusted"
             }
             Self::NoWitness => "neither the topic nor a log holds these commands",
             Self::KeyForgotten => {
-                "their idempotency key may have been used by a command that the topic no longer holds: what a log \
-                 says that knew that command was taken for true, and another log may differ"
+                "their idempotency key may have been used by a command that the topic no longer holds: a log that knew \
+                 that command was trusted, and another log may differ"
             }
-            Self::OutputDeleted => "the output of these commands is not there, and may have been deleted by then",
+            Self::OutputDeleted => "the output of these commands is not there, and may have been deleted",
             Self::HeldBack => {
-                "these records could not be read: a transaction is open in front of them, or the brokers do not \
-                 answer"
+                "these records could not be read: an open transaction holds them back, or the brokers do not answer"
             }
             Self::OutputHeldBack => {
                 "the output of these commands is not there, and may be among what could not be read"
             }
             Self::LimitUnknown => {
-                "these rejections leave behind a part of their command, or another part than the topic's present \
-                 max.message.bytes asks for; what it was when they were published is not known"
+                "these rejections omit a part of their command, or another part than the topic's present \
+                 max.message.bytes asks for; the setting at the time of publishing is unknown"
             }
         })
     }

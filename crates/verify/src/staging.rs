@@ -3,7 +3,7 @@
 //!
 //! A `GROUP BY` of SQLite's over rows of its own does the same in fewer lines, and takes several times as long for a row.
 
-use std::{cmp::Reverse, collections::BinaryHeap, fmt, ops::Range};
+use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 
 use super::{
     content::{Digest, Id},
@@ -140,12 +140,6 @@ pub(crate) struct Staging<'s> {
     levels: Vec<Vec<Run>>,
 }
 
-impl fmt::Debug for Staging<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Staging").field("levels", &self.levels).finish_non_exhaustive()
-    }
-}
-
 impl<'s> Staging<'s> {
     /// `capacity` rows are sorted in memory at once.
     pub(crate) fn new(scratch: &'s Scratch, capacity: usize) -> Self {
@@ -222,12 +216,6 @@ struct Reading {
     next: usize,
 }
 
-impl fmt::Debug for Merge<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Merge").field("runs", &self.runs.len()).finish_non_exhaustive()
-    }
-}
-
 impl<'s> Merge<'s> {
     fn new(scratch: &'s Scratch, runs: impl Iterator<Item = Run>) -> rusqlite::Result<Self> {
         let runs = runs.map(|chunks| Reading { chunks, chunk: Vec::new(), next: 0 }).collect();
@@ -296,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_back_whole_and_in_a_stable_order_whatever_fits_into_memory() {
+    fn merges_rows_in_a_stable_order_however_few_fit_into_memory() {
         let mut random = fastrand::Rng::with_seed(1);
         let rows: Vec<_> = (0..20_000).map(|number| row(&mut random, number)).collect();
         for capacity in [1, 3, 100, 1_000_000] {

@@ -57,9 +57,9 @@ pub struct World {
     _folder: TempDir,
 }
 
-/// What was told, in the order in which it was.
+/// What was reported, in the order in which it was.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Reported {
     pub deviations: Vec<Deviation>,
     pub unchecked: Vec<Unchecked>,
     pub summary: Summary,
@@ -67,7 +67,7 @@ pub struct Told {
     advanced: u64,
 }
 
-impl Report for Told {
+impl Report for Reported {
     fn deviation(&mut self, deviation: &Deviation) -> Result<(), VerifyError> {
         self.deviations.push(deviation.clone());
         Ok(())
@@ -335,7 +335,7 @@ impl World {
         EventLog::seal(&connection);
     }
 
-    pub fn try_verify(&mut self, sizes: Sizes) -> Result<Told, VerifyError> {
+    pub fn try_verify(&mut self, sizes: Sizes) -> Result<Reported, VerifyError> {
         let logs: Vec<_> = self.logs.iter().map(|path| LogReader::open(path).unwrap()).collect();
         let rules = Rules {
             decider: decider(),
@@ -346,17 +346,17 @@ impl World {
             notifications_topic: "n".into(),
             rejections_topic: "r".into(),
         };
-        let mut told = Told::default();
-        let summary = verify(self, &logs, &rules, sizes, &mut told)?;
-        assert_eq!(summary.deviations, told.deviations.len() as u64);
-        assert_eq!(summary.unchecked, told.unchecked.len() as u64);
+        let mut reported = Reported::default();
+        let summary = verify(self, &logs, &rules, sizes, &mut reported)?;
+        assert_eq!(summary.deviations, reported.deviations.len() as u64);
+        assert_eq!(summary.unchecked, reported.unchecked.len() as u64);
         assert_eq!(summary.commands, summary.events + summary.duplicates + summary.rejections);
-        Ok(Told { summary, ..told })
+        Ok(Reported { summary, ..reported })
     }
 
     /// Checks with everything sorted in memory at once, and with many runs: both must report the same.
     #[track_caller]
-    pub fn verify(&mut self) -> Told {
+    pub fn verify(&mut self) -> Reported {
         let at_once = self.try_verify(Sizes::default()).unwrap();
         let in_runs = self.try_verify(TINY).unwrap();
         assert_eq!(at_once.deviations, in_runs.deviations);
