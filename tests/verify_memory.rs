@@ -13,12 +13,7 @@ use kafka::{
     mark::{Committed, Mark, RulesHash},
     scan::Unread,
 };
-use verify::{
-    Rules, Sizes, VerifyError,
-    report::{Deviation, Report, Summary, Unchecked},
-    source::{Each, Topic, Topics},
-    verify,
-};
+use verify::{Deviation, Each, Report, Rules, Sizes, Summary, Topic, Topics, Unchecked, VerifyError, verify};
 
 struct Counting;
 
@@ -143,7 +138,7 @@ fn measure(commands: i64, altered: bool) -> (Summary, usize) {
     };
     let before = HELD.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
-    let sizes = Sizes { ranges: 64, records: 300 };
+    let sizes = Sizes { records: 300 };
     let summary = verify(&mut Made { commands, altered }, &[], &rules, sizes, &mut Silent).unwrap();
     (summary, PEAK.load(Ordering::Relaxed) - before)
 }

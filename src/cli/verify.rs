@@ -18,9 +18,7 @@ use kafka::{
 };
 use serde::Serialize;
 use verify::{
-    self, Rules, Sizes, VerifyError,
-    report::{At, Deviation, Kind, Place, Report, Summary, Unchecked, What},
-    source::OnBrokers,
+    self, At, Deviation, Kind, OnBrokers, Place, Report, Rules, Sizes, Summary, Unchecked, VerifyError, What,
 };
 
 use super::{

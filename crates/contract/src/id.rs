@@ -155,6 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::date_time::TIMESTAMPS;
 
     const TIMESTAMP: i64 = 1_795_478_400_123;
 
@@ -207,7 +208,7 @@ mod tests {
     }
 
     fn coordinates() -> impl Strategy<Value = Coordinates> {
-        (0..=ActivityId::MAX_PARTITION, 0..=ActivityId::MAX_OFFSET, 0..=253_402_300_799_999_i64)
+        (0..=ActivityId::MAX_PARTITION, 0..=ActivityId::MAX_OFFSET, TIMESTAMPS)
             .prop_map(|(partition, offset, timestamp)| Coordinates { partition, offset, timestamp })
     }
 

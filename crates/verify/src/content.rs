@@ -1,89 +1,80 @@
-//! What is compared of a record or a row: which command it belongs to, and digests of its parts.
+//! What is compared of a record or a row: the command that it belongs to, and digests of its parts.
 
-use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use contract::{
     ActivityId, Coordinates, Decision, Header, Notification, OutputRecord, Problems, Record, TRACE_HEADERS,
     rejection_forms, rejection_record,
 };
 use event_log::{Content, Row};
-use uuid::Uuid;
 
-use super::report::What;
+use super::{report::What, staging::Side};
 
-/// Headers of a rejection that say where its command lies. They come behind the command's own.
+/// Headers of a rejection that say where its command lies. They come after the command's own.
 const TOPIC: &[u8] = b"__connect.errors.topic";
 const PARTITION: &[u8] = b"__connect.errors.partition";
 const OFFSET: &[u8] = b"__connect.errors.offset";
-/// Says that a rejection leaves a part of its command behind.
+/// Says that a rejection omits a part of its command.
 const OMITTED: &[u8] = b"activity-stream.omitted";
 
-/// Which of all records and rows of a collection it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id {
-    /// Where its command lies.
-    pub partition: i32,
-    pub offset: i64,
+/// Identifies a record or a row within its collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Id {
+    /// Of its command.
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
     /// The command's timestamp, of a notification only.
-    pub timestamp: i64,
-    /// The target's place, of a notification only.
-    pub place: u32,
+    pub(crate) timestamp: i64,
+    /// The target's index, of a notification only.
+    pub(crate) target: u32,
 }
 
-/// Three parts of the content, and all of it.
+/// Of each of the three parts of the content, 64 bits of a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Digest {
-    pub parts: [u64; 3],
-    pub all: u128,
+pub(crate) struct Digest(pub(crate) [u64; 3]);
+
+impl Digest {
+    pub(crate) fn last(self) -> u64 {
+        self.0[2]
+    }
 }
 
-/// Something that should exist.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    pub id: Id,
-    pub what: What,
-    pub digest: Digest,
-    /// How much of its command a rejection holds depends on a setting of the topic, which may have changed. All forms
-    /// that it may have then, where they are asked for and the command is there.
-    pub forms: Vec<u128>,
+/// A record or a row, as far as it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) id: Id,
+    pub(crate) what: What,
+    pub(crate) digest: Digest,
 }
 
 /// What the three parts are called.
-pub const PARTS_OF_RECORD: [&str; 3] = ["key", "value", "headers"];
-pub const PARTS_OF_ROW: [&str; 3] = ["outcome", "timestamp or checksum", "content"];
+pub(crate) const PARTS_OF_RECORD: [&str; 3] = ["key", "value", "headers"];
+pub(crate) const PARTS_OF_ROW: [&str; 3] = ["outcome", "timestamp or checksum", "content"];
 
 impl Id {
     /// Of a row of a log, and of a rejection.
-    #[must_use]
-    pub fn of_command(partition: i32, offset: i64) -> Self {
-        Self { partition, offset, timestamp: 0, place: 0 }
+    fn of_command(partition: i32, offset: i64) -> Self {
+        Self { partition, offset, timestamp: 0, target: 0 }
     }
 
-    fn of_notification(id: ActivityId, place: u32) -> Self {
-        Self { partition: id.partition(), offset: id.offset(), timestamp: id.timestamp(), place }
+    fn of_notification(id: ActivityId, target: u32) -> Self {
+        Self { partition: id.partition(), offset: id.offset(), timestamp: id.timestamp(), target }
     }
 
-    /// The notification's id, as it travels.
-    #[must_use]
-    pub fn text(&self, topic_bits: u16) -> String {
-        let Self { partition, offset, timestamp, place } = *self;
+    /// The notification's id, as it is published.
+    pub(crate) fn text(&self, topic_bits: u16) -> String {
+        let Self { partition, offset, timestamp, target } = *self;
         let at = Coordinates { partition, offset, timestamp };
-        format!("{}/{place}", ActivityId::new(topic_bits, at))
+        format!("{}/{target}", ActivityId::new(topic_bits, at))
     }
 }
 
 /// Why a record on a topic can't be one of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotOurs(pub String);
-
-impl fmt::Display for NotOurs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+#[derive(Debug)]
+pub(crate) struct NotOurs(pub(crate) String);
 
 /// Which notification the record says that it is: by its value or, where that can't be read, by its header.
-pub fn id_of_notification(record: &Record, topic_bits: u16) -> Result<Id, NotOurs> {
+pub(crate) fn id_of_notification(record: &Record, topic_bits: u16) -> Result<Id, NotOurs> {
     #[derive(serde::Deserialize)]
     struct Value<'a> {
         #[serde(borrow)]
@@ -92,24 +83,24 @@ pub fn id_of_notification(record: &Record, topic_bits: u16) -> Result<Id, NotOur
     let value = record.value.as_deref().unwrap_or_default();
     let in_value = serde_json::from_slice::<Value<'_>>(value).ok().and_then(|value| parse(&value.id));
     let in_header = || parse(std::str::from_utf8(last(&record.headers, b"ce_id")?).ok()?);
-    let Some((id, place)) = in_value.or_else(in_header) else {
+    let Some((id, target)) = in_value.or_else(in_header) else {
         return Err(NotOurs("neither its value nor its header ce_id holds the id of a notification".into()));
     };
     if id.topic_bits() != topic_bits {
-        return Err(NotOurs(format!("its id {id}/{place} is of another commands topic")));
+        return Err(NotOurs(format!("its id {id}/{target} is of another commands topic")));
     }
-    Ok(Id::of_notification(id, place))
+    Ok(Id::of_notification(id, target))
 }
 
-/// As notifications write it, and not otherwise: `UUID/PLACE`.
+/// `UUID/TARGET`, exactly as notifications write it.
 fn parse(text: &str) -> Option<(ActivityId, u32)> {
-    let (id, place) = text.split_once('/')?;
-    let (id, place): (ActivityId, u32) = (id.parse().ok()?, place.parse().ok()?);
-    (format!("{id}/{place}") == text).then_some((id, place))
+    let (id, target) = text.split_once('/')?;
+    let (id, target): (ActivityId, u32) = (id.parse().ok()?, target.parse().ok()?);
+    (format!("{id}/{target}") == text).then_some((id, target))
 }
 
 /// Which command the rejection says that it is of.
-pub fn id_of_rejection(record: &Record, topic: &str) -> Result<Id, NotOurs> {
+pub(crate) fn id_of_rejection(record: &Record, topic: &str) -> Result<Id, NotOurs> {
     let text = |name: &[u8]| std::str::from_utf8(last(&record.headers, name)?).ok();
     let number = |name| text(name)?.parse::<i64>().ok();
     let (Some(of), Some(partition), Some(offset)) = (text(TOPIC), number(PARTITION), number(OFFSET)) else {
@@ -127,35 +118,28 @@ fn last<'a>(headers: &'a [Header], name: &[u8]) -> Option<&'a [u8]> {
     headers.iter().rev().find(|header| header.name == name)?.value.as_deref()
 }
 
-/// Makes digests, under a key of this run: sums of them can't be forged.
-#[derive(Debug, Clone)]
-pub struct Digester {
-    key: [u8; 32],
-}
-
-impl Default for Digester {
-    fn default() -> Self {
-        let mut key = [0; 32];
-        key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
-        key[16..].copy_from_slice(Uuid::new_v4().as_bytes());
-        Self { key }
-    }
+/// Makes digests under a key of this run, so that nobody can make two contents with the same digest on purpose.
+#[derive(Debug, Default)]
+pub(crate) struct Digester {
+    key: RandomState,
 }
 
 impl Digester {
-    /// A notification that should exist. Its trace headers are the command's own: without that, they are left out.
-    #[must_use]
-    pub fn notification(&self, notification: &Notification, command: ActivityId, retained: bool) -> Item {
-        let place =
-            notification.id.rsplit('/').next().and_then(|place| place.parse().ok()).unwrap_or_default();
+    /// A notification that should exist. Its trace headers are the command's own: without the command they are left out.
+    pub(crate) fn notification(
+        &self,
+        notification: &Notification,
+        command: ActivityId,
+        retained: bool,
+    ) -> Item {
+        let target =
+            notification.id.rsplit('/').next().and_then(|target| target.parse().ok()).unwrap_or_default();
         let OutputRecord { key, value, headers } = &notification.record;
         let digest = self.of_notification(key.as_deref(), value.as_deref(), headers, retained);
-        Item { id: Id::of_notification(command, place), what: What::Notification, digest, forms: Vec::new() }
+        Item { id: Id::of_notification(command, target), what: What::Notification, digest }
     }
 
-    /// A notification that is there.
-    #[must_use]
-    pub fn found_notification(&self, record: &Record, retained: bool) -> Digest {
+    pub(crate) fn found_notification(&self, record: &Record, retained: bool) -> Digest {
         self.of_notification(record.key.as_deref(), record.value.as_deref(), &record.headers, retained)
     }
 
@@ -169,83 +153,85 @@ impl Digester {
         let compared = headers.iter().filter(|header| {
             retained || !TRACE_HEADERS.iter().any(|passed_on| header.name == passed_on.as_bytes())
         });
-        self.digest([self.part([key]), self.part([value]), self.headers(compared)])
+        Digest([self.part([key]), self.part([value]), self.headers(compared)])
     }
 
-    /// The rejection of a command that is there to be compared with.
-    #[must_use]
-    pub fn rejection(&self, record: &Record, topic: &str, problems: &Problems, limit: usize) -> Item {
-        let digest = self.of_rejection(&rejection_record(record, topic, problems, limit));
-        let id = Id::of_command(record.coordinates.partition, record.coordinates.offset);
-        Item { id, what: What::Rejection, digest, forms: Vec::new() }
+    /// The rejection of a retained command.
+    pub(crate) fn rejection(&self, record: &Record, topic: &str, problems: &Problems, limit: usize) -> Item {
+        self.item_of_rejection(record, &rejection_record(record, topic, problems, limit))
     }
 
-    /// What the rejection of a command may be under any limit.
-    #[must_use]
-    pub fn forms_of_rejection(&self, record: &Record, topic: &str, problems: &Problems) -> Vec<u128> {
-        rejection_forms(record, topic, problems).iter().map(|form| self.of_rejection(form).all).collect()
+    /// The rejection of a retained command under any limit: how much of its command it holds depends on a setting of the
+    /// topic, which may have changed.
+    pub(crate) fn forms_of_rejection(
+        &self,
+        record: &Record,
+        topic: &str,
+        problems: &Problems,
+    ) -> impl Iterator<Item = Item> {
+        let forms = rejection_forms(record, topic, problems).into_iter();
+        forms.map(|form| self.item_of_rejection(record, &form))
     }
 
-    fn of_rejection(&self, OutputRecord { key, value, headers }: &OutputRecord) -> Digest {
-        self.of_parts(key.as_deref(), value.as_deref(), headers)
+    fn item_of_rejection(&self, command: &Record, rejection: &OutputRecord) -> Item {
+        let OutputRecord { key, value, headers } = rejection;
+        let digest = self.of_parts(key.as_deref(), value.as_deref(), headers);
+        let Coordinates { partition, offset, .. } = command.coordinates;
+        Item { id: Id::of_command(partition, offset), what: What::Rejection, digest }
     }
 
     fn of_parts(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header]) -> Digest {
-        self.digest([self.part([key]), self.part([value]), self.headers(headers.iter())])
+        Digest([self.part([key]), self.part([value]), self.headers(headers.iter())])
     }
 
-    /// The rejection of a command of which only a log knows: its own headers, and the command's checksum.
-    #[must_use]
-    pub fn rejection_by_log(&self, row: &Row, topic: &str, problems: &Problems) -> Item {
+    /// The rejection of a command that only a log knows: its own headers, and the command's checksum.
+    pub(crate) fn rejection_by_log(&self, row: &Row, topic: &str, problems: &Problems) -> Item {
         let at = row.coordinates;
         let empty = Record { coordinates: at, key: None, value: None, headers: Vec::new() };
         let headers = rejection_record(&empty, topic, problems, usize::MAX).headers;
         let digest = self.by_checksum(row.checksum, &headers);
-        Item { id: Id::of_command(at.partition, at.offset), what: What::Rejection, digest, forms: Vec::new() }
+        Item { id: Id::of_command(at.partition, at.offset), what: What::Rejection, digest }
     }
 
-    /// The last part of [`Self::rejection_by_log`]'s digest, of a rejection that left a part of its command behind: as
-    /// little as can be compared without the command. `None` of one that no limit gives.
-    #[must_use]
-    pub fn found_rejection_in_part(&self, record: &Record) -> Option<u64> {
+    pub(crate) fn found_rejection(&self, record: &Record, retained: bool) -> (Side, Digest) {
+        if retained {
+            let (key, value) = (record.key.as_deref(), record.value.as_deref());
+            return (Side::Found, self.of_parts(key, value, &record.headers));
+        }
+        let own = record.headers.iter().rposition(|header| header.name == TOPIC).unwrap_or(0);
+        let (commands, own) = record.headers.split_at(own);
+        let command = Record { headers: commands.to_vec(), ..record.clone() };
+        let Digest([first, second, last]) = self.by_checksum(command.checksum(), own);
+        match self.own_headers_of_part(record) {
+            Some(last) => (Side::FoundInPart, Digest([first, second, last])),
+            None => (Side::Found, Digest([first, second, last])),
+        }
+    }
+
+    /// Of a rejection that omits a part of its command: all that can be compared without the command, which is the last
+    /// part of [`Self::rejection_by_log`]'s digest. `None` if no limit gives such a rejection.
+    fn own_headers_of_part(&self, record: &Record) -> Option<u64> {
         let (omitted, headers) = record.headers.split_last()?;
         let own = headers.iter().rposition(|header| header.name == TOPIC)?;
         let (commands, own) = headers.split_at(own);
         let is_given = match omitted.value.as_deref()? {
             // Headers that can't be read.
-            b"headers" => {
-                return (omitted.name == OMITTED && commands.is_empty())
-                    .then(|| short(self.headers(own.iter())));
-            }
-            b"value" => true,
-            b"value,headers" => commands.is_empty(),
-            b"value,headers,key" => commands.is_empty() && record.key.is_none(),
+            b"headers" => commands.is_empty(),
+            b"value" => record.value.is_none(),
+            b"value,headers" => commands.is_empty() && record.value.is_none(),
+            b"value,headers,key" => commands.is_empty() && record.value.is_none() && record.key.is_none(),
             _ => false,
         };
-        let is_given = is_given && omitted.name == OMITTED && record.value.is_none();
-        is_given.then(|| short(self.headers(own.iter())))
-    }
-
-    /// A rejection that is there.
-    #[must_use]
-    pub fn found_rejection(&self, record: &Record, retained: bool) -> Digest {
-        if retained {
-            return self.of_parts(record.key.as_deref(), record.value.as_deref(), &record.headers);
-        }
-        let own = record.headers.iter().rposition(|header| header.name == TOPIC).unwrap_or(0);
-        let (commands, own) = record.headers.split_at(own);
-        let command = Record { headers: commands.to_vec(), ..record.clone() };
-        self.by_checksum(command.checksum(), own)
+        (is_given && omitted.name == OMITTED).then(|| self.headers(own.iter()))
     }
 
     fn by_checksum(&self, checksum: u32, own: &[Header]) -> Digest {
         let checksum = self.part([Some(checksum.to_le_bytes().as_slice())]);
-        self.digest([checksum, checksum, self.headers(own.iter())])
+        Digest([checksum, checksum, self.headers(own.iter())])
     }
 
-    /// What a log should say of a command.
-    #[must_use]
-    pub fn row(&self, at: Coordinates, checksum: u32, decision: &Decision) -> Item {
+    /// The row that a log should have of a command.
+    pub(crate) fn row(&self, at: Coordinates, checksum: u32, decision: &Decision) -> Item {
         let (what, content) = match decision {
             Decision::Accepted(event) => {
                 (What::Event, self.event(event.object_type(), event.object_id(), event.json()))
@@ -256,9 +242,8 @@ impl Digester {
         self.item_of_row(at, checksum, what, content)
     }
 
-    /// What a log says of a command.
-    #[must_use]
-    pub fn found_row(&self, row: &Row) -> Item {
+    /// The row that a log has of a command.
+    pub(crate) fn found_row(&self, row: &Row) -> Item {
         let (what, content) = match &row.content {
             Content::Event { object_type, object_id, json, .. } => {
                 (What::Event, self.event(object_type, object_id, json))
@@ -271,49 +256,36 @@ impl Digester {
         self.item_of_row(row.coordinates, row.checksum, what, content)
     }
 
-    fn event(&self, object_type: &str, object_id: &str, json: &str) -> blake3::Hash {
+    fn event(&self, object_type: &str, object_id: &str, json: &str) -> u64 {
         self.part([object_type, object_id, json].map(|text| Some(text.as_bytes())))
     }
 
-    fn duplicate(&self, of_offset: i64, of_timestamp: i64) -> blake3::Hash {
+    fn duplicate(&self, of_offset: i64, of_timestamp: i64) -> u64 {
         self.part([Some(&of_offset.to_le_bytes()[..]), Some(&of_timestamp.to_le_bytes()[..])])
     }
 
-    fn problems(&self, json: &str) -> blake3::Hash {
+    fn problems(&self, json: &str) -> u64 {
         self.part([Some(json.as_bytes())])
     }
 
-    fn item_of_row(&self, at: Coordinates, checksum: u32, what: What, content: blake3::Hash) -> Item {
+    fn item_of_row(&self, at: Coordinates, checksum: u32, what: What, content: u64) -> Item {
         let (timestamp, checksum) = (at.timestamp.to_le_bytes(), checksum.to_le_bytes());
         let known = self.part([Some(&timestamp[..]), Some(&checksum[..])]);
-        let digest = self.digest([self.part([Some(&[what as u8][..])]), known, content]);
-        Item { id: Id::of_command(at.partition, at.offset), what, digest, forms: Vec::new() }
+        let digest = Digest([self.part([Some(&[what as u8][..])]), known, content]);
+        Item { id: Id::of_command(at.partition, at.offset), what, digest }
     }
 
-    fn headers<'a>(&self, headers: impl Iterator<Item = &'a Header>) -> blake3::Hash {
+    fn headers<'a>(&self, headers: impl Iterator<Item = &'a Header>) -> u64 {
         self.part(headers.flat_map(|header| [Some(header.name.as_ref()), header.value.as_deref()]))
     }
 
     /// Each piece is preceded by its length, and null differs from empty.
-    fn part<'a>(&self, pieces: impl IntoIterator<Item = Option<&'a [u8]>>) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+    fn part<'a>(&self, pieces: impl IntoIterator<Item = Option<&'a [u8]>>) -> u64 {
+        let mut hasher = self.key.build_hasher();
         for piece in pieces {
-            let length = piece.map_or(u64::MAX, |piece| piece.len() as u64);
-            hasher.update(&length.to_le_bytes());
-            hasher.update(piece.unwrap_or_default());
+            hasher.write_u64(piece.map_or(u64::MAX, |piece| piece.len() as u64));
+            hasher.write(piece.unwrap_or_default());
         }
-        hasher.finalize()
+        hasher.finish()
     }
-
-    fn digest(&self, parts: [blake3::Hash; 3]) -> Digest {
-        let all = self.part(parts.iter().map(|part| Some(&part.as_bytes()[..])));
-        let mut sum = [0; 16];
-        sum.copy_from_slice(&all.as_bytes()[..16]);
-        Digest { parts: parts.map(short), all: u128::from_le_bytes(sum) }
-    }
-}
-
-fn short(part: blake3::Hash) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *part.as_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

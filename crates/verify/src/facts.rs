@@ -15,56 +15,60 @@ use super::{
     source::{Topic, Topics},
 };
 
-/// In the order in which they were asked for, which matters: see [`Facts::gather`].
+/// What is known before the reading. The order in which it is asked for matters: see [`Facts::gather`].
 #[derive(Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Of the commands topic, by number.
-    pub partitions: Vec<Partition>,
-    pub notifications: Vec<Bounds>,
-    pub rejections: Vec<Bounds>,
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) notifications: Vec<Bounds>,
+    pub(crate) rejections: Vec<Bounds>,
     /// Of each log.
-    pub logs: Vec<LogFacts>,
+    pub(crate) logs: Vec<LogFacts>,
 }
 
 /// A partition of the commands topic.
 #[derive(Debug, Clone)]
-pub struct Partition {
-    pub committed: CommittedBy,
-    /// That whoever committed the group's offset decided by, where it has a mark.
-    pub decided_by: Option<RulesHash>,
-    /// What lies at or beyond it is not judged.
-    pub published: i64,
-    pub bounds: Bounds,
-    pub segments: Vec<Segment>,
+pub(crate) struct Partition {
+    pub(crate) committed: CommittedBy,
+    /// The rules of the processor that committed the group's offset, where that has a mark.
+    pub(crate) decided_by: Option<RulesHash>,
+    /// Commands from here on are not judged.
+    pub(crate) published: i64,
+    pub(crate) bounds: Bounds,
+    pub(crate) segments: Vec<Segment>,
 }
 
-/// Whose the group's offset is.
+/// Who committed the group's offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommittedBy {
+pub(crate) enum CommittedBy {
     /// The group has none.
     Nobody,
-    /// The processor, whose mark it carries; or it is what a log knows of its own commits.
+    /// The processor: it carries the processor's mark, or a log knows it as its own commit.
     Processor,
-    /// Somebody else, who put it here. It says nothing of what is published.
+    /// Somebody else committed this one. It says nothing of what is published.
     Other(i64),
 }
 
-/// A log at the moment when it was asked.
+/// What a log says of itself when it is asked.
 #[derive(Debug)]
-pub struct LogFacts {
-    pub coverage: BTreeMap<i32, Coverage>,
-    pub counts: BTreeMap<i32, Counts>,
+pub(crate) struct LogFacts {
+    pub(crate) coverage: BTreeMap<i32, Coverage>,
+    pub(crate) counts: BTreeMap<i32, Counts>,
     anchors: BTreeMap<i32, Anchor>,
-    /// What is published at least.
+    /// The log saw everything before it published.
     seen: BTreeMap<i32, i64>,
 }
 
 impl Facts {
-    /// `published` comes first: what it counts as out is out. It is the group's offset where the processor committed it,
-    /// and else what the logs have seen published. The outputs' ends come after it, so that what is out lies below them,
-    /// and the commands' ends last, so that every command that could have an output lies below those. The logs are asked
-    /// after the group, so that none that keeps up can be behind it.
-    pub fn gather(topics: &mut dyn Topics, logs: &[LogReader], rules: &Rules) -> Result<Self, VerifyError> {
+    /// `published` comes first: the group's offset where the processor committed it, otherwise the highest offset that the
+    /// logs have seen published. The outputs' ends come after it, so that everything published is before them, and the
+    /// commands' ends last, so that every command with output is before those. The logs are asked after the group, so that
+    /// no log that keeps up can lag.
+    pub(crate) fn gather(
+        topics: &mut dyn Topics,
+        logs: &[LogReader],
+        rules: &Rules,
+    ) -> Result<Self, VerifyError> {
         let committed = topics.committed()?;
         if committed.iter().all(Option::is_none) {
             let (group, topic) = (rules.group.clone(), rules.decider.topic().to_owned());
@@ -96,15 +100,11 @@ impl Facts {
         Ok(facts)
     }
 
-    pub fn partition(&self, partition: i32) -> Option<&Partition> {
+    pub(crate) fn partition(&self, partition: i32) -> Option<&Partition> {
         self.partitions.get(usize::try_from(partition).ok()?)
     }
 
-    pub fn published(&self) -> Vec<i64> {
-        self.partitions.iter().map(|partition| partition.published).collect()
-    }
-
-    pub fn bounds(&self, topic: Topic) -> Vec<Bounds> {
+    pub(crate) fn bounds(&self, topic: Topic) -> Vec<Bounds> {
         match topic {
             Topic::Commands => self.partitions.iter().map(|partition| partition.bounds).collect(),
             Topic::Notifications => self.notifications.clone(),
@@ -112,7 +112,7 @@ impl Facts {
         }
     }
 
-    /// A log of another topic would differ in everything, so it is refused.
+    /// Refuses a log of another topic: all of it would differ.
     fn check_logs(
         &self,
         topics: &mut dyn Topics,
@@ -170,7 +170,7 @@ impl Facts {
     }
 }
 
-/// Whose the offset is, and up to where the output is published at least.
+/// Who committed the offset, and up to where the output is certainly published.
 fn published(committed: Option<Committed>, seen: Option<i64>) -> (CommittedBy, i64) {
     match committed {
         None => (CommittedBy::Nobody, 0),
@@ -181,7 +181,7 @@ fn published(committed: Option<Committed>, seen: Option<i64>) -> (CommittedBy, i
 }
 
 impl Partition {
-    pub fn segment(&self, offset: i64) -> Option<&Segment> {
+    pub(crate) fn segment(&self, offset: i64) -> Option<&Segment> {
         around(&self.segments, offset)
     }
 }

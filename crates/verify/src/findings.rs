@@ -1,16 +1,18 @@
-//! What was found so far: deviations are told at once, what could not be checked is gathered into stretches.
+//! Reports deviations at once, and gathers what could not be checked into stretches.
 
 use std::collections::BTreeMap;
+
+use contract::Decision;
 
 use super::{
     VerifyError,
     report::{Deviation, Reason, Report, Summary, Unchecked},
 };
 
-/// Tells and counts.
-pub struct Findings<'a> {
+/// Reports and counts.
+pub(crate) struct Findings<'a> {
     report: &'a mut dyn Report,
-    pub summary: Summary,
+    pub(crate) summary: Summary,
     unchecked: BTreeMap<(String, i32, Reason), Stretch>,
 }
 
@@ -28,22 +30,22 @@ impl std::fmt::Debug for Findings<'_> {
 }
 
 impl<'a> Findings<'a> {
-    pub fn new(report: &'a mut dyn Report) -> Self {
+    pub(crate) fn new(report: &'a mut dyn Report) -> Self {
         Self { report, summary: Summary::default(), unchecked: BTreeMap::new() }
     }
 
-    pub fn deviation(&mut self, deviation: &Deviation) -> Result<(), VerifyError> {
+    pub(crate) fn deviation(&mut self, deviation: &Deviation) -> Result<(), VerifyError> {
         self.summary.deviations += 1;
         self.report.deviation(deviation)
     }
 
-    /// One more record or command could not be checked; with others it is told as one stretch.
-    pub fn unchecked(&mut self, topic: &str, partition: i32, offset: i64, reason: Reason) {
+    /// One record or command could not be checked; it is reported with others as one stretch.
+    pub(crate) fn unchecked(&mut self, topic: &str, partition: i32, offset: i64, reason: Reason) {
         self.stretch(topic, partition, offset..offset + 1, Some(1), reason);
     }
 
-    /// So many of these offsets could not be checked.
-    pub fn stretch(
+    /// `count` of these offsets could not be checked.
+    pub(crate) fn stretch(
         &mut self,
         topic: &str,
         partition: i32,
@@ -62,16 +64,30 @@ impl<'a> Findings<'a> {
             .or_insert(new);
     }
 
-    pub fn ahead(&mut self, records: u64) {
+    /// A command was decided, or a log has its decision.
+    pub(crate) fn count(&mut self, decision: &Decision) {
+        let Summary { commands, events, duplicates, rejections, notifications, .. } = &mut self.summary;
+        *commands += 1;
+        match decision {
+            Decision::Accepted(event) => {
+                *events += 1;
+                *notifications += event.notification_count() as u64;
+            }
+            Decision::Duplicate { .. } => *duplicates += 1,
+            Decision::Rejected(_) => *rejections += 1,
+        }
+    }
+
+    pub(crate) fn ahead(&mut self, records: u64) {
         self.report.ahead(records);
     }
 
-    pub fn advanced(&mut self, records: u64) {
+    pub(crate) fn advanced(&mut self, records: u64) {
         self.report.advanced(records);
     }
 
-    /// Tells what could not be checked, and gives the counts.
-    pub fn finish(mut self) -> Result<Summary, VerifyError> {
+    /// Reports what could not be checked, and returns the counts.
+    pub(crate) fn finish(mut self) -> Result<Summary, VerifyError> {
         self.summary.unchecked = self.unchecked.len() as u64;
         for ((topic, partition, reason), stretch) in self.unchecked {
             let Stretch { first_offset, next_offset, count } = stretch;

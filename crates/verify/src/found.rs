@@ -1,4 +1,5 @@
-//! What exists: rows of a log, records of a topic, each with the command that it belongs to.
+//! What exists: rows of a log and records of a topic, each with the command that it belongs to. What belongs to no command
+//! is reported at once, the rest staged.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
@@ -7,69 +8,18 @@ use event_log::{Content, DamagedRow, Row};
 
 use super::{
     Context, VerifyError,
-    content::{self, Digest, Id, NotOurs},
-    expected::Collection,
+    content::{self, Id, NotOurs},
     facts::Partition,
     findings::Findings,
-    ledger::Ledger,
     outputs::Seen,
     report::{At, Deviation, Kind, Place, Reason, What},
     source::{Topic, Topics},
+    staging::{Collection, Side, Spot, Staged, Staging},
 };
 
-/// Something that exists, of a command whose output is out.
-#[derive(Debug, Clone, Copy)]
-pub struct Found<'a> {
-    pub id: Id,
-    pub what: What,
-    pub spot: Spot,
-    raw: Raw<'a>,
-    /// Whether the topic still holds its command.
-    retained: bool,
-}
-
-/// Where it was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spot {
-    /// In the collection's topic.
-    Topic(At),
-    /// In the collection's log; the position of an event.
-    Log(Option<i64>),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Raw<'a> {
-    Row(&'a Row),
-    Record(&'a Record),
-}
-
-impl Found<'_> {
-    pub(super) fn digest(&self, context: &Context<'_>) -> Digest {
-        match self.raw {
-            Raw::Row(row) => context.digester.found_row(row).digest,
-            Raw::Record(record) if self.what == What::Notification => {
-                context.digester.found_notification(record, self.retained)
-            }
-            Raw::Record(record) => context.digester.found_rejection(record, self.retained),
-        }
-    }
-
-    /// Whether it is what should exist, as the rejections topic may have taken it under another limit.
-    pub(super) fn is_other_form(&self, context: &Context<'_>, expected: &Digest, forms: &[u128]) -> bool {
-        let Raw::Record(record) = self.raw else { return false };
-        if self.what != What::Rejection {
-            return false;
-        }
-        if self.retained {
-            return forms.contains(&context.digester.found_rejection(record, true).all);
-        }
-        context.digester.found_rejection_in_part(record) == Some(expected.parts[2])
-    }
-}
-
 impl Context<'_> {
-    /// Where something of a collection was found.
-    pub(super) fn place(&self, collection: Collection, spot: Option<Spot>) -> Place {
+    /// Where something of a collection was found, or is missing.
+    pub(crate) fn place(&self, collection: Collection, spot: Option<Spot>) -> Place {
         let topic = |topic: &str| {
             let at = match spot {
                 Some(Spot::Topic(at)) => Some(at),
@@ -91,128 +41,72 @@ impl Context<'_> {
     }
 }
 
-/// Takes everything that exists in a collection from its sums. What belongs to no command at all is told at once.
-pub fn sum_up(
-    context: &Context<'_>,
-    topics: &mut dyn Topics,
-    collection: Collection,
-    ledger: &mut Ledger,
-    findings: &mut Findings<'_>,
-) -> Result<Seen, VerifyError> {
-    let mut each = |found: Found<'_>| {
-        ledger.find(found.id.partition, found.id.offset, found.digest(context).all);
-        Ok(())
-    };
-    let topic = match collection {
-        Collection::Log(log) => {
-            rows(context, log, Some(findings), &mut each)?;
-            // Nobody deletes from a log.
-            return Ok(Seen::new(Topic::Commands, Vec::new()));
-        }
-        Collection::Notifications => Topic::Notifications,
-        Collection::Rejections => Topic::Rejections,
-    };
-    let mut seen = Seen::new(topic, context.facts.bounds(topic));
-    records(context, topics, &mut seen, Some(findings), &mut each)?;
-    Ok(seen)
-}
-
-/// Gives everything that exists in a collection once more, and says what is seen of it now.
-pub fn once_more(
-    context: &Context<'_>,
-    topics: &mut dyn Topics,
-    (collection, seen): (Collection, &Seen),
-    each: &mut dyn FnMut(Found<'_>) -> Result<(), VerifyError>,
-) -> Result<Seen, VerifyError> {
-    let mut again = Seen::new(seen.topic, seen.bounds.clone());
-    again.unread.clone_from(&seen.unread);
-    match collection {
-        Collection::Log(log) => rows(context, log, None, each)?,
-        Collection::Notifications | Collection::Rejections => {
-            records(context, topics, &mut again, None, each)?;
-        }
+/// What a row is, and an event's position.
+pub(crate) fn kind_of_row(row: &Row) -> (What, Option<i64>) {
+    match row.content {
+        Content::Event { position, .. } => (What::Event, Some(position)),
+        Content::Duplicate { .. } => (What::Duplicate, None),
+        Content::Rejection { .. } => (What::Rejection, None),
     }
-    Ok(again)
 }
 
-type EachFound<'a> = dyn FnMut(Found<'_>) -> Result<(), VerifyError> + 'a;
-
-fn rows(
+pub(crate) fn stage_log(
     context: &Context<'_>,
     log: usize,
-    mut findings: Option<&mut Findings<'_>>,
-    each: &mut EachFound<'_>,
+    staging: &mut Staging<'_>,
+    findings: &mut Findings<'_>,
 ) -> Result<(), VerifyError> {
+    let collection = Collection::Log(log);
     let (reader, facts) = (&context.logs[log], &context.facts.logs[log]);
     let mut counted: BTreeMap<i32, [u64; 3]> = BTreeMap::new();
     reader.rows(|row| {
-        if let Some(findings) = &mut findings {
-            findings.advanced(1);
-        }
+        findings.advanced(1);
         let row = match row {
             Ok(row) => row,
             Err(damaged) => {
-                if let Some(findings) = &mut findings {
-                    findings.deviation(&of_damaged(context.place(Collection::Log(log), None), &damaged))?;
-                }
+                findings.deviation(&of_damaged(context.place(collection, None), &damaged))?;
                 return Ok(ControlFlow::Continue(()));
             }
         };
-        let (what, position) = match row.content {
-            Content::Event { position, .. } => (What::Event, Some(position)),
-            Content::Duplicate { .. } => (What::Duplicate, None),
-            Content::Rejection { .. } => (What::Rejection, None),
-        };
-        let command = At { partition: row.coordinates.partition, offset: row.coordinates.offset };
+        let (what, position) = kind_of_row(&row);
+        let command = At::from(row.coordinates);
         let spot = Spot::Log(position);
-        let mut tell = |kind, details: String| match &mut findings {
-            Some(findings) => findings.deviation(&Deviation {
-                kind,
-                what,
-                place: context.place(Collection::Log(log), Some(spot)),
-                command: Some(command),
-                id: None,
-                details,
-            }),
-            None => Ok(()),
+        let mut report = |kind, details: &str| {
+            let (place, details) = (context.place(collection, Some(spot)), details.to_owned());
+            findings.deviation(&Deviation { kind, what, place, command: Some(command), id: None, details })
         };
         let coverage = facts.coverage.get(&command.partition);
         if coverage.is_none_or(|coverage| command.offset >= coverage.logged) {
-            // Unless it was appended meanwhile.
+            // Unless it was appended since the log was asked.
             let logged = reader.logged(command.partition)?.unwrap_or(0);
             if command.offset >= logged {
-                tell(Kind::Foreign, format!("the log itself says that it goes up to offset {logged} only"))?;
+                let details = format!("the log itself says that it goes up to offset {logged} only");
+                report(Kind::Foreign, &details)?;
             }
             return Ok(ControlFlow::Continue(()));
         }
         counted.entry(command.partition).or_default()[what as usize] += 1;
         if matches!(row.content, Content::Event { is_found: false, .. }) {
-            tell(
-                Kind::Misplaced,
-                "the log does not find it by its offset: its batch does not lead there".into(),
-            )?;
+            let details = "the log does not find it by its offset: its batch does not lead there";
+            report(Kind::Misplaced, details)?;
         }
         let partition = context.facts.partition(command.partition);
-        let Some(segment) = partition.and_then(|partition| partition.segment(command.offset)) else {
-            // Its output is not out, so it is not judged.
-            return Ok(ControlFlow::Continue(()));
-        };
-        if segment.retained || segment.logs.first() != Some(&log) {
-            let id = Id::of_command(command.partition, command.offset);
-            each(Found { id, what, spot, raw: Raw::Row(&row), retained: segment.retained })?;
+        // Where its output is not published yet, it is not judged.
+        let segment = partition.and_then(|partition| partition.segment(command.offset));
+        if segment.is_some_and(|segment| segment.retained || segment.logs.first() != Some(&log)) {
+            let content::Item { id, what, digest } = context.digester.found_row(&row);
+            staging.push(&Staged { collection, id, side: Side::Found, what, digest, spot })?;
         }
         Ok::<_, VerifyError>(ControlFlow::Continue(()))
     })?;
-    let Some(findings) = findings else { return Ok(()) };
     for (partition, counts) in &facts.counts {
-        let said = [counts.events, counts.duplicates, counts.rejections];
+        let stated = [counts.events, counts.duplicates, counts.rejections];
         let counted = counted.get(partition).copied().unwrap_or_default();
-        for (what, said, counted) in [What::Event, What::Duplicate, What::Rejection]
-            .map(|what| (what, said[what as usize], counted[what as usize]))
-        {
-            if said != counted {
-                let (kind, place) = (Kind::Miscounted, context.place(Collection::Log(log), None));
-                let details = format!("the log counts {said} in partition {partition}, and has {counted}");
+        for what in [What::Event, What::Duplicate, What::Rejection] {
+            let (stated, counted) = (stated[what as usize], counted[what as usize]);
+            if stated != counted {
+                let (kind, place) = (Kind::Miscounted, context.place(collection, None));
+                let details = format!("the log counts {stated} in partition {partition}, and has {counted}");
                 findings.deviation(&Deviation { kind, what, place, command: None, id: None, details })?;
             }
         }
@@ -220,7 +114,7 @@ fn rows(
     Ok(())
 }
 
-/// Whose command it is, or was, the row can't say: that one is told as lost besides.
+/// The row can't say which command it belonged to: that row of the command is reported as lost as well.
 fn of_damaged(place: Place, damaged: &DamagedRow) -> Deviation {
     let what = match damaged.table {
         "duplicates" => What::Duplicate,
@@ -230,58 +124,54 @@ fn of_damaged(place: Place, damaged: &DamagedRow) -> Deviation {
     Deviation { kind: Kind::Altered, what, place, command: None, id: None, details: damaged.to_string() }
 }
 
-fn records(
+pub(crate) fn stage_topic(
     context: &Context<'_>,
     topics: &mut dyn Topics,
-    seen: &mut Seen,
-    mut findings: Option<&mut Findings<'_>>,
-    each: &mut EachFound<'_>,
-) -> Result<(), VerifyError> {
-    let topic = seen.topic;
-    seen.forget(&topics.bounds(topic)?);
-    let wanted = seen.readable();
-    let (collection, what, name) = match topic {
-        Topic::Notifications => {
-            (Collection::Notifications, What::Notification, &context.rules.notifications_topic)
+    collection: Collection,
+    staging: &mut Staging<'_>,
+    findings: &mut Findings<'_>,
+) -> Result<Seen, VerifyError> {
+    let (topic, what, name) = match collection {
+        Collection::Notifications => {
+            (Topic::Notifications, What::Notification, &context.rules.notifications_topic)
         }
-        _ => (Collection::Rejections, What::Rejection, &context.rules.rejections_topic),
+        _ => (Topic::Rejections, What::Rejection, &context.rules.rejections_topic),
     };
-    let unread = topics.read(topic, &wanted, &mut |record| {
-        let at = At { partition: record.coordinates.partition, offset: record.coordinates.offset };
-        if let Some(findings) = &mut findings {
-            findings.advanced(1);
-        }
-        match belongs(context, what, &record) {
+    let mut seen = Seen::new(context.facts.bounds(topic), &topics.bounds(topic)?);
+    let unread = topics.read(topic, &seen.wanted(), &mut |record| {
+        let at = At::from(record.coordinates);
+        findings.advanced(1);
+        match command_of(context, what, &record) {
             Ok((id, partition)) => {
                 seen.see((id.partition, id.offset), at.partition);
                 if let Some(segment) = partition.segment(id.offset)
                     && (segment.retained || !segment.logs.is_empty())
                 {
-                    let (spot, raw) = (Spot::Topic(at), Raw::Record(&record));
-                    each(Found { id, what, spot, raw, retained: segment.retained })?;
+                    let (side, digest) = match what {
+                        What::Notification => {
+                            (Side::Found, context.digester.found_notification(&record, segment.retained))
+                        }
+                        _ => context.digester.found_rejection(&record, segment.retained),
+                    };
+                    staging.push(&Staged { collection, id, side, what, digest, spot: Spot::Topic(at) })?;
                 }
             }
             Err(NotOurs(details)) => {
-                if let Some(findings) = &mut findings {
-                    let place = context.place(collection, Some(Spot::Topic(at)));
-                    let kind = Kind::Foreign;
-                    findings.deviation(&Deviation { kind, what, place, command: None, id: None, details })?;
-                }
+                let (kind, place) = (Kind::Foreign, context.place(collection, Some(Spot::Topic(at))));
+                findings.deviation(&Deviation { kind, what, place, command: None, id: None, details })?;
             }
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    if let Some(findings) = findings {
-        for unread in &unread {
-            findings.stretch(name, unread.partition, unread.offsets.clone(), None, Reason::HeldBack);
-        }
-        seen.unread = unread;
+    for unread in &unread {
+        findings.stretch(name, unread.partition, unread.offsets.clone(), None, Reason::HeldBack);
     }
-    Ok(())
+    seen.unread = unread;
+    Ok(seen)
 }
 
-/// Which command the record says that it belongs to, if there can be such a one.
-fn belongs<'f>(
+/// The command that the record names, if there can be such a command.
+fn command_of<'f>(
     context: &'f Context<'_>,
     what: What,
     record: &Record,

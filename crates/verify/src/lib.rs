@@ -1,28 +1,29 @@
 //! Whether topics and logs are what deciding every command again says that they must be.
 //!
-//! What should exist is made anew from the commands; what exists is read from the logs and from the topics of the
-//! output. The two come in different orders and are larger than memory, so they are first compared as sums that do
-//! not depend on order, by partition and range of commands, and record by record only where sums differ.
+//! What should exist is computed again from the commands. What exists is read from the logs and from the topics of the output.
+//! The two come in different orders and are larger than memory, so both are staged in a temporary file, sorted by command, and
+//! compared in one pass.
 //!
 //! - `facts`, `segments`: what is asked first, and which commands can be decided again.
-//! - `expected`, `decide`, `scratch`: what should exist, from the commands or, where they are gone, from a log.
-//! - `found`: what exists. `content`: what is compared of it. `ledger`: the sums.
-//! - `detail`: the second reading, which names each deviation. `outputs`: what may be missing without being lost.
-//! - `source`, `report`, `findings`: what is read, and who is told.
+//! - `commands`, `expected`: what should exist, from the commands or, where they are gone, from a log.
+//! - `found`: what exists. `content`: what is compared of it.
+//! - `staging`, `scratch`: the temporary file.
+//! - `judge`: names each deviation. `outputs`: what may be missing without being lost.
+//! - `source`, `report`, `findings`: what is read, and where it is reported.
 
+mod commands;
 mod content;
-mod decide;
-mod detail;
 mod expected;
 mod facts;
 mod findings;
 mod found;
-mod ledger;
+mod judge;
 mod outputs;
-pub mod report;
+mod report;
 mod scratch;
 mod segments;
-pub mod source;
+mod source;
+mod staging;
 
 #[cfg(test)]
 mod tests;
@@ -35,16 +36,16 @@ use kafka::{SourceError, mark::RulesHash};
 use thiserror::Error;
 
 use content::Digester;
-use expected::{Expecting as _, Ledgers};
 use facts::{CommittedBy, Facts};
 use findings::Findings;
-use ledger::Grid;
-use report::{Reason, Report, Summary};
 use scratch::Scratch;
 use segments::Coverage;
-use source::Topics;
+use staging::{Collection, Staging};
 
-/// By which rules commands become what they become: the same as the processor's.
+pub use report::{At, Deviation, Kind, Place, Reason, Report, Summary, Unchecked, What};
+pub use source::{Each, OnBrokers, Topic, Topics};
+
+/// The rules by which the processor decides and publishes.
 #[derive(Debug)]
 pub struct Rules {
     pub decider: Decider,
@@ -58,23 +59,20 @@ pub struct Rules {
     pub rejections_topic: String,
 }
 
-/// How much memory is used; none of it grows with topics or logs.
+/// How much memory is used. It does not grow with topics or logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// Ranges of commands, of all partitions together, that are summed up apart. 32 bytes each, for each log and each
-    /// topic of the output.
-    pub ranges: usize,
-    /// Records that a second reading keeps at once, about 100 bytes each.
-    pub records: u64,
+    /// Records and rows that are sorted in memory at once, about 100 bytes each.
+    pub records: usize,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { ranges: 65_536, records: 200_000 }
+        Self { records: 200_000 }
     }
 }
 
-/// Why nothing could be said.
+/// Why `verify` ended without an answer.
 #[derive(Debug, Error)]
 pub enum VerifyError {
     #[error("{0}")]
@@ -85,7 +83,7 @@ pub enum VerifyError {
         "the temporary database failed: {0}. It lies in the folder for temporary files (TMPDIR): look for room there"
     )]
     Scratch(#[from] rusqlite::Error),
-    #[error("writing what was found: {0}")]
+    #[error("writing what was found failed: {0}")]
     Output(#[from] io::Error),
     #[error(
         "the group '{group}' has no committed offsets on '{topic}', so nothing is known to be published: no processor \
@@ -107,25 +105,17 @@ pub enum VerifyError {
          the brokers do not answer, or hold the records back. Try again"
     )]
     CommandsHeldBack { topic: String, partition: i32, offset: i64, published: i64 },
-    #[error(
-        "partition {partition} of '{topic}': something deviates in offsets {} to {}, and before these commands could be \
-         read a second time to tell what, the topic's retention deleted those below offset {start}. Try again",
-        .offsets.start,
-        .offsets.end - 1
-    )]
-    CommandsDeleted { topic: String, partition: i32, offsets: std::ops::Range<i64>, start: i64 },
 }
 
-/// What everything here needs to know, and nothing changes.
+/// What all steps need to know and none changes.
 struct Context<'a> {
     logs: &'a [LogReader],
     rules: &'a Rules,
-    sizes: Sizes,
     facts: Facts,
     digester: Digester,
 }
 
-/// Checks everything that lies below the group's committed offsets.
+/// Checks everything that lies before the group's committed offsets.
 pub fn verify(
     topics: &mut dyn Topics,
     logs: &[LogReader],
@@ -134,29 +124,33 @@ pub fn verify(
     report: &mut dyn Report,
 ) -> Result<Summary, VerifyError> {
     let facts = Facts::gather(topics, logs, rules)?;
-    let context = Context { logs, rules, sizes, facts, digester: Digester::default() };
+    let context = Context { logs, rules, facts, digester: Digester::default() };
     let mut findings = Findings::new(report);
-    let mut scratch = Scratch::new(rules.decider.topic_bits(), rules.window_ms)?;
+    let scratch = Scratch::new(rules.decider.topic_bits())?;
+    let mut staging = Staging::new(&scratch, sizes.records);
     context.warn_of_other_rules();
     context.announce(&mut findings);
 
-    let grid = Grid::new(&context.facts.published(), sizes.ranges);
-    let mut ledgers = Ledgers::new(&grid, logs.len());
-    let clocks = expected::by_logs(&context, &scratch, &mut ledgers, Some(&mut findings))?;
-    for partition in 0..context.facts.partitions.len() {
-        decide::partition(&context, topics, &mut scratch, (partition, &clocks), &mut ledgers, &mut findings)?;
-    }
-    for collection in ledgers.collections() {
-        let seen = found::sum_up(&context, topics, collection, ledgers.of(collection), &mut findings)?;
-        detail::compare(
+    let clocks = expected::stage_from_logs(&context, &scratch, &mut staging, &mut findings)?;
+    for (_, partition) in context.facts.partitions.iter().zip(0..) {
+        commands::decide_partition(
             &context,
             topics,
             &scratch,
-            (collection, &seen),
-            ledgers.of(collection),
+            (partition, &clocks),
+            &mut staging,
             &mut findings,
         )?;
     }
+    for log in 0..logs.len() {
+        found::stage_log(&context, log, &mut staging, &mut findings)?;
+    }
+    let mut seen = |collection| found::stage_topic(&context, topics, collection, &mut staging, &mut findings);
+    let seen = judge::SeenTopics {
+        notifications: seen(Collection::Notifications)?,
+        rejections: seen(Collection::Rejections)?,
+    };
+    judge::compare(&context, &scratch, staging.merge()?, &seen, &mut findings)?;
     findings.finish()
 }
 
@@ -170,7 +164,7 @@ impl Context<'_> {
         self.facts.logs[log].coverage.get(&partition).is_some_and(Coverage::is_whole)
     }
 
-    /// By other rules than the processor's, commands are decided otherwise than it did, and everything seems to deviate.
+    /// Under other rules than the processor's, commands are decided otherwise than it did, and everything seems to deviate.
     fn warn_of_other_rules(&self) {
         let own = RulesHash::of(&self.rules.decider, self.rules.window_ms);
         let other = self

@@ -4,63 +4,43 @@ use std::{collections::HashMap, ops::Range};
 
 use kafka::{Bounds, scan::Unread};
 
-use super::{report::Reason, source::Topic};
+use super::report::Reason;
 
-/// What a first reading saw of a topic.
+/// What was seen of a topic.
 ///
-/// The output of one commands partition is published in order of the commands. So in each partition of the output it
-/// lies in that order, and what is missing lay before the first or lies behind the last that was seen, if it lay in
-/// that partition at all.
+/// The output of one commands partition is published in order of the commands, so it is in that order in each partition of
+/// the output. A missing record was before the first or is after the last that was seen there, if it was in that partition
+/// at all.
 #[derive(Debug)]
-pub struct Seen {
-    pub topic: Topic,
-    pub bounds: Vec<Bounds>,
-    pub unread: Vec<Unread>,
-    /// By partition of the commands and partition of the output: offsets of the commands that were seen first and last.
+pub(crate) struct Seen {
+    bounds: Vec<Bounds>,
+    pub(crate) unread: Vec<Unread>,
+    /// By partition of the commands and partition of the output: the first and the last command whose output was seen.
     spans: HashMap<(i32, i32), (i64, i64)>,
 }
 
 impl Seen {
-    #[must_use]
-    pub fn new(topic: Topic, bounds: Vec<Bounds>) -> Self {
-        Self { topic, bounds, unread: Vec::new(), spans: HashMap::new() }
+    /// `bounds` end where the check ends, and begin where the topic begins `now`: what was deleted since is not read.
+    pub(crate) fn new(mut bounds: Vec<Bounds>, now: &[Bounds]) -> Self {
+        for (bounds, now) in bounds.iter_mut().zip(now) {
+            bounds.start = now.start.clamp(bounds.start, bounds.end);
+        }
+        Self { bounds, unread: Vec::new(), spans: HashMap::new() }
     }
 
-    /// A record of that command was seen in that partition, behind all that were seen there before.
-    pub fn see(&mut self, command: (i32, i64), partition: i32) {
+    /// A record of that command was seen in that partition, after all that were seen there before.
+    pub(crate) fn see(&mut self, command: (i32, i64), partition: i32) {
         let (of, offset) = command;
         self.spans.entry((of, partition)).and_modify(|span| span.1 = offset).or_insert((offset, offset));
     }
 
-    /// What was deleted since is not looked for.
-    pub fn forget(&mut self, now: &[Bounds]) {
-        for (bounds, now) in self.bounds.iter_mut().zip(now) {
-            bounds.start = now.start.clamp(bounds.start, bounds.end);
-        }
+    /// What to read.
+    pub(crate) fn wanted(&self) -> Vec<(i32, Range<i64>)> {
+        (0..).zip(&self.bounds).map(|(partition, bounds)| (partition, bounds.start..bounds.end)).collect()
     }
 
-    /// What there is to read, less what could not be read the first time.
-    pub fn readable(&self) -> Vec<(i32, Range<i64>)> {
-        let mut wanted: Vec<_> =
-            self.bounds.iter().zip(0..).map(|(bounds, q)| (q, bounds.start..bounds.end)).collect();
-        for unread in &self.unread {
-            for (_, offsets) in wanted.iter_mut().filter(|(partition, _)| *partition == unread.partition) {
-                offsets.end = offsets.end.min(unread.offsets.start);
-            }
-        }
-        wanted
-    }
-
-    /// Of each partition what was deleted between this reading and a later one.
-    pub fn deleted_since(&self, again: &Self) -> Vec<(i32, Range<i64>)> {
-        let pairs = self.bounds.iter().zip(&again.bounds).zip(0..);
-        let gone = pairs.map(|((before, after), of)| (of, before.start..after.start));
-        gone.filter(|(_, offsets)| !offsets.is_empty()).collect()
-    }
-
-    /// Why a record of that command that was not seen is not known to be lost; `None` where it is.
-    #[must_use]
-    pub fn excuse(&self, partition: i32, offset: i64) -> Option<Reason> {
+    /// Why a record of that command that was not seen may exist or have existed; `None` if it is lost.
+    pub(crate) fn excuse(&self, partition: i32, offset: i64) -> Option<Reason> {
         let spans = |of: i32| self.spans.get(&(partition, of)).copied();
         let deleted = self.bounds.iter().zip(0..).filter(|(bounds, _)| bounds.start > 0);
         // A command's output can be deleted in part: the first one that was seen proves nothing about itself.
@@ -80,15 +60,28 @@ mod tests {
         Bounds { start, end }
     }
 
+    fn seen(bounds: Vec<Bounds>) -> Seen {
+        let now = bounds.clone();
+        Seen::new(bounds, &now)
+    }
+
     #[test]
-    fn with_everything_there_what_is_missing_is_lost() {
-        let seen = Seen::new(Topic::Notifications, vec![bounds(0, 9), bounds(0, 0)]);
+    fn records_deleted_since_the_start_are_not_read() {
+        let now = [bounds(7, 30), bounds(40, 50), bounds(1, 20)];
+        let seen = Seen::new(vec![bounds(3, 9), bounds(0, 5), bounds(2, 9)], &now);
+        assert_eq!(seen.wanted(), [(0, 7..9), (1, 5..5), (2, 2..9)]);
+        assert_eq!(seen.excuse(0, 100), Some(Reason::OutputDeleted));
+    }
+
+    #[test]
+    fn a_missing_record_is_lost_if_the_whole_topic_was_read() {
+        let seen = seen(vec![bounds(0, 9), bounds(0, 0)]);
         assert_eq!(seen.excuse(0, 0), None);
     }
 
     #[test]
-    fn what_lies_before_the_first_that_is_left_may_have_been_deleted() {
-        let mut seen = Seen::new(Topic::Notifications, vec![bounds(3, 9), bounds(0, 5)]);
+    fn a_record_before_the_first_retained_one_may_have_been_deleted() {
+        let mut seen = seen(vec![bounds(3, 9), bounds(0, 5)]);
         assert_eq!(seen.excuse(0, 100), Some(Reason::OutputDeleted));
         for offset in [10, 10, 12] {
             seen.see((0, offset), 0);
@@ -101,8 +94,8 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_the_last_that_could_be_read_may_still_come() {
-        let mut seen = Seen::new(Topic::Rejections, vec![bounds(0, 9), bounds(0, 5)]);
+    fn a_record_after_the_last_readable_one_may_be_held_back() {
+        let mut seen = seen(vec![bounds(0, 9), bounds(0, 5)]);
         seen.unread.push(Unread { partition: 1, offsets: 3..5 });
         for offset in [1, 5] {
             seen.see((0, offset), 1);
@@ -110,6 +103,6 @@ mod tests {
         let excused: Vec<_> = (0..8).filter(|&offset| seen.excuse(0, offset).is_some()).collect();
         assert_eq!(excused, [5, 6, 7]);
         assert_eq!(seen.excuse(0, 5), Some(Reason::OutputHeldBack));
-        assert_eq!(seen.readable(), [(0, 0..9), (1, 0..3)]);
+        assert_eq!(seen.wanted(), [(0, 0..9), (1, 0..5)]);
     }
 }

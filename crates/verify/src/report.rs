@@ -1,21 +1,23 @@
-//! What is found, as data; how it is printed is the command line's.
+//! What is reported, as data; the command line prints it.
 
 use std::{fmt, path::PathBuf};
+
+use contract::Coordinates;
 
 use super::VerifyError;
 
 /// What is wrong with a record or a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// It should be there and is not.
+    /// It should exist and does not.
     Lost,
-    /// It is there once more.
+    /// It exists once more.
     Doubled,
-    /// It is there, with another content.
+    /// It exists, with other content.
     Altered,
-    /// It is there, and should not be.
+    /// It exists, and no command produces it.
     Foreign,
-    /// It is there, and the log does not find it by its offset.
+    /// It exists, and the log does not find it by its offset.
     Misplaced,
     /// A log's own count of its rows is wrong.
     Miscounted,
@@ -28,13 +30,12 @@ pub enum What {
     Duplicate,
     Rejection,
     Notification,
-    /// Commands of which no log says anything.
+    /// Commands that no log covers.
     Commands,
 }
 
 impl What {
-    #[must_use]
-    pub fn with_article(self) -> &'static str {
+    pub(crate) fn with_article(self) -> &'static str {
         match self {
             Self::Event => "an event",
             Self::Duplicate => "a duplicate",
@@ -53,11 +54,17 @@ pub enum Place {
     Topic { topic: String, at: Option<At> },
 }
 
-/// A place in a topic.
+/// A place in a topic, or the command there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct At {
     pub partition: i32,
     pub offset: i64,
+}
+
+impl From<Coordinates> for At {
+    fn from(Coordinates { partition, offset, .. }: Coordinates) -> Self {
+        Self { partition, offset }
+    }
 }
 
 /// One thing that is not as deciding the commands again says.
@@ -66,11 +73,11 @@ pub struct Deviation {
     pub kind: Kind,
     pub what: What,
     pub place: Place,
-    /// Where the command lies that it belongs to, as far as that can be told.
+    /// The command that it belongs to, as far as that is known.
     pub command: Option<At>,
     /// A notification's id.
     pub id: Option<String>,
-    /// A sentence, or the part of one, that says what was found and what was wanted.
+    /// A sentence, or part of one, that says what was found and what was expected.
     pub details: String,
 }
 
@@ -79,10 +86,10 @@ pub struct Deviation {
 pub struct Unchecked {
     pub topic: String,
     pub partition: i32,
-    /// What is concerned lies in `first_offset..next_offset`.
+    /// It is within `first_offset..next_offset`.
     pub first_offset: i64,
     pub next_offset: i64,
-    /// How many are concerned, where that can be told.
+    /// The number of records or commands, where it is known.
     pub count: Option<u64>,
     pub reason: Reason,
 }
@@ -97,7 +104,6 @@ pub enum Reason {
     NoWitness,
     KeyForgotten,
     OutputDeleted,
-    DeletedMeanwhile,
     HeldBack,
     OutputHeldBack,
     LimitUnknown,
@@ -106,39 +112,35 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoOffset => "the group has no committed offset here, so it is not known what must be out",
+            Self::NoOffset => "the group has no committed offset here, so it is unknown what must be published",
             Self::ForeignOffset => {
-                "the group's committed offset here is not the processor's: another consumer is in the group, or somebody \
-                 set it, so it does not say what must be out; only what the logs have seen published was checked. Start \
-                 the processor, which says what to do"
+                "the processor did not commit the group's offset here: another consumer is in the group, or somebody set \
+                 the offset, so it does not say what must be published; only what the logs have seen published was \
+                 checked. Start the processor, which says what to do"
             }
             Self::Undecided => {
-                "the topic no longer holds what lay here when the group came to it: any command among it was deleted \
-                 before it was decided"
+                "these records were deleted before the group reached them: any command among them was deleted before it \
+                 was decided"
             }
             Self::CommandsDeleted => {
-                "the topic no longer holds these commands, so they could not be decided again; what the log says \
-                 of them was taken for true"
+                "the topic no longer holds these commands, so they could not be decided again: the log was \
+                 trusted"
             }
             Self::NoWitness => "neither the topic nor a log holds these commands",
             Self::KeyForgotten => {
-                "their idempotency key may have been used by a command that the topic no longer holds: what a log \
-                 says that knew that command was taken for true, and another log may differ"
+                "their idempotency key may have been used by a command that the topic no longer holds: a log that knew \
+                 that command was trusted, and another log may differ"
             }
-            Self::OutputDeleted => "the output of these commands is not there, and may have been deleted by then",
-            Self::DeletedMeanwhile => {
-                "these records were deleted while they were checked, before what differs could be read a second time"
-            }
+            Self::OutputDeleted => "the output of these commands is not there, and may have been deleted",
             Self::HeldBack => {
-                "these records could not be read: a transaction is open in front of them, or the brokers do not \
-                 answer"
+                "these records could not be read: an open transaction holds them back, or the brokers do not answer"
             }
             Self::OutputHeldBack => {
                 "the output of these commands is not there, and may be among what could not be read"
             }
             Self::LimitUnknown => {
-                "these rejections leave behind a part of their command, or another part than the topic's present \
-                 max.message.bytes asks for; what it was when they were published is not known"
+                "these rejections omit a part of their command, or another part than the topic's present \
+                 max.message.bytes asks for; the setting at the time of publishing is unknown"
             }
         })
     }
@@ -152,19 +154,19 @@ pub struct Summary {
     pub events: u64,
     pub duplicates: u64,
     pub rejections: u64,
-    /// That follow from the events.
+    /// That the events produce.
     pub notifications: u64,
     pub deviations: u64,
-    /// Stretches, not records.
+    /// Counted in stretches, not in records.
     pub unchecked: u64,
 }
 
-/// Who is told, as soon as something is known.
+/// Where everything is reported as soon as it is known.
 pub trait Report {
     fn deviation(&mut self, deviation: &Deviation) -> Result<(), VerifyError>;
     fn unchecked(&mut self, unchecked: &Unchecked) -> Result<(), VerifyError>;
-    /// So many more records are to be read.
+    /// This many more records will be read.
     fn ahead(&mut self, records: u64);
-    /// So many were read.
+    /// This many were read.
     fn advanced(&mut self, records: u64);
 }

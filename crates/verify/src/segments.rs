@@ -1,29 +1,29 @@
-//! Which commands of a partition can be decided again, and which logs speak of them.
+//! Which commands of a partition can be decided again, and which logs cover them.
 
 use std::{collections::BTreeSet, ops::Range};
 
-/// Commands of one partition that lie behind one another and are checked in the same way.
+/// Consecutive commands of one partition that are checked in the same way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    pub offsets: Range<i64>,
-    /// The topic still holds them, so they are decided again. If not, the first of `logs` is believed.
-    pub retained: bool,
-    /// The logs that must have them, by their place among all; first those without a gap.
-    pub logs: Vec<usize>,
+pub(crate) struct Segment {
+    pub(crate) offsets: Range<i64>,
+    /// The topic still holds them, so they are decided again. If not, the first of `logs` is trusted.
+    pub(crate) retained: bool,
+    /// The logs that must have them, by index; those without a gap first.
+    pub(crate) logs: Vec<usize>,
 }
 
-/// What one log says that it knows of a partition.
+/// What one log says it knows of a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Coverage {
-    /// The next offset that it lacks.
-    pub logged: i64,
+pub(crate) struct Coverage {
+    /// The next offset that it does not have.
+    pub(crate) logged: i64,
     /// What it never saw.
-    pub gaps: Vec<Range<i64>>,
+    pub(crate) gaps: Vec<Range<i64>>,
 }
 
 impl Coverage {
-    /// It was there from the beginning, so it knew of every key what there was to know.
-    pub fn is_whole(&self) -> bool {
+    /// Whether it has the partition from its beginning, so that it knew every use of a key.
+    pub(crate) fn is_whole(&self) -> bool {
         self.gaps.is_empty()
     }
 
@@ -32,9 +32,8 @@ impl Coverage {
     }
 }
 
-/// Cuts `0..published` where the topic begins and wherever a log begins or ceases to know.
-#[must_use]
-pub fn segments(start: i64, published: i64, logs: &[Coverage]) -> Vec<Segment> {
+/// Cuts `0..published` where the topic begins and where a log's coverage begins or ends.
+pub(crate) fn segments(start: i64, published: i64, logs: &[Coverage]) -> Vec<Segment> {
     let mut cuts = BTreeSet::from([0, start, published]);
     for log in logs {
         cuts.insert(log.logged);
@@ -49,7 +48,7 @@ pub fn segments(start: i64, published: i64, logs: &[Coverage]) -> Vec<Segment> {
     segments.collect()
 }
 
-/// The logs that cover the offset; first those that knew all that came before it.
+/// The logs that cover the offset; those that knew everything before it first.
 fn witnesses(offset: i64, logs: &[Coverage]) -> Vec<usize> {
     let mut covering: Vec<_> = (0..logs.len()).filter(|&log| logs[log].covers(offset)).collect();
     covering.sort_by_key(|&log| !logs[log].is_whole());
@@ -57,8 +56,7 @@ fn witnesses(offset: i64, logs: &[Coverage]) -> Vec<usize> {
 }
 
 /// The segment in which the offset lies.
-#[must_use]
-pub fn around(segments: &[Segment], offset: i64) -> Option<&Segment> {
+pub(crate) fn around(segments: &[Segment], offset: i64) -> Option<&Segment> {
     let place = segments.partition_point(|segment| segment.offsets.end <= offset);
     segments.get(place).filter(|segment| segment.offsets.contains(&offset))
 }
@@ -72,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_where_the_topic_begins_and_where_a_log_does_or_ends() {
+    fn are_cut_where_the_topic_begins_and_where_a_log_begins_or_ends() {
         let found = segments(10, 50, &[covers(60, &[]), covers(30, std::slice::from_ref(&(0..5)))]);
         let found: Vec<_> =
             found.into_iter().map(|segment| (segment.offsets, segment.retained, segment.logs)).collect();
@@ -88,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_beyond_what_is_published() {
+    fn end_at_the_published_offset() {
         assert_eq!(segments(0, 0, &[covers(7, &[])]), []);
         assert_eq!(segments(9, 4, &[]), [Segment { offsets: 0..4, retained: false, logs: vec![] }]);
         let all = segments(0, 4, &[covers(7, &[])]);

@@ -1,4 +1,4 @@
-//! What the checker reads: topics, through a trait, so that tests can give it some that no broker would.
+//! The topics that the checker reads, behind a trait: tests need topics that no broker would have.
 
 use std::ops::{ControlFlow, Range};
 
@@ -19,17 +19,17 @@ pub enum Topic {
     Rejections,
 }
 
-/// Takes a record, and says whether to go on.
+/// Takes a record, and says whether to continue.
 pub type Each<'a> = dyn FnMut(Record) -> Result<ControlFlow<()>, VerifyError> + 'a;
 
-/// The three topics, readable as often as it takes.
+/// The three topics.
 pub trait Topics {
     /// The group's committed offset of each partition of the commands topic, whoever committed it.
     fn committed(&mut self) -> Result<Vec<Option<Committed>>, VerifyError>;
-    /// Where each partition begins, and where it ends with what is not yet committed.
+    /// Where each partition begins and ends, open transactions included.
     fn bounds(&mut self, topic: Topic) -> Result<Vec<Bounds>, VerifyError>;
-    /// Gives every committed record of these offsets to `each`, in order within a partition. Returns what is held
-    /// back by an open transaction.
+    /// Gives every committed record of these offsets to `each`, in order within a partition. Returns what an open
+    /// transaction holds back.
     fn read(
         &mut self,
         topic: Topic,
@@ -43,12 +43,12 @@ pub trait Topics {
 pub struct OnBrokers {
     scanner: Scanner,
     names: Names,
-    /// Of each topic.
+    /// The number of partitions of each topic.
     partitions: [usize; 3],
 }
 
 impl OnBrokers {
-    /// `partitions` as the brokers tell them, of commands, notifications and rejections.
+    /// `partitions`: the number of partitions of commands, notifications and rejections.
     #[must_use]
     pub fn new(scanner: Scanner, names: Names, partitions: [usize; 3]) -> Self {
         Self { scanner, names, partitions }

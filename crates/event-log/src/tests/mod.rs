@@ -141,7 +141,7 @@ impl Model {
     fn settle(&mut self, verdict: &Verdict) -> Expected {
         let at = verdict.coordinates;
         let clock = self.clock.entry(at.partition).or_insert(0);
-        if (0..=253_402_300_799_999).contains(&at.timestamp) {
+        if at.has_valid_timestamp() {
             *clock = at.timestamp.max(*clock);
         }
         match &verdict.reading {

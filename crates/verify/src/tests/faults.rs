@@ -7,20 +7,20 @@ use super::*;
 
 type Fault<'a> = (&'a str, &'a dyn Fn(&mut World), &'a [(Kind, What)]);
 
-/// Plants it, and looks at what is told.
+/// Plants it, and looks at what is reported.
 #[track_caller]
 fn plant(faults: &[Fault<'_>]) -> Vec<Deviation> {
     let mut all = Vec::new();
     for (name, change, wanted) in faults {
         let mut world = World::new(COMMANDS);
         change(&mut world);
-        let told = world.verify();
+        let reported = world.verify();
         let mut found: Vec<_> =
-            told.deviations.iter().map(|deviation| (deviation.kind, deviation.what)).collect();
+            reported.deviations.iter().map(|deviation| (deviation.kind, deviation.what)).collect();
         found.sort_unstable();
-        assert_eq!(&found, wanted, "{name}: {:#?}", told.deviations);
-        assert_eq!(told.unchecked, [], "{name}");
-        all.extend(told.deviations);
+        assert_eq!(&found, wanted, "{name}: {:#?}", reported.deviations);
+        assert_eq!(reported.unchecked, [], "{name}");
+        all.extend(reported.deviations);
     }
     all
 }

@@ -4,28 +4,24 @@ mod faults;
 mod retention;
 mod world;
 
-use super::{
-    Sizes,
-    report::{At, Deviation, Kind, Place, Reason, What},
-    source::Topic,
-};
+use super::{At, Deviation, Kind, Place, Reason, Sizes, Topic, What};
 use testing::said_by;
-use world::{Told, World};
+use world::{Reported, World};
 
 /// Commands in most tests: enough for repeated keys in and out of their window.
 const COMMANDS: i64 = 200;
 
-fn is_clean(told: &Told) {
-    assert_eq!((&told.deviations[..], &told.unchecked[..]), (&[][..], &[][..]));
+fn is_clean(reported: &Reported) {
+    assert_eq!((&reported.deviations[..], &reported.unchecked[..]), (&[][..], &[][..]));
 }
 
 #[test]
-fn what_is_as_it_should_be_passes_and_is_counted() {
+fn passes_and_counts_a_correct_world() {
     let mut world = World::new(COMMANDS);
-    let (said, told) = said_by(|| world.verify());
-    is_clean(&told);
+    let (said, reported) = said_by(|| world.verify());
+    is_clean(&reported);
     assert_eq!(said, "");
-    let summary = told.summary;
+    let summary = reported.summary;
     assert_eq!(summary.commands, 200);
     assert!(summary.duplicates >= 20 && summary.rejections >= 60, "{summary:?}");
     assert_eq!(
@@ -39,16 +35,16 @@ fn what_is_as_it_should_be_passes_and_is_counted() {
 }
 
 #[test]
-fn nothing_at_all_passes() {
+fn passes_empty_topics() {
     let mut world = World::new(0);
     world.committed = vec![Some(0), None];
-    let told = world.verify();
-    is_clean(&told);
-    assert_eq!(told.summary, super::report::Summary::default());
+    let reported = world.verify();
+    is_clean(&reported);
+    assert_eq!(reported.summary, super::Summary::default());
 }
 
 #[test]
-fn what_lies_beyond_the_committed_offsets_is_not_judged() {
+fn judges_nothing_after_the_committed_offsets() {
     let mut world = World::new(COMMANDS);
     let all = world.verify().summary;
     // The output of a command behind it is not out yet, that of another one is there twice.
@@ -66,13 +62,13 @@ fn what_lies_beyond_the_committed_offsets_is_not_judged() {
         0,
         &format!("UPDATE events SET json = replace(json, 'case', 'cave') WHERE offset >= {published}"),
     );
-    let told = world.verify();
-    is_clean(&told);
-    assert!(told.summary.commands < all.commands && told.summary.commands > 100);
+    let reported = world.verify();
+    is_clean(&reported);
+    assert!(reported.summary.commands < all.commands && reported.summary.commands > 100);
 }
 
 #[test]
-fn another_idempotency_window_shows() {
+fn warns_of_another_idempotency_window_and_finds_its_effects() {
     let mut world = World::new(0);
     world.window_ms = 5;
     let again = World::new(COMMANDS);
@@ -81,18 +77,18 @@ fn another_idempotency_window_shows() {
     world.topic(Topic::Rejections).iter_mut().for_each(|partition| *partition = Default::default());
     world.committed.clear();
     world.process_again();
-    let (said, told) = said_by(|| world.verify());
+    let (said, reported) = said_by(|| world.verify());
     let warning = "the group's offsets were committed under other limits, topics for replies or another idempotency window";
     assert!(said.contains(warning) && said.contains("partitions=[0, 1]"), "{said}");
     let kinds: std::collections::BTreeSet<_> =
-        told.deviations.iter().map(|deviation| (deviation.kind, deviation.what)).collect();
+        reported.deviations.iter().map(|deviation| (deviation.kind, deviation.what)).collect();
     // Of two commands with one key both became events, and the one with other content as well.
     assert!(kinds.contains(&(Kind::Altered, What::Event)), "{kinds:?}");
     assert!(kinds.contains(&(Kind::Lost, What::Rejection)), "{kinds:?}");
 }
 
 #[test]
-fn several_logs_are_each_held_to_what_they_say_that_they_know() {
+fn checks_each_of_several_logs_within_its_coverage() {
     let mut world = World::new(COMMANDS);
     world.add_log(0..50);
     is_clean(&world.verify());
@@ -100,27 +96,27 @@ fn several_logs_are_each_held_to_what_they_say_that_they_know() {
     world.logs.swap(0, 1);
     is_clean(&world.verify());
     world.sql(0, "DELETE FROM rejections WHERE (partition, offset) = (1, (SELECT min(offset) FROM rejections WHERE partition = 1))");
-    let told = world.verify();
-    assert_eq!(told.deviations.len(), 1);
-    assert_eq!((told.deviations[0].kind, told.deviations[0].what), (Kind::Lost, What::Rejection));
-    assert_eq!(told.deviations[0].place, Place::Log { path: world.logs[0].clone(), position: None });
+    let reported = world.verify();
+    assert_eq!(reported.deviations.len(), 1);
+    assert_eq!((reported.deviations[0].kind, reported.deviations[0].what), (Kind::Lost, What::Rejection));
+    assert_eq!(reported.deviations[0].place, Place::Log { path: world.logs[0].clone(), position: None });
 }
 
 #[test]
-fn commands_that_no_log_knows_of_are_told_in_stretches() {
+fn reports_commands_without_a_log_in_stretches() {
     let mut world = World::new(COMMANDS);
     world.add_log(0..50);
     world.logs.remove(0);
-    let told = world.verify();
-    let found: Vec<_> = told.deviations.iter().map(|d| (d.kind, d.what, d.place.clone())).collect();
+    let reported = world.verify();
+    let found: Vec<_> = reported.deviations.iter().map(|d| (d.kind, d.what, d.place.clone())).collect();
     assert_eq!(found, vec![(Kind::Lost, What::Commands, Place::Logs); 2]);
     let end = world.committed[0].unwrap() - 1;
-    let details = &told.deviations[0].details;
+    let details = &reported.deviations[0].details;
     assert!(details.contains(&format!("partition 0, offsets 50 to {end}, which hold")), "{details}");
 }
 
 #[test]
-fn what_cannot_be_checked_at_all_is_refused_in_a_sentence() {
+fn refuses_what_it_cannot_check_with_a_reason() {
     let refused = |change: &dyn Fn(&mut World)| {
         let mut world = World::new(30);
         change(&mut world);
@@ -154,19 +150,19 @@ fn what_cannot_be_checked_at_all_is_refused_in_a_sentence() {
 }
 
 #[test]
-fn a_partition_without_committed_offset_is_said() {
+fn reports_a_partition_without_a_committed_offset() {
     let mut world = World::new(COMMANDS);
     world.committed[1] = None;
-    let told = world.verify();
-    assert_eq!(told.deviations, []);
+    let reported = world.verify();
+    assert_eq!(reported.deviations, []);
     let unchecked: Vec<_> =
-        told.unchecked.iter().map(|u| (u.topic.as_str(), u.partition, u.reason)).collect();
+        reported.unchecked.iter().map(|u| (u.topic.as_str(), u.partition, u.reason)).collect();
     assert_eq!(unchecked, [(world::TOPIC, 1, Reason::NoOffset)]);
 }
 
 /// Whoever committed it, it does not say what must be out; what a log has seen published does.
 #[test]
-fn an_offset_that_somebody_else_committed_is_said_and_nothing_is_lost() {
+fn reports_an_offset_committed_by_another_and_nothing_as_lost() {
     for (moved, unchecked) in [(80, 30..80), (10, 10..30), (30, 30..30)] {
         let mut world = World::new(COMMANDS);
         assert!(world.committed[1].unwrap() > 80);
@@ -178,10 +174,13 @@ fn an_offset_that_somebody_else_committed_is_said_and_nothing_is_lost() {
             super::content::id_of_notification(record, contract::topic_bits(world::TOPIC))
                 .is_ok_and(|id| id.partition == 1 && id.offset >= 30)
         });
-        let told = world.verify();
-        assert_eq!(told.deviations, []);
-        let found: Vec<_> =
-            told.unchecked.iter().map(|u| (u.partition, u.first_offset..u.next_offset, u.reason)).collect();
+        let reported = world.verify();
+        assert_eq!(reported.deviations, []);
+        let found: Vec<_> = reported
+            .unchecked
+            .iter()
+            .map(|u| (u.partition, u.first_offset..u.next_offset, u.reason))
+            .collect();
         if unchecked.is_empty() {
             assert_eq!(found, []);
         } else {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn in_the_log_events() {
+fn finds_each_fault_in_a_logs_events() {
     // Another row needs a position, and the cursors' counts must agree with it or the log is not even opened.
     let insert = |columns: &str, filter: &str| {
         format!(
@@ -98,15 +98,15 @@ fn in_the_log_events() {
             &[(Doubled, Duplicate)],
         ),
     ];
-    let told = plant(faults);
-    let lost = told.iter().find(|deviation| deviation.kind == Lost).unwrap();
+    let reported = plant(faults);
+    let lost = reported.iter().find(|deviation| deviation.kind == Lost).unwrap();
     assert!(matches!(lost.place, Place::Log { position: None, .. }) && lost.command.is_some(), "{lost:?}");
-    let doubled = told.iter().find(|deviation| deviation.kind == Doubled).unwrap();
+    let doubled = reported.iter().find(|deviation| deviation.kind == Doubled).unwrap();
     assert!(matches!(doubled.place, Place::Log { position: Some(_), .. }), "{doubled:?}");
 }
 
 #[test]
-fn in_the_log_duplicates_and_rejections() {
+fn finds_each_fault_in_a_logs_duplicates_and_rejections() {
     let first = "(partition, offset) = (SELECT partition, offset FROM TABLE LIMIT 1)";
     let sql = |text: &str, table: &str| {
         let text = text.replace("FIRST", first).replace("TABLE", table);

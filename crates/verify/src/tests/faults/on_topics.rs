@@ -38,14 +38,14 @@ fn remove(world: &mut World, topic: Topic) -> Record {
 }
 
 #[test]
-fn on_the_topic_of_notifications() {
+fn finds_each_fault_on_the_notifications_topic() {
     const TOPIC: Topic = Topic::Notifications;
     let traced = |world: &mut World, change: &dyn Fn(&mut Record)| {
         change(
             world.record(TOPIC, |record| record.headers.iter().any(|header| *header.name == *b"traceparent")),
         );
     };
-    let told = plant(&[
+    let reported = plant(&[
         ("lost", &|world| drop(remove(world, TOPIC)), &[(Lost, Notification)]),
         ("doubled", &|world| again(world, TOPIC, |_| {}), &[(Doubled, Notification)]),
         (
@@ -163,17 +163,19 @@ fn on_the_topic_of_notifications() {
             &[(Altered, Notification); 2],
         ),
     ]);
-    assert_eq!(told[0].place, Place::Topic { topic: "n".into(), at: None });
-    assert!(told[0].id.as_ref().unwrap().ends_with("/0") && told[0].command.is_some());
-    let Place::Topic { at: Some(At { partition, .. }), .. } = told[1].place else { panic!("{:?}", told[1]) };
-    assert!(told[1].details.contains(&format!("it is there already, at partition {partition} offset ")));
-    assert!(told[4].details.ends_with("value differs"), "{:?}", told[4]);
-    assert!(told[5].details.ends_with("key differs"), "{:?}", told[5]);
-    assert!(told[7].details.ends_with("headers differs"), "{:?}", told[7]);
+    assert_eq!(reported[0].place, Place::Topic { topic: "n".into(), at: None });
+    assert!(reported[0].id.as_ref().unwrap().ends_with("/0") && reported[0].command.is_some());
+    let Place::Topic { at: Some(At { partition, .. }), .. } = reported[1].place else {
+        panic!("{:?}", reported[1])
+    };
+    assert!(reported[1].details.contains(&format!("it is there already, at partition {partition} offset ")));
+    assert!(reported[4].details.ends_with("value differs"), "{:?}", reported[4]);
+    assert!(reported[5].details.ends_with("key differs"), "{:?}", reported[5]);
+    assert!(reported[7].details.ends_with("headers differs"), "{:?}", reported[7]);
 }
 
 #[test]
-fn on_the_topic_of_rejections() {
+fn finds_each_fault_on_the_rejections_topic() {
     const TOPIC: Topic = Topic::Rejections;
     plant(&[
         ("lost", &|world| drop(remove(world, TOPIC)), &[(Lost, Rejection)]),
@@ -228,7 +230,7 @@ fn on_the_topic_of_rejections() {
 
 /// Faults by chance, several at once, anywhere: never is all said to be well.
 #[test]
-fn no_change_passes() {
+fn finds_random_changes() {
     for seed in 0..60 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut world = World::new(COMMANDS);
@@ -253,7 +255,7 @@ fn no_change_passes() {
                 }
             }
         }
-        let told = world.verify();
-        assert_ne!(told.deviations, [], "seed {seed}");
+        let reported = world.verify();
+        assert_ne!(reported.deviations, [], "seed {seed}");
     }
 }
