@@ -18,7 +18,7 @@ use kafka::{
     follow::{Follower, Start},
     topics,
 };
-use line::Line;
+use line::RecordLine;
 
 /// The longest delay until a signal is noticed.
 const POLL: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ pub fn tail(args: &args::Tail, config: &Config) -> anyhow::Result<()> {
         }
         let Some(record) = next else { continue };
         if args.json {
-            write_json(&Line::new(&record), &mut out)?;
+            write_json(&RecordLine::new(&record), &mut out)?;
         } else {
             match args.topic {
                 OutputTopic::Notifications => readable::notification(&record, &mut out)?,

@@ -11,7 +11,7 @@ use crate::cli::{
     output::FAINT,
     output::plain,
     output::{self, Unread},
-    tail::line::Line,
+    tail::line::RecordLine,
 };
 
 use super::list::print;
@@ -27,7 +27,7 @@ pub(super) fn show(args: &args::RejectionsShow, kafka: &Settings) -> anyhow::Res
         }
         found = true;
         if args.json {
-            write_json(&Line::new(record), &mut out)?;
+            write_json(&RecordLine::new(record), &mut out)?;
             return Ok(ControlFlow::Break(()));
         }
         print(record, letter, false, &mut out)?;
