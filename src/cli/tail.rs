@@ -20,7 +20,7 @@ use kafka::{
     follow::{Follower, Start},
     topics,
 };
-use line::Line;
+use line::RecordLine;
 
 /// Follows a topic, reading only what is committed
 #[derive(Debug, clap::Args)]
@@ -93,7 +93,7 @@ pub fn tail(args: &Args, config: &Config) -> anyhow::Result<()> {
         }
         let Some(record) = next else { continue };
         if args.json {
-            write_json(&Line::new(&record), &mut out)?;
+            write_json(&RecordLine::new(&record), &mut out)?;
         } else {
             match args.topic {
                 OutputTopic::Notifications => readable::notification(&record, &mut out)?,

@@ -24,7 +24,7 @@ use rdkafka::{
 };
 use tokio::{sync::oneshot, time::sleep};
 
-use super::reports::{Answer, Failed, Reports, Waiting};
+use super::reports::{Answer, Failed, InFlight, Reports};
 
 /// How soon the thread notices that it has to stop, or that its producer failed.
 const SLICE: Duration = Duration::from_millis(100);
@@ -212,7 +212,7 @@ impl Shared {
         }
         let fatal = fatal.filter(|_| !old.context().deliveries().has_sent.load(Ordering::Relaxed));
         for (record, waiting) in unsent {
-            let Waiting { answer, since, partition, .. } = waiting;
+            let InFlight { answer, since, partition, .. } = waiting;
             if let Some((code, reason)) = &fatal {
                 let failed = Failed::unsent(KafkaError::MessageProduction(*code));
                 let _ = answer.send(Err(Failed { detail: Some(reason.clone()), ..failed }));
@@ -240,8 +240,8 @@ impl Shared {
         let timestamp = record.coordinates.timestamp;
         let place = producer.context().deliveries().places.fetch_add(1, Ordering::Relaxed);
         let topic_bits = self.topic_bits;
-        let waiting = Box::new(Waiting { answer, since, place, partition, timestamp, topic_bits });
-        let mut sent = BaseRecord::<[u8], [u8], Box<Waiting>>::with_opaque_to(&self.topic, waiting);
+        let waiting = Box::new(InFlight { answer, since, place, partition, timestamp, topic_bits });
+        let mut sent = BaseRecord::<[u8], [u8], Box<InFlight>>::with_opaque_to(&self.topic, waiting);
         sent.timestamp = Some(timestamp);
         sent.partition = partition;
         sent.payload = record.value.as_deref();

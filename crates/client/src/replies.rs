@@ -43,13 +43,13 @@ pub(super) struct ReplyTo {
 /// Reads one partition of the reply topic, on a separate thread, until it is dropped.
 pub(super) struct Replies {
     to: Vec<Header>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<Waiters>,
     stop: Arc<AtomicBool>,
 }
 
 /// Waiters by correlation id.
 #[derive(Debug, Default)]
-struct Waiting(Mutex<Senders>);
+struct Waiters(Mutex<Senders>);
 
 #[derive(Debug, Default)]
 struct Senders {
@@ -149,7 +149,7 @@ impl Drop for Awaited {
     }
 }
 
-impl Waiting {
+impl Waiters {
     fn lock(&self) -> MutexGuard<'_, Senders> {
         self.0.lock().expect("never poisoned")
     }
@@ -172,7 +172,7 @@ impl Waiting {
     }
 }
 
-fn read(mut reader: Reader, waiting: &Waiting, stop: &AtomicBool) {
+fn read(mut reader: Reader, waiting: &Waiters, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         match reader.poll(SLICE) {
             Ok(Some(record)) => waiting.answer(&record),

@@ -87,19 +87,19 @@ pub(super) struct Reports {
     /// A command reached a broker, or may have.
     pub has_sent: AtomicBool,
     /// What a replaced producer has definitely not sent.
-    unsent: Mutex<Vec<(Record, Waiting)>>,
+    unsent: Mutex<Vec<(Record, InFlight)>>,
 }
 
 impl Reports {
-    pub fn unsent(&self) -> MutexGuard<'_, Vec<(Record, Waiting)>> {
+    pub fn unsent(&self) -> MutexGuard<'_, Vec<(Record, InFlight)>> {
         self.unsent.lock().expect("never poisoned")
     }
 }
 
 impl Deliver for Reports {
-    type Opaque = Box<Waiting>;
+    type Opaque = Box<InFlight>;
 
-    fn delivered(&self, result: &DeliveryResult<'_>, waiting: Box<Waiting>) {
+    fn delivered(&self, result: &DeliveryResult<'_>, waiting: Box<InFlight>) {
         self.count.fetch_add(1, Ordering::Relaxed);
         let answer = match result {
             Ok(message) => {
@@ -125,7 +125,7 @@ impl Deliver for Reports {
 }
 
 /// A command under way.
-pub(super) struct Waiting {
+pub(super) struct InFlight {
     pub answer: oneshot::Sender<Answer>,
     /// When the first producer got the command.
     pub since: Instant,
@@ -138,7 +138,7 @@ pub(super) struct Waiting {
     pub topic_bits: u16,
 }
 
-impl Waiting {
+impl InFlight {
     /// Reads a successful report.
     fn posted(&self, partition: i32, offset: i64, timestamp: Option<i64>) -> Posted {
         match timestamp {
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_report_without_an_offset_does_not_say_where_the_record_lies() {
         let (answer, _) = oneshot::channel();
-        let waiting = Waiting {
+        let waiting = InFlight {
             answer,
             since: Instant::now(),
             place: 0,

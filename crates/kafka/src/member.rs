@@ -11,8 +11,8 @@ const CLOSE: Duration = Duration::from_millis(1500);
 /// How long dropping a member may take at most.
 const LEAVE: Duration = Duration::from_millis(3000);
 
-/// Leaves the group when it is dropped, and waits no longer than [`LEAVE`] and [`Group::leaving_takes`](super::context::Group::leaving_takes) for it.
-/// The binding's own drop waits for the brokers without an end.
+/// Leaves its group when it is dropped, within 3 s and [`Group::leaving_takes`]. The binding's own drop waits for the brokers
+/// for ever.
 pub struct Member {
     /// `None` only while it is dropped.
     consumer: Option<Arc<BaseConsumer<Context>>>,

@@ -54,8 +54,8 @@ pub struct Reader {
     ends: Option<BTreeMap<i32, i64>>,
     moved_at: Instant,
     liveness: Liveness,
-    /// Whether an outage was reported.
-    outage: Arc<AtomicBool>,
+    /// Whether an outage was reported; `None`: they are not.
+    outage: Option<Arc<AtomicBool>>,
     /// Reports an error after which librdkafka retries.
     on_passing_error: fn(&KafkaError),
     last_error: Option<String>,
@@ -68,17 +68,24 @@ impl fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// Reads nothing yet.
+    /// For a subcommand: reports an outage once. Reads nothing yet.
     pub fn new(settings: &Settings) -> Result<Self, SourceError> {
-        Self::with_config(settings, client::reader(settings))
+        Self::make(settings, client::reader(settings), Some(Arc::default()))
     }
 
-    /// The same, with other properties than [`client::reader`] has.
+    /// For use in the background, with other properties than [`client::reader`] has.
     pub fn with_config(settings: &Settings, config: ClientConfig) -> Result<Self, SourceError> {
-        let outage = Arc::default();
+        Self::make(settings, config, None)
+    }
+
+    fn make(
+        settings: &Settings,
+        config: ClientConfig,
+        outage: Option<Arc<AtomicBool>>,
+    ) -> Result<Self, SourceError> {
         Ok(Self {
             settings: settings.clone(),
-            consumer: consumer(&config, &outage)?,
+            consumer: consumer(&config, outage.clone())?,
             config,
             topic: String::new(),
             next: BTreeMap::new(),
@@ -219,7 +226,9 @@ impl Reader {
     }
 
     fn take(&mut self, record: Record) -> Result<Option<Record>, SourceError> {
-        self.outage.store(false, Ordering::Relaxed);
+        if let Some(outage) = &self.outage {
+            outage.store(false, Ordering::Relaxed);
+        }
         self.liveness.heard();
         self.moved_at = Instant::now();
         let at = record.coordinates;
@@ -267,7 +276,7 @@ impl Reader {
             return;
         }
         tracing::warn!("the Kafka client lost the brokers; continuing with a new one");
-        let renewed = consumer(&self.config, &self.outage).and_then(|consumer| {
+        let renewed = consumer(&self.config, self.outage.clone()).and_then(|consumer| {
             self.assign(&consumer).map_err(|error| self.failure(&error))?;
             Ok(consumer)
         });
@@ -287,16 +296,18 @@ impl Reader {
     }
 }
 
-/// Reports an outage once; librdkafka keeps trying.
-fn consumer(config: &ClientConfig, outage: &Arc<AtomicBool>) -> Result<Member, SourceError> {
-    let outage = Arc::clone(outage);
-    let context = Context::default().on_error(move |error, reason| {
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            client_error(error, reason);
-        } else if !outage.swap(true, Ordering::Relaxed) {
-            tracing::warn!("no broker answers any more; waiting for one");
-        }
-    });
+fn consumer(config: &ClientConfig, outage: Option<Arc<AtomicBool>>) -> Result<Member, SourceError> {
+    let context = Context::default();
+    let context = match outage {
+        None => context,
+        Some(outage) => context.on_error(move |error, reason| {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+                client_error(error, reason);
+            } else if !outage.swap(true, Ordering::Relaxed) {
+                tracing::warn!("no broker answers any more; waiting for one");
+            }
+        }),
+    };
     let consumer = config.create_with_context(context);
     consumer
         .map(Member::new)

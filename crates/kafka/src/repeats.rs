@@ -59,17 +59,17 @@ pub fn warned_long_ago(text: &str, times: u32) {
 
 /// What was logged lately. There are few texts, so they are searched one by one.
 #[derive(Debug, Default)]
-struct Repeats(Vec<Line>);
+struct Repeats(Vec<Warning>);
 
 #[derive(Debug)]
-struct Line {
+struct Warning {
     origin: Origin,
     text: String,
     logged_at: Instant,
     held_back: u64,
 }
 
-impl Line {
+impl Warning {
     fn is_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.logged_at) >= EVERY
     }
@@ -92,7 +92,7 @@ impl Repeats {
     /// Takes a text; returns what to log now: the text if it is new, and every due count.
     fn hear(&mut self, now: Instant, origin: Origin, text: &str) -> Vec<Due> {
         self.forget(now);
-        let known = |line: &&mut Line| line.origin == origin && key(&line.text) == key(text);
+        let known = |line: &&mut Warning| line.origin == origin && key(&line.text) == key(text);
         let is_new = match self.0.iter_mut().find(known) {
             Some(line) => {
                 line.held_back += 1;
@@ -106,7 +106,7 @@ impl Repeats {
                 let oldest = (0..TEXTS).min_by_key(|&index| self.0[index].logged_at).unwrap_or(0);
                 self.0.swap_remove(oldest);
             }
-            self.0.push(Line { origin, text: text.to_owned(), logged_at: now, held_back: 0 });
+            self.0.push(Warning { origin, text: text.to_owned(), logged_at: now, held_back: 0 });
             due.push(Due { origin, text: text.to_owned(), repeats: 0 });
         }
         due

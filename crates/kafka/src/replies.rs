@@ -15,12 +15,12 @@ use contract::ReplyRecord;
 use rdkafka::{error::RDKafkaErrorCode, producer::Producer as _};
 
 use super::{PublishError, Settings, deliveries::Publisher};
-use directory::{ASK, Directory, Told};
+use directory::{ASK, Directory, TopicAnswer};
 
 /// How long a refusal is remembered.
 const REMEMBERED: Duration = Duration::from_secs(30);
 /// Between two warnings of one reason for one topic.
-const TOLD: Duration = Duration::from_secs(600);
+const WARNED: Duration = Duration::from_secs(600);
 
 /// Why a reply was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,7 +112,7 @@ struct Refusal {
 pub(crate) struct Routes {
     directory: Option<Directory>,
     refusals: HashMap<Destination, Refusal>,
-    told: HashMap<(String, Undeliverable), Instant>,
+    warned: HashMap<(String, Undeliverable), Instant>,
     /// The next partition for replies that may go to any.
     turn: i32,
     /// How long the current transaction may still wait for answers.
@@ -129,7 +129,7 @@ impl Routes {
         Self {
             directory: wanted.then(|| Directory::open(settings)).flatten(),
             refusals: HashMap::new(),
-            told: HashMap::new(),
+            warned: HashMap::new(),
             turn: 0,
             patience: ASK,
             counts: ReplyCounts::default(),
@@ -178,7 +178,7 @@ impl Routes {
                 Ok(partition)
             }
             Err(reason) => {
-                self.tell(&reply.topic, reply.partition, reason);
+                self.warn(&reply.topic, reply.partition, reason);
                 Err(reason)
             }
         }
@@ -190,26 +190,26 @@ impl Routes {
             Ok(partition) => Ok(partition),
             // A refusal counts more than what the brokers say.
             Err((reason, Why::Tried)) => Err(reason),
-            Err((_, Why::Told)) => {
+            Err((_, Why::Answered)) => {
                 let begun = Instant::now();
-                let told = directory.refresh_if_stale(&reply.topic, self.patience);
-                let chosen = self.choose(reply, &told).map_err(|(reason, _)| reason);
+                let answer = directory.refresh_if_stale(&reply.topic, self.patience);
+                let chosen = self.choose(reply, &answer).map_err(|(reason, _)| reason);
                 self.patience = self.patience.saturating_sub(begun.elapsed());
                 chosen
             }
         }
     }
 
-    fn choose(&self, reply: &ReplyRecord, told: &Told) -> Result<i32, (Undeliverable, Why)> {
+    fn choose(&self, reply: &ReplyRecord, answer: &TopicAnswer) -> Result<i32, (Undeliverable, Why)> {
         let against = |partition: i32| {
-            let told = told.against(partition).map(|reason| (reason, Why::Told));
-            told.or_else(|| Some((self.refusal(reply, partition)?, Why::Tried)))
+            let answer = answer.against(partition).map(|reason| (reason, Why::Answered));
+            answer.or_else(|| Some((self.refusal(reply, partition)?, Why::Tried)))
         };
         if let Some(partition) = reply.partition {
             return against(partition).map_or(Ok(partition), Err);
         }
-        let partitions = told.partitions();
-        let mut why = told.against(0).map(|reason| (reason, Why::Told));
+        let partitions = answer.partitions();
+        let mut why = answer.against(0).map(|reason| (reason, Why::Answered));
         for step in 0..partitions {
             let partition = self.turn.wrapping_add(step) % partitions.max(1);
             match against(partition) {
@@ -217,7 +217,7 @@ impl Routes {
                 Some(reason) => why = why.or(Some(reason)),
             }
         }
-        Err(why.unwrap_or((Undeliverable::TopicMissing, Why::Told)))
+        Err(why.unwrap_or((Undeliverable::TopicMissing, Why::Answered)))
     }
 
     fn refusal(&self, reply: &ReplyRecord, partition: i32) -> Option<Undeliverable> {
@@ -258,23 +258,23 @@ impl Routes {
     pub fn look_again(&self, destinations: Vec<Destination>) -> Vec<Destination> {
         let Some(directory) = &self.directory else { return Vec::new() };
         let until = Instant::now() + ASK;
-        let mut told: BTreeMap<String, Told> = BTreeMap::new();
+        let mut answers: BTreeMap<String, TopicAnswer> = BTreeMap::new();
         let mut is_gone = |to: &Destination| {
-            let told = told
+            let answer = answers
                 .entry(to.0.clone())
                 .or_insert_with(|| directory.refresh(&to.0, until.saturating_duration_since(Instant::now())));
-            told.against(to.1).is_some()
+            answer.against(to.1).is_some()
         };
         destinations.into_iter().filter(|to| is_gone(to)).collect()
     }
 
-    fn tell(&mut self, topic: &str, partition: Option<i32>, reason: Undeliverable) {
+    fn warn(&mut self, topic: &str, partition: Option<i32>, reason: Undeliverable) {
         let now = Instant::now();
         let key = (topic.to_owned(), reason);
-        if self.told.get(&key).is_some_and(|at| now.duration_since(*at) < TOLD) {
+        if self.warned.get(&key).is_some_and(|at| now.duration_since(*at) < WARNED) {
             return;
         }
-        self.told.insert(key, now);
+        self.warned.insert(key, now);
         tracing::warn!(
             topic,
             partition,
@@ -288,7 +288,7 @@ impl Routes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     /// The brokers said so.
-    Told,
+    Answered,
     /// It was tried.
     Tried,
 }

@@ -30,23 +30,23 @@ pub(super) struct Show {
 
 /// A command's line of `--json`.
 #[derive(Debug, Serialize)]
-pub(super) struct Line<'a, T> {
+pub(super) struct CommandLine<'a, T> {
     file: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
     #[serde(flatten)]
-    told: T,
+    fields: T,
 }
 
-impl<'a, T: Serialize> Line<'a, T> {
-    pub(super) fn of(place: &'a Place, told: T) -> Self {
-        Self { file: &place.file, line: place.line, told }
+impl<'a, T: Serialize> CommandLine<'a, T> {
+    pub(super) fn of(place: &'a Place, fields: T) -> Self {
+        Self { file: &place.file, line: place.line, fields }
     }
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Told<'a> {
+enum PostedFields<'a> {
     /// Id, offset and timestamp are null if the broker did not return them.
     Posted {
         id: Option<ActivityId>,
@@ -79,34 +79,34 @@ impl super::Show<Result<Posted, PostError>> for Show {
             _ => self.failed += 1,
         }
         let reason;
-        let told = match end {
+        let fields = match end {
             Ok(Ok(Posted::As(id))) => {
                 let Coordinates { partition, offset, timestamp } = id.coordinates();
                 let (offset, timestamp) = (Some(offset), Some(JsonTime(timestamp)));
-                Told::Posted { id: Some(*id), partition, offset, timestamp }
+                PostedFields::Posted { id: Some(*id), partition, offset, timestamp }
             }
             Ok(Ok(Posted::SomewhereIn { partition })) => {
-                Told::Posted { id: None, partition: *partition, offset: None, timestamp: None }
+                PostedFields::Posted { id: None, partition: *partition, offset: None, timestamp: None }
             }
             Ok(Err(error)) => {
                 reason = client::reason(error);
-                Told::Failed { error: &reason }
+                PostedFields::Failed { error: &reason }
             }
             Err(problems) => return Ok(print_refused(place, problems, self.json, &mut self.out)?),
         };
         if self.json {
-            return Ok(write_json(&Line::of(place, told), &mut self.out)?);
+            return Ok(write_json(&CommandLine::of(place, fields), &mut self.out)?);
         }
-        match told {
-            Told::Posted { id: Some(id), .. } => {
+        match fields {
+            PostedFields::Posted { id: Some(id), .. } => {
                 writeln!(self.out, "{GOOD}posted{GOOD:#}      {place}: {id}")?;
             }
-            Told::Posted { id: None, partition, .. } => writeln!(
+            PostedFields::Posted { id: None, partition, .. } => writeln!(
                 self.out,
                 "{DOUBTFUL}posted{DOUBTFUL:#}      {place}: into partition {partition}; its id is unknown, because the \
                  broker did not say at which offset"
             )?,
-            Told::Failed { error } => writeln!(self.out, "{BAD}not posted{BAD:#}  {place}: {error}")?,
+            PostedFields::Failed { error } => writeln!(self.out, "{BAD}not posted{BAD:#}  {place}: {error}")?,
         }
         Ok(())
     }

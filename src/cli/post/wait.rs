@@ -7,7 +7,7 @@ use anyhow::bail;
 use contract::{ActivityId, Problem, Problems};
 use serde::Serialize;
 
-use super::{Args, commands::print_refused, show::Line};
+use super::{Args, commands::print_refused, show::CommandLine};
 use crate::{
     cli::{
         input::Place,
@@ -157,12 +157,12 @@ fn sentence(error: &WaitError) -> String {
     }
 }
 
-fn line<'a>(place: &'a Place, end: &'a Result<Reply, WaitError>) -> Line<'a, Verdict<'a>> {
+fn line<'a>(place: &'a Place, end: &'a Result<Reply, WaitError>) -> CommandLine<'a, Verdict<'a>> {
     let verdict = match end {
         Ok(Reply::Accepted { id }) => Verdict::Event { id: *id },
         Ok(Reply::Duplicate { id }) => Verdict::Duplicate { of: *id },
         Ok(Reply::Rejected { problems }) => Verdict::Rejection { problems: &problems.0 },
         Err(error) => Verdict::Unknown { error: sentence(error) },
     };
-    Line::of(place, verdict)
+    CommandLine::of(place, verdict)
 }

@@ -30,7 +30,7 @@ pub(super) struct Args {
 
 /// A rejection's line of `--json`.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct RejectionLine<'a> {
     partition: i32,
     offset: i64,
     /// When it was rejected.
@@ -134,7 +134,7 @@ pub(super) fn print(
     if json {
         let PartitionOffset { partition, offset } = *place;
         return Ok(write_json(
-            &Line { partition, offset, rejected: JsonTime(rejected), problems: &problems.0 },
+            &RejectionLine { partition, offset, rejected: JsonTime(rejected), problems: &problems.0 },
             out,
         )?);
     }

@@ -64,7 +64,7 @@ const WINDOW: usize = 1000;
 
 /// A command's line of `--json`.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct ReplayLine<'a> {
     partition: i32,
     offset: i64,
     #[serde(flatten)]
@@ -249,7 +249,7 @@ impl Replay {
         let out = &mut self.out;
         if self.json {
             let PartitionOffset { partition, offset } = place;
-            return Ok(write_json(&Line { partition, offset, outcome }, out)?);
+            return Ok(write_json(&ReplayLine { partition, offset, outcome }, out)?);
         }
         match outcome {
             Outcome::WouldBePosted => writeln!(out, "would be posted  {place}")?,

@@ -9,7 +9,7 @@ use kafka::Settings;
 use crate::cli::{
     json::write_json,
     output::{self, FAINT, Unread, plain},
-    tail::line::Line,
+    tail::line::RecordLine,
 };
 
 use super::list::print;
@@ -40,7 +40,7 @@ pub(super) fn show(args: &Args, kafka: &Settings) -> anyhow::Result<ExitCode> {
         }
         found = true;
         if args.json {
-            write_json(&Line::new(record), &mut out)?;
+            write_json(&RecordLine::new(record), &mut out)?;
             return Ok(ControlFlow::Break(()));
         }
         print(record, letter, false, &mut out)?;

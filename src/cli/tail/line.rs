@@ -13,7 +13,7 @@ use crate::cli::time::JsonTime;
 
 /// A record's line of `--json`.
 #[derive(Debug, Serialize)]
-pub(in crate::cli) struct Line<'a> {
+pub(in crate::cli) struct RecordLine<'a> {
     partition: i32,
     offset: i64,
     timestamp: JsonTime,
@@ -47,7 +47,7 @@ struct Bytes<'a> {
 #[derive(Debug)]
 struct Headers<'a>(&'a [Header]);
 
-impl<'a> Line<'a> {
+impl<'a> RecordLine<'a> {
     pub(in crate::cli) fn new(record: &'a Record) -> Self {
         let at = record.coordinates;
         Self {
@@ -143,7 +143,7 @@ mod tests {
             value: value.map(<[u8]>::to_vec),
             headers: headers.iter().map(header).collect(),
         };
-        crate::cli::json::json_line(&Line::new(&record)).trim_end().to_owned()
+        crate::cli::json::json_line(&RecordLine::new(&record)).trim_end().to_owned()
     }
 
     #[test]

@@ -26,24 +26,24 @@ const STALE: Duration = Duration::from_secs(1);
 
 /// The last answer about one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum TopicAnswer {
     Missing,
     Forbidden,
     /// For each partition, whether it has a leader.
     Partitions(Vec<bool>),
     /// The brokers did not answer.
-    Nothing,
+    Unanswered,
 }
 
 /// Asks the brokers on a separate thread, which ends when this is dropped.
 pub(super) struct Directory {
-    told: Arc<Board>,
+    board: Arc<Board>,
     asked_for: Sender<String>,
 }
 
 #[derive(Default)]
 struct Board {
-    told: Mutex<BTreeMap<String, (Instant, Told)>>,
+    answers: Mutex<BTreeMap<String, (Instant, TopicAnswer)>>,
     changed: Condvar,
 }
 
@@ -58,44 +58,46 @@ impl Directory {
     pub fn open(settings: &Settings) -> Option<Self> {
         let asker = Asker { client: new_client(settings)?, settings: settings.clone() };
         let topics: Vec<String> = settings.topics.replies.names().map(str::to_owned).collect();
-        let told = Arc::new(Board::default());
+        let board = Arc::new(Board::default());
         let (asked_for, questions) = crossbeam_channel::bounded(topics.len() + 1);
-        let board = Arc::clone(&told);
+        let kept = Arc::clone(&board);
         thread::Builder::new()
             .name("reply-topics".into())
-            .spawn(move || keep(asker, &topics, &board, &questions))
+            .spawn(move || keep(asker, &topics, &kept, &questions))
             .inspect_err(|error| tracing::warn!(%error, "no thread that asks for reply topics"))
             .ok()?;
-        Some(Self { told, asked_for })
+        Some(Self { board, asked_for })
     }
 
     /// The last answer about a topic, at most a few seconds old where the brokers answer.
-    pub fn latest(&self, topic: &str) -> Told {
-        self.known(topic).map_or(Told::Nothing, |(_, told)| told)
+    pub fn latest(&self, topic: &str) -> TopicAnswer {
+        self.known(topic).map_or(TopicAnswer::Unanswered, |(_, answer)| answer)
     }
 
     /// Asks again where the last answer is stale; waits up to `patience`. For an answer that keeps a reply back.
-    pub fn refresh_if_stale(&self, topic: &str, patience: Duration) -> Told {
+    pub fn refresh_if_stale(&self, topic: &str, patience: Duration) -> TopicAnswer {
         match self.known(topic) {
-            Some((at, told)) if at.elapsed() < STALE => told,
+            Some((at, answer)) if at.elapsed() < STALE => answer,
             _ => self.refresh(topic, patience),
         }
     }
 
     /// Asks again, however fresh the last answer is.
-    pub fn refresh(&self, topic: &str, patience: Duration) -> Told {
+    pub fn refresh(&self, topic: &str, patience: Duration) -> TopicAnswer {
         let now = Instant::now();
         // A full queue has enough questions: the answer comes with them.
         let _ = self.asked_for.try_send(topic.to_owned());
-        let told = self.told.told.lock().expect("never poisoned");
-        let is_old =
-            |told: &mut BTreeMap<String, (Instant, Told)>| told.get(topic).is_none_or(|(at, _)| *at < now);
-        let (told, _) = self.told.changed.wait_timeout_while(told, patience, is_old).expect("never poisoned");
-        told.get(topic).map_or(Told::Nothing, |(_, told)| told.clone())
+        let answers = self.board.answers.lock().expect("never poisoned");
+        let is_old = |answers: &mut BTreeMap<String, (Instant, TopicAnswer)>| {
+            answers.get(topic).is_none_or(|(at, _)| *at < now)
+        };
+        let (answers, _) =
+            self.board.changed.wait_timeout_while(answers, patience, is_old).expect("never poisoned");
+        answers.get(topic).map_or(TopicAnswer::Unanswered, |(_, answer)| answer.clone())
     }
 
-    fn known(&self, topic: &str) -> Option<(Instant, Told)> {
-        self.told.told.lock().expect("never poisoned").get(topic).cloned()
+    fn known(&self, topic: &str) -> Option<(Instant, TopicAnswer)> {
+        self.board.answers.lock().expect("never poisoned").get(topic).cloned()
     }
 }
 
@@ -129,17 +131,17 @@ struct Asker {
 impl Asker {
     fn ask(&mut self, topic: &str, board: &Board) {
         let begun = Instant::now();
-        let told = partitions(&self.client, topic).unwrap_or_else(|error| {
+        let answer = partitions(&self.client, topic).unwrap_or_else(|error| {
             tracing::debug!(topic, %error, "no answer of a reply topic");
             // The client may be stuck: see `liveness`.
             if let Some(client) = new_client(&self.settings) {
                 self.client = client;
             }
-            Told::Nothing
+            TopicAnswer::Unanswered
         });
         // librdkafka's own errors wait in the client's queue.
         self.client.poll(Duration::ZERO);
-        board.told.lock().expect("never poisoned").insert(topic.to_owned(), (begun, told));
+        board.answers.lock().expect("never poisoned").insert(topic.to_owned(), (begun, answer));
         board.changed.notify_all();
     }
 }
@@ -149,10 +151,10 @@ fn new_client(settings: &Settings) -> Option<BaseProducer<Context>> {
     client.inspect_err(|error| tracing::warn!(%error, "no client that asks for reply topics")).ok()
 }
 
-fn partitions(client: &BaseProducer<Context>, topic: &str) -> Result<Told, KafkaError> {
+fn partitions(client: &BaseProducer<Context>, topic: &str) -> Result<TopicAnswer, KafkaError> {
     let metadata = client.client().fetch_metadata(Some(topic), ASK)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-        return Ok(Told::Missing);
+        return Ok(TopicAnswer::Missing);
     };
     Ok(match found.error().map(RDKafkaErrorCode::from) {
         None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {
@@ -163,22 +165,22 @@ fn partitions(client: &BaseProducer<Context>, topic: &str) -> Result<Told, Kafka
                     *led = partition.leader() >= 0;
                 }
             }
-            Told::Partitions(leaders)
+            TopicAnswer::Partitions(leaders)
         }
         Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-            Told::Forbidden
+            TopicAnswer::Forbidden
         }
-        Some(_) => Told::Missing,
+        Some(_) => TopicAnswer::Missing,
     })
 }
 
-impl Told {
+impl TopicAnswer {
     /// Why a reply can't go to this partition, if it can't.
     pub fn against(&self, partition: i32) -> Option<Undeliverable> {
         match self {
             Self::Missing => Some(Undeliverable::TopicMissing),
             Self::Forbidden => Some(Undeliverable::Forbidden),
-            Self::Nothing => Some(Undeliverable::Unavailable),
+            Self::Unanswered => Some(Undeliverable::Unavailable),
             Self::Partitions(leaders) if leaders.is_empty() => Some(Undeliverable::TopicMissing),
             Self::Partitions(leaders) => {
                 match usize::try_from(partition).ok().and_then(|place| leaders.get(place)) {
