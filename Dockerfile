@@ -17,8 +17,8 @@ COPY tests/examples ./tests/examples
 # The caches stay on the build machine; so the binary is copied out of the cached folder in the same step.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --features ssl --bin activity-stream \
-    && cp target/release/activity-stream /usr/local/bin/activity-stream
+    cargo build --profile dist --locked --features ssl --bin activity-stream \
+    && cp target/dist/activity-stream /usr/local/bin/activity-stream
 
 FROM debian:bookworm-slim
 RUN apt-get update \

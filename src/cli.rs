@@ -2,6 +2,7 @@
 
 pub mod args;
 mod check;
+mod client;
 mod completions;
 mod demo;
 mod input;
@@ -12,7 +13,6 @@ mod outcome;
 mod output;
 mod parsers;
 mod post;
-pub mod poster;
 mod rejections;
 mod run;
 pub mod schema;

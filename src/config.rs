@@ -29,7 +29,7 @@ pub use error::{ConfigError, Problem};
 pub use event_log::Synchronous;
 pub(crate) use keys::GUARANTEES;
 pub use origin::{Origin, Origins};
-pub use processor::supervise::Guarantee;
+pub use processor::Guarantee;
 pub use sections::{Admin, Config, Idempotency, Kafka, Log, Processor, Telemetry, Topics};
 pub use sources::{ENVIRONMENT_PREFIX, Override, Sources};
 

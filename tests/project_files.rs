@@ -216,12 +216,16 @@ fn the_image_is_built_and_run_as_it_should_be() {
     let suite = |image: &str| image.contains("bookworm");
     assert!(from.iter().all(|image| suite(image)), "what is built on one Debian runs on the same: {from:?}");
 
-    // The build asks for features that there are.
+    // The build asks for features and a profile that there are.
     let build =
         dockerfile().into_iter().find(|(_, rest)| rest.contains("cargo build")).expect("cargo build").1;
     let features =
         build.split("--features ").nth(1).and_then(|rest| rest.split(' ').next()).expect("features");
     assert!(features.split(',').all(|feature| manifest["features"].get(feature).is_some()), "{features}");
+    let profile =
+        build.split("--profile ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a profile");
+    assert!(manifest["profile"].get(profile).is_some(), "{profile}");
+    assert!(build.contains(&format!("cp target/{profile}/activity-stream ")), "{build}");
 }
 
 /// What the build copies is there, and is not left out by `.dockerignore`.
@@ -279,6 +283,15 @@ fn the_build_gets_what_the_program_includes() {
     }
 }
 
+/// What cargo prints of this workspace.
+fn cargo(arguments: &[&str]) -> String {
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = std::process::Command::new(program);
+    let output = command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
 /// Whether the licence is among those allowed: `OR` needs one, `AND` needs all, and binds tighter.
 fn is_allowed(licence: &str, allowed: &BTreeSet<String>) -> bool {
     let licence = licence.trim();
@@ -292,18 +305,11 @@ fn is_allowed(licence: &str, allowed: &BTreeSet<String>) -> bool {
 fn licences_in_the_tree_are_allowed() {
     let deny: toml::Table = read("deny.toml").parse().expect("deny.toml");
     let allowed: BTreeSet<String> = deny["licenses"]["allow"].clone().try_into().expect("a list of licences");
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let run = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(&cargo);
-        let output = command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("UTF-8")
-    };
-    let version = run(&["-vV"]);
+    let version = cargo(&["-vV"]);
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("host");
     // What was built for this machine is on this machine, so no network is needed.
     let output =
-        run(&["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host]);
+        cargo(&["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host]);
     let metadata: Value = serde_json::from_str(&output).expect("JSON");
     let packages = metadata["packages"].as_array().expect("packages");
     assert!(packages.len() > 100);
@@ -314,6 +320,21 @@ fn licences_in_the_tree_are_allowed() {
         .map(|(name, licence)| format!("{name}: {licence}"))
         .collect();
     assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// A program that only posts and reads is spared the rest.
+#[test]
+fn the_client_builds_with_few_packages() {
+    const MOST: usize = 75;
+    let client = "--package=activity-stream-client";
+    let tree = cargo(&["tree", client, "--edges=normal", "--prefix=none", "--locked", "--offline"]);
+    let packages: BTreeSet<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+    assert!(packages.len() > 20, "{packages:?}");
+    assert!(packages.len() <= MOST, "{} packages, of {MOST} at most: {packages:#?}", packages.len());
+    let spared = ["rusqlite", "libsqlite3-sys", "axum", "hyper", "clap"];
+    let is_spared = |package: &str| spared.iter().any(|name| package.starts_with(&format!("{name} ")));
+    let found: Vec<_> = packages.iter().filter(|package| is_spared(package)).collect();
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The contract for machines: what `config/` keeps of it is what the program prints, is well-formed by the rules of its
 //! formats, and says of commands what the decision says. (That it does so of any command is a property:
-//! `activity_properties.rs`.)
+//! `crates/contract/tests/properties/schemas.rs`.)
 //!
 //! `SCHEMA_UPDATE=1 cargo test --test schema` writes the kept documents anew.
 
@@ -11,7 +11,7 @@ use activity_stream::{
     config::{Config, Override, Sources},
 };
 use clap::ValueEnum;
-use contract::{Code, Decision, Header, Limits, Problems, Reply, Schema, beyond, rejection_record};
+use contract::{Code, Decision, Header, Limits, Problems, Reply, Schema, outside_schema, rejection_record};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use testing::contract::*;
@@ -313,7 +313,7 @@ fn what_is_beyond_the_schema_is_listed_in_it() {
     let description = document["description"].as_str().expect("text");
     for code in Code::ALL {
         let mut words = description.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        assert_eq!(words.any(|word| word == code.as_str()), beyond(*code).is_some(), "{code}");
+        assert_eq!(words.any(|word| word == code.as_str()), outside_schema(*code).is_some(), "{code}");
     }
 }
 

@@ -24,10 +24,7 @@ use kafka::{
     mark::{Marker, NextOffset, RulesHash},
     transactional::Transactional,
 };
-use processor::{
-    intake::{AT_ONCE, Caps},
-    session::{BUSY, IDLE},
-};
+use processor::{AT_ONCE, BUSY, Caps, IDLE};
 
 use super::support;
 

@@ -11,7 +11,11 @@ use event_log::{Chunk, EventLog};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{cpu, guard, report::Spread, support};
+use super::{
+    cpu, guard,
+    results::{Cost, Spread},
+    support,
+};
 
 /// Commands of the processor's largest batch.
 pub fn batch() -> u64 {
@@ -26,13 +30,6 @@ pub struct Filled {
     next: u64,
     checkpoints: Connection,
     _folder: TempDir,
-}
-
-/// What appends took, a command; of several samples.
-#[derive(Debug, Clone, Copy)]
-pub struct Cost {
-    pub cpu_us: Spread,
-    pub wall_us: Spread,
 }
 
 /// Samples, and commands of each.
@@ -65,8 +62,8 @@ impl Filled {
             })
             .collect();
         Cost {
-            cpu_us: Spread::of(samples.iter().map(|(used, _)| *used)),
-            wall_us: Spread::of(samples.iter().map(|(_, took)| *took)),
+            cpu: Spread::of(samples.iter().map(|(used, _)| *used)),
+            elapsed: Spread::of(samples.iter().map(|(_, took)| *took)).median,
         }
     }
 

@@ -22,7 +22,7 @@ use rdkafka::{
 use super::{
     Profile,
     kafka::{self, Backlog, Kafka},
-    report::{Latency, Report, Table},
+    results::{Latency, LatencyRun},
     say,
     subject::{Running, Subject},
     support,
@@ -57,54 +57,32 @@ impl ProducerContext for Acknowledged {
     }
 }
 
-pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>, report: &mut Report) {
-    let header = ["commands/s", "", "notifications", "p50", "p99", "p99.9", "highest"];
-    let mut table = Table::new("Latency, in ms", &header);
-    table.note(
-        "From the moment in which the producer knows that its command is in the topic to that in which a \
-         `read_committed` consumer has the notification; producer and consumer use the same cores. The copy loop shows \
-         how much of it is the broker's and the client's. The last rate is half of the top rate."
-            .to_owned(),
-    );
+pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>) -> Latency {
     let half = (top_rate.unwrap_or(ASSUMED_TOP) / 2.0).round();
-    let rates = [10.0, 1_000.0, half];
-    let mut copied = HashMap::new();
-    for (rate, subject) in
-        rates.into_iter().flat_map(|rate| [(rate, Subject::NamedCopyLoop), (rate, Subject::ExactlyOnceFull)])
-    {
-        let (posted, latencies) = at_rate(kafka, profile, subject, rate);
-        let of = |share: f64| {
-            // By the nearest rank. One has to lie above it, or it is the highest.
-            let rank = (latencies.len() as f64 * share).ceil() as usize;
-            let latency = latencies.get(rank.checked_sub(1)?)?;
-            (rank < latencies.len()).then_some(latency.as_secs_f64() * 1e3)
-        };
-        let shown = |value: Option<f64>| value.map_or("too few".to_owned(), |value| format!("{value:.1}"));
-        let highest = latencies.last().map(|latency| latency.as_secs_f64() * 1e3);
-        table.row([
-            format!("{rate:.0}"),
-            subject.name().to_owned(),
-            if latencies.len() == posted {
-                posted.to_string()
-            } else {
-                format!("{} of {posted}", latencies.len())
-            },
-            shown(of(0.5)),
-            shown(of(0.99)),
-            shown(of(0.999)),
-            shown(highest),
-        ]);
-        let percentiles = [("p50", of(0.5)), ("p99", of(0.99))];
-        for (name, value) in percentiles.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-            let name = format!("{rate:.0}/s {name}");
-            if subject == Subject::NamedCopyLoop {
-                copied.insert(name, value);
-            } else if let Some(&copy_loop) = copied.get(&name) {
-                report.plot.latency.push(Latency { name, copy_loop, processor: value });
-            }
+    let mut runs = Vec::new();
+    for rate in [10.0, 1_000.0, half] {
+        for subject in [Subject::NamedCopyLoop, Subject::ExactlyOnceFull] {
+            let (posted, latencies) = at_rate(kafka, profile, subject, rate);
+            let in_ms = |latency: &Duration| latency.as_secs_f64() * 1e3;
+            let of = |share: f64| {
+                // By the nearest rank. One has to lie above it, or it is the highest.
+                let rank = (latencies.len() as f64 * share).ceil() as usize;
+                let latency = latencies.get(rank.checked_sub(1)?)?;
+                (rank < latencies.len()).then(|| in_ms(latency))
+            };
+            runs.push(LatencyRun {
+                rate,
+                subject: subject.name().to_owned(),
+                posted,
+                timed: latencies.len(),
+                p50: of(0.5),
+                p99: of(0.99),
+                p999: of(0.999),
+                highest: latencies.last().map(in_ms),
+            });
         }
     }
-    report.table(table);
+    Latency { runs }
 }
 
 /// How many commands were posted, and all latencies, from the shortest to the longest.

@@ -6,43 +6,27 @@ use event_log::read_model::Follower;
 
 use super::{
     Profile, cpu,
-    filled::{Cost, Filled, SAMPLE, batch},
-    report::{Report, Spread, Table},
+    filled::{Filled, SAMPLE, batch},
+    results::{Growth, GrowthSize, ReadModel, Spread},
     say, support,
 };
 
 /// Objects that are asked for.
 const QUERIES: u64 = 20;
 
-pub fn measure(profile: &Profile, report: &mut Report) {
+pub fn measure(profile: &Profile) -> (Growth, ReadModel) {
     let mut filled = Filled::new();
-    let mut table = Table::new(
-        "Growth",
-        &["events in the log", "append, µs of CPU a command", "lowest to highest", "µs that passed"],
-    );
-    table.note(format!(
-        "Batches of {} with FULL, without Kafka: the median of five samples of {SAMPLE} commands, each with the \
-         checkpoint that writes them from the -wal file into the log.",
-        batch()
-    ));
-    for &size in profile.log_sizes {
+    let sizes = profile.log_sizes.iter().map(|&size| {
         filled.append(size.saturating_sub(filled.len()), 0);
-        let events = filled.len();
-        let Cost { cpu_us, wall_us } = filled.cost(0);
-        say!("{events} events in the log: {:.2} µs of CPU a command", cpu_us.median);
-        table.row([
-            events.to_string(),
-            format!("{:.2}", cpu_us.median),
-            format!("{:.2} to {:.2}", cpu_us.lowest, cpu_us.highest),
-            format!("{:.2}", wall_us.median),
-        ]);
-        report.plot.growth.push((events as f64, cpu_us.median));
-    }
-    report.table(table);
-    read_model(&filled, report);
+        let (events, cost) = (filled.len(), filled.cost(0));
+        say!("{events} events in the log: {:.2} µs of CPU a command", cost.cpu.median);
+        GrowthSize { events, cost }
+    });
+    let growth = Growth { batch: batch(), sample: SAMPLE, sizes: sizes.collect() };
+    (growth, read_model(&filled))
 }
 
-fn read_model(filled: &Filled, report: &mut Report) {
+fn read_model(filled: &Filled) -> ReadModel {
     let path = &filled.path;
     let reader = filled.log.reader().expect("a reader");
     let mut follower = Follower::open(reader, path).expect("a read model");
@@ -60,23 +44,5 @@ fn read_model(filled: &Filled, report: &mut Report) {
         assert!(output.status.success() && found > 0, "log list --object {object}: {output:?}");
         took
     });
-    let queries = Spread::of(times);
-    let header = [
-        "events in the log",
-        "building it, µs of CPU an event",
-        "`log list --object`, ms",
-        "shortest to longest",
-    ];
-    let mut table = Table::new("Read model", &header);
-    table.note(format!(
-        "Built at once, as `log rebuild` does; what following costs while the log grows is in the table of CPU time. \
-         {QUERIES} queries for other objects, each a process of its own; the median."
-    ));
-    table.row([
-        filled.len().to_string(),
-        format!("{following:.2}"),
-        format!("{:.1}", queries.median),
-        format!("{:.1} to {:.1}", queries.lowest, queries.highest),
-    ]);
-    report.table(table);
+    ReadModel { events: filled.len(), build: following, queries: QUERIES, query: Spread::of(times) }
 }

@@ -4,18 +4,18 @@
 //! cargo bench --bench pipeline                    # everything
 //! cargo bench --bench pipeline -- --quick         # some minutes, for a first look
 //! cargo bench --bench pipeline -- --only latency
-//! cargo bench --bench pipeline -- --readme        # puts the results into docs/performance.md
+//! cargo bench --bench pipeline -- --save          # keeps the figures, for docs/performance.md
 //! ```
 //!
 //! It starts a Kafka of its own, as the tests do, or uses the one that `KAFKA_BOOTSTRAP_SERVERS` names. Nothing here
-//! asserts a time: it measures, and writes a table and a plot.
+//! asserts a time.
 //!
 //! - `throughput`, `latency`, `memory`, `partitions`: the program beside the broker. `log`: growth and the read model;
 //!   `keys`: idempotency keys; both on a log that is filled here, without Kafka.
 //! - `copy_loop`: what the processor is compared with. `stages`: its own work, in one thread without Kafka; for a profiler
 //!   too.
-//! - `kafka`, `subject`, `cpu`: the broker, the process that is measured, and what it used.
-//! - `report`, `plot`, `machine`: what is written.
+//! - `kafka`, `subject`, `cpu`: the broker, the process that is measured, and what it used. `machine`: what it ran on.
+//! - `results`: the figures as data. `page`, `plot`: Markdown and a picture made from them; `tests/pages` uses these too.
 
 #![allow(missing_debug_implementations, reason = "clients of librdkafka have none")]
 
@@ -28,9 +28,10 @@ mod latency;
 mod log;
 mod machine;
 mod memory;
+mod page;
 mod partitions;
 mod plot;
-mod report;
+mod results;
 mod stages;
 mod subject;
 mod throughput;
@@ -59,15 +60,18 @@ mod topics;
 #[path = "../../tests/kafka/waiting.rs"]
 mod waiting;
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::{Parser, ValueEnum};
 use kafka::Kafka;
 
-use report::Report;
+use results::Results;
 use waiting::{holds_within, say, wait_until};
 
-/// Measures the processor against a real Kafka, and writes a table and a plot
+/// Measures the processor against a real Kafka, and writes figures, tables and a picture
 #[derive(Debug, Parser)]
 #[command(name = "pipeline")]
 struct Args {
@@ -83,12 +87,12 @@ struct Args {
     /// Commands that wait when the peak of memory is measured [default: 5000000; quick: 200000]
     #[arg(long)]
     backlog: Option<u64>,
-    /// Where table and plot are written
+    /// Where they are written
     #[arg(long, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/../performance"))]
     into: PathBuf,
-    /// Put table and plot into docs/ as well: of everything
+    /// Keep the figures in benches/pipeline/results.json as well, from which docs/performance.md is made: all of them
     #[arg(long, conflicts_with_all = ["quick", "only", "commands", "backlog"])]
-    readme: bool,
+    save: bool,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -168,35 +172,66 @@ fn main() {
     let args = Args::parse();
     let profile = Profile::of(&args);
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
-    let mut report = Report::new(args.quick);
+    let mut results = Results { quick: args.quick, ..Results::default() };
+    let mut version = String::new();
     if [Part::Throughput, Part::Latency, Part::Memory, Part::Partitions].into_iter().any(wanted) {
         let kafka = Kafka::start();
-        report.kafka = kafka.version();
-        let mut top_rate = None;
+        version = kafka.version();
         if wanted(Part::Throughput) {
-            top_rate = Some(throughput::measure(&kafka, &profile, &mut report));
+            results.throughput = Some(shown(throughput::measure(&kafka, &profile), page::throughput));
         }
         if wanted(Part::Latency) {
-            latency::measure(&kafka, &profile, top_rate, &mut report);
+            let top = results.throughput.as_ref().map(|measured| measured.subjects[1].rate.median);
+            results.latency = Some(shown(latency::measure(&kafka, &profile, top), page::latency));
         }
         if wanted(Part::Memory) {
-            memory::measure(&kafka, &profile, &mut report);
+            results.memory = Some(shown(memory::measure(&kafka, &profile), page::memory));
         }
         if wanted(Part::Partitions) {
-            partitions::measure(&kafka, &profile, &mut report);
+            results.partitions = Some(shown(partitions::measure(&kafka, &profile), page::partitions));
         }
     }
     if wanted(Part::Stages) {
-        stages::measure(&profile, &mut report);
+        results.stages = Some(shown(stages::measure(&profile), page::stages));
     }
     if wanted(Part::Log) {
-        log::measure(&profile, &mut report);
+        let (growth, read_model) = log::measure(&profile);
+        results.growth = Some(shown(growth, page::growth));
+        results.read_model = Some(shown(read_model, page::read_model));
     }
     if wanted(Part::Keys) {
-        keys::measure(&profile, &mut report);
+        results.keys = Some(shown(keys::measure(&profile), page::keys));
     }
-    report.write(&args.into);
-    if args.readme {
-        report.write_into_readme();
+    results.environment = machine::describe(&version);
+    write(&results, &args.into);
+    if args.save {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pipeline/results.json");
+        fs::write(file, json(&results)).expect("the figures");
+        say!(
+            "benches/pipeline/results.json has the figures; PAGES_UPDATE=1 cargo test --test pages puts them into docs/"
+        );
     }
+}
+
+/// Says what was measured as soon as it is known.
+fn shown<T>(measured: T, table: impl FnOnce(&T) -> String) -> T {
+    say!("\n{}", table(&measured));
+    measured
+}
+
+fn json(results: &Results) -> String {
+    serde_json::to_string_pretty(results).expect("JSON") + "\n"
+}
+
+fn write(results: &Results, folder: &Path) {
+    fs::create_dir_all(folder).expect("the folder of the results");
+    let page =
+        format!("# Performance\n\n{}\n![Plots of the tables](performance.svg)\n", page::markdown(results));
+    for (name, text) in
+        [("results.json", json(results)), ("performance.md", page), ("performance.svg", plot::svg(results))]
+    {
+        fs::write(folder.join(name), text).expect("a file of the results");
+    }
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    say!("written: results.json, performance.md and performance.svg in {}", folder.display());
 }

@@ -1,185 +1,238 @@
-//! The results as one picture: what there is of four plots.
+//! The figures as one picture: throughput, growth, CPU time and latency, as far as they were measured.
+//!
+//! It has no background and no style sheet: its colours are legible on white and on near black, wherever it is shown.
 
-use std::path::Path;
+use std::fmt::{Display, Write as _};
 
-use plotters::{
-    coord::{
-        Shift,
-        ranged1d::{AsRangedCoord, ValueFormatter},
-        types::RangedCoordf64,
-    },
-    prelude::*,
+use super::{
+    page::grouped,
+    results::{Growth, Latency, Results, SubjectFigures, Throughput},
 };
 
-use super::report::{Latency, Plot};
+const WIDTH: f64 = 760.0;
+const FONT: &str = "-apple-system, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif";
+/// Text and axes.
+const GREY: &str = "#747c86";
+/// What the processor is compared with.
+const OTHER: &str = "#8a929b";
+const OWN: &str = "#2a72c0";
+/// Of the stages, in their order; white numbers stand on them.
+const STAGES: [&str; 7] = ["#35736b", "#2a72c0", "#7a5195", "#a3472f", "#8a5a12", "#4c5661", "#8a929b"];
+/// Narrower parts of a bar have no number.
+const ROOM_FOR_NUMBER: f64 = 30.0;
+const ROOM_FOR_NAME: f64 = 80.0;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), Box<dyn std::error::Error>>;
-
-const SIZE: (u32, u32) = (1100, 760);
-const TITLE: (&str, u32) = ("sans-serif", 18);
-const SMALL: (&str, u32) = ("sans-serif", 12);
-
-/// # Panics
-///
-/// Where the file can't be written.
-pub fn draw(plot: &Plot, file: &Path) {
-    let root = SVGBackend::new(file, SIZE).into_drawing_area();
-    let areas = root.split_evenly((2, 2));
-    let drawn = (|| -> Drawn {
-        root.fill(&WHITE)?;
-        rates(plot, &areas[0])?;
-        cpu(plot, &areas[1])?;
-        latency(plot, &areas[2])?;
-        growth(plot, &areas[3])?;
-        // Writes the file, once: what is drawn after it is not in it.
-        root.present()?;
-        Ok(())
-    })();
-    drawn.expect("the plot");
-}
-
-/// The middle of a bar's place, of which each is 1 wide.
-fn middle(index: usize) -> f64 {
-    index as f64 + 0.5
-}
-
-fn highest(values: impl Iterator<Item = f64>) -> f64 {
-    // Room above.
-    values.fold(0.0, f64::max) * 1.15
-}
-
-/// Labels stand where the axis has its marks; those in the middle of a place are wanted.
-fn in_the_middle(names: &[&str], at: f64) -> String {
-    let name = names.get(at as usize).filter(|_| (at.fract() - 0.5).abs() < 0.01);
-    name.map_or(String::new(), |name| (*name).to_owned())
-}
-
-/// Bars in places 0, 1, 2, … with names below.
-fn bars<'a, 'b, Y>(
-    area: &'a Area<'b>,
-    title: &str,
-    unit: &str,
-    names: &[&str],
-    values: Y,
-) -> Result<Chart<'a, 'b, Y::CoordDescType>, Box<dyn std::error::Error>>
-where
-    Y: AsRangedCoord<Value = f64>,
-    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
-{
-    let mut chart = ChartBuilder::on(area)
-        .caption(title, TITLE)
-        .margin(12)
-        .x_label_area_size(28)
-        .y_label_area_size(64)
-        .build_cartesian_2d(0.0..names.len() as f64, values)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .x_labels(2 * names.len() + 1)
-        .x_label_formatter(&|at| in_the_middle(names, *at))
-        .y_desc(unit)
-        .y_label_formatter(&|value| format!("{value:.0}"))
-        .label_style(SMALL)
-        .draw()?;
-    Ok(chart)
-}
-
-/// What the colours mean.
-fn legend<'a, 'b: 'a, Y: Ranged<ValueType = f64>>(chart: &mut Chart<'a, 'b, Y>) -> Drawn {
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .label_font(SMALL)
-        .background_style(WHITE.mix(0.8))
-        .draw()?;
-    Ok(())
-}
-
-type Chart<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
-
-fn rates(plot: &Plot, area: &Area<'_>) -> Drawn {
-    if plot.rates.is_empty() {
-        return Ok(());
+pub fn svg(results: &Results) -> String {
+    let mut picture = Picture::default();
+    let mut top = 0.0;
+    if let Some(measured) = &results.throughput {
+        throughput(&mut picture, measured);
     }
-    let names: Vec<&str> = plot.rates.iter().map(|bar| bar.name.as_str()).collect();
-    let top = highest(plot.rates.iter().map(|bar| bar.spread.highest));
-    let mut chart = bars(area, "Throughput", "commands/s, median and range", &names, 0.0..top)?;
-    chart.draw_series(plot.rates.iter().enumerate().map(|(index, bar)| {
-        let x = middle(index);
-        Rectangle::new([(x - 0.3, 0.0), (x + 0.3, bar.spread.median)], BLUE.mix(0.6).filled())
-    }))?;
-    chart.draw_series(plot.rates.iter().enumerate().map(|(index, bar)| {
-        PathElement::new([(middle(index), bar.spread.lowest), (middle(index), bar.spread.highest)], BLACK)
-    }))?;
-    Ok(())
+    if let Some(measured) = &results.growth {
+        growth(&mut picture, measured);
+    }
+    if results.throughput.is_some() || results.growth.is_some() {
+        top += 206.0;
+    }
+    if let Some(measured) = &results.throughput {
+        cpu(&mut picture, top, measured);
+        top += 140.0;
+    }
+    if let Some(measured) = &results.latency {
+        top = latency(&mut picture, top, measured);
+    }
+    picture.finish(top)
 }
 
-fn cpu(plot: &Plot, area: &Area<'_>) -> Drawn {
-    if plot.cpu.is_empty() {
-        return Ok(());
+#[derive(Default)]
+struct Picture(String);
+
+impl Picture {
+    fn text(&mut self, x: f64, y: f64, attributes: &str, text: impl Display) {
+        let _ = writeln!(self.0, r#"<text x="{x:.0}" y="{y:.0}" {attributes}>{text}</text>"#);
     }
-    let names: Vec<&str> = plot.cpu.iter().map(|stack| stack.name.as_str()).collect();
-    let top = highest(plot.cpu.iter().map(|stack| stack.parts.iter().map(|(_, time)| time).sum()));
-    let mut chart = bars(area, "CPU time", "µs a command", &names, 0.0..top)?;
-    for part in 0..plot.cpu[0].parts.len() {
-        let color = Palette99::pick(part).filled();
-        let rectangles = plot.cpu.iter().enumerate().map(|(index, stack)| {
-            let below: f64 = stack.parts[..part].iter().map(|(_, time)| time).sum();
-            let x = middle(index);
-            Rectangle::new([(x - 0.3, below), (x + 0.3, below + stack.parts[part].1)], color)
-        });
-        chart
-            .draw_series(rectangles)?
-            .label(plot.cpu[0].parts[part].0)
-            .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 10, y + 4)], color));
+
+    /// What a panel shows, and in which unit.
+    fn title(&mut self, x: f64, top: f64, title: &str, unit: &str) {
+        let text = format!(r#"{title}<tspan font-weight="400">, {unit}</tspan>"#);
+        self.text(x, top + 18.0, r#"font-weight="600""#, text);
     }
-    legend(&mut chart)
+
+    fn bar(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str) {
+        let _ = writeln!(
+            self.0,
+            r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}"/>"#
+        );
+    }
+
+    fn line(&mut self, from: (f64, f64), to: (f64, f64), attributes: &str) {
+        let ((x1, y1), (x2, y2)) = (from, to);
+        let _ = writeln!(self.0, r#"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" {attributes}/>"#);
+    }
+
+    fn dot(&mut self, x: f64, y: f64, fill: &str) {
+        let _ = writeln!(self.0, r#"<circle cx="{x:.1}" cy="{y:.1}" r="5" fill="{fill}"/>"#);
+    }
+
+    fn finish(self, height: f64) -> String {
+        format!(
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="{FONT}" font-size="16" fill="{GREY}" role="img" aria-labelledby="title">
+<title id="title">Throughput, cost of an append as the log grows, CPU time per command and latency, beside a loop that only copies records. The tables on the same page have all figures.</title>
+<!-- Made from benches/pipeline/results.json. -->
+{}</svg>
+"#,
+            self.0
+        )
+    }
 }
 
-fn latency(plot: &Plot, area: &Area<'_>) -> Drawn {
-    let top = highest(plot.latency.iter().map(|it| it.processor.max(it.copy_loop)));
-    if plot.latency.is_empty() {
-        return Ok(());
+const END: &str = r#"text-anchor="end""#;
+const MIDDLE: &str = r#"text-anchor="middle""#;
+
+fn colour_of(subject: &str) -> &'static str {
+    if subject == "copy loop" { OTHER } else { OWN }
+}
+
+/// Bars from left to right, with the range of the rounds.
+fn throughput(picture: &mut Picture, measured: &Throughput) {
+    const LEFT: f64 = 130.0;
+    const LONGEST: f64 = 180.0;
+    picture.title(0.0, 0.0, "Throughput", "commands/s");
+    let top = measured.subjects.iter().map(|it| it.rate.highest).fold(0.0, f64::max);
+    let x = |rate: f64| LEFT + rate / top * LONGEST;
+    for (row, SubjectFigures { short_name, rate, .. }) in measured.subjects.iter().enumerate() {
+        let y = 34.0 + row as f64 * 29.0;
+        picture.text(LEFT - 10.0, y + 15.0, END, short_name);
+        picture.bar(LEFT, y, x(rate.median) - LEFT, 20.0, colour_of(short_name));
+        let middle = y + 10.0;
+        let attributes = format!(r#"stroke="{GREY}" stroke-width="1.5""#);
+        picture.line((x(rate.lowest), middle), (x(rate.highest), middle), &attributes);
+        for end in [rate.lowest, rate.highest] {
+            picture.line((x(end), middle - 4.0), (x(end), middle + 4.0), &attributes);
+        }
+        picture.text(x(rate.highest) + 8.0, y + 15.0, "", grouped(rate.median));
     }
-    let names: Vec<&str> = plot.latency.iter().map(|it| it.name.as_str()).collect();
-    let mut chart = bars(area, "Latency", "ms", &names, (1.0..top).log_scale())?;
-    let bars_of = |value: fn(&Latency) -> f64, left: f64, color: RGBAColor| {
-        plot.latency.iter().enumerate().map(move |(index, it)| {
-            let x = index as f64 + left;
-            Rectangle::new([(x, 1.0), (x + 0.3, value(it))], color.filled())
-        })
+}
+
+/// From zero, so that a flat line is seen to be flat.
+fn growth(picture: &mut Picture, measured: &Growth) {
+    const LEFT: f64 = 460.0;
+    const RIGHT: f64 = 700.0;
+    const BOTTOM: f64 = 154.0;
+    const HEIGHT: f64 = 84.0;
+    picture.title(LEFT - 24.0, 0.0, "Append", "µs of CPU per command");
+    let top = measured.sizes.iter().map(|size| size.cost.cpu.highest).fold(0.0, f64::max);
+    let (Some(first), Some(last)) = (measured.sizes.first(), measured.sizes.last()) else { return };
+    let (first, last) = ((first.events as f64).log10(), (last.events as f64).log10());
+    let x = |events: u64| {
+        let share = ((events as f64).log10() - first) / (last - first).max(1e-9);
+        LEFT + 10.0 + share * (RIGHT - LEFT - 20.0)
     };
-    for (name, value, left, color) in [
-        ("copy loop", (|it| it.copy_loop) as fn(&Latency) -> f64, 0.2, BLACK.mix(0.3)),
-        ("exactly-once, FULL", |it| it.processor, 0.5, GREEN.mix(0.6)),
-    ] {
-        chart
-            .draw_series(bars_of(value, left, color))?
-            .label(name)
-            .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 10, y + 4)], color.filled()));
+    let y = |time: f64| BOTTOM - time / top * HEIGHT;
+    picture.line((LEFT - 24.0, BOTTOM), (RIGHT + 24.0, BOTTOM), &format!(r#"stroke="{GREY}""#));
+    let line = format!(r#"stroke="{OWN}" stroke-width="2""#);
+    for pair in measured.sizes.windows(2) {
+        let [from, to] = [&pair[0], &pair[1]].map(|size| (x(size.events), y(size.cost.cpu.median)));
+        picture.line(from, to, &line);
     }
-    legend(&mut chart)
+    for size in &measured.sizes {
+        let (x, cost) = (x(size.events), size.cost.cpu);
+        picture.line((x, y(cost.lowest)), (x, y(cost.highest)), &line);
+        picture.dot(x, y(cost.median), OWN);
+        picture.text(x, y(cost.highest) - 12.0, MIDDLE, format!("{:.2}", cost.median));
+        picture.text(x, BOTTOM + 19.0, MIDDLE, events(size.events));
+    }
+    picture.text(f64::midpoint(LEFT, RIGHT), BOTTOM + 38.0, MIDDLE, "events in the log");
 }
 
-fn growth(plot: &Plot, area: &Area<'_>) -> Drawn {
-    let (Some(first), Some(last)) = (plot.growth.first(), plot.growth.last()) else { return Ok(()) };
-    let top = highest(plot.growth.iter().map(|(_, cost)| *cost));
-    let mut chart = ChartBuilder::on(area)
-        .caption("Append as the log grows", TITLE)
-        .margin(12)
-        .margin_right(40)
-        .x_label_area_size(36)
-        .y_label_area_size(64)
-        .build_cartesian_2d((first.0..last.0.max(first.0 + 1.0)).log_scale(), 0.0..top)?;
-    chart
-        .configure_mesh()
-        .x_desc("events in the log")
-        .y_desc("µs of CPU a command")
-        .x_label_formatter(&|events| format!("{events:.0}"))
-        .label_style(SMALL)
-        .draw()?;
-    chart.draw_series(LineSeries::new(plot.growth.iter().copied(), BLUE.stroke_width(2)))?;
-    chart.draw_series(plot.growth.iter().map(|&at| Circle::new(at, 4, BLUE.filled())))?;
-    Ok(())
+fn events(count: u64) -> String {
+    match count {
+        0..1_000_000 => grouped(count as f64),
+        _ => format!("{} million", count / 1_000_000),
+    }
+}
+
+/// The stages as parts of one bar, named above it.
+fn cpu(picture: &mut Picture, top: f64, measured: &Throughput) {
+    const LEFT: f64 = 130.0;
+    const LONGEST: f64 = 570.0;
+    picture.title(0.0, top, "CPU time per command", "µs");
+    let (copy_loop, full) = (&measured.subjects[0], &measured.subjects[1]);
+    let sum = |subject: &SubjectFigures| subject.cpu.iter().map(|(_, time)| time).sum::<f64>();
+    let scale = LONGEST / sum(copy_loop).max(sum(full));
+    for (row, subject) in [full, copy_loop].into_iter().enumerate() {
+        let y = top + 52.0 + row as f64 * 34.0;
+        picture.text(LEFT - 10.0, y + 18.0, END, &subject.short_name);
+        let mut x = LEFT;
+        for ((stage, time), colour) in subject.cpu.iter().zip(STAGES) {
+            let width = time * scale;
+            picture.bar(x, y, width, 26.0, colour);
+            if width >= ROOM_FOR_NUMBER {
+                let middle = x + width / 2.0;
+                let number = format!("{time:.2}");
+                picture.text(
+                    middle,
+                    y + 18.0,
+                    r##"text-anchor="middle" font-size="14" fill="#ffffff""##,
+                    number,
+                );
+                // A name that is longer than its part begins where the part does.
+                let (at, anchor) = if width < ROOM_FOR_NAME { (x, "start") } else { (middle, "middle") };
+                if row == 0 {
+                    let attributes = format!(r#"text-anchor="{anchor}" font-size="14""#);
+                    picture.text(at, y - 7.0, &attributes, stage);
+                }
+            }
+            x += width;
+        }
+        picture.text(x + 8.0, y + 18.0, r#"font-weight="600""#, format!("{:.1}", subject.process));
+    }
+}
+
+/// A line from the median to the 99th percentile for each run. Returns where the panel ends.
+fn latency(picture: &mut Picture, top: f64, measured: &Latency) -> f64 {
+    const LEFT: f64 = 240.0;
+    const RIGHT: f64 = 690.0;
+    const ROW: f64 = 26.0;
+    const SMALL: &str = r#"font-size="14""#;
+    picture.title(0.0, top, "Latency from command to notification", "ms");
+    let both = measured.runs.iter().filter_map(|run| Some((run, run.p50?, run.p99?)));
+    let both: Vec<_> = both.filter(|(_, p50, _)| *p50 > 0.0).collect();
+    let first = both.iter().map(|(_, p50, _)| *p50).fold(f64::INFINITY, f64::min).log10().floor();
+    let last = both.iter().map(|(.., p99)| *p99).fold(0.0, f64::max).log10().ceil();
+    if both.is_empty() {
+        return top + 30.0;
+    }
+    let x = |time: f64| LEFT + (time.log10() - first) / (last - first).max(1.0) * (RIGHT - LEFT);
+    let begin = top + 56.0;
+    let bottom = begin + both.len() as f64 * ROW;
+    let axis = format!(r#"stroke="{GREY}""#);
+    picture.line((LEFT, bottom), (RIGHT, bottom), &axis);
+    for decade in (first as i32)..=(last as i32) {
+        let (value, x) = (10_f64.powi(decade), x(10_f64.powi(decade)));
+        picture.line((x, bottom), (x, bottom + 5.0), &axis);
+        let value = if decade < 0 { value.to_string() } else { grouped(value) };
+        picture.text(x, bottom + 21.0, MIDDLE, value);
+    }
+    for (row, (run, p50, p99)) in both.iter().enumerate() {
+        let y = begin + row as f64 * ROW + 8.0;
+        let colour = colour_of(&run.subject);
+        let is_same_rate = row > 0 && both[row - 1].0.rate == run.rate;
+        if !is_same_rate {
+            picture.text(LEFT - 148.0, y + 6.0, END, format!("{}/s", grouped(run.rate)));
+        }
+        let name = if colour == OTHER { "copy loop" } else { "activity-stream" };
+        picture.text(LEFT - 20.0, y + 6.0, END, name);
+        let (from, to) = (x(*p50), x(*p99));
+        picture.line((from, y), (to, y), &format!(r#"stroke="{colour}" stroke-width="3""#));
+        picture.dot(from, y, colour);
+        picture.dot(to, y, colour);
+        picture.text(from - 10.0, y + 5.0, r#"text-anchor="end" font-size="14""#, format!("{p50:.1}"));
+        picture.text(to + 10.0, y + 5.0, SMALL, format!("{p99:.1}"));
+        if row == 0 {
+            picture.text(from, y - 12.0, r#"text-anchor="middle" font-size="14""#, "p50");
+            picture.text(to, y - 12.0, r#"text-anchor="middle" font-size="14""#, "p99");
+        }
+    }
+    bottom + 30.0
 }

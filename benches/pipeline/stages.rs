@@ -18,7 +18,7 @@ use super::{
     Profile, cpu,
     filled::batch,
     guard,
-    report::{Report, Spread, Table},
+    results::{Spread, Stages},
     say, support,
 };
 
@@ -28,23 +28,21 @@ const ROUNDS: usize = 5;
 /// Of deciding, appending and making the notification.
 type Steps<T> = [T; 3];
 
-pub fn measure(profile: &Profile, report: &mut Report) {
+pub fn measure(profile: &Profile) -> Stages {
     let rounds: Vec<Steps<f64>> = (0..ROUNDS).map(|_| round(profile.stage_commands)).collect();
     let median = |value: &dyn Fn(&Steps<f64>) -> f64| Spread::of(rounds.iter().map(value)).median;
-    let header = ["decide", "append", "make the notification", "together"];
-    let mut table = Table::new("The processor's own work for a usual command, in µs of CPU", &header);
-    table.note(format!(
-        "Two targets, one notified, an attachment. One thread, without Kafka, batches of {} with FULL; the median \
-         of {ROUNDS} rounds of {} commands. In a running processor there are also librdkafka, taking records from it and \
-         giving it others, the read model, and what it costs to pass work from thread to thread.",
-        batch(),
-        profile.stage_commands
-    ));
-    let steps = [0, 1, 2].map(|step| median(&|round| round[step]));
-    let together = median(&|round| round.iter().sum());
-    say!("own work: {together:.2} µs of CPU a command");
-    table.row(steps.into_iter().chain([together]).map(|time| format!("{time:.2}")));
-    report.table(table);
+    let [decide, append, notification] = [0, 1, 2].map(|step| median(&|round| round[step]));
+    let total = median(&|round| round.iter().sum());
+    say!("own work: {total:.2} µs of CPU a command");
+    Stages {
+        batch: batch(),
+        rounds: ROUNDS,
+        commands: profile.stage_commands,
+        decide,
+        append,
+        notification,
+        total,
+    }
 }
 
 /// µs of CPU a command.

@@ -56,12 +56,12 @@ impl Subject {
         }
     }
 
-    /// For a bar of a plot.
+    /// In the picture, where exactly-once with FULL is the default.
     pub fn short_name(self) -> &'static str {
         match self {
             Self::CopyLoop | Self::NamedCopyLoop => "copy loop",
-            Self::ExactlyOnceFull => "FULL",
-            Self::ExactlyOnceNormal => "NORMAL",
+            Self::ExactlyOnceFull => "activity-stream",
+            Self::ExactlyOnceNormal => "with NORMAL",
             Self::NoReadModel => "no read model",
             Self::AtLeastOnce => "at-least-once",
         }

@@ -12,22 +12,26 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
     time::Duration,
 };
 
+use activity_stream_client::{ActivityClient, PostError, Posted as Delivered};
 use anyhow::{Context, anyhow, bail};
-use contract::{Decision, Header};
+use contract::{Coordinates, Decision, Header, Record, object_key};
 use event_log::EventLog;
-use kafka::{embedded::EmbeddedBroker, posted::Delivered};
-use processor::{Observer, ProcessorError, batch::Outcome, supervise};
+use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
+use jiff::Timestamp;
+use kafka::embedded::EmbeddedBroker;
+use processor::{Observer, Outcome, ProcessorError};
+use tokio::runtime::Runtime;
 
 use super::{
+    client,
     input::{Input, Inputs},
     outcome::{Decided, Published},
-    poster::Poster,
     settings,
     stop::{self, Told},
 };
@@ -133,7 +137,9 @@ fn run(
     let stop = Arc::new(AtomicBool::new(false));
     let processor = spawn(&config, &log, sender, &stop)?;
     let posted = Demonstration {
-        poster: Poster::new(&settings::kafka(&config))?,
+        client: client::builder(&settings::kafka(&config)).build()?,
+        runtime: client::runtime()?,
+        answers: FuturesUnordered::new(),
         decided,
         order: InOrder::default(),
         show,
@@ -160,7 +166,7 @@ fn spawn(
     let (log, stop) = (Arc::clone(log), Arc::clone(stop));
     thread::Builder::new()
         .name("processor".into())
-        .spawn(move || supervise::run(&options, &decider, &log, &observer, &stop))
+        .spawn(move || processor::run(&options, &decider, &log, &observer, &stop))
         .context("can't start a thread")
 }
 
@@ -209,7 +215,10 @@ fn text(bytes: Option<&[u8]>) -> String {
 
 /// Posts commands no faster than they are decided, and shows them in the order of the input.
 struct Demonstration {
-    poster: Poster,
+    client: ActivityClient,
+    runtime: Runtime,
+    /// Of what is posted, by its number.
+    answers: FuturesUnordered<LocalBoxFuture<'static, (usize, Result<Delivered, PostError>)>>,
     decided: Receiver<Decided>,
     order: InOrder,
     show: Show,
@@ -255,9 +264,14 @@ impl Demonstration {
             self.advance()?;
         }
         let index = self.order.posted(place.clone(), value.len());
-        self.poster
-            .post(index, &value, &headers)
-            .map_err(|reason| anyhow!("{place} can't be posted: {reason}"))?;
+        let coordinates =
+            Coordinates { partition: 0, offset: 0, timestamp: Timestamp::now().as_millisecond() };
+        let key = object_key(&value).map(String::into_bytes);
+        let record = Record { coordinates, key, value: Some(value), headers };
+        let answer = self.runtime.block_on(self.client.enqueue(&record, None));
+        let answer =
+            answer.map_err(|error| anyhow!("{place} can't be posted: {}", client::reason(&error)))?;
+        self.answers.push(answer.map(move |answer| (index, answer)).boxed_local());
         if index.is_multiple_of(64) { self.collect(Duration::ZERO) } else { Ok(()) }
     }
 
@@ -276,23 +290,25 @@ impl Demonstration {
     }
 
     fn collect(&mut self, timeout: Duration) -> anyhow::Result<()> {
-        for delivery in self.poster.deliveries(timeout) {
-            match delivery.result {
-                Ok(Delivered::At(at)) => self.order.delivered(delivery.index, at),
+        let mut patience = timeout;
+        loop {
+            match self.decided.recv_timeout(patience) {
+                Ok(decided) => self.order.decided(decided),
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => bail!("the processor stopped"),
+            }
+            patience = Duration::ZERO;
+        }
+        while let Some(Some((index, answer))) = self.answers.next().now_or_never() {
+            match answer {
+                Ok(Delivered::As(id)) => self.order.delivered(index, id.coordinates()),
                 Ok(Delivered::SomewhereIn { partition }) => {
                     bail!("the embedded broker does not say where in partition {partition} a command lies")
                 }
-                Err(reason) => {
-                    let place = self.order.place(delivery.index);
+                Err(error) => {
+                    let (place, reason) = (self.order.place(index), client::reason(&error));
                     bail!("{place} was not taken by the embedded broker: {reason}")
                 }
-            }
-        }
-        loop {
-            match self.decided.try_recv() {
-                Ok(decided) => self.order.decided(decided),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => bail!("the processor stopped"),
             }
         }
         while let Some((place, bytes, decided)) = self.order.next() {

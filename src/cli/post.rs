@@ -1,33 +1,28 @@
 //! `post`: publishes commands, and says which id each activity will have, or what the processor decided.
 
 mod commands;
-mod order;
 mod show;
 mod wait;
 
 use std::{
-    path::PathBuf,
-    process::ExitCode,
-    str::FromStr,
-    sync::mpsc::{self, Receiver, TryRecvError},
-    thread,
+    cell::Cell, future::ready, path::PathBuf, process::ExitCode, str::FromStr, task::Poll, thread,
     time::Duration,
 };
 
-use anyhow::Context;
-use contract::{OutputRecord, Record, topic_bits};
+use anyhow::Context as _;
+use contract::{Problems, Record};
+use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream};
 use kafka::{access::Operation, topics};
+use tokio::sync::mpsc::{self, Receiver};
 
 use super::{
-    input::{Input, Inputs},
+    client::{self, unshown},
+    input::{Input, Inputs, Place},
     parsers::assignment,
-    poster::{Poster, still_posted},
     settings,
 };
 use crate::config::{self, Config};
 use commands::{Commands, Source};
-use order::{Answer, InOrder};
-use show::Show;
 
 /// Posts commands, and prints the id that each activity will have
 #[derive(Debug, clap::Args)]
@@ -87,7 +82,6 @@ impl FromStr for Patience {
 
 /// Commands that are posted and not yet answered, or wait for one before them to be shown.
 const WINDOW: usize = 10_000;
-const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 /// Commands that are read ahead, so that answers are shown while the input is slow.
 const AHEAD: usize = 64;
 /// Until a command without an answer is given up. librdkafka's own default is five minutes of silence.
@@ -103,119 +97,107 @@ pub fn post(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let mut kafka = settings::kafka(config);
     kafka.properties.entry("delivery.timeout.ms".into()).or_insert_with(|| DELIVERY_TIMEOUT_MS.into());
     let commands = Commands::new(args, config);
-    let source = commands.checked(args, inputs).map_err(still_posted)?;
+    let source = commands.checked(args, inputs).map_err(|error| unshown(error, 0, 0, false))?;
     topics::require(&kafka, &kafka.topics.commands, Operation::Write)?;
-    let posted = match args.wait {
-        Some(timeout) => wait::post_and_wait(args, config, &kafka, timeout.0, &commands, source),
-        None => {
-            let posting = Posting {
-                poster: Poster::new(&kafka)?,
-                order: InOrder::default(),
-                show: Show::new(args.json, total_bytes, topic_bits(&kafka.topics.commands)),
-                commands,
-            };
-            let (sender, inputs) = mpsc::sync_channel(AHEAD);
-            read_ahead(source, move |input| sender.send(input).is_ok())?;
-            posting.run(inputs)
-        }
+    let runtime = client::runtime()?;
+    let Some(timeout) = args.wait else {
+        let client = &client::builder(&kafka).build()?;
+        let post = async |record: Record| match client.enqueue(&record, None).await {
+            Ok(answer) => answer.boxed_local(),
+            Err(refused) => ready(Err(refused)).boxed_local(),
+        };
+        let mut show = show::Show::new(args.json, total_bytes);
+        return runtime.block_on(run(source, &commands, WINDOW, post, &mut show));
     };
-    posted.map_err(still_posted)
+    let client = &client::builder(&kafka).reply_topic(wait::reply_topic(args, config)?).build()?;
+    let post = async |record| client.post_record_and_wait(record, timeout.0).boxed_local();
+    runtime.block_on(run(source, &commands, wait::WINDOW, post, &mut wait::Show::new(args.json)))
 }
 
-/// Reads on a thread of its own, up to the first failure, or as long as `send` finds somebody who takes it.
-fn read_ahead(
-    inputs: Source,
-    mut send: impl FnMut(anyhow::Result<Input>) -> bool + Send + 'static,
-) -> anyhow::Result<()> {
+/// Prints what became of commands, and counts it.
+trait Show<E> {
+    /// One that would be rejected was not posted.
+    fn command(&mut self, place: &Place, bytes: usize, end: &Result<E, Problems>) -> anyhow::Result<()>;
+    /// Lets whoever reads see what there is.
+    fn flush(&mut self) -> anyhow::Result<()>;
+    fn summary(&mut self) -> anyhow::Result<ExitCode>;
+    /// How many were posted, and how many not.
+    fn counts(&self) -> (u64, u64);
+}
+
+/// Posts commands, and shows what became of each in the order of the input. What can't be read ends the input, and so does
+/// output that can't be written: what was posted before is still waited for.
+async fn run<'a, E: 'a>(
+    source: Source,
+    commands: &'a Commands,
+    window: usize,
+    post: impl AsyncFn(Record) -> LocalBoxFuture<'a, E>,
+    show: &mut impl Show<E>,
+) -> anyhow::Result<ExitCode> {
+    let mut inputs = read_ahead(source)?;
+    let (is_unshown, is_complete) = (Cell::new(false), Cell::new(false));
+    let inputs = stream::poll_fn(|context| {
+        if is_unshown.get() {
+            return Poll::Ready(None);
+        }
+        let input = inputs.poll_recv(context);
+        is_complete.set(matches!(input, Poll::Ready(None)));
+        input
+    });
+    // One after another into the queue, which has an end in bytes; their answers come by themselves.
+    let ends = inputs.then(async |input| {
+        let Input { place, value } = match input {
+            Ok(input) => input,
+            Err(error) => return ready(Err(error)).boxed_local(),
+        };
+        let bytes = value.len();
+        let record = commands.record(value);
+        let end = match commands.problems(&record) {
+            Some(problems) => ready(Err(problems)).boxed_local(),
+            None => post(record).await.map(Ok).boxed_local(),
+        };
+        end.map(move |end| Ok((place, bytes, end))).boxed_local()
+    });
+    let mut ends = std::pin::pin!(ends.buffered(window));
+    let (mut unshown_by, mut unreadable) = (None, None);
+    let mut keep = |shown: anyhow::Result<()>| {
+        if let Err(error) = shown {
+            is_unshown.set(true);
+            unshown_by.get_or_insert(error);
+        }
+    };
+    loop {
+        // What is there already is printed in one go, and what is new at once.
+        let next = match ends.next().now_or_never() {
+            Some(next) => next,
+            None => {
+                keep(show.flush());
+                ends.next().await
+            }
+        };
+        match next {
+            Some(Ok((place, bytes, end))) => keep(show.command(&place, bytes, &end)),
+            Some(Err(error)) => unreadable = Some(error),
+            None => break,
+        }
+    }
+    let shown = unshown_by.map_or_else(|| show.summary(), Err);
+    let (posted, failed) = show.counts();
+    let code = shown.map_err(|error| unshown(error, posted, failed, is_complete.get()))?;
+    unreadable.map_or(Ok(code), Err)
+}
+
+/// Reads on a thread of its own, up to the first failure.
+fn read_ahead(inputs: Source) -> anyhow::Result<Receiver<anyhow::Result<Input>>> {
+    let (sender, receiver) = mpsc::channel(AHEAD);
     let read = move || {
         for input in inputs {
             let failed = input.is_err();
-            if !send(input) || failed {
+            if sender.blocking_send(input).is_err() || failed {
                 return;
             }
         }
     };
     thread::Builder::new().name("input".into()).spawn(read).context("can't start a thread")?;
-    Ok(())
-}
-
-/// Posts commands, and shows the answers in the order of the input.
-struct Posting {
-    poster: Poster,
-    order: InOrder,
-    show: Show,
-    commands: Commands,
-}
-
-impl Posting {
-    fn run(mut self, inputs: Receiver<anyhow::Result<Input>>) -> anyhow::Result<ExitCode> {
-        let (mut open, mut unreadable) = (true, None);
-        let mut since_collected = 0;
-        while open || !self.order.is_empty() {
-            let next = if open && self.has_room() { self.next(&inputs)? } else { Err(TryRecvError::Empty) };
-            let idle = next.is_err();
-            match next {
-                Ok(Ok(input)) => self.post(input),
-                // What was posted before it is still to be answered.
-                Ok(Err(error)) => unreadable = Some(error),
-                Err(TryRecvError::Disconnected) => open = false,
-                Err(TryRecvError::Empty) => {}
-            }
-            since_collected += 1;
-            if idle || since_collected == 64 {
-                since_collected = 0;
-                self.collect(if idle { Duration::from_millis(1) } else { Duration::ZERO })?;
-            }
-        }
-        let all_posted = self.show.summary()?;
-        match unreadable {
-            Some(error) => Err(error),
-            None if all_posted => Ok(ExitCode::SUCCESS),
-            None => Ok(ExitCode::FAILURE),
-        }
-    }
-
-    /// The next command. Waits for it where there is nothing else to wait for.
-    fn next(
-        &mut self,
-        inputs: &Receiver<anyhow::Result<Input>>,
-    ) -> anyhow::Result<Result<anyhow::Result<Input>, TryRecvError>> {
-        if !self.order.is_empty() {
-            return Ok(inputs.try_recv());
-        }
-        self.show.flush()?;
-        Ok(inputs.recv().map_err(|_| TryRecvError::Disconnected))
-    }
-
-    fn has_room(&self) -> bool {
-        let (commands, bytes) = self.order.under_way();
-        commands < WINDOW && bytes < WINDOW_BYTES
-    }
-
-    fn post(&mut self, Input { place, value }: Input) {
-        let index = self.order.posted(place, value.len());
-        let record = self.commands.record(value);
-        if let Some(problems) = self.commands.problems(&record) {
-            self.order.answered(index, Answer::Invalid(problems));
-            return;
-        }
-        let Record { key, value, headers, .. } = record;
-        if let Err(reason) = self.poster.post_record(index, None, &OutputRecord { key, value, headers }) {
-            self.order.answered(index, Answer::NotPosted(reason));
-        }
-    }
-
-    fn collect(&mut self, timeout: Duration) -> anyhow::Result<()> {
-        for delivery in self.poster.deliveries(timeout) {
-            self.order
-                .answered(delivery.index, delivery.result.map_or_else(Answer::NotPosted, Answer::Posted));
-        }
-        while let Some(answered) = self.order.next() {
-            self.show.command(&answered)?;
-        }
-        if !timeout.is_zero() {
-            self.show.flush()?;
-        }
-        Ok(())
-    }
+    Ok(receiver)
 }

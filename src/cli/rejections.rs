@@ -8,7 +8,7 @@ use std::{ops::ControlFlow, process::ExitCode};
 
 use anyhow::bail;
 use clap::Subcommand;
-use contract::{Code, DeadLetter, Named, OtherTopic, Place, Record};
+use contract::{Code, CommandRef, DeadLetter, IdOfOtherTopic, PartitionOffset, Record};
 use kafka::{
     Settings, SourceError,
     access::Operation,
@@ -46,7 +46,7 @@ struct Selection {
     codes: Vec<Code>,
     /// Only that of the command there (repeatable)
     #[arg(long, value_name = "PARTITION:OFFSET|ID")]
-    at: Vec<Named>,
+    at: Vec<CommandRef>,
 }
 
 /// Lists, shows or replays.
@@ -109,7 +109,7 @@ fn read(
 ) -> anyhow::Result<Passed> {
     let topic = &kafka.topics.rejections;
     let partitions = topics::require(kafka, topic, Operation::Read)?;
-    let scanner = Scanner::new(kafka)?;
+    let mut scanner = Scanner::new(kafka)?;
     let bounds = scanner.bounds(topic, partitions)?;
     let wanted: Vec<_> = (0..).zip(bounds).map(|(partition, at)| (partition, at.start..at.end)).collect();
     let mut passed = Passed::default();
@@ -135,11 +135,11 @@ fn read(
 #[derive(Debug)]
 struct Chosen<'a> {
     codes: &'a [Code],
-    places: Vec<Place>,
+    places: Vec<PartitionOffset>,
 }
 
 impl<'a> Chosen<'a> {
-    fn of(selection: &'a Selection, kafka: &Settings) -> Result<Self, OtherTopic> {
+    fn of(selection: &'a Selection, kafka: &Settings) -> Result<Self, IdOfOtherTopic> {
         let places = selection.at.iter().map(|named| named.on(&kafka.topics.commands));
         Ok(Self { codes: &selection.codes, places: places.collect::<Result<_, _>>()? })
     }
@@ -148,7 +148,6 @@ impl<'a> Chosen<'a> {
     fn takes(&self, letter: &DeadLetter<'_>) -> bool {
         let is_chosen = |code: &str| self.codes.iter().any(|chosen| chosen.as_str() == code);
         let by_code = || letter.problems.0.iter().any(|problem| is_chosen(&problem.code));
-        (self.codes.is_empty() || by_code())
-            && (self.places.is_empty() || self.places.contains(&letter.place))
+        (self.codes.is_empty() || by_code()) && (self.places.is_empty() || self.places.contains(&letter.at))
     }
 }

@@ -27,12 +27,7 @@ use kafka::{
     replies::{ReplyCounts, Undeliverable},
     topics::{self, Missing, Report},
 };
-use processor::{
-    AbortReason, End, Observer, ProcessorError,
-    batch::Outcome,
-    start::{Accept, Loss},
-    supervise,
-};
+use processor::{AbortReason, Accept, End, Loss, Observer, Outcome, ProcessorError};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
@@ -252,7 +247,7 @@ fn process(
                 .spawn_scoped(scope, move || read_model::follow_when_open(opened, path, ended, behind))
                 .context("can't start a thread")?;
         }
-        supervise::run(&options, &settings::decider(config), &log, &observer, stop)?;
+        processor::run(&options, &settings::decider(config), &log, &observer, stop)?;
         drop(running);
         // It has stopped the processor if a file is gone.
         Ok(looking.join().map_err(|_| anyhow!("the thread that watches the log's files failed"))??)

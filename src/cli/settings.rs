@@ -8,7 +8,7 @@ use kafka::{
     client::{BATCH_BYTES, MESSAGE_MAX_BYTES},
     topics::{DEFAULT_RECORD_BYTES, Report},
 };
-use processor::{intake::Caps, start::Accept, supervise::ProcessorOptions};
+use processor::{Accept, Caps, ProcessorOptions};
 
 use crate::config::Config;
 

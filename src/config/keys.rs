@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use event_log::Synchronous;
-use processor::supervise::Guarantee;
+use processor::Guarantee;
 
 use super::{
     read::{self, Raw},

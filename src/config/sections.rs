@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use contract::{Limits, ReplyTopics};
 use event_log::Synchronous;
-use processor::supervise::Guarantee;
+use processor::Guarantee;
 
 use super::{origin::Origins, properties};
 use crate::telemetry::LogFormat;

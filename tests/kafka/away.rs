@@ -22,7 +22,7 @@ const BACK: std::ops::Range<u64> = 0..1_500;
 const FROZEN: std::ops::Range<u64> = 4_000..9_000;
 const ROUNDS: u32 = 6;
 
-/// How often a client lost sight of all brokers and was replaced, which is chance: see `crates/kafka/src/reach.rs`.
+/// How often a client lost sight of all brokers and was replaced, which is chance: see `crates/kafka/src/liveness.rs`.
 fn lost(members: &Members<'_>) -> String {
     let said = members.running.values().map(|instance| instance.stderr().matches("which lost them").count());
     format!("{} clients lost the brokers", said.sum::<usize>())

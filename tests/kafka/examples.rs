@@ -64,7 +64,7 @@ fn the_examples_in_rust_wait_for_verdicts_and_post_many() {
     assert_eq!(
         printed("post_many", &[servers, commands]),
         "100 commands posted, 100 ids\n\
-         not posted: /Targets: \"Targets\" is no property of an entry; did you mean \"targets\"? (misspelt_targets)\n"
+         not posted: /Targets: an entry has no property \"Targets\"; did you mean \"targets\"? (misspelt_targets)\n"
     );
     Progress::of(&setup).await_published(102, PATIENCE, || instance.assert_running());
     instance.stop();

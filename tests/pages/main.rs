@@ -1,6 +1,6 @@
 //! The pages say what the program does: their examples, commands, names, numbers and links are held against it.
 //!
-//! Some parts of them are generated, between comments: the demonstration's output, the table of codes and the tables of
+//! Some parts of them are generated, between comments: the demonstration's output, the table of codes, the figures of performance and the tables of
 //! configuration keys. `PAGES_UPDATE=1 cargo test --test pages` writes them again.
 
 mod configuration;
@@ -8,6 +8,7 @@ mod examples;
 mod links;
 mod names;
 mod parts;
+mod performance;
 mod program;
 mod rust;
 

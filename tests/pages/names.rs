@@ -58,9 +58,10 @@ fn tests_of_the_faults_are_there() {
     assert!(count > 40, "only {count} found");
 }
 
-/// Whether `module::name` is a test in a file of that module, anywhere in the folder.
+/// Whether `module::name` is a test in a file of that module, anywhere in the folder. Of several modules of one name, the
+/// folder tells which: `folder::module::name`.
 fn is_test(folder: &str, test: &str) -> bool {
-    let (module, name) = test.split_once("::").expect("module::name");
+    let (module, name) = test.rsplit_once("::").expect("module::name");
     let attribute = |line: &str| line.starts_with("#[") || line.starts_with("///");
     sources(&root().join(folder)).iter().any(|path| {
         let of_module = is_module(path, module);
@@ -77,6 +78,7 @@ fn is_test(folder: &str, test: &str) -> bool {
 
 /// Whether a file is that of a module: `start.rs`, `start/mod.rs`, or a crate's `lib.rs`.
 fn is_module(path: &Path, name: &str) -> bool {
+    let name = name.replace("::", "/");
     let of_crate = Path::new(&name.replace('_', "-")).join("src/lib.rs");
     path.ends_with(format!("{name}.rs"))
         || path.ends_with(format!("{name}/mod.rs"))

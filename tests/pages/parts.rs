@@ -22,14 +22,33 @@ pub(super) fn assert_part(page: &str, name: &str, wanted: &str, alike: impl Fn(&
     if alike(found) == alike(wanted) {
         return;
     }
-    if std::env::var_os("PAGES_UPDATE").is_some() {
-        // Whole at every moment: the other tests read it meanwhile.
-        let new = root().join(format!("{page}.new"));
-        std::fs::write(&new, [before, &begin, wanted, &end, after].concat()).expect("written");
-        std::fs::rename(new, root().join(page)).expect("put in its place");
+    if is_updating() {
+        replace(page, &[before, &begin, wanted, &end, after].concat());
         return;
     }
     panic!("{page} is to have, between the comments '{name}' (PAGES_UPDATE=1 writes it):\n{wanted}");
+}
+
+/// The same for a file that is generated as a whole.
+#[track_caller]
+pub(super) fn assert_file(file: &str, wanted: &str) {
+    let found = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+    if found == wanted {
+        return;
+    }
+    assert!(is_updating(), "{file} is outdated; PAGES_UPDATE=1 writes it");
+    replace(file, wanted);
+}
+
+fn is_updating() -> bool {
+    std::env::var_os("PAGES_UPDATE").is_some()
+}
+
+/// Whole at every moment: the other tests read it meanwhile.
+fn replace(file: &str, text: &str) {
+    let new = root().join(format!("{file}.new"));
+    std::fs::write(&new, text).expect("written");
+    std::fs::rename(new, root().join(file)).expect("put in its place");
 }
 
 pub(super) fn exactly(text: &str) -> String {

@@ -2,6 +2,7 @@
 //! machine.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod poster;
 mod waiting;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 
 use kafka::{Topics, embedded::EmbeddedBroker};
 use nix::{
+    libc,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -35,6 +37,24 @@ pub fn program(arguments: &[&str]) -> Command {
     }
     command.args(arguments);
     command
+}
+
+/// Starts a process with nothing that is open here. librdkafka leaves its sockets open over an exec, and those of another
+/// test's broker would keep its port open after the broker is gone.
+pub fn spawn(command: &mut Command) -> Child {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::process::CommandExt as _;
+
+        let close = || {
+            // SAFETY: it closes nothing before the exec, and is a system call, which a child after a fork may make.
+            let failed = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+            if failed == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        };
+        // SAFETY: `close` neither allocates nor takes a lock.
+        unsafe { command.pre_exec(close) };
+    }
+    command.spawn().expect("the program starts")
 }
 
 /// What a process left behind.
@@ -88,12 +108,8 @@ impl Running {
     }
 
     pub fn start_with_input(mut command: Command, input: &[u8]) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(&mut command);
         let (stdout, stderr) = (Arc::default(), Arc::default());
         let mut readers = vec![
             gather(child.stdout.take().expect("piped"), Arc::clone(&stdout)),
@@ -219,12 +235,8 @@ pub fn run_unread(command: Command) -> Finished {
 /// Runs the program to its end with this as its standard output.
 #[track_caller]
 pub fn run_into(mut command: Command, stdout: impl Into<Stdio>) -> Finished {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(stdout)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+    let mut child = spawn(&mut command);
     drop(command);
     let stderr = Arc::default();
     let readers = vec![gather(child.stderr.take().expect("piped"), Arc::clone(&stderr))];

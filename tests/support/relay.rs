@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use super::topics;
+use super::support::topics;
 
 const METADATA: i16 = 3;
 /// librdkafka loses its way while it still reads the rest of the answer. This makes that long enough.

@@ -4,7 +4,6 @@
 
 use std::{collections::BTreeMap, ops::Range, path::Path, time::Duration};
 
-use activity_stream::cli::poster::Poster;
 use activity_stream_client::{
     ActivityClient, Entry, NotificationStream, Received, StreamBuilder, StreamError, Target,
 };
@@ -12,7 +11,7 @@ use contract::{Coordinates, Decider, Header, Limits, OutputRecord, Reading, Reco
 use futures::StreamExt as _;
 use kafka::{Settings, Topics, embedded::EmbeddedBroker, scan::Scanner};
 
-use super::support::{PATIENCE, Running, program, topics, wait_until};
+use super::support::{PATIENCE, Running, poster::Poster, program, topics, wait_until};
 
 pub const PARTITIONS: i32 = 3;
 

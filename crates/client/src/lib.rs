@@ -1,11 +1,11 @@
-//! For other programs in Rust: posting activities, and being told of them.
+//! For other Rust programs: post activities, and receive notifications.
 //!
-//! - [`ActivityClient`] posts an [`Entry`]. It knows the id of the activity as soon as the broker has the command, and
-//!   can wait for the processor's verdict.
-//! - [`NotificationStream`] gives each [`Notification`] until it is acknowledged.
+//! - [`ActivityClient`] posts an [`Entry`]. It returns the activity's id as soon as the broker has the command, and can
+//!   wait for the processor's verdict.
+//! - [`NotificationStream`] delivers each [`Notification`] until it is acknowledged.
 //!
-//! The shapes are those of the contract, and so are their names: an entry has [`Target`]s, [`Identity`]s and
-//! [`Attachment`]s. All of it is asynchronous and runs in [Tokio](https://tokio.rs).
+//! Types and names are those of the contract: an entry has [`Target`]s, [`Identity`]s and
+//! [`Attachment`]s. Everything is asynchronous and runs in [Tokio](https://tokio.rs).
 //!
 //! ```no_run
 //! use activity_stream_client::{ActivityClient, Entry, Identity, Target};
@@ -34,14 +34,13 @@ mod posting;
 mod replies;
 mod reports;
 mod seen;
-mod silence;
 mod stream;
 mod target;
 mod thread;
 mod verdict;
 
 pub use attachment::{Attachment, AttachmentKind};
-pub use contract::{ActivityId, Problem, Problems, Reply};
+pub use contract::{ActivityId, Coordinates, Header, Limits, Problem, Problems, Record, Reply};
 pub use entry::Entry;
 pub use error::{PostError, SetupError, WaitError};
 pub use notification::{Activity, NotANotification, Notification, NotificationId};

@@ -13,19 +13,22 @@ use std::{
 use contract::Record;
 use futures::task::AtomicWaker;
 use kafka::{
-    client,
     consumer::record_of,
-    member::{Leaving, Member},
+    context::{Context, Group},
+    member::Member,
     native,
 };
 use rdkafka::{
-    ClientConfig, ClientContext,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
+    ClientConfig, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol},
     error::{KafkaError, RDKafkaErrorCode},
+    types::RDKafkaRespErr,
 };
 
 use super::{acks::Acks, seen::Seen};
+
+/// For the last commit of a member that leaves.
+const LAST_COMMIT: Duration = Duration::from_secs(3);
 
 /// What is under way, known to the consumer's callbacks too.
 #[derive(Clone)]
@@ -33,12 +36,13 @@ pub(super) struct Ledger(Arc<Mutex<(Acks, Seen)>>);
 
 /// One consumer, as a member of the group until it is dropped.
 pub(super) struct Joined {
-    consumer: Member<Watching>,
+    consumer: Member,
+    watching: Arc<Watching>,
     waker: Arc<AtomicWaker>,
 }
 
 /// Notes which partitions the group takes away.
-pub(super) struct Watching {
+struct Watching {
     ledger: Ledger,
     /// Another consumer is the stream's member now. Set and read with the ledger locked.
     replaced: AtomicBool,
@@ -54,38 +58,44 @@ impl Ledger {
     }
 }
 
-impl ClientContext for Watching {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::client_error(&error, reason);
-    }
-}
-
-impl ConsumerContext for Watching {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+impl Group for Watching {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        event: RDKafkaRespErr,
+        partitions: &TopicPartitionList,
+    ) {
+        let is_assigned = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         let acks = &mut self.ledger.lock().0;
-        if self.replaced.load(Ordering::Relaxed) {
-            return;
+        if !is_assigned && !self.replaced.load(Ordering::Relaxed) {
+            match event {
+                // What was stored before is committed with the revocation; nothing can be stored after.
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                    acks.lose(partitions.elements().iter().map(|element| element.partition()));
+                }
+                _ => acks.lose_all(),
+            }
         }
-        match rebalance {
-            // What was stored before is committed with the revocation; nothing can be stored after.
-            Rebalance::Revoke(list) => acks.lose(list.elements().iter().map(|element| element.partition())),
-            Rebalance::Error(_) => acks.lose_all(),
-            Rebalance::Assign(_) => {}
+        let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = match (is_assigned, is_cooperative) {
+            (true, true) => consumer.incremental_assign(partitions),
+            (true, false) => consumer.assign(partitions),
+            (false, true) => consumer.incremental_unassign(partitions),
+            (false, false) => consumer.unassign(),
+        };
+        if let Err(error) = done {
+            tracing::debug!(%error, "while rebalancing");
         }
     }
-}
 
-impl Leaving for Watching {
-    const LAST_COMMIT: Duration = Duration::from_secs(3);
+    fn leaving_takes(&self) -> Duration {
+        LAST_COMMIT
+    }
 
     /// Commits what is acknowledged. Closing does so too, but only once, and a broker refuses it while the group waits for
     /// its members to agree, as where another one joins just now: then all of it would be delivered again.
-    fn before_leaving(&self, consumer: &BaseConsumer<Self>) {
-        let deadline = Instant::now() + Self::LAST_COMMIT;
+    fn before_leaving(&self, consumer: &BaseConsumer<Context>) {
+        let deadline = Instant::now() + LAST_COMMIT;
         while let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
             let is_of_a_rebalance = error.rdkafka_error_code() == Some(RDKafkaErrorCode::RebalanceInProgress);
             if !is_of_a_rebalance || Instant::now() >= deadline {
@@ -99,26 +109,27 @@ impl Leaving for Watching {
 
 impl Joined {
     pub fn join(config: &ClientConfig, topic: &str, ledger: &Ledger) -> Result<Self, KafkaError> {
-        let watching = Watching { ledger: ledger.clone(), replaced: AtomicBool::new(false) };
-        let mut consumer: BaseConsumer<Watching> = config.create_with_context(watching)?;
+        let watching = Arc::new(Watching { ledger: ledger.clone(), replaced: AtomicBool::new(false) });
+        let context = Context::default().member(watching.clone());
+        let mut consumer: BaseConsumer<Context> = config.create_with_context(context)?;
         let waker = Arc::new(AtomicWaker::new());
         let woken = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || woken.wake());
         let consumer = Member::new(consumer);
         consumer.subscribe(&[topic])?;
-        Ok(Self { consumer, waker })
+        Ok(Self { consumer, watching, waker })
     }
 
     /// It is left from now on what the group does with it: another one is the stream's member.
     ///
     /// Called with the ledger locked.
     pub fn replaced(&self, acks: &mut Acks) {
-        self.consumer.context().replaced.store(true, Ordering::Relaxed);
+        self.watching.replaced.store(true, Ordering::Relaxed);
         acks.lose_all();
     }
 
     /// The consumer, which may be kept without keeping it in the group.
-    pub fn consumer(&self) -> &Arc<BaseConsumer<Watching>> {
+    pub fn consumer(&self) -> &Arc<BaseConsumer<Context>> {
         &self.consumer
     }
 

@@ -1,7 +1,7 @@
 //! What is posted and not yet answered, and the producer that sends it.
 //!
 //! A producer can be of no use any more: a fatal error of an idempotent one ends it, and librdkafka can lose all brokers
-//! for good (see [`reach`]). Another one takes its place then. What the old one surely never sent is sent by the new one,
+//! for good (see [`kafka::liveness`]). Another one takes its place then. What the old one surely never sent is sent by the new one,
 //! in its order; what may have been sent is not, since nobody else could tell it from what was posted twice. A producer
 //! that fails before anything is sent will as a rule fail so again, as where the user lacks a right: then what it did not
 //! send is given up.
@@ -16,8 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::Record;
-use kafka::{Settings, native, reach::reach};
+use contract::{Record, topic_bits};
+use kafka::{Settings, context::Context, liveness::Liveness, native};
 use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
@@ -25,10 +25,7 @@ use rdkafka::{
 };
 use tokio::{sync::oneshot, time::sleep};
 
-use super::{
-    reports::{Answer, Failed, Reports, Waiting},
-    silence::Silence,
-};
+use super::reports::{Answer, Failed, Reports, Waiting};
 
 /// How soon the thread notices that nobody needs it any more, or that its producer failed.
 const SLICE: Duration = Duration::from_millis(100);
@@ -39,6 +36,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// For another producer to take the place of one that failed.
 const ANEW: Duration = Duration::from_secs(30);
 
+type Producing = BaseProducer<Context<Reports>>;
+
 /// Keeps the order in which commands are posted, also where they wait for room and where the producer is replaced.
 pub(super) struct Outbox {
     shared: Arc<Shared>,
@@ -48,13 +47,13 @@ pub(super) struct Outbox {
 
 struct Shared {
     config: ClientConfig,
-    /// With which [`reach`] asks.
     settings: Settings,
     topic: String,
+    topic_bits: u16,
     /// How long a command may be under way (`delivery.timeout.ms`).
     lifetime: Duration,
     /// Locked for writing while it is replaced.
-    producer: RwLock<Arc<BaseProducer<Reports>>>,
+    producer: RwLock<Arc<Producing>>,
     /// A command could not be taken in because the producer failed.
     is_wanted: AtomicBool,
     stop: AtomicBool,
@@ -87,6 +86,7 @@ impl Outbox {
             config,
             settings,
             topic: topic.to_owned(),
+            topic_bits: topic_bits(topic),
             lifetime,
             producer: RwLock::new(Arc::new(producer)),
             is_wanted: AtomicBool::new(false),
@@ -100,14 +100,18 @@ impl Outbox {
         Ok(Self { shared, entrance: tokio::sync::Mutex::new(()) })
     }
 
-    /// Takes a command in, which is under way from then on, and gives what its answer will come by. Waits while there is
-    /// no room; where that future is dropped, nothing is sent.
-    pub async fn take(&self, record: &Record) -> Result<oneshot::Receiver<Answer>, Failed> {
+    /// Takes a command in, for this partition or where its key belongs. It is under way from then on, and its answer comes
+    /// by what is returned. Waits while there is no room; where that future is dropped, nothing is sent.
+    pub async fn take(
+        &self,
+        record: &Record,
+        partition: Option<i32>,
+    ) -> Result<oneshot::Receiver<Answer>, Failed> {
         let _turn = self.entrance.lock().await;
         let begun = Instant::now();
         loop {
             let (answer, receiver) = oneshot::channel();
-            match self.shared.try_send(record, answer).map_err(|(refused, _)| refused) {
+            match self.shared.try_send(record, partition, answer).map_err(|(refused, _)| refused) {
                 Ok(()) => return Ok(receiver),
                 Err(Refused::Full) => {}
                 Err(Refused::Broken(_)) if begun.elapsed() < ANEW => {
@@ -123,7 +127,9 @@ impl Outbox {
     pub async fn settled(&self) {
         let is_settled = || match self.shared.producer.try_read() {
             // What waits for others of its batch goes once `linger.ms` is over.
-            Ok(producer) => producer.flush(Duration::ZERO).is_ok() && producer.context().unsent().is_empty(),
+            Ok(producer) => {
+                producer.flush(Duration::ZERO).is_ok() && producer.context().deliveries().unsent().is_empty()
+            }
             Err(_) => false,
         };
         while !is_settled() {
@@ -147,7 +153,7 @@ impl Drop for Outbox {
 impl Shared {
     /// Serves delivery reports, and replaces the producer where it is of no use any more.
     fn serve(&self) {
-        let mut silence = Silence::begin();
+        let mut liveness = Liveness::new(&self.settings, &self.topic);
         let mut heard = 0;
         while !self.stop.load(Ordering::Relaxed) {
             let producer = Arc::clone(&self.producer.read().expect("never poisoned"));
@@ -160,19 +166,15 @@ impl Shared {
                 } else {
                     thread::sleep(FULL);
                 }
-                silence.broken();
+                liveness.heard();
                 continue;
             }
-            let count = producer.context().count.load(Ordering::Relaxed);
+            let count = producer.context().deliveries().count.load(Ordering::Relaxed);
             if mem::replace(&mut heard, count) != count || producer.in_flight_count() == 0 {
-                silence.broken();
+                liveness.heard();
                 continue;
             }
-            if !silence.is_due() {
-                continue;
-            }
-            let (asked, settings, topic) = (Arc::clone(&producer), self.settings.clone(), self.topic.clone());
-            if silence.is_final(move || reach(asked.client(), &settings, &topic)) {
+            if liveness.is_client_stuck(&producer) {
                 tracing::warn!("the producer has lost the brokers; going on with another one");
                 self.replace(producer, None);
             }
@@ -180,21 +182,21 @@ impl Shared {
     }
 
     /// Whether there is something for the producer to send.
-    fn is_needed(&self, producer: &BaseProducer<Reports>) -> bool {
+    fn is_needed(&self, producer: &Producing) -> bool {
         self.is_wanted.swap(false, Ordering::Relaxed)
             || producer.in_flight_count() > 0
-            || !producer.context().unsent().is_empty()
+            || !producer.context().deliveries().unsent().is_empty()
     }
 
     /// Sends what the old producer has not sent by a new one, unless it failed (`fatal`) as the new one would. Meanwhile
     /// nothing is taken in.
-    fn replace(&self, old: Arc<BaseProducer<Reports>>, fatal: Option<(RDKafkaErrorCode, String)>) {
+    fn replace(&self, old: Arc<Producing>, fatal: Option<(RDKafkaErrorCode, String)>) {
         let mut current = self.producer.write().expect("never poisoned");
         old.purge(PurgeConfig::default().queue());
         settle(&old, SETTLE);
         old.purge(PurgeConfig::default().queue().inflight());
         settle(&old, SETTLE);
-        let mut unsent = mem::take(&mut *old.context().unsent());
+        let mut unsent = mem::take(&mut *old.context().deliveries().unsent());
         // What was to be tried again was purged later than what stood behind it.
         unsent.sort_by_key(|(_, waiting)| waiting.place);
         match new_producer(&self.config) {
@@ -209,16 +211,16 @@ impl Shared {
                 return;
             }
         }
-        let fatal = fatal.filter(|_| !old.context().has_sent.load(Ordering::Relaxed));
+        let fatal = fatal.filter(|_| !old.context().deliveries().has_sent.load(Ordering::Relaxed));
         for (record, waiting) in unsent {
-            let Waiting { answer, since, .. } = waiting;
+            let Waiting { answer, since, partition, .. } = waiting;
             if let Some((code, reason)) = &fatal {
                 let failed = Failed::unsent(KafkaError::MessageProduction(*code));
                 let _ = answer.send(Err(Failed { detail: Some(reason.clone()), ..failed }));
             } else if since.elapsed() >= self.lifetime {
                 let late = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
                 let _ = answer.send(Err(Failed::unsent(late)));
-            } else if let Err((refused, answer)) = send(&current, &self.topic, &record, answer, since) {
+            } else if let Err((refused, answer)) = self.send(&current, &record, partition, answer, since) {
                 // There was room: the old one had no more of it.
                 let _ = answer.send(Err(Failed::unsent(refused.into())));
             }
@@ -228,21 +230,54 @@ impl Shared {
         let _ = thread::Builder::new().name("replaced".into()).spawn(move || drop(old));
     }
 
+    fn send(
+        &self,
+        producer: &Producing,
+        record: &Record,
+        partition: Option<i32>,
+        answer: oneshot::Sender<Answer>,
+        since: Instant,
+    ) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
+        let timestamp = record.coordinates.timestamp;
+        let place = producer.context().deliveries().places.fetch_add(1, Ordering::Relaxed);
+        let topic_bits = self.topic_bits;
+        let waiting = Box::new(Waiting { answer, since, place, partition, timestamp, topic_bits });
+        let mut sent = BaseRecord::<[u8], [u8], Box<Waiting>>::with_opaque_to(&self.topic, waiting);
+        sent.timestamp = Some(timestamp);
+        sent.partition = partition;
+        sent.payload = record.value.as_deref();
+        sent.key = record.key.as_deref();
+        if !record.headers.is_empty() {
+            sent = sent.headers(native::to_native(&record.headers));
+        }
+        producer.send(sent).map_err(|(error, sent)| {
+            let refused = if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+                Refused::Full
+            } else if let Some((code, _)) = producer.client().fatal_error() {
+                Refused::Broken(KafkaError::MessageProduction(code))
+            } else {
+                Refused::For(error)
+            };
+            (refused, sent.delivery_opaque.answer)
+        })
+    }
+
     fn try_send(
         &self,
         record: &Record,
+        partition: Option<i32>,
         answer: oneshot::Sender<Answer>,
     ) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
         match self.producer.try_read() {
-            Ok(producer) => send(&producer, &self.topic, record, answer, Instant::now()),
+            Ok(producer) => self.send(&producer, record, partition, answer, Instant::now()),
             Err(TryLockError::WouldBlock) => Err((Refused::Full, answer)),
             Err(TryLockError::Poisoned(_)) => unreachable!("no holder panics"),
         }
     }
 }
 
-fn new_producer(config: &ClientConfig) -> Result<BaseProducer<Reports>, KafkaError> {
-    config.create_with_context(Reports::default())
+fn new_producer(config: &ClientConfig) -> Result<Producing, KafkaError> {
+    config.create_with_context(Context::delivering(Reports::default()))
 }
 
 /// How long librdkafka tries to send a command.
@@ -253,7 +288,7 @@ fn lifetime(config: &ClientConfig) -> Result<Duration, KafkaError> {
 }
 
 /// Waits until all is answered, and no longer than that.
-fn settle(producer: &BaseProducer<Reports>, patience: Duration) {
+fn settle(producer: &Producing, patience: Duration) {
     let deadline = Instant::now() + patience;
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
         producer.poll(Duration::ZERO);
@@ -262,43 +297,14 @@ fn settle(producer: &BaseProducer<Reports>, patience: Duration) {
     }
 }
 
-fn send(
-    producer: &BaseProducer<Reports>,
-    topic: &str,
-    record: &Record,
-    answer: oneshot::Sender<Answer>,
-    since: Instant,
-) -> Result<(), (Refused, oneshot::Sender<Answer>)> {
-    let timestamp = record.coordinates.timestamp;
-    let place = producer.context().places.fetch_add(1, Ordering::Relaxed);
-    let waiting = Box::new(Waiting { answer, since, place, timestamp });
-    let mut sent = BaseRecord::<[u8], [u8], Box<Waiting>>::with_opaque_to(topic, waiting);
-    sent.timestamp = Some(timestamp);
-    sent.payload = record.value.as_deref();
-    sent.key = record.key.as_deref();
-    if !record.headers.is_empty() {
-        sent = sent.headers(native::to_native(&record.headers));
-    }
-    producer.send(sent).map_err(|(error, sent)| {
-        let refused = if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-            Refused::Full
-        } else if let Some((code, _)) = producer.client().fatal_error() {
-            Refused::Broken(KafkaError::MessageProduction(code))
-        } else {
-            Refused::For(error)
-        };
-        (refused, sent.delivery_opaque.answer)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use contract::Coordinates;
-    use kafka::{Topics, client, embedded::EmbeddedBroker, posted::Delivered};
+    use kafka::{Topics, client, embedded::EmbeddedBroker};
     use tokio::{task::block_in_place, time::timeout};
 
     use super::*;
-    use crate::connection::Connection;
+    use crate::{Posted, connection::Connection};
 
     const TOPIC: &str = "activity.commands";
     /// After this a test has failed, on a slow machine too.
@@ -315,7 +321,7 @@ mod tests {
 
     async fn offset(answer: oneshot::Receiver<Answer>) -> i64 {
         match timeout(PATIENCE, answer).await.expect("waited in vain for an answer").expect("a thread") {
-            Ok(Delivered::At(at)) => at.offset,
+            Ok(Posted::As(id)) => id.offset(),
             other => panic!("{other:?}"),
         }
     }
@@ -327,7 +333,7 @@ mod tests {
         let mut config = client::producer(&settings, client::POST_BATCH_BYTES);
         config.set("delivery.timeout.ms", "200000");
         let outbox = Outbox::open(config, settings, TOPIC).unwrap();
-        assert_eq!(offset(outbox.take(&record()).await.unwrap()).await, 0);
+        assert_eq!(offset(outbox.take(&record(), None).await.unwrap()).await, 0);
 
         broker.cluster().broker_down(1).unwrap();
         // What is taken in before the connection ends could be sent.
@@ -339,23 +345,23 @@ mod tests {
         }
         let mut answers = Vec::new();
         for _ in 1..20 {
-            answers.push(outbox.take(&record()).await.unwrap());
+            answers.push(outbox.take(&record(), None).await.unwrap());
         }
         // Nobody waits for this one, which is sent all the same.
-        drop(outbox.take(&record()).await.unwrap());
+        drop(outbox.take(&record(), None).await.unwrap());
         // This one's time is over.
         let (late, given_up) = oneshot::channel();
         let begun =
             Instant::now().checked_sub(Duration::from_secs(200)).expect("a clock that went on so long");
-        assert!(send(&producer, TOPIC, &record(), late, begun).is_ok());
+        assert!(outbox.shared.send(&producer, &record(), None, late, begun).is_ok());
         drop(producer);
         let old = Arc::clone(&outbox.shared.producer.read().unwrap());
         block_in_place(|| outbox.shared.replace(Arc::clone(&old), None));
         assert!(!Arc::ptr_eq(&old, &outbox.shared.producer.read().unwrap()));
         let given_up = timeout(PATIENCE, given_up).await.expect("an answer").expect("a thread");
-        let Err(Failed { error, is_unsure: false, .. }) = given_up else { panic!("{given_up:?}") };
+        let Err(Failed { error, may_be_persisted: false, .. }) = given_up else { panic!("{given_up:?}") };
         assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::MessageTimedOut));
-        answers.push(outbox.take(&record()).await.unwrap());
+        answers.push(outbox.take(&record(), None).await.unwrap());
         broker.cluster().broker_up(1).unwrap();
         let mut offsets = Vec::new();
         for answer in answers {

@@ -6,55 +6,43 @@ use std::{
     time::Duration,
 };
 
-use contract::{
-    CORRELATION_ID, Decider, Limits, REPLY_PARTITION, REPLY_TOPIC, Reading, Record, ReplyTopics, topic_bits,
-};
+use contract::{CORRELATION_ID, Decider, Limits, REPLY_PARTITION, REPLY_TOPIC, Reading, Record, ReplyTopics};
 use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
 use jiff::Timestamp;
-use kafka::{
-    Settings,
-    access::Access,
-    client,
-    posted::{Delivered, reason},
-};
-use rdkafka::error::RDKafkaErrorCode;
-use tokio::sync::oneshot::{Receiver, error::RecvError};
+use kafka::{Settings, access::Access, client};
 
 use super::{
     ActivityId, Entry, PostError, Reply, SetupError, WaitError,
     connection::Connection,
     outbox::Outbox,
     replies::{Replies, ReplyTo},
-    reports::{Answer, Failed},
+    reports::Failed,
     thread::on_its_own,
     verdict::Deadline,
 };
 
-/// Until a command without an answer is given up, as in Kafka's Java client. librdkafka's own default is five minutes.
+/// After this a command without an answer has failed, as in Kafka's Java client. librdkafka's own default is five minutes.
 const DELIVERY_TIMEOUT_MS: &str = "120000";
 
 /// Posts activities.
 ///
-/// Cheap to clone and made to be shared: all clones use one connection, batch what they post, and wait while
-/// librdkafka's queue is full. Commands of one record key that one task posts, one after another or many at once, stay in
-/// that order.
+/// Clones are cheap and share one producer: they batch what they post, and wait while librdkafka's queue is full. Commands
+/// with one record key that one task posts, one after another or many at once, keep their order.
 ///
-/// Once an entry is in the queue it is sent, also where the future is dropped; where that is dropped while the queue is
-/// full, nothing is sent. One that the broker does not answer within two minutes (`delivery.timeout.ms`) is given up.
-/// When the last clone is dropped, what the broker has not confirmed may be lost: [`flush`](Self::flush) first. Dropping
-/// waits for nobody.
+/// An entry in the queue is sent even if its future is dropped. If the future is dropped while it waits for a full queue,
+/// nothing is sent. Posting fails if the broker does not answer within two minutes (`delivery.timeout.ms`). Dropping the
+/// last clone does not block, and may lose entries that the broker has not confirmed: [`flush`](Self::flush) first.
 ///
-/// Brokers that are away are waited for. Where the Kafka client can't find back to brokers that are there again, as
-/// librdkafka's may ([5301](https://github.com/confluentinc/librdkafka/issues/5301)), and where it failed for good,
-/// another one takes its place. It sends what was not sent, for which the two minutes begin again, unless they are over;
-/// what may have been sent is [`Unconfirmed`](PostError::Unconfirmed), and may come behind what is posted after it. Where
-/// it failed before anything was sent, as without the right to write, what was posted is
-/// [`NotPosted`](PostError::NotPosted).
+/// The client waits for unreachable brokers. It replaces its producer when that fails permanently, or can't find the brokers
+/// again, which happens to librdkafka ([5301](https://github.com/confluentinc/librdkafka/issues/5301)). The new producer
+/// sends what was not sent; the two minutes start again for entries whose time was not over. Entries that may have been
+/// sent are [`Unconfirmed`](PostError::Unconfirmed), and may arrive after later ones. If the producer fails before it sent
+/// anything, for example for lack of the right to write, its entries are [`NotPosted`](PostError::NotPosted).
 ///
-/// It has to be used within a Tokio runtime.
+/// Use it within a Tokio runtime.
 #[derive(Clone)]
 pub struct ActivityClient {
     inner: Arc<Inner>,
@@ -64,15 +52,14 @@ struct Inner {
     outbox: Outbox,
     settings: Settings,
     decider: Decider,
-    topic_bits: u16,
     reply_to: Option<ReplyTo>,
     replies: Mutex<Option<Starting>>,
 }
 
-/// Goes on where nobody waits for it, so that a short time-out does not have it begin again and again.
+/// Continues when nobody waits for it, so that short time-outs do not restart it again and again.
 type Starting = Shared<BoxFuture<'static, Result<Arc<Replies>, String>>>;
 
-/// What is told apart of one client from another; see [`ActivityClient::builder`].
+/// Configures a client; see [`ActivityClient::builder`].
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
     connection: Connection,
@@ -86,8 +73,8 @@ pub struct ClientBuilder {
 pub enum Posted {
     /// It becomes the activity with this id, if it is accepted.
     As(ActivityId),
-    /// Its id is unknown, because the broker did not say where in this partition it lies. That is so where it had the
-    /// command from an earlier attempt, or the place is too large for an id.
+    /// Its id is unknown, because the broker did not return its offset in this partition. It had the command from an
+    /// earlier attempt, or the offset is too large for an id.
     SomewhereIn { partition: i32 },
 }
 
@@ -114,71 +101,61 @@ impl fmt::Display for Posted {
 }
 
 impl ClientBuilder {
-    /// The commands topic; `activity.commands`, unless it is set.
+    /// The commands topic. Default: `activity.commands`.
     #[must_use]
     pub fn commands_topic(self, topic: impl Into<String>) -> Self {
         Self { topic: topic.into(), ..self }
     }
 
-    /// The limits that the processor is configured with; the contract's, unless they are set.
+    /// The limits that the processor is configured with. Default: the contract's.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// The topic that [`post_and_wait`](ActivityClient::post_and_wait) asks for replies on: one of the processor's
-    /// `topics.replies`. One partition of it is read, chosen at random, so that many clients share the work.
+    /// The topic for the replies that [`post_and_wait`](ActivityClient::post_and_wait) waits for: one of the processor's
+    /// `topics.replies`. The client reads one partition, chosen at random, so that many clients share the work.
     #[must_use]
     pub fn reply_topic(self, topic: impl Into<String>) -> Self {
         Self { reply_to: Some(ReplyTo { topic: topic.into(), partition: None }), ..self }
     }
 
-    /// The same, with the partition that is read.
+    /// The same, reading this partition.
     #[must_use]
     pub fn reply_partition(self, topic: impl Into<String>, partition: i32) -> Self {
         Self { reply_to: Some(ReplyTo { topic: topic.into(), partition: Some(partition) }), ..self }
     }
 
-    /// Passes a librdkafka property on: for SASL, TLS, `linger.ms`, `delivery.timeout.ms`, …
+    /// Sets a librdkafka property: for SASL, TLS, `linger.ms`, `delivery.timeout.ms`, …
     ///
-    /// `batch.size` is 128 KiB, unless it is set. What is sent together counts together for the `max.message.bytes` of the
-    /// commands topic, so no more than that.
+    /// The default of `batch.size` is 128 KiB. A batch as a whole has to fit the `max.message.bytes` of the commands topic.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.connection.set(name.into(), value.into());
         self
     }
 
-    /// Makes the client. No broker is asked: one that is not there shows when something is posted.
+    /// Makes the client without asking a broker: an unreachable one shows when you post.
     ///
     /// # Errors
     ///
-    /// [`SetupError`] where a property is one of those that can't be set, or librdkafka refuses it.
+    /// [`SetupError`] if a property can't be set, or librdkafka refuses it.
     pub fn build(self) -> Result<ActivityClient, SetupError> {
         let mut settings = self.connection.settings("activity-client", &self.topic, "")?;
         let timeout = settings.properties.entry("delivery.timeout.ms".to_owned());
         timeout.or_insert_with(|| DELIVERY_TIMEOUT_MS.to_owned());
-        // A misspelt topic is an error, and not a new topic.
         let config = client::producer(&settings, client::POST_BATCH_BYTES);
         let outbox = Outbox::open(config, settings.clone(), &self.topic).map_err(SetupError::Kafka)?;
-        let topic_bits = topic_bits(&self.topic);
-        // Which topics the processor allows, it alone knows.
+        // Only the processor knows which topics it may reply on.
         let decider = Decider::new(self.topic, self.limits).with_reply_topics(ReplyTopics::any());
-        let inner = Inner {
-            outbox,
-            settings,
-            decider,
-            topic_bits,
-            reply_to: self.reply_to,
-            replies: Mutex::default(),
-        };
+        let inner = Inner { outbox, settings, decider, reply_to: self.reply_to, replies: Mutex::default() };
         Ok(ActivityClient { inner: Arc::new(inner) })
     }
 }
 
 impl ActivityClient {
-    /// A client of the brokers at `bootstrap_servers` (`host:port`, separated by commas). It is idempotent, waits for
-    /// all replicas, and chooses partitions as Kafka's Java client does.
+    /// A client of the brokers at `bootstrap_servers` (`host:port`, separated by commas). Its producer is idempotent, waits
+    /// for all replicas, and chooses partitions as Kafka's Java client does.
     #[must_use]
     pub fn builder(bootstrap_servers: impl Into<String>) -> ClientBuilder {
         ClientBuilder {
@@ -189,22 +166,19 @@ impl ActivityClient {
         }
     }
 
-    /// Posts an entry, and says which activity it becomes as soon as the broker has the command. Whether it is accepted
-    /// is not known then: an idempotency key that was used before is seen by the processor alone.
+    /// Posts an entry, and returns the id of its activity as soon as the broker has the command. The processor may still
+    /// reject it, or find that its idempotency key was used before.
     ///
     /// # Errors
     ///
-    /// [`PostError::Invalid`] with all problems of an entry that would be rejected; it is not sent. The others say
-    /// whether the broker surely does not have the command.
+    /// [`PostError::Invalid`] with all problems of an entry that would be rejected; it is not sent. The other errors say
+    /// whether the broker may have the command.
     pub async fn post(&self, entry: &Entry) -> Result<Posted, PostError> {
-        let record = self.record(entry)?;
-        let answer = self.take(&record).await?;
-        self.posted(&record, answer.await)
+        self.enqueue(&self.record(entry)?, None).await?.await
     }
 
-    /// Posts an entry, and waits for what the processor says of it: accepted, a duplicate or rejected. `timeout` is for
-    /// all of it. Where the future is dropped, the command may have been sent or not. It needs
-    /// [`ClientBuilder::reply_topic`].
+    /// Posts an entry, and waits for the processor's verdict: accepted, a duplicate or rejected. `timeout` covers both. If
+    /// the future is dropped, the command may have been sent. Needs [`ClientBuilder::reply_topic`].
     ///
     /// ```no_run
     /// use activity_stream_client::{ActivityClient, Entry, Reply, WaitError};
@@ -227,17 +201,41 @@ impl ActivityClient {
     ///
     /// Nothing was sent with [`NoReplyTopic`](WaitError::NoReplyTopic), [`OwnReply`](WaitError::OwnReply),
     /// [`Replies`](WaitError::Replies), [`NotReady`](WaitError::NotReady), [`QueueFull`](WaitError::QueueFull),
-    /// [`PostError::Invalid`] and [`PostError::NotPosted`]. There may be an activity, or come one, with
-    /// [`TimedOut`](WaitError::TimedOut), since replies come at most once, and [`RepliesLost`](WaitError::RepliesLost),
-    /// which tell the command's id where the broker told it, with [`PostError::Unconfirmed`], which comes when the time is
-    /// over, since the reply may come all the same, and with [`BadReply`](WaitError::BadReply).
+    /// [`PostError::Invalid`] and [`PostError::NotPosted`]. There may be an activity, now or later, with the others.
+    /// [`TimedOut`](WaitError::TimedOut) (replies are delivered at most once) and [`RepliesLost`](WaitError::RepliesLost)
+    /// carry the command's id if the broker returned it. [`PostError::Unconfirmed`] is returned when the time is over, since
+    /// a reply could still arrive.
     pub async fn post_and_wait(&self, entry: &Entry, timeout: Duration) -> Result<Reply, WaitError> {
-        // What is wrong with the entry is said before any broker is asked.
+        // An invalid entry is refused before any broker is asked.
         let record = self.record(entry)?;
         self.post_record_and_wait(record, timeout).await
     }
 
-    /// Posts a command as it is, checked or not, and waits for what the processor says of it.
+    /// Puts a command as it is, valid or not, into the queue: for this partition, or for that of its key. Waits while the
+    /// queue is full. Commands are sent in the order of these calls; the returned future waits for the broker's answer.
+    ///
+    /// # Errors
+    ///
+    /// [`PostError::NotPosted`] if the Kafka client refuses it. The returned future fails as [`post`](Self::post) does.
+    pub async fn enqueue(
+        &self,
+        record: &Record,
+        partition: Option<i32>,
+    ) -> Result<impl Future<Output = Result<Posted, PostError>> + Send + use<>, PostError> {
+        let bytes = record.value.as_ref().map_or(0, Vec::len);
+        let inner = Arc::clone(&self.inner);
+        let failed =
+            move |failed: Failed| failed.explain(&Access::of(&inner.settings), inner.decider.topic(), bytes);
+        match self.inner.outbox.take(record, partition).await {
+            Ok(answer) => Ok(answer.map(move |answered| match answered {
+                Ok(answer) => answer.map_err(failed),
+                Err(_) => Err(PostError::Unconfirmed("the Kafka client has ended".to_owned())),
+            })),
+            Err(refused) => Err(failed(refused)),
+        }
+    }
+
+    /// Posts a command as it is, valid or not, and waits for the processor's verdict.
     pub async fn post_record_and_wait(
         &self,
         mut record: Record,
@@ -253,16 +251,16 @@ impl ActivityClient {
         let replies = deadline.of(self.replies()).await.ok_or(WaitError::NotReady { after })??;
         let mut awaited = replies.expect();
         record.headers.extend(awaited.headers());
-        let answer = deadline.of(self.take(&record)).await.ok_or(WaitError::QueueFull { after })??;
-        deadline.verdict(async { self.posted(&record, answer.await) }, awaited.reply()).await
+        let enqueued = deadline.of(self.enqueue(&record, None)).await;
+        deadline.verdict(enqueued.ok_or(WaitError::QueueFull { after })??, awaited.reply()).await
     }
 
-    /// Waits until the broker has answered all that was posted. What lingers for others of its batch (`linger.ms`, 5 ms
-    /// unless it is set) is not sent sooner.
+    /// Waits until the broker has answered everything that was posted. Batches are not sent before `linger.ms` (default:
+    /// 5 ms) is over.
     ///
     /// # Errors
     ///
-    /// [`PostError::Unconfirmed`] where something is not answered within `timeout`.
+    /// [`PostError::Unconfirmed`] if something is not answered within `timeout`.
     pub async fn flush(&self, timeout: Duration) -> Result<(), PostError> {
         let settled = Deadline::after(timeout).of(self.inner.outbox.settled()).await;
         settled.ok_or_else(|| PostError::Unconfirmed(format!("not all was answered within {timeout:?}")))
@@ -277,41 +275,7 @@ impl ActivityClient {
         }
     }
 
-    async fn take(&self, record: &Record) -> Result<Receiver<Answer>, PostError> {
-        self.inner.outbox.take(record).await.map_err(|failed| self.failed(record, &failed))
-    }
-
-    fn posted(&self, record: &Record, answer: Result<Answer, RecvError>) -> Result<Posted, PostError> {
-        let ended = |_| PostError::Unconfirmed("the Kafka client has ended".to_owned());
-        let delivered = answer.map_err(ended)?.map_err(|failed| self.failed(record, &failed))?;
-        Ok(match delivered {
-            Delivered::At(at) if at.fits_id().is_ok() => {
-                Posted::As(ActivityId::new(self.inner.topic_bits, at))
-            }
-            Delivered::At(at) => Posted::SomewhereIn { partition: at.partition },
-            Delivered::SomewhereIn { partition } => Posted::SomewhereIn { partition },
-        })
-    }
-
-    fn failed(&self, record: &Record, failed: &Failed) -> PostError {
-        let bytes = record.value.as_ref().map_or(0, Vec::len);
-        let access = Access::of(&self.inner.settings);
-        let mut reason = reason(&access, &failed.error, self.inner.decider.topic(), bytes);
-        if let Some(detail) = &failed.detail {
-            reason = format!("{reason} ({detail})");
-        }
-        if failed.is_unsure {
-            return PostError::Unconfirmed(reason);
-        }
-        PostError::NotPosted(match failed.error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::MessageTimedOut) => {
-                "it could not be sent to a broker in time (delivery.timeout.ms)".to_owned()
-            }
-            _ => reason,
-        })
-    }
-
-    /// The replies, which are read from the first wait on, and anew where the reading has ended.
+    /// The reader of replies. It starts with the first wait, and again after it has ended.
     async fn replies(&self) -> Result<Arc<Replies>, WaitError> {
         let reply_to = self.inner.reply_to.as_ref().ok_or(WaitError::NoReplyTopic)?;
         let (starting, is_new) = self.starting(reply_to);

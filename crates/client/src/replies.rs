@@ -16,25 +16,16 @@ use kafka::{
     Settings,
     access::Operation,
     client,
-    consumer::record_of,
-    follow::{failure, is_group_denied, is_lasting},
-    member::Member,
-    reach::reach,
+    reader::Reader,
     repeats::{self, Origin},
     topics::{self, TopicsError},
 };
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-};
+use rdkafka::{Offset, error::KafkaError};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{Reply, silence::Silence};
+use super::Reply;
 
-/// For the end of the partition.
-const ASK: Duration = Duration::from_secs(10);
 /// How soon the reader notices that nobody needs it any more.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -75,32 +66,20 @@ pub(super) struct Awaited {
     answer: oneshot::Receiver<Answer>,
 }
 
-/// The partition, and how far it is read.
-struct Reader {
-    settings: Settings,
-    topic: String,
-    partition: i32,
-    next_offset: i64,
-    consumer: Member<client::Logging>,
-}
-
 impl Replies {
-    /// Begins at the partition's end as it is now, so whatever is asked for from now on is seen. Blocks.
+    /// Starts at the partition's end as it is now, so every reply that is asked for from now on is seen. Blocks.
     pub fn start(settings: &Settings, to: &ReplyTo) -> Result<Self, String> {
         let partition = partition(settings, to)?;
-        let consumer = Reader::consumer(settings)?;
+        let mut properties = client::reader(settings);
+        // Whoever waited for what is gone learns of it by the time-out; those to come must not wait in vain.
+        properties.set("auto.offset.reset", "latest");
+        let mut reader = Reader::with_config(settings, properties)
+            .map_err(|error| error.to_string())?
+            .on_passing_error(unreadable);
         // A number instead of "the end", which would be where it is when the first fetch comes to it.
-        let (_, end) = consumer
-            .fetch_watermarks(&to.topic, partition, ASK)
-            .map_err(|error| format!("reading the topic '{}' failed: {error}", to.topic))?;
-        let reader = Reader {
-            settings: settings.clone(),
-            topic: to.topic.clone(),
-            partition,
-            next_offset: end,
-            consumer,
-        };
-        reader.assign(&reader.consumer)?;
+        let end = reader.offsets_at(&to.topic, [partition], Offset::End);
+        let from = end.map(|end| end.into_iter().map(|(partition, end)| (partition, Offset::Offset(end))));
+        from.and_then(|from| reader.start(&to.topic, from)).map_err(|error| error.to_string())?;
         let replies = Self {
             to: vec![
                 Header::new(REPLY_TOPIC, to.topic.as_str()),
@@ -112,7 +91,7 @@ impl Replies {
         let (waiting, stop) = (Arc::clone(&replies.waiting), Arc::clone(&replies.stop));
         thread::Builder::new()
             .name("replies".into())
-            .spawn(move || reader.read(&waiting, &stop))
+            .spawn(move || read(reader, &waiting, &stop))
             .map_err(|error| format!("a thread could not be started: {error}"))?;
         Ok(replies)
     }
@@ -193,56 +172,12 @@ impl Waiting {
     }
 }
 
-impl Reader {
-    fn consumer(settings: &Settings) -> Result<Member<client::Logging>, String> {
-        let consumer: BaseConsumer<client::Logging> = client::reader(settings)
-            // Who waited for what is gone learns of it by the time-out; those to come must not wait in vain.
-            .set("auto.offset.reset", "latest")
-            .create_with_context(client::Logging)
-            .map_err(|error| format!("the Kafka reader can't be made: {error}"))?;
-        Ok(Member::new(consumer))
-    }
-
-    fn assign(&self, consumer: &BaseConsumer<client::Logging>) -> Result<(), String> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, self.partition, Offset::Offset(self.next_offset))
-            .and_then(|()| consumer.assign(&list))
-            .map_err(|error| format!("reading the topic '{}' failed: {error}", self.topic))
-    }
-
-    fn read(mut self, waiting: &Waiting, stop: &AtomicBool) {
-        let mut silence = Silence::begin();
-        while !stop.load(Ordering::Relaxed) {
-            let read = self.consumer.poll(SLICE).map(|polled| polled.map(|message| record_of(&message)));
-            match read {
-                None => repeats::log_due(Instant::now()),
-                Some(Ok(record)) => {
-                    silence.broken();
-                    self.next_offset = record.coordinates.offset + 1;
-                    waiting.answer(&record);
-                }
-                Some(Err(error)) if is_lasting(&error) => {
-                    waiting.end(failure(&self.settings, &self.topic, &error).to_string());
-                    return;
-                }
-                Some(Err(error)) if is_group_denied(&error) => {}
-                // librdkafka goes on trying; what is not seen meanwhile ends by its time-out.
-                Some(Err(error)) => unreadable(&error),
-            }
-            if !silence.is_due() {
-                continue;
-            }
-            let (asked, settings) = (Arc::clone(&self.consumer), self.settings.clone());
-            let topic = self.topic.clone();
-            if silence.is_final(move || reach(asked.client(), &settings, &topic)) {
-                tracing::warn!("the reader of replies has lost the brokers; going on with another one");
-                let renewed = Self::consumer(&self.settings)
-                    .and_then(|consumer| self.assign(&consumer).map(|()| consumer));
-                match renewed {
-                    Ok(consumer) => self.consumer = consumer,
-                    Err(reason) => repeats::warn(Origin::Program, &format!("{reason}; trying again later")),
-                }
-            }
+fn read(mut reader: Reader, waiting: &Waiting, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        match reader.poll(SLICE) {
+            Ok(Some(record)) => waiting.answer(&record),
+            Ok(None) => repeats::log_due(Instant::now()),
+            Err(error) => return waiting.end(error.to_string()),
         }
     }
 }

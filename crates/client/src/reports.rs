@@ -1,4 +1,4 @@
-//! The delivery reports of one producer, each brought to the one that waits for it.
+//! The delivery reports of one producer, each brought to the one that waits for it, and what they say of a command.
 
 use std::{
     sync::{
@@ -8,39 +8,72 @@ use std::{
     time::Instant,
 };
 
-use contract::Record;
+use contract::{ActivityId, Coordinates, Record};
 use kafka::{
-    client,
+    access::{Access, Operation, Resource},
     consumer::record_of,
+    context::Deliver,
+    embedded::ANSWERED_APPEND_TIME,
     native,
-    posted::{Delivered, surely_not_taken},
 };
 use rdkafka::{
-    ClientContext,
-    config::RDKafkaLogLevel,
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, DeliveryResult, Message},
-    producer::ProducerContext,
+    error::{KafkaError, RDKafkaErrorCode as Code},
+    message::{DeliveryResult, Message},
 };
 use tokio::sync::oneshot;
 
+use super::{PostError, Posted};
+
 /// The broker has it, or not, or nobody knows.
-pub(super) type Answer = Result<Delivered, Failed>;
+pub(super) type Answer = Result<Posted, Failed>;
 
 /// Why a command was not delivered.
 #[derive(Debug, Clone)]
 pub(super) struct Failed {
     pub error: KafkaError,
     /// The broker may have it all the same.
-    pub is_unsure: bool,
+    pub may_be_persisted: bool,
     /// What the Kafka client says of it beyond the error.
     pub detail: Option<String>,
 }
 
 impl Failed {
-    /// The broker surely does not have it.
     pub fn unsent(error: KafkaError) -> Self {
-        Self { error, is_unsure: false, detail: None }
+        Self { error, may_be_persisted: false, detail: None }
+    }
+
+    /// In words, of a command of so many bytes.
+    pub fn explain(&self, access: &Access, topic: &str, bytes: usize) -> PostError {
+        let code = self.error.rdkafka_error_code();
+        if code == Some(Code::MessageTimedOut) && !self.may_be_persisted {
+            return PostError::NotPosted(
+                "it could not be sent to a broker in time (delivery.timeout.ms)".to_owned(),
+            );
+        }
+        let mut reason = match code {
+            Some(Code::MessageSizeTooLarge) => format!(
+                "{bytes} bytes, or what was sent together with them (batch.size), are more than the client \
+                 (message.max.bytes) or the topic '{topic}' (max.message.bytes) takes"
+            ),
+            Some(Code::MessageTimedOut) => {
+                "the broker did not answer in time (delivery.timeout.ms); it may have the command or not"
+                    .into()
+            }
+            Some(Code::TopicAuthorizationFailed) => access.lacks(Operation::Write, Resource::Topic(topic)),
+            Some(Code::ClusterAuthorizationFailed) => format!(
+                "{}. Brokers before Kafka 2.8 want IdempotentWrite on the cluster too",
+                access.lacks(Operation::Write, Resource::Topic(topic))
+            ),
+            Some(Code::UnknownPartition) => format!("the topic '{topic}' has no such partition"),
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                format!("the topic '{topic}' is not there")
+            }
+            _ => self.error.to_string(),
+        };
+        if let Some(detail) = &self.detail {
+            reason = format!("{reason} ({detail})");
+        }
+        if self.may_be_persisted { PostError::Unconfirmed(reason) } else { PostError::NotPosted(reason) }
     }
 }
 
@@ -53,7 +86,7 @@ pub(super) struct Reports {
     pub count: AtomicU64,
     /// A command came to a broker, or may have.
     pub has_sent: AtomicBool,
-    /// What a producer of no use any more has surely not sent.
+    /// What a replaced producer has definitely not sent.
     unsent: Mutex<Vec<(Record, Waiting)>>,
 }
 
@@ -63,60 +96,133 @@ impl Reports {
     }
 }
 
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log_line(level, facility, message);
-    }
+impl Deliver for Reports {
+    type Opaque = Box<Waiting>;
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::client_error(&error, reason);
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<Waiting>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, waiting: Box<Waiting>) {
+    fn delivered(&self, result: &DeliveryResult<'_>, waiting: Box<Waiting>) {
         self.count.fetch_add(1, Ordering::Relaxed);
         let answer = match result {
             Ok(message) => {
                 self.has_sent.store(true, Ordering::Relaxed);
-                Ok(waiting.delivered(message))
+                let timestamp = message.timestamp().to_millis();
+                Ok(waiting.posted(message.partition(), message.offset(), timestamp))
             }
             Err((error, message)) => {
                 let is_sent = native::was_sent(message);
                 self.has_sent.fetch_or(is_sent, Ordering::Relaxed);
-                // Only a fatal error and the replacement below purge the queue.
-                if !is_sent && error.rdkafka_error_code() == Some(RDKafkaErrorCode::PurgeQueue) {
+                // Only a fatal error and a replacement purge the queue.
+                if !is_sent && error.rdkafka_error_code() == Some(Code::PurgeQueue) {
                     self.unsent().push((record_of(message), *waiting));
                     return;
                 }
-                Err(Failed {
-                    error: error.clone(),
-                    is_unsure: !surely_not_taken(error, is_sent),
-                    detail: None,
-                })
+                let may_be_persisted = !definitely_not_persisted(error, is_sent);
+                Err(Failed { error: error.clone(), may_be_persisted, detail: None })
             }
         };
-        // Who wanted to know may be gone.
+        // Whoever wanted to know may be gone.
         let _ = waiting.answer.send(answer);
     }
 }
 
-/// Who waits for a delivery report.
+/// A command under way.
 pub(super) struct Waiting {
     pub answer: oneshot::Sender<Answer>,
     /// When the first producer took the command in.
     pub since: Instant,
     /// In the order in which commands were taken in.
     pub place: u64,
+    /// The partition that was asked for.
+    pub partition: Option<i32>,
     /// The record's own timestamp, which holds where the broker does not set another.
     pub timestamp: i64,
+    pub topic_bits: u16,
 }
 
 impl Waiting {
-    fn delivered(&self, message: &BorrowedMessage<'_>) -> Delivered {
-        let timestamp = message.timestamp().to_millis();
-        Delivered::read(message.partition(), message.offset(), timestamp, self.timestamp)
+    /// Reads a report without an error.
+    fn posted(&self, partition: i32, offset: i64, timestamp: Option<i64>) -> Posted {
+        match timestamp {
+            Some(timestamp) if offset >= 0 => {
+                let timestamp = if timestamp == ANSWERED_APPEND_TIME { self.timestamp } else { timestamp };
+                let at = Coordinates { partition, offset, timestamp };
+                match at.fits_id() {
+                    Ok(()) => Posted::As(ActivityId::new(self.topic_bits, at)),
+                    Err(_) => Posted::SomewhereIn { partition },
+                }
+            }
+            // The broker had it from an earlier attempt.
+            _ => Posted::SomewhereIn { partition },
+        }
+    }
+}
+
+/// Whether no broker has a command that failed so. Where that is not sure, sending it again could post it twice. `is_sent`
+/// is what the Kafka client noted of it: it may have reached a broker.
+fn definitely_not_persisted(error: &KafkaError, is_sent: bool) -> bool {
+    match error.rdkafka_error_code() {
+        Some(
+            Code::MessageSizeTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::QueueFull,
+        ) => true,
+        // The client's own, of which no broker said anything, or what is said of a later attempt without a look at the
+        // command: an earlier one, whose answer was lost, may have brought it there.
+        Some(
+            Code::MessageTimedOut
+            | Code::PurgeQueue
+            | Code::Fatal
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::UnknownPartition
+            | Code::UnknownTopic
+            | Code::UnknownTopicOrPartition,
+        ) => !is_sent,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_without_an_offset_does_not_say_where_the_record_lies() {
+        let (answer, _) = oneshot::channel();
+        let waiting = Waiting {
+            answer,
+            since: Instant::now(),
+            place: 0,
+            partition: None,
+            timestamp: 77,
+            topic_bits: 5,
+        };
+        let known =
+            |timestamp| Posted::As(ActivityId::new(5, Coordinates { partition: 2, offset: 5, timestamp }));
+        assert_eq!(waiting.posted(2, 5, Some(90)), known(90));
+        assert_eq!(waiting.posted(2, 5, Some(ANSWERED_APPEND_TIME)), known(77));
+        assert_eq!(waiting.posted(2, 5, None), Posted::SomewhereIn { partition: 2 });
+        assert_eq!(waiting.posted(2, -1001, Some(90)), Posted::SomewhereIn { partition: 2 });
+    }
+
+    #[test]
+    fn a_command_without_an_answer_may_be_persisted_once_it_was_sent() {
+        let failed = |code, is_sent| definitely_not_persisted(&KafkaError::MessageProduction(code), is_sent);
+        assert!(failed(Code::MessageSizeTooLarge, true));
+        for code in [
+            Code::MessageTimedOut,
+            Code::TopicAuthorizationFailed,
+            Code::ClusterAuthorizationFailed,
+            Code::UnknownTopicOrPartition,
+            Code::UnknownTopic,
+            Code::UnknownPartition,
+        ] {
+            assert!(!failed(code, true), "{code}");
+            assert!(failed(code, false), "{code}");
+        }
+        for is_sent in [true, false] {
+            assert!(!failed(Code::NotEnoughReplicasAfterAppend, is_sent));
+        }
     }
 }

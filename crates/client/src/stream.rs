@@ -1,4 +1,4 @@
-//! Being told, and saying that one was.
+//! Receiving notifications and acknowledging them.
 
 use std::{
     fmt, mem,
@@ -14,8 +14,8 @@ use contract::Record;
 use futures::{Stream, stream};
 use kafka::{
     Settings, client,
-    follow::{failure, is_group_denied, is_lasting},
-    reach::reach,
+    liveness::Liveness,
+    reader::{failure, is_group_denied, is_lasting},
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -31,38 +31,37 @@ use super::{
     connection::Connection,
     member::{Joined, Ledger},
     seen::Seen,
-    silence::Silence,
     thread::on_its_own,
 };
 
-/// Ids that are remembered, unless another number is set.
+/// Ids that are remembered by default.
 const WINDOW: usize = 100_000;
 /// How long an acknowledgement may wait for its commit. librdkafka's own default is 5 s.
 const COMMIT_INTERVAL_MS: &str = "1000";
-/// So often the consumer is polled where nothing arrives: `max.poll.interval.ms` may be short.
+/// Between two polls while nothing arrives: `max.poll.interval.ms` may be short.
 const TICK: Duration = Duration::from_millis(500);
 
 /// The notifications of a topic, shared among the members of a consumer group.
 ///
-/// Every notification comes until it is [acknowledged](Received::acknowledge): a partition's offset is committed only
-/// as far as everything before it is acknowledged, in whatever order that is done. So after a crash, or when another
-/// member takes over, what was not acknowledged comes again, and what was acknowledged within the last second may.
-/// One notification that is never acknowledged holds back the commit of its partition for as long as the stream lives.
+/// Every notification is delivered until it is [acknowledged](Received::acknowledge). A partition's offset is committed up
+/// to the first unacknowledged notification, in whatever order you acknowledge. After a crash, or when another member
+/// takes over, unacknowledged notifications are redelivered, and so may be those acknowledged within the last second. One
+/// notification that is never acknowledged holds back the commit of its partition for as long as the stream lives.
 ///
-/// Only what is committed is read. A notification that comes again to the same stream is dropped by its id, unless
-/// more than [`window`](StreamBuilder::window) others came between; what has to happen once across restarts needs an
-/// [id](Notification::id) that is stored with it.
+/// The stream reads only committed records. It drops a redelivered notification by its id, unless more than
+/// [`window`](StreamBuilder::window) others arrived between. To act exactly once across restarts, store the
+/// [id](Notification::id) with the effect.
 ///
-/// A stream never ends by itself: after an error it can be asked for the next notification. Nothing is lost where the
-/// future of a next one is dropped. To be polled is what keeps it in its group, so work that takes minutes
-/// (`max.poll.interval.ms`) belongs to another task. It has to be polled within a Tokio runtime.
+/// A stream never ends: after an error you can ask for the next notification. Dropping the future of `next` loses nothing.
+/// Polling keeps the stream in its group, so move work that takes minutes (`max.poll.interval.ms`) to another task. Poll it
+/// within a Tokio runtime.
 ///
-/// Brokers that are away are waited for. Where the Kafka client can't find back to brokers that are there again, as
-/// librdkafka's may ([5301](https://github.com/confluentinc/librdkafka/issues/5301)), and where it failed for good,
-/// another one joins the group in its place, and what was not acknowledged comes again.
+/// The stream waits for unreachable brokers. It replaces its consumer when that fails permanently, or can't find the brokers
+/// again, which happens to librdkafka ([5301](https://github.com/confluentinc/librdkafka/issues/5301)). Then
+/// unacknowledged notifications are redelivered.
 ///
-/// Dropping it commits what is acknowledged and leaves the group, which blocks for a moment, and for 3 s where no broker
-/// answers; [`close`](Self::close) does it without blocking. What is acknowledged later is ignored.
+/// Dropping the stream commits what is acknowledged and leaves the group. That blocks for a moment, or 3 s if no broker
+/// answers; [`close`](Self::close) does the same without blocking. Later acknowledgements are ignored.
 ///
 /// ```no_run
 /// use activity_stream_client::{NotificationStream, StreamError};
@@ -100,15 +99,15 @@ pub struct StreamBuilder {
     window: usize,
 }
 
-/// A notification that is to be acknowledged.
+/// A notification to acknowledge.
 #[derive(Debug)]
 pub struct Received {
     notification: Notification,
     acknowledgement: Acknowledgement,
 }
 
-/// Says of one record that it is done with. Dropped unused, the record comes again to whoever reads its partition next.
-#[must_use = "what is not acknowledged comes again"]
+/// Acknowledges one record. If it is dropped unused, the record is redelivered to the next reader of its partition.
+#[must_use = "unacknowledged records are redelivered"]
 pub struct Acknowledgement {
     ticket: Ticket,
     id: Option<NotificationId>,
@@ -118,17 +117,16 @@ pub struct Acknowledgement {
 /// Instead of a notification.
 #[derive(Debug, Error)]
 pub enum StreamError {
-    /// A record that somebody else wrote to the topic. Once acknowledged, it does not come again.
+    /// A record that another program wrote to the topic. Once acknowledged, it is not redelivered.
     #[error("{what}")]
     NotANotification { what: Box<NotANotification>, acknowledgement: Acknowledgement },
-    /// The topic can't be read, and that does not pass by itself: it is not there, or this user may not read it.
+    /// The topic can't be read, and waiting does not help: it does not exist, or this user may not read it.
     #[error("{0}")]
     Kafka(String),
 }
 
 struct Shared {
     config: ClientConfig,
-    /// With which [`reach`] asks.
     settings: Settings,
     topic: String,
     ledger: Ledger,
@@ -137,32 +135,32 @@ struct Shared {
 }
 
 impl StreamBuilder {
-    /// The notifications topic; `activity.notifications`, unless it is set.
+    /// The notifications topic. Default: `activity.notifications`.
     #[must_use]
     pub fn topic(self, topic: impl Into<String>) -> Self {
         Self { topic: topic.into(), ..self }
     }
 
-    /// How many of the last ids are remembered, to drop what comes again: 100,000 (about 15 MB), unless it is set.
-    /// 0: none, so nothing is dropped.
+    /// How many of the last ids are remembered, to drop redelivered notifications. Default: 100,000 (about 15 MB). With 0
+    /// none is dropped.
     #[must_use]
     pub fn window(self, ids: usize) -> Self {
         Self { window: ids, ..self }
     }
 
-    /// Passes a librdkafka property on: for SASL, TLS, `session.timeout.ms`, `auto.commit.interval.ms`, …
+    /// Sets a librdkafka property: for SASL, TLS, `session.timeout.ms`, `auto.commit.interval.ms`, …
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.connection.set(name.into(), value.into());
         self
     }
 
-    /// Joins the group. A group without a place in a partition, or whose place is no longer retained, begins with the
-    /// first notification that is. No broker is waited for.
+    /// Joins the group, without waiting for a broker. A group without an offset for a partition, or whose offset is no longer
+    /// retained, starts with the first retained notification.
     ///
     /// # Errors
     ///
-    /// [`SetupError`] where a property is one of those that can't be set, or librdkafka refuses it.
+    /// [`SetupError`] if a property can't be set, or librdkafka refuses it.
     pub fn open(self) -> Result<NotificationStream, SetupError> {
         let mut settings = self.connection.settings(&self.group, "", &self.topic)?;
         let interval = settings.properties.entry("auto.commit.interval.ms".to_owned());
@@ -175,11 +173,11 @@ impl StreamBuilder {
             .map_err(|error| SetupError::Kafka(error.to_string()))?;
         let joined = Mutex::new(Arc::new(joined));
         let shared = Arc::new(Shared { config, settings, topic: self.topic, ledger, joined });
-        let received =
-            stream::unfold((Arc::clone(&shared), Silence::begin()), |(shared, mut silence)| async {
-                let received = next(&shared, &mut silence).await;
-                Some((received, (shared, silence)))
-            });
+        let liveness = Liveness::new(&shared.settings, &shared.topic);
+        let received = stream::unfold((Arc::clone(&shared), liveness), |(shared, mut liveness)| async {
+            let received = next(&shared, &mut liveness).await;
+            Some((received, (shared, liveness)))
+        });
         Ok(NotificationStream { received: Box::pin(received), shared })
     }
 }
@@ -201,8 +199,7 @@ impl NotificationStream {
     ///
     /// # Errors
     ///
-    /// [`StreamError::Kafka`] where the broker does not take it. What is acknowledged is then committed later, or it
-    /// comes again.
+    /// [`StreamError::Kafka`] if the broker refuses it. What is acknowledged is then committed later, or redelivered.
     pub fn commit(&self) -> impl Future<Output = Result<(), StreamError>> + Send + use<> {
         let shared = Arc::clone(&self.shared);
         async move {
@@ -221,7 +218,7 @@ impl NotificationStream {
         }
     }
 
-    /// Commits what is acknowledged, and leaves the group: what dropping does, without blocking the runtime.
+    /// Commits what is acknowledged and leaves the group, as dropping does, without blocking the runtime.
     pub async fn close(self) {
         // Without a thread it was dropped here.
         let _ = on_its_own("close", move || drop(self)).await;
@@ -242,43 +239,36 @@ impl fmt::Debug for NotificationStream {
     }
 }
 
-async fn next(shared: &Arc<Shared>, silence: &mut Silence) -> Result<Received, StreamError> {
+async fn next(shared: &Arc<Shared>, liveness: &mut Liveness) -> Result<Received, StreamError> {
     loop {
         let joined = shared.joined();
         match timeout(TICK, joined.record()).await {
             Ok(Ok(record)) => {
-                silence.broken();
+                liveness.heard();
                 if let Some(received) = take(shared, record) {
                     return received;
                 }
             }
             Ok(Err(error)) if is_lasting(&error) || is_group_denied(&error) => {
                 if joined.consumer().client().fatal_error().is_some() {
-                    shared.join_anew();
+                    shared.join_again();
                 }
                 return Err(StreamError::Kafka(failure(&shared.settings, &shared.topic, &error).to_string()));
             }
             Ok(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PollExceeded) => {
-                tracing::warn!(%error, "the stream was not polled for too long, and joins the group again");
+                tracing::warn!(%error, "the stream was not polled for too long; joining the group again");
             }
             Ok(Err(error)) => tracing::debug!(%error, "while reading notifications"),
             Err(_) => {}
         }
-        if !silence.is_due() {
-            continue;
-        }
-        let (consumer, settings) = (Arc::clone(joined.consumer()), shared.settings.clone());
-        let topic = shared.topic.clone();
-        if silence.is_final(move || reach(consumer.client(), &settings, &topic)) {
-            tracing::warn!(
-                "the stream's Kafka client has lost the brokers; joining the group with another one"
-            );
-            shared.join_anew();
+        if liveness.is_client_stuck(joined.consumer()) {
+            tracing::warn!("the stream's Kafka client lost the brokers; joining the group with a new one");
+            shared.join_again();
         }
     }
 }
 
-/// What is handed out of a record; `None` where it came before.
+/// What is handed out for a record; `None` for a redelivered one.
 fn take(shared: &Arc<Shared>, record: Record) -> Option<Result<Received, StreamError>> {
     let at = record.coordinates;
     let read = Notification::read(&record);
@@ -307,13 +297,12 @@ impl Shared {
         Arc::clone(&self.joined.lock().expect("never poisoned"))
     }
 
-    /// Another consumer takes the place of one that is of no use any more. What was handed out and not acknowledged
-    /// comes again.
-    fn join_anew(&self) {
+    /// Replaces the consumer. Unacknowledged notifications are redelivered.
+    fn join_again(&self) {
         let joined = match Joined::join(&self.config, &self.topic, &self.ledger) {
             Ok(joined) => Arc::new(joined),
             Err(error) => {
-                tracing::warn!(%error, "no other Kafka client could be made; trying again later");
+                tracing::warn!(%error, "a new Kafka client could not be made; trying again later");
                 return;
             }
         };
@@ -321,29 +310,29 @@ impl Shared {
         let old = mem::replace(&mut *self.joined.lock().expect("never poisoned"), joined);
         old.replaced(&mut ledger.0);
         drop(ledger);
-        // Leaving the group waits for the brokers a little; where there is no thread for that, it is waited for here.
+        // Leaving the group may wait for the brokers. Without a thread it happens here.
         let _ = thread::Builder::new().name("replaced".into()).spawn(move || drop(old));
     }
 
-    /// Called with the ledger locked, so that nothing is stored of a partition that was lost meanwhile.
+    /// Call it with the ledger locked, so that no offset of a lost partition is stored.
     fn done(&self, acks: &mut Acks, ticket: Ticket) {
         let Some(next_offset) = acks.acknowledge(ticket) else { return };
         let mut list = TopicPartitionList::new();
         let added = list.add_partition_offset(&self.topic, ticket.partition, Offset::Offset(next_offset));
         if let Err(error) = added.and_then(|()| self.joined().consumer().store_offsets(&list)) {
-            // Then it comes again, to whoever has the partition now.
+            // Then it is redelivered to the partition's new owner.
             tracing::debug!(%error, kafka.partition = ticket.partition, "an acknowledgement came too late");
         }
     }
 }
 
 impl Received {
-    /// Says that it is done with, so that it does not come again.
+    /// Marks it as done, so that it is not redelivered.
     pub fn acknowledge(self) {
         self.acknowledgement.acknowledge();
     }
 
-    /// The notification, and what to acknowledge it with, for another task maybe.
+    /// The notification and its acknowledgement, to use in different tasks.
     pub fn into_parts(self) -> (Notification, Acknowledgement) {
         (self.notification, self.acknowledgement)
     }
@@ -358,8 +347,8 @@ impl Deref for Received {
 }
 
 impl Acknowledgement {
-    /// Says that it is done with. Ignored where the stream is gone; where the group took the partition away, the record
-    /// is only dropped by its id if it comes again to this stream.
+    /// Marks the record as done. Ignored after the stream is dropped. If the group took the partition away, the record is
+    /// only dropped by its id if it is redelivered to this stream.
     pub fn acknowledge(self) {
         let Some(shared) = self.shared.upgrade() else { return };
         let mut ledger = shared.ledger.lock();
@@ -369,7 +358,7 @@ impl Acknowledgement {
         }
         shared.done(acks, self.ticket);
         drop(ledger);
-        // The stream may be gone since: then this would leave the group, which waits for the brokers a little.
+        // If the stream was dropped meanwhile, this leaves the group, which may wait for the brokers.
         if let Some(last) = Arc::into_inner(shared) {
             let _ = thread::Builder::new().name("leave".into()).spawn(move || drop(last));
         }

@@ -2,48 +2,47 @@
 
 use std::borrow::Cow;
 
-use super::{
+use crate::{
     code::Code,
     field::fields,
-    found::Found,
     json::{self, Kind, RawMember},
     member,
     problem::{Findings, Pointer},
     text::{self, Rule},
+    wording::Found,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Attachment<'a> {
+pub(crate) struct Attachment<'a> {
     /// One of [`TYPES`].
     pub kind: &'static str,
     pub id: Cow<'a, str>,
-    /// Further properties, as they came.
+    /// Further properties, byte for byte.
     pub free: Vec<RawMember<'a>>,
 }
 
-pub(super) const FILE: &str = "file";
-pub(super) const TYPES: [&str; 3] = [FILE, "link", "video"];
+pub(crate) const FILE: &str = "file";
+pub(crate) const TYPES: [&str; 3] = [FILE, "link", "video"];
 
 fields! {
-    /// What an attachment has; all else is free. No field has another name here: `type` is a property of the file,
-    /// its media type for one.
+    /// All other properties are free. Fields have no aliases here: `type` belongs to the file, for example as its media
+    /// type.
     AttachmentField { Type => "@type", Id => "id", }
 }
 
 impl<'a> Attachment<'a> {
-    /// The elements of the property `attachments`, which is not null.
+    /// Reads the property `attachments`, which is not null.
     pub fn read_all(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Vec<Self> {
         if Kind::of(raw) != Kind::Array {
-            let message = format_args!("expected an array of attachments, found {}", Found(raw));
-            findings.add(at, Code::WrongType, message);
+            findings.expected(at, Code::WrongType, "an array of attachments", Found(raw));
             return Vec::new();
         }
-        // A part of valid JSON is valid.
+        // Part of valid JSON, so it can be split.
         let elements = json::elements(raw).unwrap_or_default();
         let allowed = findings.limits().attachments;
         if elements.len() > allowed {
-            let message = format_args!("expected at most {allowed} attachments, found {}", elements.len());
-            findings.add(at, Code::TooManyAttachments, message);
+            let wanted = format_args!("at most {allowed} attachments");
+            findings.expected(at, Code::TooManyAttachments, wanted, elements.len());
         }
         let read = elements.iter().take(allowed).enumerate();
         read.filter_map(|(index, raw)| Self::read(raw, &at.index(index), findings)).collect()
@@ -57,15 +56,14 @@ impl<'a> Attachment<'a> {
             }
             Kind::Object => Self::read_object(raw, at, findings),
             _ => {
-                let message = format_args!("expected a file's id or an attachment, found {}", Found(raw));
-                findings.add(at, Code::WrongType, message);
+                findings.expected(at, Code::WrongType, "a file's id or an attachment", Found(raw));
                 None
             }
         }
     }
 
     fn read_object(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
-        let members = member::of_raw(json::members(raw).unwrap_or_default(), at, findings);
+        let members = member::read_all(json::members(raw).unwrap_or_default(), at, findings);
         let (mut kind, mut id, mut free) = (Some(FILE), None, Vec::new());
         for member in &members {
             let at = at.name(&member.name);

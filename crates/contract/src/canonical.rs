@@ -1,12 +1,12 @@
-//! One text for all ways to write the same JSON: members in the order of their names, no whitespace, one spelling of each
-//! string. Numbers stay as they are written: what they mean differs from reader to reader.
+//! The canonical form of JSON: members sorted by name, no whitespace, one spelling of each string. Numbers stay as
+//! written, because readers differ in how they interpret them.
 
 use std::ops::Range;
 
-use super::json::{self, RawMember};
+use crate::json::{self, RawMember};
 
-/// Appends members to an object that has one already.
-pub(super) fn push_members(out: &mut String, members: &[RawMember<'_>]) {
+/// Appends members to an object that already has one.
+pub(crate) fn push_members(out: &mut String, members: &[RawMember<'_>]) {
     if members.is_empty() {
         return;
     }
@@ -18,12 +18,12 @@ pub(super) fn push_members(out: &mut String, members: &[RawMember<'_>]) {
     written.sort(out);
 }
 
-/// Appends a value. It is valid JSON of a command, so its levels of nesting are few.
+/// Appends a value. It is part of a valid command, so the recursion is shallow.
 fn push_value(out: &mut String, raw: &str) {
     Reader { rest: raw }.value(out);
 }
 
-/// The members of one object, as far as they are written.
+/// The members of one object that are written so far.
 struct Members {
     start: usize,
     spans: Vec<Span>,
@@ -45,14 +45,14 @@ impl Members {
         }
         let start = out.len();
         name(out);
-        // Without the closing quote, so that the shorter of two is first.
+        // Without the closing quote, so that a prefix sorts first.
         let name = start..out.len() - 1;
         out.push(':');
         value(out);
         self.spans.push(Span { name, member: start..out.len() });
     }
 
-    /// Members of one name, which a free property may have further down, keep their order: it decides which one counts.
+    /// Nested objects of a free property may repeat a name. Such members keep their order, which is part of the content.
     fn sort(mut self, out: &mut String) {
         if self.spans.is_sorted_by(|one, next| out[one.name.clone()] <= out[next.name.clone()]) {
             return;
@@ -69,7 +69,7 @@ impl Members {
     }
 }
 
-/// What is left to read of valid JSON.
+/// Reads valid JSON.
 struct Reader<'a> {
     rest: &'a str,
 }
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
         self.take(1);
         out.push('{');
         let mut members = Members::starting(out);
-        while self.goes_on(b'}') {
+        while self.has_next(b'}') {
             let name = self.string();
             // The colon.
             self.next_byte();
@@ -106,7 +106,7 @@ impl<'a> Reader<'a> {
         self.take(1);
         out.push('[');
         let mut first = true;
-        while self.goes_on(b']') {
+        while self.has_next(b']') {
             if !std::mem::take(&mut first) {
                 out.push(',');
             }
@@ -115,8 +115,8 @@ impl<'a> Reader<'a> {
         out.push(']');
     }
 
-    /// Moves to the next element, or over the end.
-    fn goes_on(&mut self, end: u8) -> bool {
+    /// Moves to the next element or member, or past the end.
+    fn has_next(&mut self, end: u8) -> bool {
         match self.next_byte() {
             Some(b',') => {
                 self.take(1);
@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next byte that is no whitespace.
+    /// The next byte after whitespace.
     fn next_byte(&mut self) -> Option<u8> {
         self.rest = self.rest.trim_ascii_start();
         self.rest.bytes().next()
@@ -161,16 +161,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends a string that is given with its quotes.
+/// Appends a string, which comes with its quotes.
 fn push_string(out: &mut String, raw: &str) {
     match json::string(raw) {
         Ok(text) => json::push_string(out, &text),
-        Err(json::UnpairedSurrogate) => push_half_pairs(out, raw),
+        Err(json::UnpairedSurrogate) => push_unpaired(out, raw),
     }
 }
 
-/// As [`push_string`], of a string that is no text: half of a surrogate pair stays an escape, in lower case.
-fn push_half_pairs(out: &mut String, raw: &str) {
+/// [`push_string`] for strings that are not Unicode text: half of a surrogate pair stays an escape, in lower case.
+fn push_unpaired(out: &mut String, raw: &str) {
     let mut units = Vec::with_capacity(raw.len());
     let mut rest = &raw[1..raw.len() - 1];
     while let Some(c) = rest.chars().next() {
@@ -199,7 +199,7 @@ fn push_half_pairs(out: &mut String, raw: &str) {
             Ok(c) => {
                 let start = out.len();
                 json::push_string(out, c.encode_utf8(&mut [0; 4]));
-                // Without the quotes of its own.
+                // Remove the quotes around this character.
                 out.pop();
                 out.remove(start);
             }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_one_form() {
+    fn canonical_form_is_unique_and_stable() {
         for (raw, form) in [
             (" [ 1.50e+9 ,\n-0, true,null , { } , [ ] ] ", "[1.50e+9,-0,true,null,{},[]]"),
             (
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn members_go_by_their_names() {
+    fn sorts_members_by_name() {
         let members = json::members(r#"{"b":[ ],"a\u0021":{},"a":1}"#).unwrap();
         let mut out = "{\"x\":0".to_owned();
         push_members(&mut out, &members);

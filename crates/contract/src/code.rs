@@ -1,8 +1,8 @@
-//! The codes that name what is wrong with a command: stable, for programs to tell them apart.
+//! Codes of problems: stable, for programs.
 
 use std::fmt;
 
-/// Declares the codes once, so that the list of all of them cannot miss one.
+/// Declares each code once, so that [`Code::ALL`] is complete.
 macro_rules! codes {
     ($($(#[doc = $meaning:literal])+ $variant:ident => $code:literal,)+) => {
         /// Why a command is rejected.
@@ -12,10 +12,10 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code, in the order in which the documentation lists them.
+            /// All codes, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// The code as it is written to Kafka and to the log. Never changes its meaning.
+            /// The code in Kafka records and in the log. Its meaning never changes.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -23,7 +23,7 @@ macro_rules! codes {
                 }
             }
 
-            /// What the code means, in a line.
+            /// The meaning of the code, in one line.
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self {
@@ -37,24 +37,23 @@ macro_rules! codes {
 codes! {
     /// The record's timestamp is not between the years 1970 and 9999.
     BadTimestamp => "bad_timestamp",
-    /// The record's headers can't be read: there are more than 100,000.
+    /// The record has more than 100,000 headers, which can't be read.
     UnreadableHeaders => "unreadable_headers",
-    /// The header `idempotency-key` is not given exactly once, with 1 to 255 bytes of UTF-8.
+    /// The header `idempotency-key` is repeated, or is not 1 to 255 bytes of UTF-8.
     BadIdempotencyKey => "bad_idempotency_key",
-    /// A record with an idempotency key has no record key, so its repetitions could land in other partitions.
+    /// A record with an idempotency key has no record key, so repetitions could go to other partitions.
     IdempotencyKeyWithoutRecordKey => "idempotency_key_without_record_key",
-    /// A command with other content came before with the same idempotency key.
+    /// The idempotency key was already used for a command with other content.
     IdempotencyKeyReused => "idempotency_key_reused",
-    /// A record says that it is a CloudEvent and is not one, or one without JSON data, or gives an attribute twice.
+    /// The record claims to be a CloudEvent but is not a valid one, has no JSON data, or repeats an attribute.
     BadCloudEvent => "bad_cloud_event",
-    /// A header of a request for a reply (`kafka_replyTopic`, `kafka_replyPartition`, `kafka_correlationId`) is not
-    /// what it must be.
+    /// A header of a request for a reply (`kafka_replyTopic`, `kafka_replyPartition`, `kafka_correlationId`) is invalid.
     BadReplyHeader => "bad_reply_header",
-    /// The reply is wanted on a topic that replies may not go to.
+    /// The command requests a reply on a topic that the processor does not allow.
     ReplyTopicNotAllowed => "reply_topic_not_allowed",
     /// The record has no value.
     Tombstone => "tombstone",
-    /// The value has more bytes than a command may have.
+    /// The value is larger than a command may be.
     TooLarge => "too_large",
     /// The value is not UTF-8.
     NotUtf8 => "not_utf8",
@@ -62,44 +61,44 @@ codes! {
     NotJson => "not_json",
     /// The value is JSON, but not an object.
     NotAnObject => "not_an_object",
-    /// Arrays and objects are nested too deep.
+    /// Arrays and objects are nested too deeply.
     TooDeep => "too_deep",
     /// A required property is absent or null.
     Missing => "missing",
-    /// A value is of another JSON type than the field wants.
+    /// A value has a different JSON type than its field requires.
     WrongType => "wrong_type",
-    /// A string that must not be empty is.
+    /// A string is empty where it must not be.
     Empty => "empty",
-    /// A string has more characters than an id, type, verb or name may have.
+    /// An id, type, verb or name has too many characters.
     TooLong => "too_long",
-    /// An id, type, verb or name holds a control character.
+    /// An id, type, verb or name contains a control character.
     ControlCharacter => "control_character",
-    /// A string holds half of a UTF-16 surrogate pair and is therefore no text.
+    /// A string contains half of a UTF-16 surrogate pair, so it is not Unicode text.
     UnpairedSurrogate => "unpaired_surrogate",
-    /// A value is none of those that the contract knows.
+    /// A value is not one of those that the contract allows.
     UnknownValue => "unknown_value",
-    /// An identity or a target has a property that the contract does not know.
+    /// An identity or a target has a property that the contract does not allow.
     UnknownProperty => "unknown_property",
-    /// One name is given twice, or two names for one field.
+    /// A property is repeated, or given under two names of the same field.
     DuplicateProperty => "duplicate_property",
-    /// `publishedAt` (or `published`) is not a date-time with offset as RFC 3339 has it.
+    /// `publishedAt` (or `published`) is not a date-time with offset as in RFC 3339.
     BadDateTime => "bad_date_time",
-    /// A property is named almost `targets`, and would publish to everyone what was meant for a few.
+    /// A property's name is almost `targets`. If it were ignored, the activity would be visible to everyone.
     MisspeltTargets => "misspelt_targets",
-    /// A property is named as another vocabulary names an audience (`cc`, `to`, `audience`, …), and would publish to
-    /// everyone what was meant for a few.
+    /// A property has the name of an audience in another vocabulary (`cc`, `to`, `audience`, …). If it were ignored, the
+    /// activity would be visible to everyone.
     ForeignAudience => "foreign_audience",
-    /// A target of type `Everyone` or `Public` has a `targetId`: it would reach all where one was meant.
+    /// A target of type `Everyone` or `Public` has a `targetId`, but would reach everyone.
     UnexpectedTargetId => "unexpected_target_id",
-    /// `targets` is null or an empty array: an audience of nobody.
+    /// `targets` is null or empty, so nobody could see the activity.
     NoTargets => "no_targets",
-    /// There are more targets than a command may have.
+    /// The command has too many targets.
     TooManyTargets => "too_many_targets",
-    /// There are more attachments than a command may have.
+    /// The command has too many attachments.
     TooManyAttachments => "too_many_attachments",
-    /// The command's notifications would have more bytes than one command's output may have.
+    /// The notifications would be larger than the output of one command may be.
     OutputTooLarge => "output_too_large",
-    /// There were more problems than are reported.
+    /// The command has more problems than are reported.
     TooManyProblems => "too_many_problems",
 }
 
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_distinct_snake_case_with_a_meaning() {
+    fn codes_are_unique_and_in_snake_case_and_have_a_meaning() {
         let codes: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(codes.len(), Code::ALL.len());
         for code in Code::ALL {

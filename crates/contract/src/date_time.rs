@@ -1,23 +1,22 @@
-//! Date-times: RFC 3339 checked strictly, and a record's timestamp written.
+//! Date-times: strict validation of RFC 3339, and formatting of record timestamps.
 
 use std::ops::RangeInclusive;
 
 use jiff::{SignedDuration, civil};
 
 /// Record timestamps that a command may have: 1970-01-01 to the last millisecond of the year 9999.
-pub(super) const TIMESTAMPS: RangeInclusive<i64> = 0..=253_402_300_799_999;
+pub(crate) const TIMESTAMPS: RangeInclusive<i64> = 0..=253_402_300_799_999;
 
 const MILLISECONDS_OF_DAY: i64 = 24 * 60 * 60 * 1_000;
 
-/// Whether `text` is a date-time of RFC 3339, section 5.6, with 1 to 9 fraction digits if any. A 60th second
-/// is one only where UTC has its leap seconds, at 23:59:60.
-pub(super) fn is_rfc_3339(text: &str) -> bool {
+/// Whether `text` is a date-time as in RFC 3339, section 5.6, with at most 9 fraction digits. Second 60 is only valid as a
+/// leap second, at 23:59:60 UTC.
+pub(crate) fn is_rfc_3339(text: &str) -> bool {
     parse(text.as_bytes()).is_some()
 }
 
-/// [`is_rfc_3339`] as far as a regular expression goes: which days a month has, and where UTC has its leap seconds, is
-/// beyond it.
-pub(super) const PATTERN: &str = concat!(
+/// [`is_rfc_3339`] as a regular expression, except for the days of each month and the time of leap seconds.
+pub(crate) const PATTERN: &str = concat!(
     "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)",
     "([.][0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 );
@@ -68,7 +67,7 @@ fn offset_minutes(offset: &[u8]) -> Option<i16> {
     (hours <= 23 && minutes <= 59).then(|| sign * (hours * 60 + minutes))
 }
 
-/// A record's timestamp, milliseconds since 1970, as a date-time in UTC; `None` of one that no command may have.
+/// A record's timestamp, in milliseconds since 1970, as a date-time in UTC. `None` if commands may not have it.
 #[must_use]
 pub fn utc(timestamp: i64) -> Option<String> {
     let mut text = String::new();
@@ -76,13 +75,13 @@ pub fn utc(timestamp: i64) -> Option<String> {
     Some(text)
 }
 
-/// Appends a record's timestamp, milliseconds since 1970, as `2026-11-24T01:20:00.123Z`.
+/// Appends a record's timestamp, in milliseconds since 1970, as `2026-11-24T01:20:00.123Z`.
 ///
-/// Timestamps that no command may have are moved to the nearest that it may.
-pub(super) fn push_timestamp(out: &mut String, timestamp: i64) {
+/// Timestamps that commands may not have are replaced by the nearest valid one.
+pub(crate) fn push_timestamp(out: &mut String, timestamp: i64) {
     let timestamp = timestamp.clamp(*TIMESTAMPS.start(), *TIMESTAMPS.end());
     let (days, of_day) = (timestamp / MILLISECONDS_OF_DAY, (timestamp % MILLISECONDS_OF_DAY) as i32);
-    // Not `jiff::Timestamp`, which ends a day before the year 9999 does.
+    // Not `jiff::Timestamp`, whose range ends a day before the year 9999 does.
     let date = civil::date(1970, 1, 1) + SignedDuration::from_hours(24 * days);
     let parts = [
         (i32::from(date.year()), 0..4),
@@ -110,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn date_times_with_offset_are_accepted() {
+    fn accepts_date_times_with_offset() {
         for text in [
             "2026-11-24T01:20:00Z",
             "2026-11-24t01:20:00z",
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn refuses_everything_else() {
         for text in [
             "",
             "2026-11-24",
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_are_written_with_milliseconds() {
+    fn formats_timestamps_with_milliseconds() {
         let written = |timestamp| {
             let mut out = String::new();
             push_timestamp(&mut out, timestamp);
@@ -180,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn timestamps_agree_with_jiff(timestamp in 0..=253_402_207_200_000_i64) {
+        fn formats_timestamps_as_jiff_does(timestamp in 0..=253_402_207_200_000_i64) {
             let mut out = String::new();
             push_timestamp(&mut out, timestamp);
             prop_assert!(is_rfc_3339(&out));
@@ -188,7 +187,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_accepted_is_a_date_time_to_jiff_too(
+        fn accepts_nothing_that_jiff_refuses(
             text in "[0-9]{4}-[01][0-9]-[0-3][0-9][Tt][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{1,9})?([Zz]|[+-][0-2][0-9]:[0-6][0-9])"
         ) {
             if is_rfc_3339(&text) {
@@ -197,7 +196,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_can_be_asked_about(text in "[0-9TtZz:+. é-]{0,40}") {
+        fn never_panics(text in "[0-9TtZz:+. é-]{0,40}") {
             is_rfc_3339(&text);
         }
     }

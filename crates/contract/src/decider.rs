@@ -1,25 +1,25 @@
-//! What a record says by itself.
+//! Reads a record: the part of deciding that depends on the record alone.
 
-use super::{
+use crate::{
     cloud_event::{EventField, Form, Structured},
     code::Code,
     decision::{Reading, Verdict},
     entry::Entry,
     event::Event,
     field::Field,
-    found::Found,
     id::{self, ActivityId},
+    idempotency::{GivenKey, IdempotencyKey},
     json::{self, RawMember},
-    key::{GivenKey, IdempotencyKey},
     limits::Limits,
     normal_form::NormalForm,
     problem::{Findings, Pointer, Problems},
     record::{Header, Record},
     reply::ReplyTopics,
+    wording::Found,
 };
 
-/// Reads the records of one commands topic. Keeps nothing from one record to the next: what must be known of
-/// earlier ones is brought in by [`settle`](super::settle()).
+/// Reads the records of one commands topic. It keeps no state: only [`settle`](crate::settle()) takes earlier commands into
+/// account.
 #[derive(Debug, Clone)]
 pub struct Decider {
     topic: String,
@@ -28,17 +28,17 @@ pub struct Decider {
     reply_topics: ReplyTopics,
 }
 
-/// What normalising adds to a short command: names, braces and a date-time.
+/// Bytes that the normal form usually adds to a short command: names, braces and a date-time.
 const USUAL_GROWTH: usize = 160;
 
 impl Decider {
-    /// `topic` is the name of the commands topic, of which every activity id holds 12 bits.
+    /// `topic` is the name of the commands topic. Every activity id contains 12 bits of its checksum.
     pub fn new(topic: impl Into<String>, limits: Limits) -> Self {
         let topic = topic.into();
         Self { topic_bits: id::topic_bits(&topic), topic, limits, reply_topics: ReplyTopics::default() }
     }
 
-    /// The same, where commands may ask for replies on these topics. Without it, none may.
+    /// Allows commands to request replies on these topics; by default they may not.
     #[must_use]
     pub fn with_reply_topics(self, reply_topics: ReplyTopics) -> Self {
         Self { reply_topics, ..self }
@@ -49,7 +49,7 @@ impl Decider {
         &self.topic
     }
 
-    /// What the ids of this topic's activities hold of its name.
+    /// [`topic_bits`](crate::topic_bits) of the topic.
     #[must_use]
     pub fn topic_bits(&self) -> u16 {
         self.topic_bits
@@ -65,9 +65,9 @@ impl Decider {
         &self.reply_topics
     }
 
-    /// What the record says. The same record gives the same verdict, whenever and wherever it is asked for.
+    /// Reads a record. The same record always gets the same verdict, on every machine.
     ///
-    /// Partition and offset must fit the id: [`Coordinates::fits_id`](super::Coordinates::fits_id).
+    /// Partition and offset must fit the activity id: [`Coordinates::fits_id`](crate::Coordinates::fits_id).
     #[must_use]
     pub fn read(&self, record: &Record) -> Verdict {
         let mut findings = Findings::new(&self.limits);
@@ -75,7 +75,7 @@ impl Decider {
         let reading = match (findings.into_problems(), valid) {
             (Some(problems), _) => Reading::Rejected(problems),
             (None, Some((event, key))) => Reading::Valid { event, key },
-            // What is not read has a problem. Were it otherwise, it would still have to be rejected.
+            // Unreachable, since an entry that can't be read has a problem. If it had none, it would still be rejected.
             (None, None) => Reading::Rejected(Problems::one(Code::Missing, "the entry is incomplete")),
         };
         Verdict { coordinates: record.coordinates, checksum: record.checksum(), reading }
@@ -87,32 +87,28 @@ impl Decider {
         findings: &mut Findings<'_>,
     ) -> Option<(Event, Option<IdempotencyKey>)> {
         let at = record.coordinates;
+        let root = Pointer::Root;
         if !at.has_valid_timestamp() {
-            let message = format_args!(
-                "expected a record timestamp from 1970 to the year 9999, found {} ms",
-                at.timestamp
-            );
-            findings.add(&Pointer::Root, Code::BadTimestamp, message);
+            let wanted = "a record timestamp from 1970 to the year 9999";
+            findings.expected(&root, Code::BadTimestamp, wanted, format_args!("{} ms", at.timestamp));
         }
         if Header::are_unreadable(&record.headers) {
-            let message =
-                format_args!("expected at most 100000 headers, found more, or some that can't be read");
-            findings.add(&Pointer::Root, Code::UnreadableHeaders, message);
+            let found = "more, or headers that can't be read";
+            findings.expected(&root, Code::UnreadableHeaders, "at most 100000 headers", found);
         }
         let form = Form::of(&record.headers, findings);
         let key_in_headers = GivenKey::read(record, form == Form::Value, findings);
-        self.reply_topics.check(&record.headers, findings);
+        self.reply_topics.read_request(&record.headers, findings);
         let value = record.value.as_deref();
         let mut members = members(value, findings)?;
-        let root = Pointer::Root;
-        let mut place = root;
+        let mut pointer = root;
         let mut event = Structured::default();
         if form == Form::Structured {
             event = Structured::read(members, findings);
             members = event.data.take()?;
-            place = root.name(EventField::Data.name());
+            pointer = root.name(EventField::Data.name());
         }
-        let entry = Entry::read(members, &place, findings)?;
+        let entry = Entry::read(members, &pointer, findings)?;
         let given_key = key_in_headers.or_else(|| GivenKey::of_structured(&event));
 
         let length = value.map_or(0, <[u8]>::len) + USUAL_GROWTH;
@@ -121,36 +117,32 @@ impl Decider {
         let id = ActivityId::new(self.topic_bits, at);
         let event = Event::new(id, at, (entry.object_type, entry.object_id), normal_form);
         if event.output_exceeds(self.limits.output_bytes, &record.headers) {
-            let message = format_args!(
-                "expected at most {} bytes of notifications; {} of this size have more",
-                self.limits.output_bytes,
-                event.notification_count()
-            );
-            findings.add(&Pointer::Root, Code::OutputTooLarge, message);
+            let wanted = format_args!("at most {} bytes of notifications", self.limits.output_bytes);
+            let found = format_args!("more in {} notifications", event.notification_count());
+            findings.expected(&root, Code::OutputTooLarge, wanted, found);
         }
         Some((event, key))
     }
 }
 
-/// The members of the one object that a value must be.
+/// Splits the value, which must be one JSON object.
 fn members<'a>(value: Option<&'a [u8]>, findings: &mut Findings<'_>) -> Option<Vec<RawMember<'a>>> {
     let root = Pointer::Root;
     let Some(value) = value else {
-        findings.add(&root, Code::Tombstone, format_args!("expected an entry, found a record without value"));
+        findings.expected(&root, Code::Tombstone, "an entry", "a record without value");
         return None;
     };
     let allowed = findings.limits().value_bytes;
     if value.len() > allowed {
-        let message = format_args!("expected at most {allowed} bytes, found {}", value.len());
-        findings.add(&root, Code::TooLarge, message);
+        findings.expected(&root, Code::TooLarge, format_args!("at most {allowed} bytes"), value.len());
         return None;
     }
     let text = match std::str::from_utf8(value) {
         Ok(text) => text,
         Err(error) => {
             let position = error.valid_up_to();
-            let message = format_args!("expected UTF-8, found byte 0x{:02x} at {position}", value[position]);
-            findings.add(&root, Code::NotUtf8, message);
+            let found = format_args!("byte 0x{:02x} at {position}", value[position]);
+            findings.expected(&root, Code::NotUtf8, "UTF-8", found);
             return None;
         }
     };
@@ -166,26 +158,25 @@ fn members<'a>(value: Option<&'a [u8]>, findings: &mut Findings<'_>) -> Option<V
     }
 }
 
-/// Reading goes one level at a time, so what is too deep can still be looked at for other problems.
+/// Values are split one level at a time, so a value that is nested too deep can still be read for other problems.
 fn check_nesting(json: &str, findings: &mut Findings<'_>) {
     let allowed = findings.limits().nesting;
     let levels = json::depth(json, allowed);
     if levels > allowed {
-        let message = format_args!("expected at most {allowed} levels of nesting, found {levels}");
-        findings.add(&Pointer::Root, Code::TooDeep, message);
+        let wanted = format_args!("at most {allowed} levels of nesting");
+        findings.expected(&Pointer::Root, Code::TooDeep, wanted, levels);
     }
 }
 
 fn report_not_an_object(text: &str, findings: &mut Findings<'_>) {
     match json::value(text) {
         Ok(value) => {
-            let message = format_args!("expected an object, found {}", Found(value));
-            findings.add(&Pointer::Root, Code::NotAnObject, message);
+            findings.expected(&Pointer::Root, Code::NotAnObject, "an object", Found(value));
             check_nesting(text, findings);
         }
         Err(error) => {
-            let mark = if text.starts_with('\u{feff}') { "; it begins with a byte order mark" } else { "" };
-            findings.add(&Pointer::Root, Code::NotJson, format_args!("expected JSON: {error}{mark}"));
+            let hint = if text.starts_with('\u{feff}') { "; remove the byte order mark" } else { "" };
+            findings.add(&Pointer::Root, Code::NotJson, format_args!("expected JSON: {error}{hint}"));
         }
     }
 }

@@ -1,11 +1,18 @@
-//! What becomes of a command.
+//! Verdicts, which depend on the record alone, and decisions, which also depend on earlier commands.
 
-use super::{event::Event, id::ActivityId, key::IdempotencyKey, problem::Problems, record::Coordinates};
+use crate::{
+    code::Code,
+    event::Event,
+    id::ActivityId,
+    idempotency::{Claim, IdempotencyKey},
+    problem::Problems,
+    record::Coordinates,
+};
 
-/// What a record says by itself, before it is known whether its idempotency key was seen already.
+/// Whether a record is a valid command, before its idempotency key is looked up.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reading {
-    /// A valid command; without a key it is an event whatever came before it.
+    /// Without a key, the command is accepted whatever came before it.
     Valid {
         event: Event,
         key: Option<IdempotencyKey>,
@@ -13,22 +20,50 @@ pub enum Reading {
     Rejected(Problems),
 }
 
-/// A record's reading with the facts by which the log knows the record again.
+/// A record's reading, with what the log needs to recognize the record when it is read again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     pub coordinates: Coordinates,
-    /// CRC-32C over key, value and headers, by which a re-read record is compared with the one decided.
+    /// [`Record::checksum`](crate::Record::checksum).
     pub checksum: u32,
     pub reading: Reading,
 }
 
-/// What a command became. Every command becomes exactly one of these.
+/// The outcome of a command. Every command has exactly one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
     Accepted(Event),
-    /// The same command came before, and became the activity named here.
+    /// The same command already became activity `of`.
     Duplicate {
         of: ActivityId,
     },
     Rejected(Problems),
+}
+
+/// Decides a valid command: accepts it, unless a command with the same key was accepted within the window.
+///
+/// `claim` is what an earlier command with that key left, and `clock` the highest record timestamp seen in the
+/// partition, including this record's. A claim is valid while `clock - claim.last_seen < window_ms`, all in
+/// milliseconds.
+#[must_use]
+pub fn settle(
+    event: Event,
+    key: Option<IdempotencyKey>,
+    claim: Option<&Claim>,
+    clock: i64,
+    window_ms: i64,
+) -> Decision {
+    let (Some(key), Some(claim)) = (key, claim) else { return Decision::Accepted(event) };
+    let expired = clock.saturating_sub(claim.last_seen) >= window_ms;
+    if expired {
+        Decision::Accepted(event)
+    } else if key.has_content_of(claim) {
+        Decision::Duplicate { of: claim.first }
+    } else {
+        let message = format!(
+            "the idempotency key was already used for activity {}, with other content; use another key for other content",
+            claim.first
+        );
+        Decision::Rejected(Problems::one(Code::IdempotencyKeyReused, message))
+    }
 }

@@ -1,49 +1,51 @@
-//! The entry: what a command's value says.
+//! The entry: the value of a command.
 
 use std::borrow::Cow;
 
-use super::{
+use serde::Deserialize;
+
+use crate::{
     attachment::Attachment,
     code::Code,
     date_time,
     field::{Field, fields},
-    found::{Found, Quoted, is_misspelt},
     identity::Identity,
     json::{Kind, RawMember},
     member::{self, Member},
     problem::{Findings, Pointer},
     target::Target,
     text::{self, Rule},
+    wording::{Found, Quoted, is_misspelt},
 };
 
-/// A valid entry with every alias resolved and every default filled in but `publishedAt`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry<'a> {
+/// A valid entry, with aliases resolved and with all defaults except that of `publishedAt`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Entry<'a> {
     pub verb: Cow<'a, str>,
-    /// Absent where the system itself did it.
+    /// Absent if the system itself did it.
     pub actor: Option<Identity<'a>>,
     pub object_type: Cow<'a, str>,
     pub object_id: Cow<'a, str>,
-    /// A date-time with offset, as it was written.
+    /// A date-time with offset, as the producer wrote it.
     pub published_at: Option<Cow<'a, str>>,
     /// At least one, each audience once.
     pub targets: Vec<Target<'a>>,
     pub attachments: Vec<Attachment<'a>>,
     pub content: Option<Cow<'a, str>>,
-    /// What belongs to the object type, as it came.
+    /// The object type's own properties, byte for byte.
     pub free: Vec<RawMember<'a>>,
 }
 
-pub(super) const DEFAULT_VERB: &str = "share";
+pub(crate) const DEFAULT_VERB: &str = "share";
 
-/// How other vocabularies name an audience: Activity Streams 2.0, mail, chat. In any case.
-pub(super) const FOREIGN_AUDIENCES: [&str; 8] =
+/// Names for an audience in other vocabularies: Activity Streams 2.0, mail, chat. Compared without case.
+pub(crate) const FOREIGN_AUDIENCES: [&str; 8] =
     ["cc", "bto", "bcc", "audience", "audiences", "recipient", "recipients", "notify"];
-/// One more, where it is an array or an object: `{"from": "open", "to": "closed"}` is a change of state.
-pub(super) const TO: &str = "to";
+/// Another one, but only as an array or an object: `{"from": "open", "to": "closed"}` is a change of state.
+pub(crate) const TO: &str = "to";
 
 fields! {
-    /// What an entry says; all else is the object type's.
+    /// All other properties belong to the object type.
     EntryField {
         Verb => "@type" | "type",
         Actor => "actor",
@@ -57,78 +59,62 @@ fields! {
 }
 
 impl<'a> Entry<'a> {
-    /// Whether the entry or an attachment has properties of its own.
+    /// Whether the entry or an attachment has free properties.
     pub fn has_free(&self) -> bool {
         !self.free.is_empty() || self.attachments.iter().any(|attachment| !attachment.free.is_empty())
     }
 
-    /// Reads the members of the entry, which is `at` that place of the value; nothing is returned where anything is
-    /// wrong with the record.
+    /// Reads the entry at `at` in the value. `None` if the record has any problem at all.
     pub fn read(members: Vec<RawMember<'a>>, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
-        let members = member::of_raw(members, at, findings);
-        let mut draft = Draft::default();
+        let members = member::read_all(members, at, findings);
+        let mut entry = Self { verb: Cow::Borrowed(DEFAULT_VERB), ..Self::default() };
         for member in &members {
-            draft.read(member, at, findings);
+            entry.read_member(member, at, findings);
         }
         member::require(EntryField::ObjectType, "the object's type, a string", &members, at, findings);
         member::require(EntryField::ObjectId, "the object's id, a string", &members, at, findings);
-        if !findings.is_empty() {
-            return None;
+        // Only an entry without `targets` is still without targets here: no targets at all are a problem.
+        if entry.targets.is_empty() {
+            entry.targets.push(Target::EVERYONE);
         }
-        Some(Self {
-            verb: draft.verb.unwrap_or(Cow::Borrowed(DEFAULT_VERB)),
-            actor: draft.actor,
-            object_type: draft.object_type?,
-            object_id: draft.object_id?,
-            published_at: draft.published_at,
-            targets: draft.targets.unwrap_or_else(|| vec![Target::EVERYONE]),
-            attachments: draft.attachments,
-            content: draft.content,
-            free: draft.free,
-        })
+        findings.is_empty().then_some(entry)
     }
-}
 
-/// The fields as far as they were read.
-#[derive(Default)]
-struct Draft<'a> {
-    verb: Option<Cow<'a, str>>,
-    actor: Option<Identity<'a>>,
-    object_type: Option<Cow<'a, str>>,
-    object_id: Option<Cow<'a, str>>,
-    published_at: Option<Cow<'a, str>>,
-    targets: Option<Vec<Target<'a>>>,
-    attachments: Vec<Attachment<'a>>,
-    content: Option<Cow<'a, str>>,
-    free: Vec<RawMember<'a>>,
-}
-
-impl<'a> Draft<'a> {
-    fn read(&mut self, member: &Member<'a, EntryField>, entry: &Pointer<'_>, findings: &mut Findings<'_>) {
+    fn read_member(
+        &mut self,
+        member: &Member<'a, EntryField>,
+        entry: &Pointer<'_>,
+        findings: &mut Findings<'_>,
+    ) {
         let name = &member.name;
-        let at = entry.name(name);
+        let at = &entry.name(name);
         let raw = member.raw.value;
+        // Fields that can't be read keep their defaults. Each has a problem, so the entry is dropped.
         match member.field {
-            Some(EntryField::Targets) => self.targets = Some(Target::read_all(raw, &at, findings)),
+            Some(EntryField::Targets) => self.targets = Target::read_all(raw, at, findings),
             Some(_) if member.is_null() => {}
-            Some(EntryField::Verb) => self.verb = text::read(raw, Rule::Id, &at, findings),
-            Some(EntryField::Actor) => self.actor = Identity::read(raw, &at, findings),
-            Some(EntryField::ObjectType) => self.object_type = text::read(raw, Rule::Id, &at, findings),
-            Some(EntryField::ObjectId) => self.object_id = text::read(raw, Rule::Id, &at, findings),
-            Some(EntryField::PublishedAt) => self.published_at = read_date_time(raw, &at, findings),
-            Some(EntryField::Attachments) => self.attachments = Attachment::read_all(raw, &at, findings),
-            Some(EntryField::Content) => self.content = text::read(raw, Rule::Free, &at, findings),
+            Some(EntryField::Verb) => self.verb = text::read(raw, Rule::Id, at, findings).unwrap_or_default(),
+            Some(EntryField::Actor) => self.actor = Identity::read(raw, at, findings),
+            Some(EntryField::ObjectType) => {
+                self.object_type = text::read(raw, Rule::Id, at, findings).unwrap_or_default();
+            }
+            Some(EntryField::ObjectId) => {
+                self.object_id = text::read(raw, Rule::Id, at, findings).unwrap_or_default();
+            }
+            Some(EntryField::PublishedAt) => self.published_at = read_date_time(raw, at, findings),
+            Some(EntryField::Attachments) => self.attachments = Attachment::read_all(raw, at, findings),
+            Some(EntryField::Content) => self.content = text::read(raw, Rule::Free, at, findings),
             None if is_misspelt(name, EntryField::Targets.name()) => {
                 let message =
-                    format_args!("{} is no property of an entry; did you mean \"targets\"?", Quoted(name));
-                findings.add(&at, Code::MisspeltTargets, message);
+                    format_args!("an entry has no property {}; did you mean \"targets\"?", Quoted(name));
+                findings.add(at, Code::MisspeltTargets, message);
             }
             None if is_foreign_audience(name, raw) => {
                 let message = format_args!(
-                    "an entry has no property {}; name its audience in \"targets\"",
+                    "an entry has no property {}; put its audience in \"targets\"",
                     Quoted(name)
                 );
-                findings.add(&at, Code::ForeignAudience, message);
+                findings.add(at, Code::ForeignAudience, message);
             }
             None => self.free.push(member.raw),
         }
@@ -145,10 +131,42 @@ fn read_date_time<'a>(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_
     if date_time::is_rfc_3339(&text) {
         return Some(text);
     }
-    let message = format_args!(
-        "expected a date-time with offset like 2026-11-24T01:20:00.123+01:00 (RFC 3339, at most 9 fraction digits), found {}",
-        Found(raw)
-    );
-    findings.add(at, Code::BadDateTime, message);
+    let wanted =
+        "a date-time with offset like 2026-11-24T01:20:00.123+01:00 (RFC 3339, at most 9 fraction digits)";
+    findings.expected(at, Code::BadDateTime, wanted, Found(raw));
     None
+}
+
+/// The record key `objectType/objectId`, which keeps the activities of one object in order. `None` if the command's value
+/// names no object. The value need not be a valid entry.
+#[must_use]
+pub fn object_key(value: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(rename = "objectType", borrow)]
+        object_type: Cow<'a, str>,
+        #[serde(rename = "objectId", borrow)]
+        object_id: Cow<'a, str>,
+    }
+    let Object { object_type, object_id } = serde_json::from_slice(value).ok()?;
+    (!object_type.is_empty() && !object_id.is_empty()).then(|| format!("{object_type}/{object_id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::object_key;
+
+    #[test]
+    fn builds_the_object_key_of_a_value_that_names_an_object() {
+        let key = |text: &str| object_key(text.as_bytes());
+        assert_eq!(
+            key(r#"{"objectId":"4\u0032","objectType":"customer","x":[1]}"#).as_deref(),
+            Some("customer/42")
+        );
+        assert_eq!(key(r#"{"objectId":"42"}"#), None);
+        assert_eq!(key(r#"{"objectId":"","objectType":"customer"}"#), None);
+        assert_eq!(key(r#"{"objectId":42,"objectType":"customer"}"#), None);
+        assert_eq!(key("[]"), None);
+        assert_eq!(key("no"), None);
+    }
 }

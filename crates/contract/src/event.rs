@@ -1,10 +1,10 @@
-//! An accepted command in normal form.
+//! Events: accepted commands in normal form.
 
 use std::{borrow::Cow, ops::Range};
 
 use thiserror::Error;
 
-use super::{
+use crate::{
     id::ActivityId,
     json::{self, RawMember},
     limits::Limits,
@@ -14,7 +14,7 @@ use super::{
     target::{NOTIFIED, Target},
 };
 
-/// An accepted command: the entry in normal form, with its id and the coordinates it came from.
+/// An accepted command: the entry in normal form, with its id and the coordinates of the command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     id: ActivityId,
@@ -27,23 +27,23 @@ pub struct Event {
     notified: Vec<Notified>,
 }
 
-/// A target of an event, as people are told of it.
+/// A target of an event, to show to people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventTarget {
-    /// The audience as notification keys write it: `Identity:nordlys/accounting`, `Everyone`, …
+    /// The audience as in notification keys: `Identity:nordlys/accounting`, `Everyone`, …
     pub audience: String,
-    /// The name that the command gave an identity.
+    /// The display name of an identity, if the command has one.
     pub name: Option<String>,
     pub notify: bool,
 }
 
-/// Text that should be a normal form and is not: the log was changed by another program.
+/// Text from a log is not a normal form: another program changed the log.
 #[derive(Debug, Error)]
 #[error("not an entry in normal form: {0}")]
 pub struct NotNormalForm(pub String);
 
 impl Event {
-    pub(super) fn new(
+    pub(crate) fn new(
         id: ActivityId,
         coordinates: Coordinates,
         (object_type, object_id): (Cow<'_, str>, Cow<'_, str>),
@@ -54,11 +54,11 @@ impl Event {
         Self { id, coordinates, json, object_type, object_id, audience, notified }
     }
 
-    /// An event as the log holds it. Not validated against any limit: what was accepted stays accepted.
+    /// Reads an event from the log. No limits apply: what was accepted stays accepted.
     ///
     /// # Errors
     ///
-    /// [`NotNormalForm`] where the text lacks what every normal form has.
+    /// [`NotNormalForm`] if the text lacks a part that every normal form has.
     pub fn from_log(topic_bits: u16, coordinates: Coordinates, json: String) -> Result<Self, NotNormalForm> {
         let members = members(&json)?;
         let object_type = required_text(&members, "objectType")?.into_owned();
@@ -67,20 +67,20 @@ impl Event {
             find(&members, "targets").ok_or_else(|| NotNormalForm("it has no targets".to_owned()))?;
         let start = position(&json, targets.name).checked_sub(1);
         let Some(start) = start.filter(|start| json.as_bytes()[*start] == b',') else {
-            return Err(NotNormalForm("no comma comes before its targets".to_owned()));
+            return Err(NotNormalForm("there is no comma before its targets".to_owned()));
         };
         let audience = start..position(&json, targets.value) + targets.value.len();
         let mut notified = Vec::new();
-        for (place, (raw, target)) in read_targets(targets.value)?.into_iter().enumerate() {
+        for (index, (raw, target)) in read_targets(targets.value)?.into_iter().enumerate() {
             if !target.notify {
                 continue;
             }
-            let shown = raw
+            let visible = raw
                 .strip_suffix(NOTIFIED)
-                .ok_or_else(|| NotNormalForm(format!("its target {place} does not end in {NOTIFIED}")))?;
-            let start = position(&json, shown);
+                .ok_or_else(|| NotNormalForm(format!("its target {index} does not end in {NOTIFIED}")))?;
+            let start = position(&json, visible);
             let key = target.audience.key(&object_type, &object_id);
-            notified.push(Notified { place, target: start..start + shown.len(), key });
+            notified.push(Notified { index, target: start..start + visible.len(), key });
         }
         let id = ActivityId::new(topic_bits, coordinates);
         Ok(Self { id, coordinates, object_type, object_id, audience, notified, json })
@@ -112,7 +112,7 @@ impl Event {
         &self.object_id
     }
 
-    /// What was done: `@type`. Reads the JSON anew, as do the other readers below: they are for people.
+    /// What was done: `@type`. Parses the JSON again, as do the methods below: they are for output to people.
     #[must_use]
     pub fn verb(&self) -> Cow<'_, str> {
         self.text("@type").unwrap_or_default()
@@ -124,42 +124,43 @@ impl Event {
         self.text("publishedAt").unwrap_or_default()
     }
 
-    /// The text that people read.
+    /// The text for people.
     #[must_use]
     pub fn content(&self) -> Option<Cow<'_, str>> {
         self.text("content")
     }
 
-    /// The audiences, in the order of the normal form.
+    /// The targets, in the order of the normal form.
     #[must_use]
     pub fn targets(&self) -> Vec<EventTarget> {
         let raw = self.json[self.audience.clone()].strip_prefix(",\"targets\":").unwrap_or("[]");
-        let targets = read_targets(raw).unwrap_or_default();
-        let shown = targets.into_iter().map(|(_, target)| EventTarget {
-            audience: target.audience.key(&self.object_type, &self.object_id),
-            name: target.audience.name().map(str::to_owned),
-            notify: target.notify,
-        });
-        shown.collect()
+        let targets = read_targets(raw).unwrap_or_default().into_iter();
+        targets
+            .map(|(_, target)| EventTarget {
+                audience: target.audience.key(&self.object_type, &self.object_id),
+                name: target.audience.name().map(str::to_owned),
+                notify: target.notify,
+            })
+            .collect()
     }
 
-    /// How many notifications follow from the event.
+    /// The number of [`notifications`](Self::notifications).
     #[must_use]
     pub fn notification_count(&self) -> usize {
         self.notified.len()
     }
 
-    pub(super) fn notified(&self) -> &[Notified] {
+    pub(crate) fn notified(&self) -> &[Notified] {
         &self.notified
     }
 
-    /// The normal form before and after `targets`: an audience does not learn who the others are.
-    pub(super) fn json_less_targets(&self) -> [&str; 2] {
+    /// The normal form before and after `targets`: an audience must not learn who the others are.
+    pub(crate) fn json_without_targets(&self) -> [&str; 2] {
         [&self.json[..self.audience.start], &self.json[self.audience.end..]]
     }
 
-    /// The target's JSON, without `notify` and the closing brace.
-    pub(super) fn target_json(&self, notified: &Notified) -> &str {
+    /// The target's JSON without `notify` and the closing brace.
+    pub(crate) fn target_json(&self, notified: &Notified) -> &str {
         &self.json[notified.target.clone()]
     }
 
@@ -173,7 +174,7 @@ fn members(json: &str) -> Result<Vec<RawMember<'_>>, NotNormalForm> {
     json::members(json).map_err(|error| NotNormalForm(error.to_string()))
 }
 
-/// In the normal form the contract's names have no escapes.
+/// Compares raw names: in the normal form, the contract's names have no escapes.
 fn find<'a>(members: &[RawMember<'a>], name: &str) -> Option<RawMember<'a>> {
     let is_named = |raw: &str| {
         raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).is_some_and(|raw| raw == name)
@@ -185,11 +186,11 @@ fn required_text<'a>(members: &[RawMember<'a>], name: &str) -> Result<Cow<'a, st
     find(members, name)
         .filter(|member| json::Kind::of(member.value) == json::Kind::String)
         .and_then(|member| json::string(member.value).ok())
-        .ok_or_else(|| NotNormalForm(format!("it has no {name} that is text")))
+        .ok_or_else(|| NotNormalForm(format!("its {name} is missing or not text")))
 }
 
 fn read_targets(raw: &str) -> Result<Vec<(&str, Target<'_>)>, NotNormalForm> {
-    let limits = Limits::none();
+    let limits = Limits::unlimited();
     let mut findings = Findings::new(&limits);
     let elements = json::elements(raw).map_err(|error| NotNormalForm(format!("targets: {error}")))?;
     let targets: Vec<_> = elements
@@ -202,7 +203,7 @@ fn read_targets(raw: &str) -> Result<Vec<(&str, Target<'_>)>, NotNormalForm> {
     }
 }
 
-/// Where `part`, a slice of `whole`, begins.
+/// The start of `part`, a slice of `whole`.
 fn position(whole: &str, part: &str) -> usize {
     part.as_ptr() as usize - whole.as_ptr() as usize
 }

@@ -1,31 +1,30 @@
-//! The fields of the contract's objects, each declared once, so that what reads them and what describes them to
-//! machines know the same names.
+//! The fields of the contract's objects. Each is declared once, so readers and schemas use the same names.
 
-/// A field of an object. It has one name in the normal form, and may have others that are understood too.
-pub(super) trait Field: Copy + PartialEq + 'static {
+/// A field of an object. It has one name in the normal form, and may have aliases that are accepted too.
+pub(crate) trait Field: Copy + Ord + 'static {
     /// In the order of the normal form.
     const ALL: &'static [Self];
-    /// The normal form's names, in the same order.
+    /// Names in the normal form, in the same order.
     const NAMES: &'static [&'static str];
 
-    /// The field that has this name, among others maybe.
+    /// The field with this name or alias.
     fn of(name: &str) -> Option<Self>;
 
-    /// All its names, the normal form's first.
+    /// Its name in the normal form, then its aliases.
     fn names(self) -> &'static [&'static str];
 
-    /// The normal form's name.
+    /// Its name in the normal form.
     fn name(self) -> &'static str {
         self.names()[0]
     }
 }
 
-/// Declares the fields of one object: `Variant => "name" | "other name",`.
+/// Declares the fields of one object: `Variant => "name" | "alias",`.
 macro_rules! fields {
-    ($(#[doc = $meaning:literal])+ $object:ident { $($variant:ident => $name:literal $(| $other:literal)*,)+ }) => {
-        $(#[doc = $meaning])+
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(super) enum $object {
+    ($(#[doc = $doc:literal])* $object:ident { $($variant:ident => $name:literal $(| $alias:literal)*,)+ }) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum $object {
             $($variant,)+
         }
 
@@ -35,20 +34,20 @@ macro_rules! fields {
 
             fn of(name: &str) -> Option<Self> {
                 match name {
-                    $($name $(| $other)* => Some(Self::$variant),)+
+                    $($name $(| $alias)* => Some(Self::$variant),)+
                     _ => None,
                 }
             }
 
             fn names(self) -> &'static [&'static str] {
                 match self {
-                    $(Self::$variant => &[$name $(, $other)*],)+
+                    $(Self::$variant => &[$name $(, $alias)*],)+
                 }
             }
         }
     };
 }
-pub(super) use fields;
+pub(crate) use fields;
 
 #[cfg(test)]
 mod tests {
@@ -60,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_known_by_each_of_its_names() {
+    fn finds_a_field_by_each_of_its_names() {
         assert_eq!(Example::NAMES, ["one", "two"]);
         assert_eq!(Example::ALL.iter().map(|field| field.name()).collect::<Vec<_>>(), Example::NAMES);
         assert_eq!(["one", "One", "ONE"].map(Example::of), [Some(Example::One), Some(Example::One), None]);

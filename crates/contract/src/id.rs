@@ -1,4 +1,4 @@
-//! Activity ids: a pure function of the command record's coordinates.
+//! Activity ids: a pure function of the command's topic and coordinates.
 
 use std::{fmt, str::FromStr};
 
@@ -6,25 +6,25 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::{Uuid, Variant};
 
-use super::record::Coordinates;
+use crate::record::Coordinates;
 
-/// An activity's id, a UUID of version 8 (RFC 9562) that holds timestamp, topic, partition and offset.
+/// The id of an activity: a UUID of version 8 (RFC 9562) that consists of timestamp, topic, partition and offset.
 ///
 /// | bits | 48 | 4 | 12 | 2 | 14 | 48 |
 /// | --- | --- | --- | --- | --- | --- | --- |
-/// | holds | record timestamp, ms | `8` | CRC-32C of the topic's name, low 12 bits | `10` | partition | offset |
+/// | contain | record timestamp, ms | `8` | CRC-32C of the topic's name, low 12 bits | `10` | partition | offset |
 ///
-/// Ids are ordered by time first.
+/// Ids sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ActivityId(#[serde(deserialize_with = "deserialize_activity_id")] Uuid);
 
-/// Text or a UUID that is no activity id.
+/// A text or UUID is not an activity id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NotAnActivityId {
     #[error("{0:?} is not an activity id: expected a UUID like 01a20ada-2c7b-89d1-8003-000000003039")]
     NotAUuid(String),
-    #[error("{0} is a UUID, but not an activity id: those are of version 8 and the RFC 9562 variant")]
+    #[error("{0} is a UUID, but not an activity id: those have version 8 and the RFC 9562 variant")]
     OtherUuid(Uuid),
 }
 
@@ -34,13 +34,13 @@ const TOPIC_MASK: u16 = 0xfff;
 const TIMESTAMP_MASK: u128 = 0xffff_ffff_ffff;
 
 impl ActivityId {
-    /// The highest partition that an id can hold.
+    /// The highest partition that fits in an id.
     pub const MAX_PARTITION: i32 = (1 << PARTITION_BITS) - 1;
-    /// The highest offset that an id can hold.
+    /// The highest offset that fits in an id.
     pub const MAX_OFFSET: i64 = (1 << OFFSET_BITS) - 1;
 
-    /// `topic_bits` as [`topic_bits`] gives it. What is too large for its bits is cut off: see
-    /// [`Coordinates::fits_id`].
+    /// `topic_bits` is [`topic_bits`] of the topic. Coordinates that don't fit are truncated: check
+    /// [`Coordinates::fits_id`] first.
     #[must_use]
     pub fn new(topic_bits: u16, at: Coordinates) -> Self {
         let timestamp = (at.timestamp as u128 & TIMESTAMP_MASK) << 80;
@@ -52,14 +52,14 @@ impl ActivityId {
 
     /// # Errors
     ///
-    /// [`NotAnActivityId::OtherUuid`] where version or variant is another.
+    /// [`NotAnActivityId::OtherUuid`] if version or variant differ.
     pub fn from_uuid(uuid: Uuid) -> Result<Self, NotAnActivityId> {
         let ours = uuid.get_version_num() == 8 && uuid.get_variant() == Variant::RFC4122;
         if ours { Ok(Self(uuid)) } else { Err(NotAnActivityId::OtherUuid(uuid)) }
     }
 
     #[must_use]
-    pub fn as_uuid(&self) -> &Uuid {
+    pub(crate) fn as_uuid(&self) -> &Uuid {
         &self.0
     }
 
@@ -69,7 +69,7 @@ impl ActivityId {
         (self.0.as_u128() >> 80) as i64
     }
 
-    /// Tells commands topics apart; [`topic_bits`] of the topic's name.
+    /// [`topic_bits`] of the commands topic.
     #[must_use]
     pub fn topic_bits(&self) -> u16 {
         (self.0.as_u128() >> 64) as u16 & TOPIC_MASK
@@ -87,14 +87,14 @@ impl ActivityId {
         self.0.as_u128() as i64 & Self::MAX_OFFSET
     }
 
-    /// All that the id was made of, besides the topic.
+    /// The command record's coordinates.
     #[must_use]
     pub fn coordinates(&self) -> Coordinates {
         Coordinates { partition: self.partition(), offset: self.offset(), timestamp: self.timestamp() }
     }
 }
 
-/// What an id holds of its topic: the low 12 bits of the CRC-32C of the topic's name.
+/// The part of an id that depends on the topic: the low 12 bits of the CRC-32C of the topic's name.
 #[must_use]
 pub fn topic_bits(topic: &str) -> u16 {
     crc32c::crc32c(topic.as_bytes()) as u16 & TOPIC_MASK
@@ -109,7 +109,7 @@ impl fmt::Display for ActivityId {
 impl FromStr for ActivityId {
     type Err = NotAnActivityId;
 
-    /// The form with hyphens only, in either case: it is the one that travels.
+    /// Accepts the form with hyphens only, in upper or lower case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const WITH_HYPHENS: usize = 36;
         match Uuid::try_parse(text) {
@@ -124,11 +124,11 @@ fn deserialize_activity_id<'de, D: serde::Deserializer<'de>>(deserializer: D) ->
     ActivityId::from_uuid(uuid).map(|id| id.0).map_err(serde::de::Error::custom)
 }
 
-/// A partition or an offset has more bits than the activity id has for it, so two activities could get the
-/// same id. Nothing of the topic may be decided then.
+/// A partition or an offset does not fit in an activity id, so two activities could have the same id. Commands of this
+/// topic must not be decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "partition {partition}, offset {offset} has no activity id: ids have room for partitions 0 to {} and offsets 0 to {}; use a commands topic with fewer partitions, or a new one",
+    "partition {partition}, offset {offset} does not fit in an activity id: expected partitions 0 to {} and offsets 0 to {}; use a commands topic with fewer partitions, or a new one",
     ActivityId::MAX_PARTITION,
     ActivityId::MAX_OFFSET
 )]
@@ -138,11 +138,11 @@ pub struct IdSpaceExceeded {
 }
 
 impl Coordinates {
-    /// Whether the activity id of this record is its own.
+    /// Checks that this record has an activity id that no other record has.
     ///
     /// # Errors
     ///
-    /// [`IdSpaceExceeded`] where partition or offset is too large for its bits, or negative.
+    /// [`IdSpaceExceeded`] if partition or offset are negative or too large.
     pub fn fits_id(&self) -> Result<(), IdSpaceExceeded> {
         let fits = (0..=ActivityId::MAX_PARTITION).contains(&self.partition)
             && (0..=ActivityId::MAX_OFFSET).contains(&self.offset);
@@ -158,7 +158,7 @@ mod tests {
 
     const TIMESTAMP: i64 = 1_795_478_400_123;
 
-    /// The table in section 2 of the contract.
+    /// The table in the contract.
     const VECTORS: [(&str, i32, i64, i64, &str); 4] = [
         ("activity.commands", 0, 0, 0, "00000000-0000-89d1-8000-000000000000"),
         ("activity.commands", 3, 12345, TIMESTAMP, "01a20ada-2c7b-89d1-8003-000000003039"),
@@ -173,7 +173,7 @@ mod tests {
     ];
 
     #[test]
-    fn ids_are_those_of_the_contract() {
+    fn ids_match_the_contract() {
         for (topic, partition, offset, timestamp, expected) in VECTORS {
             let id = ActivityId::new(topic_bits(topic), Coordinates { partition, offset, timestamp });
             assert_eq!(id.to_string(), expected);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_id_is_refused() {
+    fn refuses_text_that_is_not_an_id() {
         for text in ["", "x", "01a20ada2c7b89d18003000000003039", "{01a20ada-2c7b-89d1-8003-000000003039}"] {
             assert_eq!(text.parse::<ActivityId>(), Err(NotAnActivityId::NotAUuid(text.to_owned())));
         }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn coordinates_beyond_the_id_are_told() {
+    fn refuses_coordinates_that_do_not_fit() {
         let at = |partition, offset| Coordinates { partition, offset, timestamp: 0 };
         assert_eq!(at(16_383, (1 << 48) - 1).fits_id(), Ok(()));
         for (partition, offset) in [(16_384, 0), (-1, 0), (0, 1 << 48), (0, -1)] {
@@ -213,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_give_back_what_they_were_made_of(bits in 0..=TOPIC_MASK, at in coordinates()) {
+        fn ids_contain_topic_bits_and_coordinates(bits in 0..=TOPIC_MASK, at in coordinates()) {
             let id = ActivityId::new(bits, at);
             prop_assert_eq!(id.coordinates(), at);
             prop_assert_eq!(id.topic_bits(), bits);
@@ -230,7 +230,7 @@ mod tests {
         }
 
         #[test]
-        fn any_coordinates_give_an_id(bits: u16, partition: i32, offset: i64, timestamp: i64) {
+        fn any_coordinates_make_a_valid_id(bits: u16, partition: i32, offset: i64, timestamp: i64) {
             let id = ActivityId::new(bits, Coordinates { partition, offset, timestamp });
             prop_assert_eq!(ActivityId::from_uuid(*id.as_uuid()), Ok(id));
         }

@@ -1,19 +1,19 @@
-//! Identities: a user, an organisation unit, a position or a group.
+//! Identities: users, organisation units, positions and groups.
 
 use std::borrow::Cow;
 
-use super::{
+use crate::{
     code::Code,
     field::{Field, fields},
-    found::{DidYouMean, Found, Quoted},
     json::{self, Kind, RawMember},
     member,
     problem::{Findings, Pointer},
     text::{self, Rule},
+    wording::{DidYouMean, Found, Quoted},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity<'a> {
+pub(crate) struct Identity<'a> {
     pub id: Cow<'a, str>,
     pub domain: Option<Cow<'a, str>>,
     pub name: Option<Cow<'a, str>>,
@@ -21,10 +21,10 @@ pub(super) struct Identity<'a> {
     pub kind: Option<&'static str>,
 }
 
-pub(super) const TYPES: [&str; 4] = ["User", "OrganizationUnit", "Position", "Group"];
+pub(crate) const TYPES: [&str; 4] = ["User", "OrganizationUnit", "Position", "Group"];
 
 fields! {
-    /// What an identity has; the names in capitals are the platform's own.
+    /// The capitalized names are the platform's own spelling.
     IdentityField {
         Id => "id" | "Id",
         Domain => "domain" | "Domain",
@@ -34,19 +34,17 @@ fields! {
 }
 
 impl<'a> Identity<'a> {
-    /// A string is an identity's id.
+    /// Reads an identity. A string is its id.
     pub fn read(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
         match Kind::of(raw) {
             Kind::String => {
                 let id = text::read(raw, Rule::Id, at, findings)?;
                 Some(Self { id, domain: None, name: None, kind: None })
             }
-            // A part of valid JSON is valid.
+            // Part of valid JSON, so it can be split.
             Kind::Object => Self::read_members(json::members(raw).unwrap_or_default(), at, findings),
             _ => {
-                let message =
-                    format_args!("expected an identity, a string or an object, found {}", Found(raw));
-                findings.add(at, Code::WrongType, message);
+                findings.expected(at, Code::WrongType, "an identity, a string or an object", Found(raw));
                 None
             }
         }
@@ -57,7 +55,7 @@ impl<'a> Identity<'a> {
         at: &Pointer<'_>,
         findings: &mut Findings<'_>,
     ) -> Option<Self> {
-        let members = member::of_raw(members, at, findings);
+        let members = member::read_all(members, at, findings);
         let (mut id, mut domain, mut name, mut kind) = (None, None, None, None);
         for member in &members {
             let at = at.name(&member.name);

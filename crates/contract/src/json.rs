@@ -1,27 +1,26 @@
-//! JSON taken apart one level at a time, as slices of the command's own text.
+//! JSON split one level at a time into slices of the command's own text.
 //!
-//! Free properties are passed on byte for byte, so nothing is turned into a value that would have to be
-//! written again. `serde_json` skips over what lies deeper without recursion, so no depth of nesting can
-//! overflow the stack.
+//! Free properties are passed on byte for byte, so nothing is parsed into a value that would have to be serialized
+//! again. `serde_json` skips deeper levels without recursion, so no depth of nesting can overflow the stack.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
+    de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-/// A name and its value, both as they stand in the text; the name with its quotes.
+/// A name, with its quotes, and its value: both exactly as in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RawMember<'a> {
+pub(crate) struct RawMember<'a> {
     pub name: &'a str,
     pub value: &'a str,
 }
 
-/// What a value is, told by its first byte.
+/// The type of a value, known from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Null,
     Boolean,
     Number,
@@ -30,9 +29,9 @@ pub(super) enum Kind {
     Object,
 }
 
-/// A `\ud800` to `\udfff` without its other half: allowed by the JSON grammar, but no text.
+/// An escape `\ud800` to `\udfff` without its other half: the JSON grammar allows it, but it is not Unicode text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct UnpairedSurrogate;
+pub(crate) struct UnpairedSurrogate;
 
 impl Kind {
     /// `raw` is one JSON value without whitespace around it.
@@ -48,37 +47,39 @@ impl Kind {
     }
 }
 
-/// Checks that `text` is one JSON value, and gives it without the whitespace around it.
-pub(super) fn value(text: &str) -> Result<&str, serde_json::Error> {
+/// Checks that `text` is one JSON value, and returns it without the whitespace around it.
+pub(crate) fn value(text: &str) -> Result<&str, serde_json::Error> {
     serde_json::from_str::<&RawValue>(text).map(RawValue::get)
 }
 
-/// The members of the object that `text` is.
-pub(super) fn members(text: &str) -> Result<Vec<RawMember<'_>>, serde_json::Error> {
+/// Splits an object.
+pub(crate) fn members(text: &str) -> Result<Vec<RawMember<'_>>, serde_json::Error> {
     serde_json::from_str::<Members>(text).map(|members| members.0)
 }
 
-/// The elements of the array that `text` is.
-pub(super) fn elements(text: &str) -> Result<Vec<&str>, serde_json::Error> {
-    serde_json::from_str::<Elements>(text).map(|elements| elements.0)
+/// Splits an array.
+pub(crate) fn elements(text: &str) -> Result<Vec<&str>, serde_json::Error> {
+    let elements: Vec<&RawValue> = serde_json::from_str(text)?;
+    Ok(elements.into_iter().map(RawValue::get).collect())
 }
 
-/// The text of a JSON string given with its quotes.
-pub(super) fn string(raw: &str) -> Result<Cow<'_, str>, UnpairedSurrogate> {
-    if has(raw, |byte| byte == b'\\') {
+/// The text of a JSON string, which comes with its quotes.
+pub(crate) fn string(raw: &str) -> Result<Cow<'_, str>, UnpairedSurrogate> {
+    if contains_byte(raw, |byte| byte == b'\\') {
         return serde_json::from_str(raw).map(Cow::Owned).map_err(|_| UnpairedSurrogate);
     }
     Ok(Cow::Borrowed(raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw)))
 }
 
-/// Whether such a byte is among those of a short text. Looks at all of them, which a processor does many at a time.
-pub(super) fn has(text: &str, wanted: impl Fn(u8) -> bool) -> bool {
+/// Whether a short text contains such a byte. It looks at all bytes instead of stopping early, so that the compiler
+/// can vectorize the loop.
+pub(crate) fn contains_byte(text: &str, wanted: impl Fn(u8) -> bool) -> bool {
     text.bytes().fold(false, |any, byte| any | wanted(byte))
 }
 
 /// Appends `text` as a JSON string, escaped as `serde_json` does it.
-pub(super) fn push_string(out: &mut String, text: &str) {
-    if !has(text, |byte| (byte < 0x20) | (byte == b'"') | (byte == b'\\')) {
+pub(crate) fn push_string(out: &mut String, text: &str) {
+    if !contains_byte(text, |byte| (byte < 0x20) | (byte == b'"') | (byte == b'\\')) {
         out.push('"');
         out.push_str(text);
         out.push('"');
@@ -87,8 +88,8 @@ pub(super) fn push_string(out: &mut String, text: &str) {
     }
 }
 
-/// Appends members to an object that has one already, byte for byte but for whitespace between them.
-pub(super) fn push_members(out: &mut String, members: &[RawMember<'_>]) {
+/// Appends members to an object that already has one, byte for byte except for whitespace between them.
+pub(crate) fn push_members(out: &mut String, members: &[RawMember<'_>]) {
     for member in members {
         out.push(',');
         out.push_str(member.name);
@@ -97,16 +98,15 @@ pub(super) fn push_members(out: &mut String, members: &[RawMember<'_>]) {
     }
 }
 
-/// Levels of nesting of valid JSON; a scalar has none. Exact where there are
-/// `more_than` so many, otherwise an upper bound.
-pub(super) fn depth(json: &str, more_than: usize) -> usize {
-    // Almost no command has as many brackets as levels are allowed: counting them is quick, and enough.
-    // Blocks in which a byte can count, so that a processor counts many at a time.
+/// Levels of nesting of valid JSON; a scalar has none. Exact if the result exceeds `allowed`, otherwise an upper bound.
+pub(crate) fn depth(json: &str, allowed: usize) -> usize {
+    // Almost no command has more brackets than the allowed number of levels, so counting them is usually enough.
+    // Blocks in which a `u8` can count, so that the compiler can vectorize the loop.
     let of_block =
         |block: &[u8]| block.iter().fold(0, |count, &byte| count + u8::from(byte == b'[' || byte == b'{'));
     let opening: usize =
         json.as_bytes().chunks(usize::from(u8::MAX)).map(|block| usize::from(of_block(block))).sum();
-    if opening <= more_than {
+    if opening <= allowed {
         return opening;
     }
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
@@ -128,17 +128,17 @@ pub(super) fn depth(json: &str, more_than: usize) -> usize {
 }
 
 struct Members<'a>(Vec<RawMember<'a>>);
-struct Elements<'a>(Vec<&'a str>);
-struct Parts<T>(PhantomData<T>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Parts::<Self>(PhantomData))
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
-impl<'de: 'a, 'a> Visitor<'de> for Parts<Members<'a>> {
-    type Value = Members<'a>;
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -146,33 +146,11 @@ impl<'de: 'a, 'a> Visitor<'de> for Parts<Members<'a>> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::with_capacity(8);
-        // As a `RawValue` a name keeps its escapes and borrows from the text.
+        // Read as a `RawValue`, a name keeps its escapes and borrows from the text.
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             members.push(RawMember { name: name.get(), value: value.get() });
         }
         Ok(Members(members))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(Parts::<Self>(PhantomData))
-    }
-}
-
-impl<'de: 'a, 'a> Visitor<'de> for Parts<Elements<'a>> {
-    type Value = Elements<'a>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut elements = Vec::with_capacity(4);
-        while let Some(element) = seq.next_element::<&RawValue>()? {
-            elements.push(element.get());
-        }
-        Ok(Elements(elements))
     }
 }
 
@@ -181,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_the_text_as_it_came() {
+    fn members_are_slices_of_the_text() {
         let text = " { \"a\\u0062\" : 1.50e+9 ,\n\"x\":[ 1, {\"y\" : \"\\ud800\"} ] , \"é\":\"\" } ";
         let members = members(text).unwrap();
         let pairs: Vec<_> = members.iter().map(|member| (member.name, member.value)).collect();
@@ -193,29 +171,29 @@ mod tests {
     }
 
     #[test]
-    fn elements_are_the_text_as_it_came() {
+    fn elements_are_slices_of_the_text() {
         assert_eq!(elements(" [ 1 , \"a\" ,{ } ]").unwrap(), ["1", "\"a\"", "{ }"]);
         assert_eq!(elements("[]").unwrap(), [""; 0]);
     }
 
     #[test]
-    fn half_a_surrogate_pair_is_no_text() {
+    fn rejects_half_a_surrogate_pair() {
         assert_eq!(string(r#""\ud83d\ude00""#), Ok("😀".into()));
         assert_eq!(string(r#""\ud83d""#), Err(UnpairedSurrogate));
         assert_eq!(string(r#""\ude00\ud83d""#), Err(UnpairedSurrogate));
     }
 
     #[test]
-    fn depth_counts_brackets_outside_strings() {
+    fn counts_levels_outside_of_strings() {
         assert_eq!(depth("1", 0), 0);
         assert_eq!(depth(r#"{"a":[[],[]],"b":"[[[[\"[["}"#, 0), 3);
         assert_eq!(depth(r#"{"a":[[],[]]}"#, 1), 3);
-        // The quick count may come out higher than the depth, but never above what was asked about.
+        // The quick count may exceed the depth, but not the allowed number.
         assert_eq!(depth(r#"{"a":[[],[]]}"#, 4), 4);
     }
 
     #[test]
-    fn no_depth_overflows_the_stack() {
+    fn survives_any_depth() {
         let levels = 2_000_000;
         let deep = "[".repeat(levels) + &"]".repeat(levels);
         assert!(value(&deep).is_ok());
@@ -225,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_escaped_as_serde_json_escapes_them() {
+    fn escapes_strings_as_serde_json_does() {
         for text in ["", "plain", "é😀\u{7f}\u{85}", "a\"b\\c/\n\u{1}\u{1f}\u{2028}"] {
             let mut out = String::new();
             push_string(&mut out, text);

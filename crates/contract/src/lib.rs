@@ -1,24 +1,27 @@
-//! The pure core: what the contract says about one command.
+//! The contract: everything about commands and their outcomes that needs no I/O.
 //!
-//! Nothing here reads a clock, draws a random number or does I/O, so the same record gives the same
-//! decision, id included, on every machine, every time.
+//! Nothing here reads a clock, draws a random number or does I/O, so the same record gets the same decision, including its
+//! activity id, on every machine, every time.
 //!
-//! A [`Record`] goes through [`Decider::read`], which needs no memory, and what is valid through [`settle()`],
-//! which is told what is known of its idempotency key. In the order in which a command meets them:
+//! [`Decider::read`] reads a [`Record`] without any state. [`settle()`] then decides valid commands, given what is known
+//! about their idempotency keys. The modules, in the order in which a command passes through them:
 //!
-//! - `decider`, `key`, `canonical`, `settle`: from record to decision.
-//! - `cloud_event`: where in a record the entry is.
-//! - `entry`, `identity`, `target`, `attachment`: the contract's shapes, read leniently and held strictly.
-//! - `field`, `json`, `member`, `text`, `date_time`, `found`: what the shapes are read with.
-//! - `normal_form`, `event`, `id`: what the log holds.
-//! - `notification`, `rejection`, `reply`: what is published. `dead_letter`: a rejection read back.
-//! - `problem`, `code`, `limits`: what is wrong, within bounds.
-//! - `schema`: all of it for machines.
+//! - `record`, `cloud_event`: the record, and where in it the entry is.
+//! - `entry`, `identity`, `target`, `attachment`: the parts of an entry, which are read leniently.
+//! - `json`, `field`, `member`, `repeated`, `text`, `date_time`: what those are read with.
+//! - `problem`, `code`, `limits`, `wording`: what can be wrong with a command, and how it is reported.
+//! - `normal_form`, `event`, `id`: what the log stores.
+//! - `idempotency`, `canonical`: when two commands are the same.
+//! - `decider`, `decision`: all of the above, from a record to its decision.
+//! - `notification`, `rejection`, `reply`: what is published.
+//! - `dead_letter`, `command_ref`: rejections read from their topic, and references to commands.
+//! - `schema`: JSON Schemas and AsyncAPI.
 
 mod attachment;
 mod canonical;
 mod cloud_event;
 mod code;
+mod command_ref;
 mod date_time;
 mod dead_letter;
 mod decider;
@@ -26,39 +29,38 @@ mod decision;
 mod entry;
 mod event;
 mod field;
-mod found;
 mod id;
+mod idempotency;
 mod identity;
 mod json;
-mod key;
 mod limits;
 mod member;
 mod normal_form;
 mod notification;
-mod object_key;
 mod problem;
 mod record;
 mod rejection;
+mod repeated;
 mod reply;
 mod schema;
-mod settle;
 mod target;
 mod text;
+mod wording;
 
 pub use code::Code;
+pub use command_ref::{CommandRef, IdOfOtherTopic, NotACommandRef, PartitionOffset};
 pub use date_time::utc;
-pub use dead_letter::{DeadLetter, Named, NotAPlace, Omitted, OtherTopic, Place};
+pub use dead_letter::{DeadLetter, OmittedParts};
 pub use decider::Decider;
-pub use decision::{Decision, Reading, Verdict};
+pub use decision::{Decision, Reading, Verdict, settle};
+pub use entry::object_key;
 pub use event::{Event, EventTarget, NotNormalForm};
 pub use id::{ActivityId, IdSpaceExceeded, NotAnActivityId, topic_bits};
-pub use key::{Claim, IdempotencyKey};
+pub use idempotency::{Claim, IdempotencyKey};
 pub use limits::Limits;
-pub use notification::{Notification, Notifications, PASSED_ON};
-pub use object_key::object_key;
+pub use notification::{Notification, Notifications, TRACE_HEADERS};
 pub use problem::{Problem, Problems};
 pub use record::{Coordinates, Header, OutputRecord, Record};
 pub use rejection::{rejection_forms, rejection_record};
 pub use reply::{CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC, Reply, ReplyRecord, ReplyTopics};
-pub use schema::{Channels, Schema, asyncapi, beyond};
-pub use settle::settle;
+pub use schema::{Channels, Schema, asyncapi, outside_schema};

@@ -1,6 +1,6 @@
-//! The contract's limits, as defaults of configurable ones.
+//! Limits for commands. The contract's are the defaults.
 
-/// How large a command may be. The defaults are the contract's.
+/// How large a command may be. All instances need the same limits, so that they accept the same commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a command's value.
@@ -11,13 +11,11 @@ pub struct Limits {
     pub text_characters: usize,
     pub targets: usize,
     pub attachments: usize,
-    /// Levels of nesting; the entry itself is the first.
+    /// Levels of nesting, including the entry itself.
     pub nesting: usize,
-    /// Problems reported of one command; one more says that there were too many. The first is always
-    /// reported.
+    /// Problems reported per command, followed by one that says that there were more. The first is always reported.
     pub problems: usize,
-    /// Bytes of all problems of one command, written as a JSON array. The first is always reported, and
-    /// no problem has more than about 2 KiB.
+    /// Bytes of all problems of one command as a JSON array. The first is always reported; each has at most about 2 KiB.
     pub problem_bytes: usize,
 }
 
@@ -37,8 +35,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// For text that was accepted before, maybe under other limits.
-    pub(super) fn none() -> Self {
+    /// For entries that were accepted earlier, possibly under other limits.
+    pub(crate) fn unlimited() -> Self {
         Self {
             value_bytes: usize::MAX,
             output_bytes: usize::MAX,

@@ -1,19 +1,19 @@
-//! The normal form of an entry, as JSON.
+//! The normal form of an entry, as JSON: all defaults, no aliases, fields in a fixed order.
 
 use std::ops::Range;
 
-use super::{
+use crate::{
     canonical, date_time,
     entry::Entry,
     json::{self, RawMember},
     target::NOTIFIED,
 };
 
-/// The normal form, and where in it lies what is wanted later without reading it again.
+/// The normal form, with the positions of the parts that are needed later.
 #[derive(Debug)]
-pub(super) struct NormalForm {
+pub(crate) struct NormalForm {
     pub json: String,
-    /// `,"publishedAt":"…"`, where the entry did not say.
+    /// `,"publishedAt":"…"`, if the entry had none.
     pub default_published_at: Option<Range<usize>>,
     /// `,"targets":[…]`.
     pub audience: Range<usize>,
@@ -22,22 +22,22 @@ pub(super) struct NormalForm {
 
 /// A target that is notified.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Notified {
+pub(crate) struct Notified {
     /// Among all targets of the normal form, from 0.
-    pub place: usize,
-    /// Where the normal form has the target, without `notify` and the closing brace.
+    pub index: usize,
+    /// In the normal form, without `notify` and the closing brace.
     pub target: Range<usize>,
-    /// The notification's key.
+    /// The notification's record key.
     pub key: String,
 }
 
 impl NormalForm {
-    /// `timestamp` is the record's, in milliseconds since 1970; `length` about what the JSON will have.
+    /// `timestamp` is the record's, in milliseconds since 1970; `length` estimates that of the JSON.
     pub fn write(entry: &Entry<'_>, timestamp: i64, length: usize) -> Self {
         Self::write_with(entry, timestamp, length, json::push_members)
     }
 
-    /// The same with free properties in canonical form, by which content is known again however it is written.
+    /// [`write`](Self::write) with free properties in canonical form, which is equal for equal content.
     pub fn write_canonical(entry: &Entry<'_>, timestamp: i64, length: usize) -> Self {
         Self::write_with(entry, timestamp, length, canonical::push_members)
     }
@@ -93,19 +93,19 @@ fn write_published_at(entry: &Entry<'_>, timestamp: i64, json: &mut String) -> O
 fn write_targets(entry: &Entry<'_>, json: &mut String) -> (Range<usize>, Vec<Notified>) {
     let start = json.len();
     let mut notified = Vec::new();
-    let mut place = 0;
+    let mut index = 0;
     json.push_str(",\"targets\":");
     write_array(json, &entry.targets, |target, json| {
         let start = json.len();
         target.write(json);
         if target.notify {
             notified.push(Notified {
-                place,
+                index,
                 target: start..json.len() - NOTIFIED.len(),
                 key: target.audience.key(&entry.object_type, &entry.object_id),
             });
         }
-        place += 1;
+        index += 1;
     });
     (start..json.len(), notified)
 }

@@ -1,47 +1,46 @@
-//! Notifications: what each audience that asked for it is told of an event.
+//! Notifications: the records that tell audiences about an event.
 
 use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use super::{
+use crate::{
     date_time,
     event::Event,
     normal_form::Notified,
     record::{Header, OutputRecord},
 };
 
-/// A notification, as a record for the notifications topic. The default is empty, to be written over:
-/// [`Notifications::next_into`].
+/// A record for the notifications topic. The default is empty, to be filled by [`Notifications::next_into`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Notification {
-    /// The activity's id and the place of the target: unique, and the same on every replay.
+    /// The activity's id and the index of the target: unique, and the same on every replay.
     pub id: String,
     pub record: OutputRecord,
 }
 
-/// The notifications of one event, made one by one; see [`Event::notifications`].
+/// The notifications of one event, created one at a time; see [`Event::notifications`].
 #[derive(Debug, Clone)]
 pub struct Notifications<'a> {
     event: &'a Event,
     source: &'a str,
-    /// Headers that pass from the command to each notification.
-    passed_on: Vec<&'a Header>,
-    /// The event's id, as text.
+    /// Trace headers of the command.
+    trace: Vec<&'a Header>,
+    /// The event's id as text.
     activity_id: String,
     time: String,
     subject: String,
     notified: std::slice::Iter<'a, Notified>,
 }
 
-/// Headers of a trace (W3C Trace Context) that lead from a command to its notifications.
-pub const PASSED_ON: [&str; 2] = ["traceparent", "tracestate"];
-/// Bytes of such a header's value beyond which it stays behind. Trace Context asks for 512 to be passed on. A
-/// record can hold half a megabyte of them beside a value of the largest size: with those the notification would
-/// be larger than what brokers take, and a record that is refused would hold up its partition for ever.
-const LONGEST_PASSED_ON: usize = 4096;
-/// The headers of every notification, and what each says: CloudEvents 1.0, Kafka protocol binding, binary mode.
-pub(super) const HEADERS: [(&str, &str); 7] = [
+/// Headers of W3C Trace Context, which are copied from a command to its notifications.
+pub const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
+/// Longer values are dropped. Trace Context requires at least 512 bytes to be passed on. A record with a value of the
+/// maximum size can have half a megabyte of such headers: copied to a notification, they would make it too large for the
+/// broker, which would block the partition forever.
+const MAX_TRACE_HEADER_BYTES: usize = 4096;
+/// The headers of every notification with their meanings: CloudEvents 1.0, Kafka protocol binding, binary mode.
+pub(crate) const HEADERS: [(&str, &str); 7] = [
     ("ce_specversion", "1.0"),
     ("ce_id", "The notification's id."),
     ("ce_source", "The processor's name: processor.source of its configuration."),
@@ -53,40 +52,32 @@ pub(super) const HEADERS: [(&str, &str); 7] = [
 const CE_TYPE: &str = "activity-stream.notification";
 
 impl Event {
-    /// One notification for each target with `notify`, in their order. `source` is the configured
-    /// `ce_source`, `command_headers` are those of the command's record.
+    /// One notification per target with `notify`, in the order of the targets. `source` is the configured `ce_source`,
+    /// `command_headers` are those of the command's record.
     #[must_use]
     pub fn notifications<'a>(&'a self, source: &'a str, command_headers: &'a [Header]) -> Notifications<'a> {
         let notified = self.notified();
-        let (mut passed_on, mut activity_id, mut time, mut subject) =
+        let (mut trace, mut activity_id, mut time, mut subject) =
             <(Vec<_>, String, String, String)>::default();
         if !notified.is_empty() {
-            passed_on.extend(self::passed_on(command_headers));
+            trace.extend(trace_headers(command_headers));
             let id = self.id().as_uuid().hyphenated();
             activity_id.push_str(id.encode_lower(&mut Uuid::encode_buffer()));
             date_time::push_timestamp(&mut time, self.coordinates().timestamp);
             subject = [self.object_type(), "/", self.object_id()].concat();
         }
-        Notifications {
-            event: self,
-            source,
-            passed_on,
-            activity_id,
-            time,
-            subject,
-            notified: notified.iter(),
-        }
+        Notifications { event: self, source, trace, activity_id, time, subject, notified: notified.iter() }
     }
 
-    /// Whether the notifications have more bytes than `allowed`: keys, values, and headers less the value of
-    /// `ce_source`, which is configured and must not decide what becomes of a command.
-    pub(super) fn output_exceeds(&self, allowed: usize, command_headers: &[Header]) -> bool {
+    /// Whether keys, values and headers of the notifications exceed `allowed` bytes. The value of `ce_source` does not
+    /// count, because the outcome of a command must not depend on the configured name.
+    pub(crate) fn output_exceeds(&self, allowed: usize, command_headers: &[Header]) -> bool {
         if self.notified().is_empty() {
             return false;
         }
-        // No key, value, subject or header set is larger than this, so nearly always nothing need be made.
-        let passed_on: usize = passed_on(command_headers).map(Header::bytes).sum();
-        let at_most = 8 * self.json().len() + passed_on + 1024;
+        // No notification is larger than this, so the exact size is rarely needed.
+        let trace: usize = trace_headers(command_headers).map(Header::bytes).sum();
+        let at_most = 8 * self.json().len() + trace + 1024;
         if self.notified().len().saturating_mul(at_most) <= allowed {
             return false;
         }
@@ -98,24 +89,27 @@ impl Event {
     }
 }
 
-/// The headers of a command that lead its trace on: where they have a value, since one without leads nowhere.
-pub(super) fn passed_on(command_headers: &[Header]) -> impl Iterator<Item = &Header> {
-    let last = PASSED_ON.iter().filter_map(|name| Header::last(command_headers, name.as_bytes()));
-    last.filter(|header| (1..=LONGEST_PASSED_ON).contains(&bytes_of_value(header)))
+/// The trace headers of a command that are passed on: the last of each, if it has a value.
+pub(crate) fn trace_headers(command_headers: &[Header]) -> impl Iterator<Item = &Header> {
+    let last = TRACE_HEADERS.iter().filter_map(|name| Header::last(command_headers, name.as_bytes()));
+    last.filter(|header| {
+        let bytes = header.value.as_ref().map_or(0, Vec::len);
+        (1..=MAX_TRACE_HEADER_BYTES).contains(&bytes)
+    })
 }
 
 impl Notifications<'_> {
-    /// Writes the next one over another, whose memory is used again. `false` where there is none left, and the other is
-    /// as it was.
+    /// Overwrites `notification` with the next one and reuses its memory. `false` if none is left; `notification` is then
+    /// unchanged.
     #[must_use]
     pub fn next_into(&mut self, notification: &mut Notification) -> bool {
         let Some(notified) = self.notified.next() else { return false };
         let Notification { id, record } = notification;
         id.clear();
-        id.extend([self.activity_id.as_str(), "/", itoa::Buffer::new().format(notified.place)]);
+        id.extend([self.activity_id.as_str(), "/", itoa::Buffer::new().format(notified.index)]);
         refill(&mut record.key, &[&notified.key]);
-        let [before, after] = self.event.json_less_targets();
-        // Spliced from the normal form, not written anew.
+        let [before, after] = self.event.json_without_targets();
+        // Copies slices of the normal form instead of serializing again.
         let value = [
             "{\"id\":\"",
             id,
@@ -131,13 +125,13 @@ impl Notifications<'_> {
         refill(&mut record.value, &value);
         let values = ["1.0", id, self.source, CE_TYPE, &self.time, &self.subject, "application/json"];
         let headers = &mut record.headers;
-        headers.resize_with(HEADERS.len() + self.passed_on.len(), Header::default);
-        let (own, passed_on) = headers.split_at_mut(HEADERS.len());
+        headers.resize_with(HEADERS.len() + self.trace.len(), Header::default);
+        let (own, trace) = headers.split_at_mut(HEADERS.len());
         for ((header, (name, _)), value) in own.iter_mut().zip(HEADERS).zip(values) {
             header.name = Cow::Borrowed(name.as_bytes());
             refill(&mut header.value, &[value]);
         }
-        for (header, Header { name, value }) in passed_on.iter_mut().zip(&self.passed_on) {
+        for (header, Header { name, value }) in trace.iter_mut().zip(&self.trace) {
             header.name.clone_from(name);
             header.value.clone_from(value);
         }
@@ -145,7 +139,7 @@ impl Notifications<'_> {
     }
 }
 
-/// Text in place of what was there.
+/// Replaces the content, and reuses the memory.
 fn refill(bytes: &mut Option<Vec<u8>>, parts: &[&str]) {
     let bytes = bytes.get_or_insert_default();
     bytes.clear();
@@ -169,16 +163,3 @@ impl Iterator for Notifications<'_> {
 }
 
 impl ExactSizeIterator for Notifications<'_> {}
-
-impl OutputRecord {
-    /// Bytes of key, value and headers, without what Kafka's format adds.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        length(&self.key) + length(&self.value) + self.headers.iter().map(Header::bytes).sum::<usize>()
-    }
-}
-
-fn bytes_of_value(header: &Header) -> usize {
-    header.value.as_ref().map_or(0, Vec::len)
-}

@@ -4,22 +4,22 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{code::Code, limits::Limits};
+use crate::{code::Code, limits::Limits};
 
 /// One thing that is wrong with a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// JSON Pointer (RFC 6901) into the value; empty for the record as a whole. Where a name on the way is
-    /// too long to be repeated, the object that holds it.
+    /// JSON Pointer (RFC 6901) into the value; empty for the record as a whole. If it contained a very long name, it
+    /// points to the object with that name instead.
     pub pointer: String,
     /// Stable, machine-readable: one of [`Code::ALL`].
     pub code: String,
-    /// A sentence that says what was expected and what was found.
+    /// What was expected and what was found, in a sentence.
     pub message: String,
 }
 
-/// All problems of one command; never empty. In the order of the record: what is wrong with it as a whole,
-/// then with its headers, then with its value from front to back, then what is missing.
+/// All problems of one command; never empty. Problems of the record as a whole come first, then those of its headers,
+/// then those of its value from front to back, then missing properties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Problems(pub Vec<Problem>);
@@ -37,11 +37,11 @@ impl Problems {
     /// All problems as a JSON array, without whitespace.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Strings in a struct: there is nothing that could fail to be written.
+        // A struct of strings always serializes.
         serde_json::to_string(&self.0).unwrap_or_default()
     }
 
-    /// The code by which the rejection as a whole is known.
+    /// The code that stands for the rejection as a whole.
     #[must_use]
     pub fn first_code(&self) -> &str {
         self.0.first().map_or("", |problem| &problem.code)
@@ -60,9 +60,9 @@ impl fmt::Display for Problems {
     }
 }
 
-/// A way into the value, kept on the stack while reading it and written out only where a problem is found.
+/// A path into the value. It is kept on the stack while reading, and only formatted for a problem.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Pointer<'a> {
+pub(crate) enum Pointer<'a> {
     Root,
     Name(&'a Pointer<'a>, &'a str),
     Index(&'a Pointer<'a>, usize),
@@ -78,29 +78,29 @@ impl<'a> Pointer<'a> {
     }
 }
 
-/// A name with more bytes is left out of pointers, so that one problem stays small.
-const LONGEST_NAME: usize = 200;
+/// Pointers omit longer names, so that one problem stays small.
+const MAX_NAME_BYTES: usize = 200;
 
 impl fmt::Display for Pointer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
-            Self::Name(parent, name) if name.len() > LONGEST_NAME => parent.fmt(f),
+            Self::Name(parent, name) if name.len() > MAX_NAME_BYTES => parent.fmt(f),
             Self::Name(parent, name) => write!(f, "{parent}/{}", name.replace('~', "~0").replace('/', "~1")),
             Self::Index(parent, index) => write!(f, "{parent}/{index}"),
         }
     }
 }
 
-/// Bytes kept free for the problem that says that there were too many.
-const LAST_WORD: usize = 128;
+/// Bytes reserved for the problem that says that there were too many.
+const RESERVED_BYTES: usize = 128;
 
-/// The problems found so far, within the limits of how many and how large.
+/// The problems found so far, limited in number and size.
 #[derive(Debug)]
-pub(super) struct Findings<'l> {
+pub(crate) struct Findings<'l> {
     limits: &'l Limits,
     problems: Vec<Problem>,
-    /// Of `problems`, written as a JSON array.
+    /// Size of `problems` as a JSON array.
     bytes: usize,
     full: bool,
 }
@@ -118,7 +118,18 @@ impl<'l> Findings<'l> {
         self.problems.is_empty()
     }
 
-    /// The first problem is always kept, whatever the limits: a rejection without a reason helps nobody.
+    /// Adds `expected {wanted}, found {found}`.
+    pub fn expected(
+        &mut self,
+        at: &Pointer<'_>,
+        code: Code,
+        wanted: impl fmt::Display,
+        found: impl fmt::Display,
+    ) {
+        self.add(at, code, format_args!("expected {wanted}, found {found}"));
+    }
+
+    /// Always keeps the first problem, whatever the limits: a rejection needs a reason.
     pub fn add(&mut self, at: &Pointer<'_>, code: Code, message: fmt::Arguments<'_>) {
         if self.full {
             return;
@@ -129,7 +140,7 @@ impl<'l> Findings<'l> {
         let problem =
             Problem { pointer: at.to_string(), code: code.as_str().to_owned(), message: message.to_string() };
         let bytes = serde_json::to_string(&problem).map_or(0, |json| json.len() + ",".len());
-        if !self.problems.is_empty() && self.bytes + bytes + LAST_WORD > self.limits.problem_bytes {
+        if !self.problems.is_empty() && self.bytes + bytes + RESERVED_BYTES > self.limits.problem_bytes {
             return self.close();
         }
         self.bytes += bytes;
@@ -141,11 +152,11 @@ impl<'l> Findings<'l> {
         self.problems.push(Problem {
             pointer: String::new(),
             code: Code::TooManyProblems.as_str().to_owned(),
-            message: format!("there is more wrong than these {} problems", self.problems.len()),
+            message: format!("more than {} problems; the rest are omitted", self.problems.len()),
         });
     }
 
-    /// What was found, if anything was.
+    /// `None` if there are none.
     pub fn into_problems(self) -> Option<Problems> {
         (!self.problems.is_empty()).then_some(Problems(self.problems))
     }
@@ -156,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pointers_are_escaped_as_rfc_6901_says() {
+    fn escapes_pointers_as_rfc_6901_says() {
         let root = Pointer::Root;
         let targets = root.name("targets");
         let second = targets.index(1);
@@ -166,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_problems_as_allowed_and_then_one_more() {
+    fn ends_a_full_list_with_one_more_problem() {
         let limits = Limits { problems: 2, ..Limits::default() };
         let mut findings = Findings::new(&limits);
         for _ in 0..2 {
@@ -182,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_stay_below_their_bytes_but_one_is_always_told() {
+    fn limits_the_bytes_of_problems_but_keeps_the_first() {
         let limits = Limits { problems: usize::MAX, problem_bytes: 1000, ..Limits::default() };
         let mut findings = Findings::new(&limits);
         for index in 0..1000 {
@@ -200,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_read_as_lines() {
+    fn displays_one_problem_per_line() {
         let mut problems = Problems::one(Code::Tombstone, "no value");
         problems.0.push(Problem {
             pointer: "/a".into(),

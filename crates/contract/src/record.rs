@@ -1,28 +1,28 @@
-//! Kafka records as the core sees them: bytes with coordinates.
+//! Kafka records, as bytes with coordinates.
 
 use std::borrow::Cow;
 
-use super::date_time::TIMESTAMPS;
+use crate::date_time::TIMESTAMPS;
 
-/// Where a command record lies, and when: all that its activity id is made of, besides the topic's name.
+/// The partition, offset and timestamp of a command record. Its activity id consists of these and of the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Coordinates {
-    /// Partition of the commands topic.
+    /// The partition of the commands topic.
     pub partition: i32,
-    /// Offset in that partition.
+    /// The offset in that partition.
     pub offset: i64,
-    /// The record's Kafka timestamp, in milliseconds since 1970-01-01T00:00:00Z; −1 where Kafka has none.
+    /// The record's Kafka timestamp, in milliseconds since 1970-01-01T00:00:00Z; −1 if it has none.
     pub timestamp: i64,
 }
 
 impl Coordinates {
-    /// Whether the contract accepts the timestamp: 1970 to the end of 9999.
+    /// Whether the contract accepts the timestamp: from 1970 to the end of 9999.
     #[must_use]
     pub fn has_valid_timestamp(&self) -> bool {
         TIMESTAMPS.contains(&self.timestamp)
     }
 
-    /// A partition's clock after this record: a valid timestamp moves it.
+    /// The partition's clock after this record. Only a later, valid timestamp advances it.
     #[must_use]
     pub fn advance(&self, clock: i64) -> i64 {
         if self.has_valid_timestamp() { clock.max(self.timestamp) } else { clock }
@@ -32,15 +32,15 @@ impl Coordinates {
 /// One header of a record. Kafka allows any number of headers of the same name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes, because a producer can write a name that is not UTF-8.
+    /// Bytes, because a producer can write names that are not UTF-8.
     pub name: Cow<'static, [u8]>,
-    /// `None` is Kafka's null, which is not the empty value.
+    /// `None` is Kafka's null, which differs from an empty value.
     pub value: Option<Vec<u8>>,
 }
 
 const UNREADABLE: &[u8] = b"\0unreadable";
 
-/// A command as it came from the commands topic.
+/// A record of the commands topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub coordinates: Coordinates,
@@ -50,7 +50,7 @@ pub struct Record {
     pub headers: Vec<Header>,
 }
 
-/// A record that is to be produced; its topic follows from what it is.
+/// A record to produce. The caller knows its topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputRecord {
     pub key: Option<Vec<u8>>,
@@ -63,22 +63,22 @@ impl Header {
         Self { name: Cow::Owned(name.into()), value: Some(value.into()) }
     }
 
-    /// Of this program's own, whose name is always the same.
-    pub(super) fn named(name: &'static str, value: impl Into<Vec<u8>>) -> Self {
+    /// A header with a constant name.
+    pub(crate) fn named(name: &'static str, value: impl Into<Vec<u8>>) -> Self {
         Self { name: Cow::Borrowed(name.as_bytes()), value: Some(value.into()) }
     }
 
-    /// Stands for all headers of a record whose headers can't be read: there are too many for the Kafka client. Read
-    /// as none, an idempotency key or a request for a reply among them would be ignored without a word.
+    /// Stands for all headers of a record that has too many for the Kafka client. Without this mark, an idempotency key
+    /// or a request for a reply among them would be silently ignored.
     ///
-    /// No header that was read has this name: to the Kafka client a name ends with a NUL.
+    /// No real header has this name: for the Kafka client, names end at a NUL.
     #[must_use]
     pub fn unreadable() -> Self {
         Self { name: Cow::Borrowed(UNREADABLE), value: None }
     }
 
     /// Whether the headers of a record could not be read.
-    pub(super) fn are_unreadable(headers: &[Self]) -> bool {
+    pub(crate) fn are_unreadable(headers: &[Self]) -> bool {
         headers.first().is_some_and(|header| *header.name == *UNREADABLE)
     }
 
@@ -88,15 +88,15 @@ impl Header {
         self.name.len() + self.value.as_ref().map_or(0, Vec::len)
     }
 
-    /// The last header of that name, the one that counts where Kafka's own clients look for one.
-    pub(super) fn last<'h>(headers: &'h [Self], name: &[u8]) -> Option<&'h Self> {
+    /// The last header with that name, as Kafka's own clients look headers up.
+    pub(crate) fn last<'h>(headers: &'h [Self], name: &[u8]) -> Option<&'h Self> {
         headers.iter().rev().find(|header| *header.name == *name)
     }
 }
 
 impl Record {
-    /// CRC-32C over key, value and headers, by which the record is known again when it is re-read. Each part
-    /// is preceded by its length, and null differs from empty, so bytes cannot move from one to the other.
+    /// CRC-32C of key, value and headers, by which the record is recognized when it is read again. Each part is preceded
+    /// by its length, and null differs from empty, so moving bytes between parts changes it.
     #[must_use]
     pub fn checksum(&self) -> u32 {
         let crc = checksum_part(0, self.key.as_deref());
@@ -115,13 +115,24 @@ fn checksum_part(crc: u32, part: Option<&[u8]>) -> u32 {
 }
 
 impl Record {
-    /// Bytes of key, value and headers.
+    /// Bytes of key, value and headers, without what Kafka's record format adds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
-        let headers: usize = self.headers.iter().map(Header::bytes).sum();
-        bytes(&self.key) + bytes(&self.value) + headers
+        bytes_of(&self.key, &self.value, &self.headers)
     }
+}
+
+impl OutputRecord {
+    /// Bytes of key, value and headers, without what Kafka's record format adds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        bytes_of(&self.key, &self.value, &self.headers)
+    }
+}
+
+fn bytes_of(key: &Option<Vec<u8>>, value: &Option<Vec<u8>>, headers: &[Header]) -> usize {
+    let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+    bytes(key) + bytes(value) + headers.iter().map(Header::bytes).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -142,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn checksum_tells_records_apart() {
+    fn checksums_of_different_records_differ() {
         let records = [
             record(None, None, &[]),
             record(Some(""), None, &[]),
@@ -162,9 +173,9 @@ mod tests {
         }
     }
 
-    /// The log compares checksums that an earlier version wrote, so they must not change.
+    /// Logs contain checksums from earlier versions.
     #[test]
-    fn checksum_stays_what_it_is() {
+    fn checksum_never_changes() {
         let record = record(Some("case/1"), Some("{}"), &[("h", None), ("i", Some("x"))]);
         assert_eq!(record.checksum(), 2_150_441_526);
     }

@@ -1,14 +1,14 @@
-//! Rejections: the command itself, with headers that say what is wrong with it.
+//! Rejections: records with the command itself and headers that say what is wrong with it.
 
-use super::{
+use crate::{
     problem::Problems,
     record::{Header, OutputRecord, Record},
 };
 
-/// How the names of the headers begin that Kafka Connect gives its dead letters (KIP-298).
-pub(super) const DEAD_LETTER: &str = "__connect.errors.";
-/// The headers that every rejection has beside its command's own, and what each says.
-pub(super) const HEADERS: [(&str, &str); 6] = [
+/// The prefix of Kafka Connect's dead letter headers (KIP-298).
+pub(crate) const HEADER_PREFIX: &str = "__connect.errors.";
+/// The headers that every rejection adds to its command's own, with their meanings.
+pub(crate) const HEADERS: [(&str, &str); 6] = [
     ("__connect.errors.topic", "The commands topic."),
     ("__connect.errors.partition", "The command's partition, in decimal digits."),
     ("__connect.errors.offset", "The command's offset, in decimal digits."),
@@ -16,16 +16,16 @@ pub(super) const HEADERS: [(&str, &str); 6] = [
     ("__connect.errors.exception.class.name", "The code of the first problem."),
     ("__connect.errors.exception.message", "All problems, as JSON: the schema `rejection`."),
 ];
-/// Names the parts of a command that its rejection had to leave behind.
-pub(super) const OMITTED: &str = "activity-stream.omitted";
+/// The header that lists the parts of the command that its rejection omits.
+pub(crate) const OMITTED: &str = "activity-stream.omitted";
 
-/// The record for the rejections topic: the command's own key, value and headers, byte for byte, then the
-/// headers that Kafka Connect's sink connectors give their dead letters, so that tools for those work.
+/// The record for the rejections topic: the command's own key, value and headers, byte for byte, then the headers of
+/// Kafka Connect's dead letters, so that tools for those work.
 ///
-/// `topic` is the commands topic, `limit` the bytes that the rejections topic takes in one record. A command
-/// that was compressed on its way can be larger than that; one that is leaves behind its value, then its
-/// headers, then its key, and the header `activity-stream.omitted` says so, as where its headers can't be read. The
-/// command itself is where the other headers say.
+/// `topic` is the commands topic, `limit` the record size limit of the rejections topic in bytes. A compressed command
+/// can exceed that limit. The rejection then omits its value, if necessary also its headers, and finally its key, and
+/// lists the omitted parts in the header `activity-stream.omitted`. Unreadable headers are always omitted. The other
+/// headers say where the command itself is.
 #[must_use]
 pub fn rejection_record(record: &Record, topic: &str, problems: &Problems, limit: usize) -> OutputRecord {
     let unreadable = Header::are_unreadable(&record.headers);
@@ -35,35 +35,34 @@ pub fn rejection_record(record: &Record, topic: &str, problems: &Problems, limit
         headers: if unreadable { Vec::new() } else { record.headers.clone() },
     };
     rejection.headers.extend(own_headers(record, topic, problems));
-    let fits_whole = fits(&rejection, limit);
-    if fits_whole && !unreadable {
-        return rejection;
-    }
-    let mut omitted = String::from(if fits_whole { "headers" } else { "value" });
-    if !fits_whole {
+    let mut omitted = Vec::new();
+    if !fits(&rejection, limit) {
+        omitted.push("value");
         rejection.value = None;
-        if unreadable || !fits(&rejection, limit) {
-            omitted.push_str(",headers");
-            rejection.headers = own_headers(record, topic, problems).into();
-        }
+    }
+    if unreadable || !fits(&rejection, limit) {
+        omitted.push("headers");
+        rejection.headers = own_headers(record, topic, problems).into();
     }
     if !fits(&rejection, limit) {
-        omitted.push_str(",key");
+        omitted.push("key");
         rejection.key = None;
     }
-    rejection.headers.push(Header::named(OMITTED, omitted));
+    if !omitted.is_empty() {
+        rejection.headers.push(Header::named(OMITTED, omitted.join(",")));
+    }
     rejection
 }
 
-/// All forms that [`rejection_record`] can give the command, whatever the rejections topic takes: whole, then with less
-/// and less of it.
+/// All results that [`rejection_record`] can have for the command, whatever the limit: first the complete one, then those
+/// with more and more parts omitted.
 #[must_use]
 pub fn rejection_forms(record: &Record, topic: &str, problems: &Problems) -> Vec<OutputRecord> {
     let mut forms = vec![rejection_record(record, topic, problems, usize::MAX)];
     while let Some(last) = forms.last() {
-        // One byte less than this one needs, without the header that says what it left behind.
-        let named = last.headers.last().filter(|header| header.name == OMITTED.as_bytes());
-        let needed = room(last) - named.map_or(0, room_of);
+        // One byte less than this form needs, not counting the header that lists the omitted parts.
+        let omitted = last.headers.last().filter(|header| header.name == OMITTED.as_bytes());
+        let needed = size(last) - omitted.map_or(0, size_of_header);
         let smaller = rejection_record(record, topic, problems, needed - 1);
         if smaller == *last {
             break;
@@ -87,16 +86,16 @@ fn own_headers(record: &Record, topic: &str, problems: &Problems) -> [Header; 6]
 }
 
 fn fits(record: &OutputRecord, limit: usize) -> bool {
-    room(record) <= limit
+    size(record) <= limit
 }
 
-/// With what Kafka's record format (KIP-98) adds at most, and room for the header that names what is missing.
-fn room(record: &OutputRecord) -> usize {
+/// An upper bound that includes what Kafka's record format (KIP-98) adds, and the header that lists the omitted parts.
+fn size(record: &OutputRecord) -> usize {
     record.bytes() + 512 + 16 * record.headers.len()
 }
 
-/// Of one header's part of that.
-fn room_of(header: &Header) -> usize {
+/// The share of one header in [`size`].
+fn size_of_header(header: &Header) -> usize {
     header.bytes() + 16
 }
 
@@ -106,7 +105,7 @@ mod tests {
     use crate::{code::Code, record::Coordinates};
 
     #[test]
-    fn the_command_comes_first_byte_for_byte() {
+    fn copies_the_command_byte_for_byte_before_its_own_headers() {
         let record = Record {
             coordinates: Coordinates { partition: 3, offset: 12_345, timestamp: -1 },
             key: Some(b"\xff".to_vec()),
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_topic_would_not_take_is_left_behind_and_named() {
+    fn omits_and_lists_what_exceeds_the_record_size_limit() {
         let record = Record {
             coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
             key: Some(vec![b'k'; 10_000]),
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_cannot_be_read_are_named_as_left_behind() {
+    fn omits_and_lists_unreadable_headers() {
         let record = Record {
             coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
             key: Some(b"k".to_vec()),
@@ -176,9 +175,9 @@ mod tests {
         assert_eq!(forms[0].value, record.value);
     }
 
-    /// Against every limit there is.
+    /// Compared with every possible limit.
     #[test]
-    fn the_forms_are_those_that_some_limit_gives() {
+    fn forms_are_the_results_of_all_limits() {
         let problems = Problems::one(Code::TooLarge, "large");
         let part = |length: usize| (length > 0).then(|| vec![b'x'; length]);
         for (key, value, header) in [(30, 50, 40), (30, 0, 40), (0, 50, 0), (0, 0, 0), (0, 0, 9), (7, 0, 0)] {

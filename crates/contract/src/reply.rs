@@ -1,76 +1,72 @@
-//! Replies: a command's outcome, for the producer that asked to be told.
+//! Replies: a command's outcome, sent to the producer that requested it.
 //!
-//! The headers are those of Spring for Apache Kafka's request and reply (`ReplyingKafkaTemplate`, and on the
-//! answering side `MessagingMessageListenerAdapter`), read as it reads them: `kafka_replyTopic` is the topic's name in
-//! UTF-8, `kafka_replyPartition` a big-endian integer of four bytes, `kafka_correlationId` bytes that only their writer
-//! understands. Of several headers of one name the last one counts.
+//! The headers are those of request and reply in Spring for Apache Kafka (`ReplyingKafkaTemplate`, and on the replying
+//! side `MessagingMessageListenerAdapter`), with the same meaning: `kafka_replyTopic` is the topic's name in UTF-8,
+//! `kafka_replyPartition` a big-endian integer of four bytes, `kafka_correlationId` opaque bytes. If a header is
+//! repeated, the last one counts.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::{
     code::Code,
     decision::Decision,
-    found::{DidYouMean, Quoted},
     id::ActivityId,
+    limits::Limits,
     notification,
     problem::{Findings, Pointer, Problems},
     record::{Header, OutputRecord, Record},
+    wording::{DidYouMean, Quoted},
 };
 
-/// Names the topic that the outcome is wanted on; without it there is no reply.
+/// The header with the topic for the reply; without it there is no reply.
 pub const REPLY_TOPIC: &str = "kafka_replyTopic";
-/// Names the partition of that topic; without it any partition will do.
+/// The header with the partition of that topic; without it, any partition.
 pub const REPLY_PARTITION: &str = "kafka_replyPartition";
-/// Comes back with the reply, byte for byte.
+/// The header that is copied to the reply, byte for byte.
 pub const CORRELATION_ID: &str = "kafka_correlationId";
 
-/// Bytes of a correlation id. A reply is then never larger than what a topic takes by default (1 MiB).
-pub(super) const LONGEST_CORRELATION_ID: usize = 4096;
-/// Names of allowed topics in a problem.
-const NAMED: usize = 5;
+/// Keeps replies below the default record size limit of a topic (1 MiB).
+pub(crate) const MAX_CORRELATION_ID_BYTES: usize = 4096;
+/// Names of allowed topics in one problem.
+const MAX_NAMED_TOPICS: usize = 5;
 
-/// What became of a command, as the value of a reply has it.
+/// The outcome of a command: the value of a reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum Reply {
-    /// It became this activity.
+    /// The command became this activity.
     Accepted { id: ActivityId },
-    /// It came before, and became this activity then.
+    /// The same command already became this activity.
     Duplicate { id: ActivityId },
-    /// It became nothing.
+    /// The command became no activity.
     Rejected { problems: Problems },
 }
 
-/// A reply and where it goes.
+/// A reply and its destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplyRecord {
     pub topic: String,
-    /// `None`: any.
+    /// `None` for any.
     pub partition: Option<i32>,
     pub record: OutputRecord,
 }
 
-/// The topics that replies may go to. The same for all instances, as the limits are.
+/// The topics that replies may go to. All instances need the same ones, as with the limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplyTopics {
     names: Vec<String>,
-    /// Whatever the names.
+    /// Allows every topic, whatever the names.
     any: bool,
 }
 
-/// Where a command wants its reply, and with what.
+/// A request for a reply, from a command's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ReplyTo<'r> {
+pub(crate) struct ReplyTo<'r> {
     topic: &'r str,
     partition: Option<i32>,
     correlation_id: Option<&'r Header>,
-}
-
-/// What is wrong with a command's reply headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum BadReplyTo<'r> {
-    NotAllowed(&'r str),
-    Header { name: &'static str, expected: String, found: String },
 }
 
 impl From<&Decision> for Reply {
@@ -84,15 +80,15 @@ impl From<&Decision> for Reply {
 }
 
 impl Reply {
-    /// The value of the reply's record: one JSON object, without whitespace.
+    /// The value of the reply's record: a JSON object without whitespace.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Strings and ids in a struct: there is nothing that could fail to be written.
+        // An enum of ids and strings always serializes.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// Names as they are given, in any order.
+/// From names in any order.
 impl FromIterator<String> for ReplyTopics {
     fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
         let mut names: Vec<String> = names.into_iter().collect();
@@ -103,7 +99,7 @@ impl FromIterator<String> for ReplyTopics {
 }
 
 impl ReplyTopics {
-    /// For who checks a command and does not know which topics the processor allows.
+    /// Allows all topics, to check a command without knowing the processor's configuration.
     #[must_use]
     pub fn any() -> Self {
         Self { names: Vec::new(), any: true }
@@ -114,7 +110,7 @@ impl ReplyTopics {
         self.any || self.names.binary_search_by(|name| name.as_str().cmp(topic)).is_ok()
     }
 
-    /// In order.
+    /// In alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }
@@ -124,109 +120,100 @@ impl ReplyTopics {
         self.names.is_empty()
     }
 
-    /// The reply that the command asked for; `None` where it asked for none, or not in a way that can be followed. The
-    /// latter is a problem of the command, which its rejection tells.
+    /// The reply that the command requested. `None` if it requested none, or with invalid headers, which its rejection
+    /// reports.
     #[must_use]
     pub fn reply(&self, record: &Record, decision: &Decision) -> Option<ReplyRecord> {
-        let to = self.read(&record.headers)?.ok()?;
+        let limits = Limits::default();
+        let to = self.read_request(&record.headers, &mut Findings::new(&limits))?;
         let mut headers = vec![Header::named("content-type", "application/json")];
         headers.extend(to.correlation_id.cloned());
-        headers.extend(notification::passed_on(&record.headers).cloned());
+        headers.extend(notification::trace_headers(&record.headers).cloned());
         let value = Reply::from(decision).to_json().into_bytes();
         let record = OutputRecord { key: None, value: Some(value), headers };
         Some(ReplyRecord { topic: to.topic.to_owned(), partition: to.partition, record })
     }
 
-    /// Reports what is wrong with the reply headers of a command.
-    pub(super) fn check(&self, headers: &[Header], findings: &mut Findings<'_>) {
-        let root = Pointer::Root;
-        match self.read(headers) {
-            None | Some(Ok(_)) => {}
-            Some(Err(BadReplyTo::Header { name, expected, found })) => {
-                let message = format_args!("expected {expected} in the header {name}, found {found}");
-                findings.add(&root, Code::BadReplyHeader, message);
-            }
-            Some(Err(BadReplyTo::NotAllowed(topic))) => {
-                let known: Vec<&str> = self.names().collect();
-                let hint = DidYouMean { given: topic, known: &known };
-                let (wanted, found) = (self.wanted(), Quoted(topic));
-                let message =
-                    format_args!("expected {wanted} in the header {REPLY_TOPIC}, found {found}{hint}");
-                findings.add(&root, Code::ReplyTopicNotAllowed, message);
-            }
-        }
-    }
-
-    /// The names that are allowed, as a sentence wants them.
-    fn wanted(&self) -> String {
-        let named: Vec<String> = self.names().take(NAMED).map(|name| format!("\"{name}\"")).collect();
-        match self.names.len() {
-            0 => "none, since this processor allows no topic for replies (topics.replies),".to_owned(),
-            1 => format!("the topic {}, the only one for replies,", named[0]),
-            all if all <= NAMED => format!("one of the topics for replies, {},", named.join(", ")),
-            all => format!("one of the {all} topics for replies, {} …,", named.join(", ")),
-        }
-    }
-
-    fn read<'r>(&self, headers: &'r [Header]) -> Option<Result<ReplyTo<'r>, BadReplyTo<'r>>> {
-        let topic = Header::last(headers, REPLY_TOPIC.as_bytes())?;
-        Some(self.read_asked(topic, headers))
-    }
-
-    fn read_asked<'r>(
+    /// Reads the request for a reply, if there is one, or reports what is wrong with it.
+    pub(crate) fn read_request<'r>(
         &self,
-        topic: &'r Header,
         headers: &'r [Header],
-    ) -> Result<ReplyTo<'r>, BadReplyTo<'r>> {
-        let topic = topic_name(topic)?;
-        if !self.allows(topic) {
-            return Err(BadReplyTo::NotAllowed(topic));
-        }
+        findings: &mut Findings<'_>,
+    ) -> Option<ReplyTo<'r>> {
         let last = |name: &str| Header::last(headers, name.as_bytes());
-        let partition = last(REPLY_PARTITION).map(partition_number).transpose()?;
+        let topic = self.read_topic(last(REPLY_TOPIC)?, findings)?;
+        let partition = match last(REPLY_PARTITION) {
+            Some(header) => Some(read_partition(header, findings)?),
+            None => None,
+        };
         let correlation_id = last(CORRELATION_ID);
         let length = correlation_id.and_then(|header| header.value.as_ref()).map_or(0, Vec::len);
-        if length > LONGEST_CORRELATION_ID {
-            return Err(BadReplyTo::Header {
-                name: CORRELATION_ID,
-                expected: format!("at most {LONGEST_CORRELATION_ID} bytes"),
-                found: length.to_string(),
-            });
+        if length > MAX_CORRELATION_ID_BYTES {
+            let wanted =
+                format_args!("at most {MAX_CORRELATION_ID_BYTES} bytes in the header {CORRELATION_ID}");
+            findings.expected(&Pointer::Root, Code::BadReplyHeader, wanted, length);
+            return None;
         }
-        Ok(ReplyTo { topic, partition, correlation_id })
+        Some(ReplyTo { topic, partition, correlation_id })
+    }
+
+    fn read_topic<'r>(&self, header: &'r Header, findings: &mut Findings<'_>) -> Option<&'r str> {
+        let mut bad = |found: fmt::Arguments<'_>| {
+            let wanted = format_args!("a topic's name in UTF-8 in the header {REPLY_TOPIC}");
+            findings.expected(&Pointer::Root, Code::BadReplyHeader, wanted, found);
+            None
+        };
+        match header.value.as_deref().map(std::str::from_utf8) {
+            None => bad(format_args!("null")),
+            Some(Ok("")) => bad(format_args!("no bytes")),
+            Some(Err(error)) => {
+                bad(format_args!("a byte that is not UTF-8 at position {}", error.valid_up_to()))
+            }
+            Some(Ok(topic)) if self.allows(topic) => Some(topic),
+            Some(Ok(topic)) => {
+                let known: Vec<&str> = self.names().collect();
+                let hint = DidYouMean { given: topic, known: &known };
+                let wanted = format_args!("{} in the header {REPLY_TOPIC}", self.wanted());
+                let found = format_args!("{}{hint}", Quoted(topic));
+                findings.expected(&Pointer::Root, Code::ReplyTopicNotAllowed, wanted, found);
+                None
+            }
+        }
+    }
+
+    /// The allowed topics, as part of a sentence.
+    fn wanted(&self) -> String {
+        let named: Vec<String> =
+            self.names().take(MAX_NAMED_TOPICS).map(|name| format!("\"{name}\"")).collect();
+        match self.names.len() {
+            0 => "no reply topic, since this processor allows none (topics.replies),".to_owned(),
+            1 => format!("the only reply topic, {},", named[0]),
+            all if all <= MAX_NAMED_TOPICS => format!("one of the reply topics, {},", named.join(", ")),
+            all => format!("one of the {all} reply topics, {} …,", named.join(", ")),
+        }
     }
 }
 
-fn topic_name(header: &Header) -> Result<&str, BadReplyTo<'_>> {
-    let bad = |found: String| BadReplyTo::Header {
-        name: REPLY_TOPIC,
-        expected: "a topic's name in UTF-8".to_owned(),
-        found,
+fn read_partition(header: &Header, findings: &mut Findings<'_>) -> Option<i32> {
+    let mut bad = |found: fmt::Arguments<'_>| {
+        let wanted = format_args!(
+            "a partition's number, as a big-endian integer of 4 bytes, in the header {REPLY_PARTITION}"
+        );
+        findings.expected(&Pointer::Root, Code::BadReplyHeader, wanted, found);
+        None
     };
-    match header.value.as_deref().map(std::str::from_utf8) {
-        None => Err(bad("null".to_owned())),
-        Some(Ok("")) => Err(bad("no bytes".to_owned())),
-        Some(Ok(topic)) => Ok(topic),
-        Some(Err(error)) => Err(bad(format!("a byte that is not UTF-8 at position {}", error.valid_up_to()))),
+    let Some(value) = header.value.as_deref() else { return bad(format_args!("null")) };
+    match <[u8; 4]>::try_from(value).map(i32::from_be_bytes) {
+        Ok(partition) if partition >= 0 => Some(partition),
+        Ok(partition) => bad(format_args!("{partition}")),
+        Err(_) => bad(format_args!("{} bytes", value.len())),
     }
-}
-
-fn partition_number(header: &Header) -> Result<i32, BadReplyTo<'_>> {
-    let bad = |found: String| BadReplyTo::Header {
-        name: REPLY_PARTITION,
-        expected: "a partition's number, as a big-endian integer of 4 bytes,".to_owned(),
-        found,
-    };
-    let Some(value) = header.value.as_deref() else { return Err(bad("null".to_owned())) };
-    let Ok(bytes) = <[u8; 4]>::try_from(value) else { return Err(bad(format!("{} bytes", value.len()))) };
-    let partition = i32::from_be_bytes(bytes);
-    if partition < 0 { Err(bad(partition.to_string())) } else { Ok(partition) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{decider::Decider, decision::Reading, limits::Limits, record::Coordinates};
+    use crate::{decider::Decider, decision::Reading, record::Coordinates};
 
     const ID: &str = "01a20ada-2c7b-89d1-8003-000000003039";
 
@@ -256,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_read_as_it_is_written() {
+    fn a_reply_survives_a_round_trip_through_json() {
         let problems = Problems::one(Code::Tombstone, "\"expected\" an entry");
         let id = ID.parse().unwrap();
         for (reply, json) in [
@@ -273,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_goes_only_where_it_was_asked_for_and_is_allowed() {
+    fn replies_only_on_request_and_to_allowed_topics() {
         assert_eq!(reply(vec![]), None);
         assert_eq!(reply(vec![header(CORRELATION_ID, Some(b"c"))]), None);
         assert_eq!(reply(vec![header(REPLY_TOPIC, Some(b"c"))]), None);
@@ -285,7 +272,7 @@ mod tests {
         );
     }
 
-    /// As Spring reads them.
+    /// As in Spring.
     #[test]
     fn the_last_header_of_a_name_counts() {
         let asked = reply(vec![
@@ -304,8 +291,8 @@ mod tests {
     }
 
     #[test]
-    fn a_correlation_id_comes_back_byte_for_byte() {
-        for id in [None, Some(&b""[..]), Some(&[0, 0xff, 0x80]), Some(&[7; LONGEST_CORRELATION_ID])] {
+    fn copies_the_correlation_id_byte_for_byte() {
+        for id in [None, Some(&b""[..]), Some(&[0, 0xff, 0x80]), Some(&[7; MAX_CORRELATION_ID_BYTES])] {
             let asked = vec![header(REPLY_TOPIC, Some(b"a")), header(CORRELATION_ID, id)];
             let record = reply(asked).unwrap().record;
             assert_eq!(record.headers[1..], [header(CORRELATION_ID, id)]);
@@ -313,13 +300,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_cannot_be_followed_is_a_problem_and_has_no_reply() {
+    fn rejects_a_command_with_an_invalid_request_and_does_not_reply() {
         let decider = Decider::new("c", Limits::default()).with_reply_topics(topics());
         let cases = [
             (header(REPLY_TOPIC, Some(b"nowhere")), Code::ReplyTopicNotAllowed),
             (header(REPLY_TOPIC, Some(b"\xff")), Code::BadReplyHeader),
             (header(REPLY_PARTITION, Some(&[0x80, 0, 0, 0])), Code::BadReplyHeader),
-            (header(CORRELATION_ID, Some(&[7; LONGEST_CORRELATION_ID + 1])), Code::BadReplyHeader),
+            (header(CORRELATION_ID, Some(&[7; MAX_CORRELATION_ID_BYTES + 1])), Code::BadReplyHeader),
         ];
         for (bad, code) in cases {
             let command = command(vec![header(REPLY_TOPIC, Some(b"a")), bad]);

@@ -1,95 +1,94 @@
 //! Targets: who may see an activity, and who is notified.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
-use super::{
+use crate::{
     code::Code,
     field::{Field, fields},
-    found::{DidYouMean, Found, Quoted},
     identity::{Identity, IdentityField},
     json::{self, Kind, RawMember},
     member::{self, Member},
     problem::{Findings, Pointer},
+    repeated::{keep_first, repeated},
     text::{self, Rule},
+    wording::{DidYouMean, Found, Quoted},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     pub audience: Audience<'a>,
     pub notify: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Audience<'a> {
+pub(crate) enum Audience<'a> {
     Identity(Identity<'a>),
     Everyone,
-    /// A channel's members; without a channel, those of the object's own.
+    /// The members of a channel; without one, of the object's own channel.
     Members(Option<Cow<'a, str>>),
     Public,
 }
 
-pub(super) const IDENTITY: &str = "Identity";
-pub(super) const EVERYONE: &str = "Everyone";
-pub(super) const MEMBERS: &str = "Members";
-pub(super) const PUBLIC: &str = "Public";
+pub(crate) const IDENTITY: &str = "Identity";
+pub(crate) const EVERYONE: &str = "Everyone";
+pub(crate) const MEMBERS: &str = "Members";
+pub(crate) const PUBLIC: &str = "Public";
 const TYPES: [&str; 4] = [IDENTITY, EVERYONE, MEMBERS, PUBLIC];
 
 fields! {
-    /// What a target has.
     TargetField {
         Type => "@type" | "type",
         TargetId => "targetId",
         Notify => "notify",
-        // The identity's, where `targetId` is its id alone.
+        // The name of an identity whose `targetId` is a string.
         Name => "name",
     }
 }
 
-/// How a target ends in the normal form if it is notified.
-pub(super) const NOTIFIED: &str = ",\"notify\":true}";
+/// The end of a notified target in the normal form.
+pub(crate) const NOTIFIED: &str = ",\"notify\":true}";
 const NOT_NOTIFIED: &str = ",\"notify\":false}";
 
 impl<'a> Target<'a> {
-    /// The audience of an entry that does not say.
+    /// The audience of an entry without `targets`.
     pub const EVERYONE: Self = Self { audience: Audience::Everyone, notify: false };
 
-    /// The elements of the property `targets`.
+    /// Reads the property `targets`. The result is only empty after a problem.
     pub fn read_all(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Vec<Self> {
         let nobody = |found: &str, findings: &mut Findings<'_>| {
-            let message = format_args!(
-                "expected at least one target, found {found}; leave targets out where everyone is meant"
-            );
-            findings.add(at, Code::NoTargets, message);
+            let found = format_args!("{found}; omit \"targets\" to publish to everyone");
+            findings.expected(at, Code::NoTargets, "at least one target", found);
             Vec::new()
         };
         match Kind::of(raw) {
             Kind::Null => return nobody("null", findings),
             Kind::Array => {}
             _ => {
-                let message = format_args!("expected an array of targets, found {}", Found(raw));
-                findings.add(at, Code::WrongType, message);
+                findings.expected(at, Code::WrongType, "an array of targets", Found(raw));
                 return Vec::new();
             }
         }
-        // A part of valid JSON is valid.
+        // Part of valid JSON, so it can be split.
         let elements = json::elements(raw).unwrap_or_default();
         if elements.is_empty() {
             return nobody("none", findings);
         }
         let allowed = findings.limits().targets;
         if elements.len() > allowed {
-            let message = format_args!("expected at most {allowed} targets, found {}", elements.len());
-            findings.add(at, Code::TooManyTargets, message);
+            let wanted = format_args!("at most {allowed} targets");
+            findings.expected(at, Code::TooManyTargets, wanted, elements.len());
         }
         let read = elements.iter().take(allowed).enumerate();
-        once_each(read.filter_map(|(index, raw)| Self::read(raw, &at.index(index), findings)).collect())
+        merge_same_audience(
+            read.filter_map(|(index, raw)| Self::read(raw, &at.index(index), findings)).collect(),
+        )
     }
 
     pub fn read(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
         let identity = match Kind::of(raw) {
             Kind::String => Identity::read(raw, at, findings),
             Kind::Object => {
-                // A part of valid JSON is valid.
+                // Part of valid JSON, so it can be split.
                 let members = json::members(raw).unwrap_or_default();
                 if !is_identity(&members) {
                     return Self::read_members(members, at, findings);
@@ -97,8 +96,7 @@ impl<'a> Target<'a> {
                 Identity::read_members(members, at, findings)
             }
             _ => {
-                let message = format_args!("expected an identity or a target, found {}", Found(raw));
-                findings.add(at, Code::WrongType, message);
+                findings.expected(at, Code::WrongType, "an identity or a target", Found(raw));
                 None
             }
         };
@@ -110,7 +108,7 @@ impl<'a> Target<'a> {
         at: &Pointer<'_>,
         findings: &mut Findings<'_>,
     ) -> Option<Self> {
-        let members = member::of_raw(members, at, findings);
+        let members = member::read_all(members, at, findings);
         let (mut kind, mut target_id, mut notify, mut name) = (None, None, Some(false), None);
         for member in &members {
             let at = at.name(&member.name);
@@ -128,31 +126,25 @@ impl<'a> Target<'a> {
             }
         }
         if kind.is_none() && target_id.is_none() {
-            let message = format_args!("expected \"@type\" or \"targetId\", found neither");
-            findings.add(at, Code::Missing, message);
+            findings.expected(at, Code::Missing, "\"@type\" or \"targetId\"", "neither");
             return None;
         }
         let kind = kind.unwrap_or(Some(IDENTITY))?;
         let mut audience = Audience::read(kind, target_id, &members, at, findings);
         if let Some(raw) = name {
             let at = at.name(TargetField::Name.name());
-            let takes_name = kind == IDENTITY && target_id.is_none_or(|id| Kind::of(id) == Kind::String);
-            match &mut audience {
-                Some(Audience::Identity(identity)) if takes_name => {
-                    identity.name = text::read(raw, Rule::Name, &at, findings);
+            if kind == IDENTITY && target_id.is_none_or(|id| Kind::of(id) == Kind::String) {
+                let name = text::read(raw, Rule::Name, &at, findings);
+                if let Some(Audience::Identity(identity)) = &mut audience {
+                    identity.name = name;
                 }
-                Some(Audience::Identity(Identity { name: Some(_), .. })) => {
-                    let message = format_args!("\"name\" and \"targetId\" both name the identity");
-                    findings.add(&at, Code::DuplicateProperty, message);
-                }
-                _ if takes_name => {
-                    text::read(raw, Rule::Name, &at, findings);
-                }
-                _ => {
-                    let message =
-                        format_args!("only an Identity target whose \"targetId\" is a string has a \"name\"");
-                    findings.add(&at, Code::UnknownProperty, message);
-                }
+            } else if let Some(Audience::Identity(Identity { name: Some(_), .. })) = audience {
+                let message = format_args!("\"name\" and \"targetId\" both name the identity");
+                findings.add(&at, Code::DuplicateProperty, message);
+            } else {
+                let message =
+                    format_args!("only an Identity target whose \"targetId\" is a string has a \"name\"");
+                findings.add(&at, Code::UnknownProperty, message);
             }
         }
         Some(Self { audience: audience?, notify: notify? })
@@ -185,11 +177,9 @@ impl<'a> Audience<'a> {
             }
             (MEMBERS, None) => Some(Self::Members(None)),
             (all, Some(raw)) => {
-                let message = format_args!(
-                    "expected no \"targetId\" in a target of type {all}, found {}; to reach only that one, leave \"@type\" out",
-                    Found(raw)
-                );
-                findings.add(&id_at, Code::UnexpectedTargetId, message);
+                let wanted = format_args!("no \"targetId\" in a target of type {all}");
+                let found = format_args!("{}; omit \"@type\" to reach only that identity", Found(raw));
+                findings.expected(&id_at, Code::UnexpectedTargetId, wanted, found);
                 None
             }
             (EVERYONE, None) => Some(Self::Everyone),
@@ -197,7 +187,7 @@ impl<'a> Audience<'a> {
         }
     }
 
-    /// A target of the normal form as far as `notify`: what a notification shows, but for the closing brace.
+    /// Writes a target of the normal form up to `notify`: what a notification contains, without the closing brace.
     fn write(&self, out: &mut String) {
         out.push_str("{\"@type\":\"");
         out.push_str(match self {
@@ -220,7 +210,7 @@ impl<'a> Audience<'a> {
         }
     }
 
-    /// The key of the audience's notifications: contract, section 3.
+    /// The record key of this audience's notifications.
     pub fn key(&self, object_type: &str, object_id: &str) -> String {
         match self {
             Self::Identity(Identity { id, domain: None, .. }) => ["Identity:", &*key_part(id)].concat(),
@@ -236,7 +226,7 @@ impl<'a> Audience<'a> {
         }
     }
 
-    /// The name that people know an identity by.
+    /// The display name, of identities only.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Identity(identity) => identity.name.as_deref(),
@@ -244,8 +234,8 @@ impl<'a> Audience<'a> {
         }
     }
 
-    /// What makes two audiences the same: `@type`, id and domain.
-    fn same(&self) -> (&'static str, Option<&str>, Option<&str>) {
+    /// Two audiences are the same if `@type`, id and domain are equal.
+    fn identifying_parts(&self) -> (&'static str, Option<&str>, Option<&str>) {
         match self {
             Self::Identity(identity) => (IDENTITY, Some(&identity.id), identity.domain.as_deref()),
             Self::Everyone => (EVERYONE, None, None),
@@ -255,15 +245,15 @@ impl<'a> Audience<'a> {
     }
 }
 
-/// A part of a notification's key, percent-encoded where it holds what separates the parts.
+/// A part of a notification's key, with the separators of parts percent-encoded.
 fn key_part(text: &str) -> Cow<'_, str> {
-    if !json::has(text, |byte| (byte == b'%') | (byte == b'/') | (byte == b':')) {
+    if !json::contains_byte(text, |byte| (byte == b'%') | (byte == b'/') | (byte == b':')) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.replace('%', "%25").replace('/', "%2F").replace(':', "%3A"))
 }
 
-/// Whether an object in `targets` is the identity itself: it has an id, and nothing that only a target has.
+/// Whether an object in `targets` is the identity itself: it has an id, and no property that only a target has.
 fn is_identity(members: &[RawMember<'_>]) -> bool {
     let has = |wanted: &[&str]| {
         members.iter().any(|member| json::string(member.name).is_ok_and(|name| wanted.contains(&&*name)))
@@ -278,7 +268,7 @@ fn report_unknown(name: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) {
     let of_identity = ["id", "domain", "name"].iter().any(|field| name.eq_ignore_ascii_case(field));
     if of_identity {
         let message = format_args!(
-            "a target has no property {}; an identity's properties go into \"targetId\"",
+            "a target has no property {}; put an identity's properties in \"targetId\"",
             Quoted(name)
         );
         findings.add(at, Code::UnknownProperty, message);
@@ -289,34 +279,12 @@ fn report_unknown(name: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) {
     }
 }
 
-/// Up to here, comparing each with each is quicker than any order.
-const FEW: usize = 8;
-
-fn all_differ(targets: &[Target<'_>]) -> bool {
-    let same = |(index, target): (usize, &Target<'_>)| {
-        targets[..index].iter().any(|before| before.audience.same() == target.audience.same())
-    };
-    !targets.iter().enumerate().any(same)
-}
-
-/// One target for each audience: the first gives place and name, and it notifies if any does.
-fn once_each(mut targets: Vec<Target<'_>>) -> Vec<Target<'_>> {
-    if targets.len() < 2 {
-        return targets;
+/// One target per audience: the first determines the position and the name, and it notifies if any of them does.
+fn merge_same_audience(mut targets: Vec<Target<'_>>) -> Vec<Target<'_>> {
+    let repeated = repeated(targets.iter().map(|target| target.audience.identifying_parts()));
+    for (index, first) in &repeated {
+        targets[*first].notify |= targets[*index].notify;
     }
-    if targets.len() <= FEW && all_differ(&targets) {
-        return targets;
-    }
-    let mut first_of = BTreeMap::new();
-    let firsts: Vec<usize> = targets
-        .iter()
-        .enumerate()
-        .map(|(index, target)| *first_of.entry(target.audience.same()).or_insert(index))
-        .collect();
-    for (index, first) in firsts.iter().enumerate() {
-        targets[*first].notify |= targets[index].notify;
-    }
-    let mut firsts = firsts.iter().enumerate();
-    targets.retain(|_| firsts.next().is_some_and(|(index, first)| index == *first));
+    keep_first(&mut targets, &repeated);
     targets
 }

@@ -2,72 +2,67 @@
 
 use std::borrow::Cow;
 
-use super::{
+use crate::{
     code::Code,
-    found::{DidYouMean, Found, OneOf, Quoted},
     json::{self, Kind},
     problem::{Findings, Pointer},
+    wording::{DidYouMean, Found, OneOf, Quoted},
 };
 
-/// What a string may hold.
+/// What a string may contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     /// An id, type, verb or domain: not empty, not too long, no control characters.
     Id,
-    /// As an id, but it may be empty.
+    /// Like an id, but possibly empty.
     Name,
     /// Any text.
     Free,
 }
 
 /// Reads a string, or reports what is wrong with it.
-pub(super) fn read<'a>(
+pub(crate) fn read<'a>(
     raw: &'a str,
     rule: Rule,
     at: &Pointer<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<Cow<'a, str>> {
     if Kind::of(raw) != Kind::String {
-        findings.add(at, Code::WrongType, format_args!("expected a string, found {}", Found(raw)));
+        findings.expected(at, Code::WrongType, "a string", Found(raw));
         return None;
     }
     let Ok(text) = json::string(raw) else {
-        let message = format_args!("expected text, found half of a surrogate pair in {}", Found(raw));
-        findings.add(at, Code::UnpairedSurrogate, message);
+        let found = format_args!("half of a surrogate pair in {}", Found(raw));
+        findings.expected(at, Code::UnpairedSurrogate, "text", found);
         return None;
     };
-    if rule == Rule::Free {
-        return Some(text);
-    }
-    check(&text, rule, at, findings).then_some(text)
+    (rule == Rule::Free || check(&text, rule, at, findings)).then_some(text)
 }
 
 fn check(text: &str, rule: Rule, at: &Pointer<'_>, findings: &mut Findings<'_>) -> bool {
     if text.is_empty() && rule == Rule::Id {
-        findings.add(at, Code::Empty, format_args!("expected at least one character, found \"\""));
+        findings.expected(at, Code::Empty, "at least one character", "\"\"");
         return false;
     }
     let allowed = findings.limits().text_characters;
+    // Counting characters is only needed for texts with more bytes than that.
     let too_long = text.len() > allowed && text.chars().count() > allowed;
     if too_long {
-        let characters = text.chars().count();
-        let message = format_args!("expected at most {allowed} characters, found {characters}");
-        findings.add(at, Code::TooLong, message);
+        let wanted = format_args!("at most {allowed} characters");
+        findings.expected(at, Code::TooLong, wanted, text.chars().count());
     }
-    // In UTF-8 those from U+0080 on begin with 0xC2, as some others do.
-    let perhaps = json::has(text, |byte| (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2));
-    let control = perhaps.then(|| text.chars().find(|c| c.is_control())).flatten();
+    // In UTF-8, control characters from U+0080 begin with 0xC2, as some other characters do.
+    let possible = json::contains_byte(text, |byte| (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2));
+    let control = possible.then(|| text.chars().find(|c| c.is_control())).flatten();
     if let Some(control) = control {
-        let code_point = u32::from(control);
-        let message =
-            format_args!("expected no control characters, found U+{code_point:04X} in {}", Quoted(text));
-        findings.add(at, Code::ControlCharacter, message);
+        let found = format_args!("U+{:04X} in {}", u32::from(control), Quoted(text));
+        findings.expected(at, Code::ControlCharacter, "no control characters", found);
     }
     !too_long && control.is_none()
 }
 
-/// Reads a string that is one of a few.
-pub(super) fn read_word(
+/// Reads a string that must be one of a few.
+pub(crate) fn read_word(
     raw: &str,
     known: &[&'static str],
     at: &Pointer<'_>,
@@ -77,20 +72,15 @@ pub(super) fn read_word(
     let word = known.iter().copied().find(|word| *word == text);
     if word.is_none() {
         let hint = DidYouMean { given: &text, known };
-        let message = format_args!("expected {}, found {}{hint}", OneOf(known), Found(raw));
-        findings.add(at, Code::UnknownValue, message);
+        findings.expected(at, Code::UnknownValue, OneOf(known), format_args!("{}{hint}", Found(raw)));
     }
     word
 }
 
-/// Reads a boolean.
-pub(super) fn read_boolean(raw: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<bool> {
-    match raw {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => {
-            findings.add(at, Code::WrongType, format_args!("expected true or false, found {}", Found(raw)));
-            None
-        }
+pub(crate) fn read_boolean(raw: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<bool> {
+    let value = raw.parse().ok();
+    if value.is_none() {
+        findings.expected(at, Code::WrongType, "true or false", Found(raw));
     }
+    value
 }

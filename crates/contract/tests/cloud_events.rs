@@ -23,12 +23,12 @@ fn structured_problems(value: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn said(record: &Record) -> String {
+fn message_of(record: &Record) -> String {
     read(record).expect_err("accepted").to_string()
 }
 
 #[test]
-fn an_event_is_what_it_carries_in_either_mode() {
+fn decides_an_event_as_its_entry_in_both_modes() {
     for (name, call) in CALLS {
         let plain = event(call);
         let binary = read(&record_with(call, &BINARY)).unwrap();
@@ -39,34 +39,33 @@ fn an_event_is_what_it_carries_in_either_mode() {
         let structured = read(&record_with(&wrapped, &[STRUCTURED])).unwrap();
         assert_eq!(plain.json(), binary.0.json(), "{name}");
         assert_eq!(plain, structured.0, "{name}");
-        // The same event, so the same key and the same content, whichever way it came.
+        // The same event has the same key and the same content in both modes.
         assert!(binary.1.is_some());
         assert_eq!(binary.1, structured.1, "{name}");
     }
 }
 
-/// Numbers and free properties are kept byte for byte inside an envelope too.
 #[test]
-fn data_is_kept_byte_for_byte() {
+fn keeps_data_byte_for_byte() {
     let data = entry(r#""amount":1.10,"big":123456789012345678901234567890,"e":1E+2"#);
     let found = read(&record_with(&envelope("", &data), &[STRUCTURED])).unwrap().0;
     assert!(found.json().ends_with(r#","amount":1.10,"big":123456789012345678901234567890,"e":1E+2}"#));
 }
 
 #[test]
-fn the_header_wins_over_the_events_own_id() {
+fn prefers_the_header_to_the_events_own_id() {
     let call = envelope("", &entry(""));
     let key = |headers: &[(&str, &str)]| read(&record_with(&call, headers)).unwrap().1.unwrap().hash;
     let own = key(&[STRUCTURED]);
     assert_ne!(key(&[STRUCTURED, ("idempotency-key", "k")]), own);
-    // In structured mode headers with attributes are copies at best.
+    // In structured mode, headers with attributes are only copies.
     assert_eq!(key(&[STRUCTURED, ("ce_id", "other"), ("ce_source", "other")]), own);
     let escaped = call.replace("/shop", "\\u002fshop");
     assert_eq!(read(&record_with(&escaped, &[STRUCTURED])).unwrap().1.unwrap().hash, own);
 }
 
 #[test]
-fn problems_of_the_entry_point_into_the_data() {
+fn points_to_problems_inside_the_data() {
     let data = r#"{"objectType":"case","targets":[{"targetId":"a","notfy":true}]}"#;
     assert_eq!(
         structured_problems(&envelope("", data)),
@@ -75,7 +74,7 @@ fn problems_of_the_entry_point_into_the_data() {
 }
 
 #[test]
-fn an_event_in_structured_mode_has_its_attributes() {
+fn requires_valid_attributes_in_structured_mode() {
     let bad = "bad_cloud_event";
     let data = entry("");
     assert_eq!(
@@ -118,7 +117,7 @@ fn an_event_in_structured_mode_has_its_attributes() {
 }
 
 #[test]
-fn data_that_is_no_entry_is_refused() {
+fn rejects_data_that_is_not_an_entry() {
     assert_eq!(structured_problems(&envelope("", "[1]")), ["/data not_an_object"]);
     assert_eq!(structured_problems(&envelope("", "\"{}\"")), ["/data not_an_object"]);
     assert_eq!(structured_problems(&envelope("", "null")), ["/data not_an_object"]);
@@ -126,15 +125,15 @@ fn data_that_is_no_entry_is_refused() {
     assert_eq!(structured_problems(&without), ["/data missing"]);
     let base64 = record_with(&without.replace('}', r#","data_base64":"e30="}"#), &[STRUCTURED]);
     assert_eq!(
-        said(&base64),
-        "/data: expected the entry as the event's data, found data_base64, which is for content that is not JSON (missing)"
+        message_of(&base64),
+        "/data: expected the entry as the event's data, found data_base64, which is for data that is not JSON (missing)"
     );
     assert_eq!(structured_problems("[]"), [" not_an_object"]);
     assert_eq!(structured_problems("{"), [" not_json"]);
 }
 
 #[test]
-fn an_event_in_binary_mode_has_its_attributes() {
+fn requires_valid_attributes_in_binary_mode() {
     let call = entry("");
     for (name, _) in BINARY.iter().take(4) {
         if *name == "ce_specversion" {
@@ -144,10 +143,11 @@ fn an_event_in_binary_mode_has_its_attributes() {
             BINARY.into_iter().filter(|(other, _)| other != name).collect::<Vec<_>>(),
             BINARY.into_iter().map(|(other, it)| (other, if other == *name { "" } else { it })).collect(),
         ] {
-            let said = said(&record_with(&call, &headers));
+            let message = message_of(&record_with(&call, &headers));
             assert!(
-                said.contains(&format!("expected the header {name}")) && said.contains("bad_cloud_event"),
-                "{said}"
+                message.contains(&format!("expected the header {name}"))
+                    && message.contains("bad_cloud_event"),
+                "{message}"
             );
         }
     }
@@ -155,8 +155,10 @@ fn an_event_in_binary_mode_has_its_attributes() {
         let headers = BINARY.map(|(other, it)| (other, if other == name { value } else { it }));
         record_with(&call, &headers)
     };
-    assert!(said(&with("ce_specversion", "0.3")).contains("found version \"0.3\""));
-    assert!(said(&with("content-type", "text/plain")).contains("found the content-type \"text/plain\""));
+    assert!(message_of(&with("ce_specversion", "0.3")).contains("found version \"0.3\""));
+    assert!(
+        message_of(&with("content-type", "text/plain")).contains("found the content-type \"text/plain\"")
+    );
     assert!(read(&with("content-type", "Application/JSON")).is_ok());
     assert!(read(&with("ce_specversion", "1.0")).is_ok());
     let not_utf8 = Record {
@@ -172,54 +174,54 @@ fn an_event_in_binary_mode_has_its_attributes() {
             .collect(),
         ..record(call.clone())
     };
-    assert!(said(&not_utf8).contains("expected the header ce_type"));
+    assert!(message_of(&not_utf8).contains("expected the header ce_type"));
 }
 
-/// Readers differ in which of two they take, so two would be two keys.
+/// Readers differ in which of two values they use, so a repeated attribute could mean two keys.
 #[test]
-fn an_attribute_in_headers_is_given_once() {
+fn rejects_a_repeated_attribute_in_headers() {
     let call = entry("");
     let binary_with = |more: &[(&'static str, &'static str)]| {
         let headers: Vec<_> = BINARY.iter().chain(more).copied().collect();
         record_with(&call, &headers)
     };
     for (name, value) in BINARY.into_iter().chain([("ce_time", "t"), ("ce_myext", "")]) {
-        let said = said(&binary_with(&[(name, value), ("ce_time", "t"), ("ce_myext", "")]));
+        let message = message_of(&binary_with(&[(name, value), ("ce_time", "t"), ("ce_myext", "")]));
         let expected = format!(
-            "expected the header \"{name}\", an attribute of a CloudEvent, once, found 2 of them (bad_cloud_event)"
+            "expected the header \"{name}\", a CloudEvents attribute, only once, found 2 (bad_cloud_event)"
         );
         if BINARY.iter().any(|(other, _)| *other == name) {
-            assert_eq!(said, expected);
+            assert_eq!(message, expected);
         } else {
-            assert!(said.contains(&expected), "{said}");
+            assert!(message.contains(&expected), "{message}");
         }
     }
     // Source and id alone are a key.
     for name in ["ce_id", "ce_source"] {
         let headers = [("ce_id", "1"), ("ce_source", "s"), (name, "1")];
-        assert!(said(&record_with(&call, &headers)).contains("once, found 2 of them"));
+        assert!(message_of(&record_with(&call, &headers)).contains("only once, found 2"));
     }
     // Neither other names nor other headers are attributes.
     let event = read(&binary_with(&[("CE_ID", "x"), ("ce", "x"), ("x", "1"), ("x", "1")])).unwrap();
     assert_eq!(event, read(&binary_with(&[])).unwrap());
     let plain = [("content-type", "text/plain"), ("content-type", "application/json")];
     assert!(read(&record_with(&call, &plain)).is_ok());
-    // In structured mode headers with attributes are copies at best.
+    // In structured mode, headers with attributes are only copies.
     let copies = [STRUCTURED, ("ce_id", "1"), ("ce_id", "2")];
     assert!(read(&record_with(&envelope("", &call), &copies)).is_ok());
     let many: Vec<_> = (0..100).flat_map(|_| [("ce_a", "1"), ("ce_b", "1")]).collect();
-    let said = said(&binary_with(&many));
-    assert_eq!(said.lines().count(), 2, "{said}");
+    let message = message_of(&binary_with(&many));
+    assert_eq!(message.lines().count(), 2, "{message}");
 }
 
 #[test]
-fn other_kinds_of_events_are_refused_by_name() {
+fn rejects_other_formats_of_events() {
     for kind in
         ["application/cloudevents-batch+json", "application/cloudevents+avro", "application/cloudevents"]
     {
-        let said = said(&record_with(&envelope("", &entry("")), &[("content-type", kind)]));
+        let message = message_of(&record_with(&envelope("", &entry("")), &[("content-type", kind)]));
         assert_eq!(
-            said,
+            message,
             format!(
                 "expected the content-type application/cloudevents+json of one event, found \"{kind}\" (bad_cloud_event)"
             )
@@ -227,9 +229,8 @@ fn other_kinds_of_events_are_refused_by_name() {
     }
 }
 
-/// What says nothing of CloudEvents is a plain command, whatever its content-type.
 #[test]
-fn a_plain_command_stays_one() {
+fn a_command_without_a_version_is_plain_whatever_its_content_type() {
     for headers in [&[("content-type", "text/plain")][..], &[("ce_id", "1")], &[("content-type", "")]] {
         let (event, key) = read(&record_with(&entry(""), headers)).unwrap();
         assert!(key.is_none() && event.json().contains("\"case\""), "{headers:?}");

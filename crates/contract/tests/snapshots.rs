@@ -1,4 +1,4 @@
-//! Everything that the core puts on the wire, as it stands there.
+//! Snapshots of everything that goes to Kafka.
 
 use std::fmt::Write;
 
@@ -37,7 +37,7 @@ fn the_five_calls() {
 }
 
 #[test]
-fn every_kind_of_audience_notified() {
+fn notifications_to_every_kind_of_audience() {
     let command = r#"{"@type":"assign","actor":{"Id":"kari","Name":"Kari Nordmann","Type":"User"},
         "objectType":"case","objectId":"c/7","publishedAt":"2026-11-24T01:20:00.1234567+01:00",
         "targets":["ola",{"targetId":"ola","notify":true},{"@type":"Everyone","notify":true},
@@ -116,7 +116,7 @@ fn problems_of(command: &Record) -> activity_stream_contract::Problems {
     read_with(&answering(), command).expect_err("rejected")
 }
 
-/// What is wrong with a command's value, one command for each line of the contract at least.
+/// Invalid values, at least one for each rule of the contract.
 const BAD: &[&str] = &[
     "",
     "{\"objectType\":\"case\",}",

@@ -1,4 +1,4 @@
-//! A copy of a log while a processor writes it.
+//! Backups, which can be made while a processor writes the log.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -6,38 +6,41 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
-use super::draft::Draft;
-use super::instance::beside;
-use super::{CheckError, CheckReport, LogError, LogReader, files, schema};
+use crate::check::{CheckError, CheckReport};
+use crate::draft::Draft;
+use crate::error::LogError;
+use crate::files::{self, with_suffix};
+use crate::reader::LogReader;
+use crate::schema;
 
-/// What files beside a database are called: SQLite or the next start would take a backup of that name for one of them.
-const NAMES_OF_OTHERS: [&str; 5] = ["-wal", "-shm", "-journal", "-instance", "-read-model"];
+/// Suffixes of the files beside a database. SQLite or the next start would mistake a backup with such a name for one.
+const RESERVED_SUFFIXES: [&str; 5] = ["-wal", "-shm", "-journal", "-instance", "-read-model"];
 
-/// What became of a backup.
+/// The result of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Backup {
     Made {
         events: u64,
     },
-    /// The log is not as it was written. There is no backup: its name is that of a sound log.
+    /// The log is damaged, so no backup was made: under that name there are only sound logs.
     Damaged {
         findings: u64,
     },
 }
 
 impl LogReader {
-    /// Copies one state of the log to a new file, which gets its name when it is complete, checked and flushed.
+    /// Copies the log to a new file, which gets its name when it is complete, checked and flushed.
     ///
-    /// `VACUUM INTO` reads in one transaction. SQLite's backup interface, by which the shell's `.backup` copies some
-    /// pages at a time, begins again whenever somebody has written in between, so it never ends beside a busy writer.
+    /// `VACUUM INTO` reads in one transaction. SQLite's backup API, which the shell's `.backup` uses, restarts whenever the
+    /// log was written to, so beside a busy writer it never ends.
     pub fn back_up(&self, to: &Path, report: &mut dyn CheckReport) -> Result<Backup, CheckError> {
         let name = to.as_os_str().as_bytes();
-        if let Some(suffix) = NAMES_OF_OTHERS.into_iter().find(|suffix| name.ends_with(suffix.as_bytes())) {
+        if let Some(suffix) = RESERVED_SUFFIXES.into_iter().find(|suffix| name.ends_with(suffix.as_bytes())) {
             return Err(LogError::BackupName { path: to.to_owned(), suffix }.into());
         }
-        // What SQLite left beside another log that had this name would be replayed onto the copy.
-        for taken in [to.to_owned(), beside(to, "-wal"), beside(to, "-journal")] {
+        // SQLite would replay the remains of another log with this name onto the copy.
+        for taken in [to.to_owned(), with_suffix(to, "-wal"), with_suffix(to, "-journal")] {
             if files::find(&taken)?.is_some() {
                 return Err(LogError::Exists { path: taken }.into());
             }
@@ -47,7 +50,7 @@ impl LogReader {
             let of_the_log = error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt);
             LogError::sqlite(if of_the_log { &self.path } else { to }, Some(&self.connection), error)
         })?;
-        // What it finds is named as the log's, whose rows these are.
+        // Findings name the log, whose rows these are.
         let copy = Self::over(schema::open_immutable(draft.path())?, &self.path)?;
         let checked = copy.check(report)?;
         if checked.findings > 0 {
@@ -61,7 +64,7 @@ impl LogReader {
 
     fn copy_into(&self, draft: &Path) -> rusqlite::Result<()> {
         let name = ToSqlOutput::Borrowed(ValueRef::Text(draft.as_os_str().as_bytes()));
-        // A reader that may write forbids itself to. The copy is written by the same connection.
+        // The copy is written by the same connection, which `over` has forbidden to write.
         self.connection.pragma_update(None, "query_only", false)?;
         let copied = self.connection.execute("VACUUM INTO ?1", [name]).map(drop);
         self.connection.pragma_update(None, "query_only", true)?;

@@ -1,29 +1,30 @@
-//! Each row's checksum over its whole content; `schema/0002.sql` says over which bytes.
+//! A checksum over all columns of each row; `schema/0002.sql` defines the bytes.
 
 use std::fmt;
 use std::ops::ControlFlow;
 
+use contract::Coordinates;
 use rusqlite::types::{ToSqlOutput, Type, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, Row, params_from_iter};
 
-/// A table whose rows carry a checksum. Whoever reads a row of it selects all columns, in this order, with `select`.
+/// A table whose rows have a checksum. Read its rows with `select`, which returns all columns in this order.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) name: &'static str,
-    /// All but `row_checksum`, the primary key first.
+    /// All except `row_checksum`; the primary key is first.
     pub(crate) columns: &'static [&'static str],
-    /// Columns of the primary key.
+    /// How many columns the primary key has.
     pub(crate) key: usize,
-    /// `SELECT` of all columns, `row_checksum` last, without a condition.
+    /// `SELECT` of all columns, `row_checksum` last, without `WHERE`.
     pub(crate) select: &'static str,
-    /// Takes the values of all columns.
+    /// `INSERT` with a parameter for each column.
     pub(crate) insert: &'static str,
 }
 
 macro_rules! table {
     (@parameter $column:literal) => { "?, " };
     ($static:ident, $insert:literal $table:literal, $key:literal of [$($column:literal),+ $(,)?]) => {
-        pub(super) static $static: $crate::checksum::Table = $crate::checksum::Table {
+        pub(crate) static $static: $crate::checksum::Table = $crate::checksum::Table {
             name: $table,
             columns: &[$($column),+],
             key: $key,
@@ -58,17 +59,17 @@ table!(CLAIMS, "INSERT" "claims", 2 of [
 table!(GAPS, "INSERT" "gaps", 2 of ["partition", "first_offset", "next_offset", "reason"]);
 table!(INTERVENTIONS, "INSERT" "interventions", 1 of ["id", "partition", "at", "flag", "details"]);
 
-pub(super) static TABLES: [&Table; 9] =
+pub(crate) static TABLES: [&Table; 9] =
     [&META, &EVENTS, &DUPLICATES, &REJECTIONS, &CURSORS, &BATCHES, &CLAIMS, &GAPS, &INTERVENTIONS];
 
-/// In the place of a checksum where the log is of version 1, which has none. No checksum is negative.
-pub(super) const UNCHECKED: i64 = -1;
+/// Stands for the checksum of a row in a log of version 1, which has none. A checksum is never negative.
+pub(crate) const UNCHECKED: i64 = -1;
 
-/// A row that is not as it was written.
+/// A row that changed after it was written, or is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedRow {
     pub table: &'static str,
-    /// The row, by its key: `position 17`.
+    /// The primary key, such as `position 17`.
     pub row: String,
     /// What is wrong with it.
     pub found: String,
@@ -90,33 +91,47 @@ impl From<DamagedRow> for rusqlite::Error {
 }
 
 impl DamagedRow {
-    pub(super) fn event(position: i64, found: impl Into<String>) -> Self {
-        Self { table: EVENTS.name, row: format!("position {position}"), found: found.into() }
+    pub(crate) fn new(table: &Table, row: &Row<'_>, found: String) -> Self {
+        Self::of_key(table, key_of(table, row), found)
     }
 
-    /// As [`checked`] or a conversion of the row says it; any other error is given back.
-    pub(crate) fn of(error: rusqlite::Error, table: &Table, row: &Row<'_>) -> Result<Self, rusqlite::Error> {
+    pub(crate) fn of_key(table: &Table, key: String, found: impl Into<String>) -> Self {
+        Self { table: table.name, row: key, found: found.into() }
+    }
+
+    pub(crate) fn event(position: i64, found: impl Into<String>) -> Self {
+        Self::of_key(&EVENTS, format!("position {position}"), found)
+    }
+
+    /// The damage that an error of [`check_row`] or of reading the row's columns stands for; other errors are returned.
+    pub(crate) fn from_error(
+        error: rusqlite::Error,
+        table: &Table,
+        row: &Row<'_>,
+    ) -> Result<Self, rusqlite::Error> {
         match error {
             rusqlite::Error::FromSqlConversionFailure(_, _, source) if source.is::<Self>() => {
-                Ok(*source.downcast().expect("seen above"))
+                Ok(*source.downcast().expect("the guard checked the type"))
             }
-            rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..) => {
-                Ok(Self { table: table.name, row: key_of(table, row), found: format!("unreadable: {error}") })
-            }
+            error if is_conversion_error(&error) => Ok(Self::new(table, row, format!("unreadable: {error}"))),
             other => Err(other),
         }
     }
 }
 
-/// As many bytes as the columns of an event take besides its JSON.
+/// Whether a column's value was not of the type that was read.
+pub(crate) fn is_conversion_error(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(error, FromSqlConversionFailure(..) | InvalidColumnType(..) | IntegralValueOutOfRange(..))
+}
+
+/// Enough for the columns of an event other than its JSON.
 const PENDING: usize = 128;
 
-/// CRC-32C of a row's content.
+/// Computes the CRC-32C of a row.
 pub(crate) struct RowChecksum {
     checksum: u32,
-    /// Gathers what is short: a call for each value would cost more than the checksum itself.
+    /// Buffers short values: a CRC call for each would cost more than the checksum itself.
     pending: [u8; PENDING],
     filled: usize,
 }
@@ -135,7 +150,7 @@ impl RowChecksum {
             ValueRef::Integer(value) => self.tagged(1, value.cast_unsigned()),
             ValueRef::Text(bytes) => self.bytes(2, bytes),
             ValueRef::Blob(bytes) => self.bytes(3, bytes),
-            // No column of ours holds one; damage may have made one.
+            // No column has this type, but a damaged row can.
             ValueRef::Real(value) => self.tagged(4, value.to_bits()),
         }
     }
@@ -150,7 +165,7 @@ impl RowChecksum {
         if self.filled + 9 > PENDING {
             self.flush();
         }
-        // Of a length that the compiler knows: a call to copy them would cost more than all the rest.
+        // The compiler knows this length, so it emits no call to memcpy, which would cost more than all the rest.
         let place = &mut self.pending[self.filled..][..9];
         place[0] = tag;
         place[1..].copy_from_slice(&number.to_le_bytes());
@@ -186,9 +201,17 @@ impl RowChecksum {
         values.iter().for_each(|value| checksum.add(*value));
         checksum.finish()
     }
+
+    fn of_row(table: &Table, row: &Row<'_>) -> rusqlite::Result<i64> {
+        let mut checksum = Self::new(table.name);
+        for column in 0..table.columns.len() {
+            checksum.add(row.get_ref(column)?);
+        }
+        Ok(checksum.finish())
+    }
 }
 
-/// Writes a row with its checksum; `statement` is the table's `insert`.
+/// Inserts a row with its checksum; `statement` is prepared from the table's `insert`.
 pub(crate) fn insert(
     statement: &mut CachedStatement<'_>,
     table: &Table,
@@ -201,7 +224,7 @@ pub(crate) fn insert(
     statement.raw_execute().map(drop)
 }
 
-/// [`insert`] of a single row.
+/// [`insert`] for a single row.
 pub(crate) fn insert_one(
     connection: &Connection,
     table: &Table,
@@ -210,18 +233,13 @@ pub(crate) fn insert_one(
     insert(&mut connection.prepare_cached(table.insert)?, table, values)
 }
 
-/// Compares the checksum of a row that the table's `select` gave with its content.
-pub(crate) fn checked(row: &Row<'_>, table: &Table) -> rusqlite::Result<()> {
-    let columns = table.columns.len();
-    let stored = match row.get_ref(columns)? {
-        ValueRef::Integer(UNCHECKED) => return Ok(()),
-        stored => stored,
-    };
-    let mut checksum = RowChecksum::new(table.name);
-    for column in 0..columns {
-        checksum.add(row.get_ref(column)?);
+/// Compares a row's checksum with its columns. Call it before anything of the row is used.
+pub(crate) fn check_row(row: &Row<'_>, table: &Table) -> rusqlite::Result<()> {
+    let stored = row.get_ref(table.columns.len())?;
+    if stored == ValueRef::Integer(UNCHECKED) {
+        return Ok(());
     }
-    let computed = checksum.finish();
+    let computed = RowChecksum::of_row(table, row)?;
     if stored == ValueRef::Integer(computed) {
         return Ok(());
     }
@@ -230,11 +248,24 @@ pub(crate) fn checked(row: &Row<'_>, table: &Table) -> rusqlite::Result<()> {
         other => other.data_type().to_string(),
     };
     let found = format!("its checksum is {stored}, its content has {computed:08x}");
-    Err(DamagedRow { table: table.name, row: key_of(table, row), found }.into())
+    Err(DamagedRow::new(table, row, found).into())
 }
 
-/// Every row of a small table, checked and read, or what is wrong with it.
-pub(crate) fn each<T>(
+pub(crate) fn optional(value: Option<i64>) -> ValueRef<'static> {
+    value.map_or(ValueRef::Null, ValueRef::Integer)
+}
+
+/// The columns `partition`, `offset` and `timestamp`, the first of which is at index `first`.
+pub(crate) fn coordinates(row: &Row<'_>, first: usize) -> rusqlite::Result<Coordinates> {
+    Ok(Coordinates {
+        partition: row.get(first)?,
+        offset: row.get(first + 1)?,
+        timestamp: row.get(first + 2)?,
+    })
+}
+
+/// Reads and checks all rows of a small table.
+pub(crate) fn read_all<T>(
     connection: &Connection,
     table: &Table,
     order: &str,
@@ -244,45 +275,43 @@ pub(crate) fn each<T>(
     let mut rows = statement.query([])?;
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
-        all.push(match checked(row, table).and_then(|()| read(row)) {
+        all.push(match check_row(row, table).and_then(|()| read(row)) {
             Ok(read) => Ok(read),
-            Err(error) => Err(DamagedRow::of(error, table, row)?),
+            Err(error) => Err(DamagedRow::from_error(error, table, row)?),
         });
     }
     Ok(all)
 }
 
-/// The row by the columns of its key, as they are stored.
-pub(super) fn key_of(table: &Table, row: &Row<'_>) -> String {
-    let mut key = String::new();
-    for (index, column) in table.columns[..table.key].iter().enumerate() {
+/// The primary key as it is stored.
+fn key_of(table: &Table, row: &Row<'_>) -> String {
+    let columns = table.columns[..table.key].iter().enumerate().map(|(index, column)| {
         let value = match row.get_ref(index) {
             Ok(ValueRef::Integer(value)) => value.to_string(),
             Ok(ValueRef::Text(text)) => format!("{:?}", String::from_utf8_lossy(text)),
             _ => "unreadable".to_owned(),
         };
-        let space = if key.is_empty() { "" } else { " " };
-        key.push_str(&format!("{space}{column} {value}"));
-    }
-    key
+        format!("{column} {value}")
+    });
+    columns.collect::<Vec<_>>().join(" ")
 }
 
-/// Reads a table in the order of its key, some thousand rows at a time.
-pub(super) struct Walk<'a> {
+/// Reads a table in the order of its primary key, some thousand rows in a transaction.
+pub(crate) struct Walk<'a> {
     table: &'a Table,
     last: Option<Vec<Value>>,
 }
 
-/// Few enough for what an update of them could have to undo, which is kept in memory.
+/// SQLite keeps in memory how to undo an update of that many rows.
 const STRIDE: i64 = 4096;
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(table: &'a Table) -> Self {
+    pub(crate) fn new(table: &'a Table) -> Self {
         Self { table, last: None }
     }
 
-    /// Gives the next rows to `each`, until that breaks off; false where there are no more.
-    pub(super) fn next(
+    /// Passes the next rows to `each`, until it breaks. Returns whether there may be more.
+    pub(crate) fn next(
         &mut self,
         connection: &Connection,
         mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<ControlFlow<()>>,
@@ -302,40 +331,38 @@ impl<'a> Walk<'a> {
             let key = (0..key).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()?;
             self.last = Some(key);
             if each(row)?.is_break() {
-                return Ok(false);
+                break;
             }
         }
         Ok(any)
     }
 }
 
-/// Computes the checksum of every row, as an upgrade needs it. `advanced` hears how many more rows have theirs.
-pub(super) fn seal(connection: &Connection, mut advanced: impl FnMut(usize)) -> rusqlite::Result<()> {
+/// Computes the checksums of all rows again. `progress` gets the number of rows done since its last call.
+pub(crate) fn update_checksums(
+    connection: &Connection,
+    mut progress: impl FnMut(usize),
+) -> rusqlite::Result<()> {
     for table in TABLES {
-        let (name, columns) = (table.name, &table.columns[..table.key]);
-        let (names, places) = (columns.join(", "), vec!["?"; table.key].join(", "));
+        let (names, places) = (table.columns[..table.key].join(", "), vec!["?"; table.key].join(", "));
         let mut update = connection
-            .prepare(&format!("UPDATE {name} SET row_checksum = ? WHERE ({names}) = ({places})"))?;
+            .prepare(&format!("UPDATE {} SET row_checksum = ? WHERE ({names}) = ({places})", table.name))?;
         let mut walk = Walk::new(table);
-        loop {
-            let mut sealed = Vec::new();
-            let more = walk.next(connection, |row| {
-                let mut checksum = RowChecksum::new(table.name);
-                for column in 0..table.columns.len() {
-                    checksum.add(row.get_ref(column)?);
+        let mut more = true;
+        while more {
+            let mut updates: Vec<Vec<Value>> = Vec::new();
+            more = walk.next(connection, |row| {
+                let mut values = vec![Value::Integer(RowChecksum::of_row(table, row)?)];
+                for column in 0..table.key {
+                    values.push(row.get(column)?);
                 }
-                let key = (0..table.key).map(|column| row.get(column));
-                let values = std::iter::once(Ok(Value::Integer(checksum.finish()))).chain(key);
-                sealed.push(values.collect::<rusqlite::Result<Vec<Value>>>()?);
+                updates.push(values);
                 Ok(ControlFlow::Continue(()))
             })?;
-            for values in &sealed {
+            for values in &updates {
                 update.execute(params_from_iter(values))?;
             }
-            advanced(sealed.len());
-            if !more {
-                break;
-            }
+            progress(updates.len());
         }
     }
     Ok(())
@@ -347,8 +374,8 @@ mod tests {
 
     use super::*;
 
-    /// As `schema/0002.sql` says it, in one piece.
-    fn plainly(table: &str, values: &[Value]) -> i64 {
+    /// The definition in `schema/0002.sql`, without a buffer.
+    fn reference(table: &str, values: &[Value]) -> i64 {
         let mut bytes = table.as_bytes().to_vec();
         for value in values {
             let (tag, number, text): (u8, u64, &[u8]) = match value {
@@ -379,14 +406,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_the_crc_of_the_bytes_that_the_schema_defines(values in prop::collection::vec(any_value(), 0..12)) {
+        fn the_checksum_is_the_crc_of_the_bytes_that_the_schema_defines(values in prop::collection::vec(any_value(), 0..12)) {
             let references: Vec<_> = values.iter().map(ValueRef::from).collect();
-            prop_assert_eq!(RowChecksum::of("events", &references), plainly("events", &values));
+            prop_assert_eq!(RowChecksum::of("events", &references), reference("events", &values));
         }
     }
 
     #[test]
-    fn bytes_that_move_to_the_next_column_change_it() {
+    fn the_checksum_changes_if_bytes_move_to_the_next_column() {
         let of = |one: &str, other: &str| {
             RowChecksum::of("events", &[ValueRef::Text(one.as_bytes()), ValueRef::Text(other.as_bytes())])
         };

@@ -6,25 +6,25 @@ use contract::Coordinates;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use super::checksum::{self, CURSORS, DamagedRow};
+use crate::checksum::{self, CURSORS, DamagedRow, optional};
 
 /// How far the log is with one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     pub partition: i32,
-    /// The next offset that the log lacks: every command below it is in the log, or in a gap.
+    /// The next offset to append. Every command below it is in the log or in a gap.
     pub logged: i64,
-    /// The highest valid record timestamp seen, in milliseconds since 1970; 0 before the first.
+    /// The highest valid record timestamp so far, in milliseconds since 1970; 0 before the first.
     pub clock: i64,
-    /// `published_seen <= published`, the group's committed offset.
+    /// `published_seen <= published`, which is the group's committed offset.
     pub published_seen: Option<i64>,
-    /// The partition was put down in order, and `published_seen == published`.
+    /// The last stop was clean, so `published_seen == published`.
     pub clean: bool,
-    /// The last record below `logged`, by which the topic is known again.
+    /// The last record below `logged`, to recognise the topic.
     pub anchor: Option<Anchor>,
 }
 
-/// What is remembered of a record to know it again.
+/// Identifies a record of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Anchor {
     pub offset: i64,
@@ -32,7 +32,7 @@ pub struct Anchor {
     pub checksum: u32,
 }
 
-/// What a partition's commands became, counted as they were appended.
+/// How many of a partition's commands became what, counted by the appends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub events: u64,
@@ -46,51 +46,39 @@ pub struct Counts {
 
 /// A row of table `cursors`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CursorRow {
-    pub(super) cursor: Cursor,
-    pub(super) counts: Counts,
-    /// The partition's rows in table `claims`.
-    pub(super) claims: i64,
+pub(crate) struct CursorRow {
+    pub(crate) cursor: Cursor,
+    pub(crate) counts: Counts,
+    /// How many rows table `claims` has for the partition.
+    pub(crate) claims: i64,
 }
 
 impl CursorRow {
-    pub(super) fn new(partition: i32) -> Self {
+    pub(crate) fn new(partition: i32) -> Self {
         let cursor =
             Cursor { partition, logged: 0, clock: 0, published_seen: None, clean: false, anchor: None };
         Self { cursor, counts: Counts::default(), claims: 0 }
     }
 
-    /// A record goes by. The clock moves before the record is settled, and by a rejected one as well.
-    pub(super) fn see(&mut self, at: Coordinates, checksum: u32) {
+    /// Call it for each record before its decision. A rejected record advances the clock too.
+    pub(crate) fn advance(&mut self, at: Coordinates, checksum: u32) {
         self.cursor.clock = at.advance(self.cursor.clock);
         self.cursor.anchor = Some(Anchor { offset: at.offset, timestamp: at.timestamp, checksum });
     }
 
-    pub(super) fn count_event(&mut self, timestamp: i64) {
-        let Counts { events, earliest, latest, .. } = &mut self.counts;
-        *events += 1;
-        *earliest = Some(earliest.map_or(timestamp, |earliest| earliest.min(timestamp)));
-        *latest = Some(latest.map_or(timestamp, |latest| latest.max(timestamp)));
+    /// Never lowers `published_seen`.
+    pub(crate) fn raise_published_seen(&mut self, published: i64) {
+        self.cursor.published_seen = self.cursor.published_seen.max(Some(published));
     }
 
-    /// `published_seen` never moves down by what was merely noted.
-    pub(super) fn note_published(&mut self, published: i64) {
-        let seen = &mut self.cursor.published_seen;
-        *seen = Some(seen.map_or(published, |seen| seen.max(published)));
+    /// All rows by partition; an error if one is damaged.
+    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<BTreeMap<i32, Self>> {
+        let rows = Self::load_each(connection)?.into_iter();
+        rows.map(|row| row.map(|row| (row.cursor.partition, row)).map_err(Into::into)).collect()
     }
 
-    pub(super) fn load_all(connection: &Connection) -> rusqlite::Result<BTreeMap<i32, Self>> {
-        let mut rows = BTreeMap::new();
-        for row in Self::load_each(connection)? {
-            let row = row?;
-            rows.insert(row.cursor.partition, row);
-        }
-        Ok(rows)
-    }
-
-    /// Every row, or what is wrong with it.
-    pub(super) fn load_each(connection: &Connection) -> rusqlite::Result<Vec<Result<Self, DamagedRow>>> {
-        checksum::each(connection, &CURSORS, "", Self::read)
+    pub(crate) fn load_each(connection: &Connection) -> rusqlite::Result<Vec<Result<Self, DamagedRow>>> {
+        checksum::read_all(connection, &CURSORS, "", Self::read)
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -122,29 +110,44 @@ impl CursorRow {
         })
     }
 
-    pub(super) fn store(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn store(&self, connection: &Connection) -> rusqlite::Result<()> {
         let Self { cursor, counts, claims } = self;
-        let optional = |number: Option<i64>| number.map_or(ValueRef::Null, ValueRef::Integer);
-        let anchor = cursor.anchor;
-        checksum::insert_one(
-            connection,
-            &CURSORS,
-            &[
-                ValueRef::Integer(cursor.partition.into()),
-                ValueRef::Integer(cursor.logged),
-                ValueRef::Integer(cursor.clock),
-                optional(cursor.published_seen),
-                ValueRef::Integer(cursor.clean.into()),
-                optional(anchor.map(|anchor| anchor.offset)),
-                optional(anchor.map(|anchor| anchor.timestamp)),
-                optional(anchor.map(|anchor| anchor.checksum.into())),
-                ValueRef::Integer(counts.events.cast_signed()),
-                ValueRef::Integer(counts.duplicates.cast_signed()),
-                ValueRef::Integer(counts.rejections.cast_signed()),
-                optional(counts.earliest),
-                optional(counts.latest),
-                ValueRef::Integer(*claims),
-            ],
-        )
+        let [anchor_offset, anchor_timestamp, anchor_checksum] =
+            cursor.anchor.map_or([ValueRef::Null; 3], |Anchor { offset, timestamp, checksum }| {
+                [offset, timestamp, checksum.into()].map(ValueRef::Integer)
+            });
+        let values = [
+            ValueRef::Integer(cursor.partition.into()),
+            ValueRef::Integer(cursor.logged),
+            ValueRef::Integer(cursor.clock),
+            optional(cursor.published_seen),
+            ValueRef::Integer(cursor.clean.into()),
+            anchor_offset,
+            anchor_timestamp,
+            anchor_checksum,
+            ValueRef::Integer(counts.events.cast_signed()),
+            ValueRef::Integer(counts.duplicates.cast_signed()),
+            ValueRef::Integer(counts.rejections.cast_signed()),
+            optional(counts.earliest),
+            optional(counts.latest),
+            ValueRef::Integer(*claims),
+        ];
+        checksum::insert_one(connection, &CURSORS, &values)
+    }
+}
+
+impl Counts {
+    pub(crate) fn add_event(&mut self, timestamp: i64) {
+        self.events += 1;
+        self.earliest = Some(self.earliest.map_or(timestamp, |earliest| earliest.min(timestamp)));
+        self.latest = self.latest.max(Some(timestamp));
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.events = self.events.saturating_add(other.events);
+        self.duplicates = self.duplicates.saturating_add(other.duplicates);
+        self.rejections = self.rejections.saturating_add(other.rejections);
+        self.earliest = self.earliest.into_iter().chain(other.earliest).min();
+        self.latest = self.latest.max(other.latest);
     }
 }

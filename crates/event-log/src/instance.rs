@@ -1,63 +1,63 @@
-//! Which instance this is, and that it runs once.
+//! The instance id, and the lock that keeps a second process from running the instance.
 //!
-//! The id is not in the database: a backup of the database must not carry it, or two instances would fence
+//! The id is in a file beside the database. A backup of the database must not contain it, or two instances would fence
 //! each other's transactions.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{LogError, files};
+use crate::error::LogError;
+use crate::files::{self, with_suffix};
 
-/// For how long another's lock may be that of a reader who asked whether the log is in use.
-const LOOK: Duration = Duration::from_millis(200);
+/// [`is_in_use`] holds a shared lock for less than this.
+const PROBE: Duration = Duration::from_millis(200);
 
-/// Of an id and its line's end, and of what is read to see whether it is one.
+/// The length of an id and its line feed.
 const ID_BYTES: usize = 37;
+/// How much is read to see whether the file contains an id.
 const LONGEST: u64 = 100;
 
-/// The locked file beside the database. The lock ends with the value, and with the process, however it ends.
+/// The locked file beside the database. The lock ends when it is dropped, or with the process.
 #[derive(Debug)]
-pub(super) struct Instance {
-    pub(super) id: Uuid,
+pub(crate) struct Instance {
+    pub(crate) id: Uuid,
     _lock: Lock,
 }
 
-/// Unlocks when it is dropped. Closing alone does not where a child process is just being started: until it
-/// runs its own program it holds all that was open here, and `flock(2)` goes by what is open.
+/// Unlocks when it is dropped. Closing the file is not enough: until a child process execs, it shares all open files, and
+/// `flock(2)` locks belong to the open file.
 #[derive(Debug)]
 struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // What cannot be unlocked is unlocked by closing it.
+        // If it fails, closing the file unlocks it.
         let _ = self.0.unlock();
     }
 }
 
 impl Instance {
-    /// Locks the file, and makes it with a new id where it is missing.
-    pub(super) fn take(database: &Path) -> Result<Self, LogError> {
-        let path = beside(database, "-instance");
-        let io = |doing| {
-            let path = path.clone();
-            move |source| LogError::Io { path, doing, source }
-        };
+    /// Locks the file. Creates it with a new id if it is missing.
+    pub(crate) fn take(database: &Path) -> Result<Self, LogError> {
+        let path = with_suffix(database, "-instance");
         files::find_own(&path)?;
-        let file = files::open_own(&path).map_err(io("opening the instance file"))?;
-        let asked = Instant::now();
+        let file = files::open_own(&path).map_err(LogError::io(&path, "opening the instance file"))?;
+        let begun = Instant::now();
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if asked.elapsed() < LOOK => thread::sleep(LOOK / 20),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < PROBE => thread::sleep(PROBE / 20),
                 Err(TryLockError::WouldBlock) => {
                     return Err(LogError::Locked { path: database.to_owned(), lock: path });
                 }
-                Err(TryLockError::Error(error)) => return Err(io("locking the instance file")(error)),
+                Err(TryLockError::Error(error)) => {
+                    return Err(LogError::io(&path, "locking the instance file")(error));
+                }
             }
         }
         let mut file = Lock(file);
@@ -71,35 +71,27 @@ impl Instance {
             file.write_all(format!("{id}\n").as_bytes())?;
             file.sync_all()
         };
-        write(&mut file.0).map_err(io("writing the instance file"))?;
-        sync_directory(&path)?;
+        write(&mut file.0).map_err(LogError::io(&path, "writing the instance file"))?;
+        files::sync_folder(&path)?;
         Ok(Self { id, _lock: file })
     }
 }
 
-/// Refuses what [`Instance::take`] would refuse of the file itself, without a lock and without a change.
-pub(super) fn examine(database: &Path) -> Result<(), LogError> {
-    let path = beside(database, "-instance");
+/// Returns the error that [`Instance::take`] would return about the file's content. Neither locks nor changes it.
+pub(crate) fn examine(database: &Path) -> Result<(), LogError> {
+    let path = with_suffix(database, "-instance");
     if files::find_own(&path)?.is_some() {
-        let file = files::open(&path);
-        let file = file.map_err(|source| LogError::Io {
-            path: path.clone(),
-            doing: "opening the instance file",
-            source,
-        })?;
+        let file = files::open(&path).map_err(LogError::io(&path, "opening the instance file"))?;
         read_id(&path, &file)?;
     }
     Ok(())
 }
 
-/// The id that the file holds; `None` where it is still to be written. Half of it is seen while another process writes it.
+/// The id in the file; `None` if it was not completely written, perhaps because another process is writing it.
 fn read_id(path: &Path, file: &File) -> Result<Option<Uuid>, LogError> {
     let mut text = Vec::new();
-    file.take(LONGEST).read_to_end(&mut text).map_err(|source| LogError::Io {
-        path: path.to_owned(),
-        doing: "reading the instance file",
-        source,
-    })?;
+    let read = file.take(LONGEST).read_to_end(&mut text);
+    read.map_err(LogError::io(path, "reading the instance file"))?;
     let id = std::str::from_utf8(&text).ok().and_then(|text| Uuid::parse_str(text.trim()).ok());
     if id.is_none() && !is_unfinished(&text) {
         let found = String::from_utf8_lossy(&text).trim().to_owned();
@@ -108,36 +100,19 @@ fn read_id(path: &Path, file: &File) -> Result<Option<Uuid>, LogError> {
     Ok(id)
 }
 
-/// New, or power was lost while it was written, and then nobody has used that id. Whatever else stands there is not
-/// this program's to write over.
+/// Whether the file is new, or power was lost while it was written, so that its id was never used. Any other content
+/// belongs to somebody else and must not be overwritten.
 fn is_unfinished(text: &[u8]) -> bool {
     let of_an_id = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'-' | 0);
     text.len() <= ID_BYTES && text.iter().all(of_an_id)
 }
 
-/// `activity.db` and `-wal` give `activity.db-wal`.
-pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// A new name in a directory outlives power loss only when the directory was flushed.
-pub(super) fn sync_directory(file: &Path) -> Result<(), LogError> {
-    let directory = files::folder(file);
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(|source| LogError::Io {
-        path: directory.to_owned(),
-        doing: "flushing the directory",
-        source,
-    })
-}
-
-/// Whether a process writes the log at this moment. Touches nothing.
+/// Whether a process has the log open for writing. Changes nothing.
 #[must_use]
 pub fn is_in_use(database: &Path) -> bool {
-    let database = files::real(database);
-    // Shared, so that two who ask at once do not take each other for the writer.
-    let path = beside(&database, "-instance");
+    let database = files::canonical(database);
+    // A shared lock, so that two concurrent calls do not take each other for the writer.
+    let path = with_suffix(&database, "-instance");
     files::find_own(&path).is_ok_and(|found| found.is_some())
         && files::open(&path)
             .map(Lock)
@@ -149,15 +124,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_child_process_has_inherited_keeps_no_log_locked() {
+    fn a_child_process_that_inherits_the_file_does_not_keep_the_lock() {
         let directory = tempfile::tempdir().expect("a directory");
         let database = directory.path().join("activity.db");
-        let instance = Instance::take(&database).expect("nobody else has it");
-        // As a child has it between fork and exec: the same open file.
+        let instance = Instance::take(&database).expect("the lock is free");
+        // The same open file, as a child process has it between fork and exec.
         let inherited = instance._lock.0.try_clone().expect("a second descriptor");
         assert!(matches!(Instance::take(&database), Err(LogError::Locked { .. })));
         drop(instance);
-        Instance::take(&database).expect("it was given up");
+        Instance::take(&database).expect("the lock was released");
         drop(inherited);
     }
 }

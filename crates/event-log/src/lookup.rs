@@ -1,54 +1,52 @@
-//! From an offset to what its command became.
+//! Finds what became of a command by its offset.
 
 use std::ops::Range;
-use std::path::Path;
 
 use contract::{ActivityId, Coordinates, Decision, Event, Problems};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::checksum::{BATCHES, DUPLICATES, EVENTS, REJECTIONS, Table, checked, key_of};
-use super::{DamagedRow, LogError};
+use crate::checksum::{BATCHES, DUPLICATES, DamagedRow, EVENTS, REJECTIONS, Table, check_row, coordinates};
 
-/// What the log says of one command.
+/// One command in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
     pub coordinates: Coordinates,
-    /// CRC-32C of the record, to compare a re-read one with.
+    /// CRC-32C of the record.
     pub checksum: u32,
     pub decision: Decision,
-    /// Place in the log, from 1; of an event only.
+    /// The event's position in the log, from 1; `None` if the command did not become an event.
     pub position: Option<i64>,
 }
 
 /// A row of table `batches`: events with ascending offsets at consecutive positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Batch {
-    pub(super) first_offset: i64,
-    pub(super) next_offset: i64,
-    pub(super) first_position: i64,
-    pub(super) events: i64,
+pub(crate) struct Batch {
+    pub(crate) first_offset: i64,
+    pub(crate) next_offset: i64,
+    pub(crate) first_position: i64,
+    pub(crate) events: i64,
 }
 
 impl Batch {
-    pub(super) fn spans(&self, offset: i64) -> bool {
+    pub(crate) fn spans(&self, offset: i64) -> bool {
         (self.first_offset..self.next_offset).contains(&offset)
     }
 
-    pub(super) fn holds(&self, position: i64) -> bool {
-        (self.first_position..self.end()).contains(&position)
+    pub(crate) fn holds(&self, position: i64) -> bool {
+        (self.first_position..self.end_position()).contains(&position)
     }
 
     /// One past the position of its last event.
-    pub(super) fn end(&self) -> i64 {
+    pub(crate) fn end_position(&self) -> i64 {
         self.first_position.saturating_add(self.events)
     }
 
-    /// Refuses an event that can't be at that position: as many offsets as there are events of the batch on either side
-    /// of it must lie between its own and the span's ends. A row without a checksum may say anything.
-    fn place(&self, partition: i32, position: i64, at: Coordinates) -> rusqlite::Result<()> {
+    /// Returns an error if an event with these coordinates can't be at that position. Between its offset and each end of
+    /// the span there must be an offset for each event on that side of it. Rows without a checksum can hold anything.
+    fn check_place(&self, partition: i32, position: i64, at: Coordinates) -> rusqlite::Result<()> {
         let Self { first_offset, next_offset, first_position, .. } = *self;
         let lowest = first_offset.saturating_add(position.saturating_sub(first_position));
-        let highest = next_offset.saturating_sub(self.end().saturating_sub(position));
+        let highest = next_offset.saturating_sub(self.end_position().saturating_sub(position));
         if at.partition == partition && (lowest..=highest).contains(&at.offset) {
             return Ok(());
         }
@@ -59,9 +57,9 @@ impl Batch {
         Err(DamagedRow::event(position, found).into())
     }
 
-    /// Sums with what it says neither overflow nor turn round.
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        checked(row, &BATCHES)?;
+    /// Checks the values too, so that arithmetic with them can't overflow.
+    pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        check_row(row, &BATCHES)?;
         let [first_offset, next_offset, first_position, events]: [i64; 4] =
             [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?];
         let is_sound = first_offset >= 0
@@ -74,11 +72,11 @@ impl Batch {
         let found = format!(
             "offsets {first_offset} to {next_offset} can't have {events} events from position {first_position} on"
         );
-        Err(DamagedRow { table: BATCHES.name, row: key_of(&BATCHES, row), found }.into())
+        Err(DamagedRow::new(&BATCHES, row, found).into())
     }
 
-    /// The batch in whose span the offset lies, if there is one.
-    pub(super) fn around(
+    /// The batch whose span contains the offset.
+    pub(crate) fn around(
         connection: &Connection,
         partition: i32,
         offset: i64,
@@ -91,7 +89,7 @@ impl Batch {
         Ok(batch.filter(|batch| offset < batch.next_offset))
     }
 
-    /// Batches that hold offsets of the range, in order.
+    /// The batches whose spans overlap the range, in order.
     fn within(connection: &Connection, partition: i32, offsets: &Range<i64>) -> rusqlite::Result<Vec<Self>> {
         let around = Self::around(connection, partition, offsets.start)?;
         let mut statement = connection.prepare_cached(&format!(
@@ -102,14 +100,14 @@ impl Batch {
         around.map(Ok).into_iter().chain(further).collect()
     }
 
-    /// The position of the first event whose offset is not below `offset`; one past the last if there is none.
+    /// The position of the first event at or above `offset`; one past the last event if there is none.
     ///
-    /// Offsets ascend with positions, by at least 1 and without an event outside the span, so the answer lies
-    /// between what a batch without holes, counted from its start and from its end, would give.
-    pub(super) fn position_at_or_after(&self, connection: &Connection, offset: i64) -> rusqlite::Result<i64> {
+    /// From one position to the next the offset rises by at least 1. So counting from the start of the span gives an
+    /// upper bound of the position, and counting from its end a lower bound.
+    pub(crate) fn position_at_or_after(&self, connection: &Connection, offset: i64) -> rusqlite::Result<i64> {
         let from_end = self.next_offset.saturating_sub(offset).clamp(0, self.events);
         let from_start = offset.saturating_sub(self.first_offset).clamp(0, self.events);
-        let (mut low, mut high) = (self.end() - from_end, self.first_position + from_start);
+        let (mut low, mut high) = (self.end_position() - from_end, self.first_position + from_start);
         while low < high {
             let middle = low + (high - low) / 2;
             if offset_at(connection, middle)? < offset {
@@ -123,124 +121,120 @@ impl Batch {
 }
 
 fn offset_at(connection: &Connection, position: i64) -> rusqlite::Result<i64> {
-    let mut statement = connection.prepare_cached(&format!("{} WHERE position = ?1", EVENTS.select))?;
-    let offset = statement.query_row([position], |row| {
-        checked(row, &EVENTS)?;
-        row.get(2)
-    });
-    offset.optional()?.ok_or_else(|| DamagedRow::event(position, MISSING).into())
+    let offset = event_row(connection, position, |row| row.get(2))?;
+    offset.ok_or_else(|| DamagedRow::event(position, MISSING).into())
 }
 
-/// What is found where a row must be.
-pub(super) const MISSING: &str = "the row is missing";
+/// What [`DamagedRow`] reports if a row does not exist.
+pub(crate) const MISSING: &str = "the row is missing";
 
-/// An event by partition and offset, as `read` reads its row, of the one batch in whose span the offset lies.
-pub(super) fn event_at<T>(
+/// The row of table `events` at that position.
+pub(crate) fn event_row<T>(
+    connection: &Connection,
+    position: i64,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    let mut statement = connection.prepare_cached(&format!("{} WHERE position = ?1", EVENTS.select))?;
+    let found = statement.query_row([position], |row| {
+        check_row(row, &EVENTS)?;
+        read(row)
+    });
+    found.optional()
+}
+
+/// The row of table `events` with that partition and offset.
+pub(crate) fn event_at<T>(
     connection: &Connection,
     partition: i32,
     offset: i64,
-    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Option<T>> {
     let Some(batch) = Batch::around(connection, partition, offset)? else { return Ok(None) };
     let position = batch.position_at_or_after(connection, offset)?;
     if !batch.holds(position) {
         return Ok(None);
     }
-    let mut statement = connection.prepare_cached(&format!("{} WHERE position = ?1", EVENTS.select))?;
-    let found = statement.query_row([position], |row| {
-        checked(row, &EVENTS)?;
-        let at = Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
-        batch.place(partition, position, at)?;
-        // A higher one is the next event: a hole is what was asked for.
-        Ok((at.offset, (at.offset == offset).then(|| read(row)).transpose()?))
-    });
-    match found.optional()? {
-        None => Err(DamagedRow::event(position, MISSING).into()),
-        Some((found, _)) if found < offset => {
-            let found = format!("its offset is {found}, wanted at least {offset}");
-            Err(DamagedRow::event(position, found).into())
+    let found = event_row(connection, position, |row| {
+        let at = coordinates(row, 1)?;
+        batch.check_place(partition, position, at)?;
+        if at.offset < offset {
+            let found = format!("its offset is {}, wanted at least {offset}", at.offset);
+            return Err(DamagedRow::event(position, found).into());
         }
-        Some((_, event)) => Ok(event),
-    }
+        // A higher offset belongs to the next event: the batch has none at `offset`.
+        (at.offset == offset).then(|| read(row)).transpose()
+    })?;
+    found.ok_or_else(|| DamagedRow::event(position, MISSING).into())
 }
 
-/// Events, duplicates and rejections of a range of offsets, merged in order of offset.
-pub(super) fn recorded(
+pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))
+}
+
+/// Events, duplicates and rejections in a range of offsets, in order of offset.
+pub(crate) fn recorded(
     connection: &Connection,
-    path: &Path,
     topic_bits: u16,
     partition: i32,
-    offsets: Range<i64>,
-) -> Result<Vec<Recorded>, LogError> {
+    offsets: &Range<i64>,
+) -> rusqlite::Result<Vec<Recorded>> {
     if offsets.is_empty() {
         return Ok(Vec::new());
     }
-    let mut recorded = Vec::new();
-    events(connection, path, topic_bits, partition, &offsets, &mut recorded)?;
-    let events = recorded.len();
-    refused(connection, path, topic_bits, partition, &offsets, &mut recorded)?;
-    if recorded.len() > events {
-        // Three ascending runs, which a stable sort finds and merges.
+    let mut recorded = events(connection, topic_bits, partition, offsets)?;
+    let refused = refused(connection, topic_bits, partition, offsets)?;
+    if !refused.is_empty() {
+        recorded.extend(refused);
+        // Three ascending runs, which a stable sort detects and merges.
         recorded.sort_by_key(|recorded| recorded.coordinates.offset);
     }
     Ok(recorded)
 }
 
-/// Duplicates, then rejections, of a range of offsets, each in order of offset.
-pub(super) fn refused(
+/// Duplicates in a range of offsets, then rejections.
+pub(crate) fn refused(
     connection: &Connection,
-    path: &Path,
     topic_bits: u16,
     partition: i32,
     offsets: &Range<i64>,
-    recorded: &mut Vec<Recorded>,
-) -> Result<(), LogError> {
-    let sqlite = |error| LogError::sqlite(path, None, error);
-    let mut read = |table: &Table, record: &dyn Fn(&Row<'_>) -> Result<Recorded, LogError>| {
+) -> rusqlite::Result<Vec<Recorded>> {
+    let mut recorded = Vec::new();
+    let mut read = |table: &Table, read: &dyn Fn(&Row<'_>) -> rusqlite::Result<Recorded>| {
         let select = format!("{} WHERE partition = ?1 AND offset >= ?2 AND offset < ?3", table.select);
-        let mut statement = connection.prepare_cached(&select).map_err(sqlite)?;
-        let mut rows = statement.query(params![partition, offsets.start, offsets.end]).map_err(sqlite)?;
-        while let Some(row) = rows.next().map_err(sqlite)? {
-            recorded.push(record(row)?);
-        }
-        Ok(())
+        let mut statement = connection.prepare_cached(&select)?;
+        let rows = statement.query_map(params![partition, offsets.start, offsets.end], read)?;
+        rows.into_iter().try_for_each(|row| row.map(|row| recorded.push(row)))
     };
-    read(&DUPLICATES, &|row| duplicate(row, topic_bits, partition).map_err(sqlite))?;
-    read(&REJECTIONS, &|row| rejection(row, path, partition))
+    read(&DUPLICATES, &|row| duplicate(row, topic_bits, partition))?;
+    read(&REJECTIONS, &rejection)?;
+    Ok(recorded)
 }
 
 fn events(
     connection: &Connection,
-    path: &Path,
     topic_bits: u16,
     partition: i32,
     offsets: &Range<i64>,
-    recorded: &mut Vec<Recorded>,
-) -> Result<(), LogError> {
-    let sqlite = |error| LogError::sqlite(path, None, error);
-    let mut statement = connection
-        .prepare_cached(&format!(
-            "{} WHERE position >= ?1 AND position < ?2 ORDER BY position",
-            EVENTS.select
-        ))
-        .map_err(sqlite)?;
+) -> rusqlite::Result<Vec<Recorded>> {
+    let mut recorded = Vec::new();
+    let mut statement = connection.prepare_cached(&format!(
+        "{} WHERE position >= ?1 AND position < ?2 ORDER BY position",
+        EVENTS.select
+    ))?;
     let mut lowest = offsets.start;
-    for batch in Batch::within(connection, partition, offsets).map_err(sqlite)? {
-        let first = batch.position_at_or_after(connection, offsets.start).map_err(sqlite)?;
-        let end = batch.end();
-        let mut rows = statement.query([first, end]).map_err(sqlite)?;
+    for batch in Batch::within(connection, partition, offsets)? {
+        let first = batch.position_at_or_after(connection, offsets.start)?;
+        let end = batch.end_position();
+        let mut rows = statement.query([first, end])?;
         for position in first..end {
-            let row = rows.next().map_err(sqlite)?;
-            let event = row.map(|row| event(row, path, topic_bits)).transpose()?;
-            let Some(event) = event.filter(|event| event.position == Some(position)) else {
-                return Err(LogError::damaged(path, DamagedRow::event(position, MISSING).to_string()));
-            };
+            let event = rows.next()?.map(|row| event(row, topic_bits)).transpose()?;
+            let event = event.filter(|event| event.position == Some(position));
+            let event = event.ok_or_else(|| DamagedRow::event(position, MISSING))?;
             let at = event.coordinates;
-            batch.place(partition, position, at).map_err(sqlite)?;
-            // Also of the first one: the search for its position passes all that are below the range.
+            batch.check_place(partition, position, at)?;
             if at.offset < lowest {
                 let found = format!("its offset is {}, wanted at least {lowest}", at.offset);
-                return Err(LogError::damaged(path, DamagedRow::event(position, found).to_string()));
+                return Err(DamagedRow::event(position, found).into());
             }
             if at.offset >= offsets.end {
                 break;
@@ -249,43 +243,42 @@ fn events(
             recorded.push(event);
         }
     }
-    Ok(())
+    Ok(recorded)
 }
 
-fn event(row: &Row<'_>, path: &Path, topic_bits: u16) -> Result<Recorded, LogError> {
-    let read = || -> rusqlite::Result<_> {
-        checked(row, &EVENTS)?;
-        let at = Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
-        Ok((row.get::<_, i64>(0)?, at, row.get(4)?, row.get(7)?))
-    };
-    let (position, at, checksum, json) = read().map_err(|error| LogError::sqlite(path, None, error))?;
-    let event = Event::from_log(topic_bits, at, json)
-        .map_err(|error| LogError::damaged(path, format!("the event at position {position} is {error}")))?;
-    Ok(Recorded { coordinates: at, checksum, decision: Decision::Accepted(event), position: Some(position) })
+fn event(row: &Row<'_>, topic_bits: u16) -> rusqlite::Result<Recorded> {
+    check_row(row, &EVENTS)?;
+    let (position, at) = (row.get(0)?, coordinates(row, 1)?);
+    let event = Event::from_log(topic_bits, at, row.get(7)?)
+        .map_err(|error| DamagedRow::event(position, format!("its JSON is {error}")))?;
+    Ok(Recorded {
+        coordinates: at,
+        checksum: row.get(4)?,
+        decision: Decision::Accepted(event),
+        position: Some(position),
+    })
 }
 
 fn duplicate(row: &Row<'_>, topic_bits: u16, partition: i32) -> rusqlite::Result<Recorded> {
-    checked(row, &DUPLICATES)?;
+    check_row(row, &DUPLICATES)?;
     let first = Coordinates { partition, offset: row.get(4)?, timestamp: row.get(5)? };
     Ok(Recorded {
-        coordinates: Coordinates { partition, offset: row.get(1)?, timestamp: row.get(2)? },
+        coordinates: coordinates(row, 0)?,
         checksum: row.get(3)?,
         decision: Decision::Duplicate { of: ActivityId::new(topic_bits, first) },
         position: None,
     })
 }
 
-fn rejection(row: &Row<'_>, path: &Path, partition: i32) -> Result<Recorded, LogError> {
-    let read = || -> rusqlite::Result<_> {
-        checked(row, &REJECTIONS)?;
-        let at = Coordinates { partition, offset: row.get(1)?, timestamp: row.get(2)? };
-        Ok((at, row.get(3)?, row.get::<_, String>(4)?))
-    };
-    let (at, checksum, problems) = read().map_err(|error| LogError::sqlite(path, None, error))?;
-    let problems: Problems = serde_json::from_str(&problems).map_err(|error| {
-        let found =
-            format!("the problems at partition {partition} offset {} are unreadable: {error}", at.offset);
-        LogError::damaged(path, found)
+fn rejection(row: &Row<'_>) -> rusqlite::Result<Recorded> {
+    check_row(row, &REJECTIONS)?;
+    let problems: Problems = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|error| {
+        DamagedRow::new(&REJECTIONS, row, format!("its problems are unreadable: {error}"))
     })?;
-    Ok(Recorded { coordinates: at, checksum, decision: Decision::Rejected(problems), position: None })
+    Ok(Recorded {
+        coordinates: coordinates(row, 0)?,
+        checksum: row.get(3)?,
+        decision: Decision::Rejected(problems),
+        position: None,
+    })
 }

@@ -1,40 +1,41 @@
-//! Reading a log while another process writes it.
+//! Reads a log while another process may write it.
 
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use contract::{ActivityId, Coordinates};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, Row, params};
 
-use super::checksum::{EVENTS, checked};
-use super::lookup::MISSING;
-use super::scan::Scan;
-use super::schema::{self, Presence};
-use super::{DamagedRow, LogError, Recorded, check_writable, lookup};
+use crate::checksum::{DamagedRow, EVENTS, check_row, coordinates};
+use crate::error::LogError;
+use crate::lookup::{self, MISSING, Recorded};
+use crate::preflight::check_writable;
+use crate::scan::Scan;
+use crate::schema::{self, Presence};
 
-/// Reads, and never writes or makes a log.
+/// Neither writes nor creates a log.
 #[derive(Debug)]
 pub struct LogReader {
-    pub(super) connection: Connection,
-    pub(super) path: PathBuf,
-    pub(super) topic: String,
-    pub(super) topic_bits: u16,
+    pub(crate) connection: Connection,
+    pub(crate) path: PathBuf,
+    pub(crate) topic: String,
+    pub(crate) topic_bits: u16,
 }
 
 /// Which events to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListQuery {
-    /// The object, `type/id` as in a notification's `ce_subject`; all events are looked through for it.
+    /// The object as `type/id`, like `ce_subject` in a notification. All events are searched for it.
     pub object: Option<String>,
-    /// Record timestamp in milliseconds since 1970, this one included.
+    /// The first record timestamp, in milliseconds since 1970.
     pub since: Option<i64>,
-    /// Record timestamp in milliseconds since 1970, this one not included.
+    /// The record timestamp after the last one, in milliseconds since 1970.
     pub until: Option<i64>,
     pub order: Order,
     pub limit: Option<u64>,
 }
 
-/// By position, which is the order in which the log got them.
+/// The order of positions, in which the events were appended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Order {
     #[default]
@@ -42,10 +43,10 @@ pub enum Order {
     NewestFirst,
 }
 
-/// An event as it is listed. Its normal form is not parsed.
+/// An event; its JSON is not parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Place in the log, from 1.
+    /// From 1.
     pub position: i64,
     pub id: ActivityId,
     pub coordinates: Coordinates,
@@ -58,29 +59,34 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Its row as one whose JSON can't be read.
+    /// The error for an event whose JSON can't be parsed.
     #[must_use]
     pub fn unreadable(&self, error: &serde_json::Error) -> DamagedRow {
         DamagedRow::event(self.position, format!("its JSON is unreadable: {error}"))
     }
 }
 
-/// What identifies the event at a position: its record's place, time and checksum.
+/// Identifies the record of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    pub coordinates: Coordinates,
-    pub checksum: u32,
+pub(crate) struct RecordIdentity {
+    pub(crate) coordinates: Coordinates,
+    pub(crate) checksum: u32,
 }
 
 impl LogReader {
-    /// Opens an existing log; the rows of one of schema version 1 have no checksums, so they can't be checked.
+    pub(crate) fn new(connection: Connection, path: &Path, topic: String) -> Self {
+        let topic_bits = contract::topic_bits(&topic);
+        Self { connection, path: path.to_owned(), topic, topic_bits }
+    }
+
+    /// Opens an existing log. The rows of schema version 1 have no checksums, so they can't be checked.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LogError> {
         let log = Self::open_damaged(path)?;
         log.check_counts()?;
         Ok(log)
     }
 
-    /// As [`open`](Self::open), also where the log's end or a cursor is damaged, to show what is left.
+    /// Like [`open`](Self::open), but also opens a log whose last events or cursors are damaged, to show the rest.
     pub fn open_damaged(path: impl AsRef<Path>) -> Result<Self, LogError> {
         let path = path.as_ref();
         if schema::inspect(path)? == Presence::Missing {
@@ -89,18 +95,18 @@ impl LogReader {
         Self::over(connect(path)?, path)
     }
 
-    /// Over a connection to a file of that log's.
-    pub(super) fn over(connection: Connection, path: &Path) -> Result<Self, LogError> {
+    /// Reads another file than the log's, but names the log in its errors.
+    pub(crate) fn over(connection: Connection, path: &Path) -> Result<Self, LogError> {
         let (_, topic) = schema::examine(path, &connection, None)?;
-        if !connection.is_readonly("main").map_err(|error| LogError::sqlite(path, None, error))? {
-            let query_only = connection.pragma_update(None, "query_only", true);
-            query_only.map_err(|error| LogError::sqlite(path, None, error))?;
-        }
-        let topic_bits = contract::topic_bits(&topic);
-        Ok(Self { connection, path: path.to_owned(), topic, topic_bits })
+        let forbid_writes = || match connection.is_readonly("main")? {
+            true => Ok(()),
+            false => connection.pragma_update(None, "query_only", true),
+        };
+        forbid_writes().map_err(|error| LogError::sqlite(path, None, error))?;
+        Ok(Self::new(connection, path, topic))
     }
 
-    /// Whether the log has as many events as its cursors count.
+    /// Returns an error unless the log has as many events as its cursors count.
     pub fn check_counts(&self) -> Result<(), LogError> {
         schema::check_counts(&self.path, &self.connection)
     }
@@ -111,16 +117,16 @@ impl LogReader {
         &self.topic
     }
 
-    /// What the log says of every command it decided in that range of offsets, in order of offset.
-    pub fn recorded(&self, partition: i32, offsets: std::ops::Range<i64>) -> Result<Vec<Recorded>, LogError> {
-        lookup::recorded(&self.connection, &self.path, self.topic_bits, partition, offsets)
+    /// The decided commands in a range of offsets, in order of offset.
+    pub fn recorded(&self, partition: i32, offsets: Range<i64>) -> Result<Vec<Recorded>, LogError> {
+        lookup::recorded(&self.connection, self.topic_bits, partition, &offsets)
+            .map_err(|error| self.sqlite(error))
     }
 
-    /// Gives each event that the query wants to `each`, in order of position, until that breaks off, and, in its place,
-    /// each row that is not as it was written. Events appended after the call began are not listed. All events
-    /// are looked through.
+    /// Searches all events in order of position, and passes each that matches, and each damaged row, to `each`, until
+    /// `each` breaks. Events that are appended during the call are left out.
     ///
-    /// No read transaction is open while `each` runs: a slow one would keep SQLite from emptying the -wal file.
+    /// No read transaction is open while `each` runs: if it is slow, SQLite could not checkpoint.
     pub fn list<E: From<LogError>>(
         &self,
         query: &ListQuery,
@@ -130,16 +136,13 @@ impl LogReader {
         self.scan(query, 1..=self.last_position()?, &mut left, &mut each).map(drop)
     }
 
-    /// The position of the last event; 0 where there is none.
+    /// The position of the last event; 0 if there is none.
     pub fn last_position(&self) -> Result<i64, LogError> {
-        self.connection
-            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))
-            .map_err(|error| self.sqlite(error))
+        lookup::last_position(&self.connection).map_err(|error| self.sqlite(error))
     }
 
-    /// As [`list`](Self::list), between two positions, and at most as many as are `left` instead of the
-    /// query's limit.
-    pub fn scan<E: From<LogError>>(
+    /// Like [`list`](Self::list), for a range of positions. The limit is `left`, not the query's.
+    pub(crate) fn scan<E: From<LogError>>(
         &self,
         query: &ListQuery,
         positions: RangeInclusive<i64>,
@@ -160,8 +163,8 @@ impl LogReader {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// As [`scan`](Self::scan), of these positions only, in the order given.
-    pub fn pick<E: From<LogError>>(
+    /// Like [`scan`](Self::scan), for these positions, in the order given.
+    pub(crate) fn pick<E: From<LogError>>(
         &self,
         query: &ListQuery,
         positions: &[i64],
@@ -179,8 +182,8 @@ impl LogReader {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Position, record timestamp, object type and object id of each event between two positions.
-    pub fn objects(
+    /// Passes position, record timestamp, object type and object id of each event in the range to `each`.
+    pub(crate) fn objects(
         &self,
         positions: RangeInclusive<i64>,
         mut each: impl FnMut(i64, i64, &str, &str),
@@ -194,7 +197,7 @@ impl LogReader {
             for position in positions.clone() {
                 let row = rows.next()?.filter(|row| row.get(0) == Ok(position));
                 let row = row.ok_or_else(|| DamagedRow::event(position, MISSING))?;
-                checked(row, &EVENTS)?;
+                check_row(row, &EVENTS)?;
                 each(position, row.get(3)?, row.get_ref(5)?.as_str()?, row.get_ref(6)?.as_str()?);
             }
             Ok(())
@@ -202,23 +205,22 @@ impl LogReader {
         read().map_err(|error| self.sqlite(error))
     }
 
-    /// What identifies the event at that position; `None` where there is none.
-    pub fn mark(&self, position: i64) -> Result<Option<Mark>, LogError> {
-        let mark = |row: &Row<'_>| {
-            checked(row, &EVENTS)?;
-            let coordinates =
-                Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
-            Ok(Mark { coordinates, checksum: row.get(4)? })
-        };
-        self.connection
-            .prepare_cached(&format!("{} WHERE position = ?1", EVENTS.select))
-            .and_then(|mut statement| statement.query_row([position], mark).optional())
+    /// The record of the event at that position.
+    pub(crate) fn record_at(&self, position: i64) -> Result<Option<RecordIdentity>, LogError> {
+        let record = lookup::event_row(&self.connection, position, |row| {
+            Ok(RecordIdentity { coordinates: coordinates(row, 1)?, checksum: row.get(4)? })
+        });
+        record.map_err(|error| self.sqlite(error))
+    }
+
+    pub(crate) fn event_at(&self, partition: i32, offset: i64) -> Result<Option<Listed>, LogError> {
+        lookup::event_at(&self.connection, partition, offset, |row| self.listed(row))
             .map_err(|error| self.sqlite(error))
     }
 
-    /// A row of table `events`.
-    pub(super) fn listed(&self, row: &Row<'_>) -> rusqlite::Result<Listed> {
-        let coordinates = Coordinates { partition: row.get(1)?, offset: row.get(2)?, timestamp: row.get(3)? };
+    /// Reads a row of table `events`.
+    pub(crate) fn listed(&self, row: &Row<'_>) -> rusqlite::Result<Listed> {
+        let coordinates = coordinates(row, 1)?;
         Ok(Listed {
             position: row.get(0)?,
             id: ActivityId::new(self.topic_bits, coordinates),
@@ -230,13 +232,13 @@ impl LogReader {
         })
     }
 
-    pub(super) fn sqlite(&self, error: rusqlite::Error) -> LogError {
+    pub(crate) fn sqlite(&self, error: rusqlite::Error) -> LogError {
         LogError::sqlite(&self.path, Some(&self.connection), error)
     }
 }
 
-/// A connection that leaves the files as they are: refused before SQLite opens it where it can be, and with
-/// nothing left behind that a writer, who may be another user, could stumble over.
+/// Leaves the files as they are. Refuses what it can before SQLite opens the log, and leaves no files behind that a writer,
+/// who may be another user, could not open.
 fn connect(path: &Path) -> Result<Connection, LogError> {
     if !schema::at_rest(path) {
         return schema::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
@@ -246,11 +248,11 @@ fn connect(path: &Path) -> Result<Connection, LogError> {
         Err(error) if schema::at_rest(path) => return Err(error),
         _ => {}
     }
-    // A read-only connection cannot remove the -wal and -shm files that it makes; this one does at its end.
+    // A read-only connection can't delete the -wal and -shm files that it creates. This one deletes them when it closes.
     let sqlite = |error| LogError::sqlite(path, None, error);
     let connection = schema::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     if connection.is_readonly("main").map_err(sqlite)? || check_writable(path).is_err() {
-        // Another user's, and nobody writes: not even those two files may be made.
+        // The files belong to another user. If nobody writes, not even those two files may be created.
         return if schema::at_rest(path) { schema::open_immutable(path) } else { Ok(connection) };
     }
     Ok(connection)

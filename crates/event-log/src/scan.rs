@@ -1,59 +1,61 @@
-//! Events in order of position, past those that are damaged.
+//! Reads events in order of position, beyond damaged ones.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use rusqlite::{ErrorCode, Row, params};
 
-use super::checksum::{EVENTS, checked};
-use super::lookup::MISSING;
-use super::{DamagedRow, ListQuery, Listed, LogError, LogReader, Order};
+use crate::checksum::{DamagedRow, EVENTS, check_row};
+use crate::error::LogError;
+use crate::lookup::MISSING;
+use crate::reader::{ListQuery, Listed, LogReader, Order};
 
-/// Positions looked through at once, and bytes gathered at once.
+/// How many positions are read at once, and how many bytes are in memory at once.
 const STRIDE: i64 = 4096;
 const GATHER_BYTES: usize = 4 << 20;
 
-/// How long a range without rows becomes before the steps through it grow, by a part of its length.
+/// Up to this many missing positions, each is tried by itself. In a longer range the steps grow with its length.
 ///
-/// Damage of a page can hide rows from one search and not from the next, so that one begins a position later. But the
-/// range may end at a position that is itself damaged, and then has up to 2^63 of them.
+/// A damaged page can hide rows from one query and not from the next, which starts one position later. But the last
+/// position may itself be damaged, and then up to 2^63 positions before it are missing.
 const ONE_BY_ONE: u64 = 1024;
 
-/// A scan under way. Positions have no holes, so one that SQLite does not give is a row that is missing.
-pub(super) struct Scan {
+/// A scan in progress. Positions have no holes, so if SQLite doesn't return one, its row is missing.
+pub(crate) struct Scan {
     order: Order,
-    /// Still to be looked through: [low, high].
+    /// The range that is not read yet: [low, high].
     low: i64,
     high: i64,
-    /// Consecutive positions without a readable row, and why: told as one.
+    /// Consecutive positions without a readable row, reported as one.
     lost: Option<Lost>,
-    /// Damaged rows that were named where another position came next, so that a later search can find them again.
-    named: BTreeSet<i64>,
+    /// Damaged rows that were reported before the scan reached their positions. It may meet them again.
+    reported: BTreeSet<i64>,
 }
 
+/// Positions, and why they can't be read.
 type Lost = (RangeInclusive<i64>, String);
 
 impl Scan {
-    pub(super) fn new(positions: RangeInclusive<i64>, order: Order) -> Self {
+    pub(crate) fn new(positions: RangeInclusive<i64>, order: Order) -> Self {
         let (low, high) = positions.into_inner();
-        Self { order, low, high, lost: None, named: BTreeSet::new() }
+        Self { order, low, high, lost: None, reported: BTreeSet::new() }
     }
 
-    /// More events and damaged rows, of which there may be none yet; `None` at the end.
-    pub(super) fn gather(
+    /// The next events and damaged rows, perhaps none; `None` at the end.
+    pub(crate) fn gather(
         &mut self,
         log: &LogReader,
         query: &ListQuery,
         limit: u64,
     ) -> Result<Option<Vec<Result<Listed, DamagedRow>>>, LogError> {
         if self.is_done() {
-            return Ok(self.lost.take().map(|lost| vec![Err(told(lost))]));
+            return Ok(self.lost.take().map(|lost| vec![Err(damaged_range(lost))]));
         }
         let mut gathered = Vec::new();
         match self.read(log, query, limit, &mut gathered) {
             Ok(()) => {}
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
-                self.lose(self.step(), &format!("unreadable: {error}"), &mut gathered);
+                self.skip(self.step(), &format!("unreadable: {error}"), &mut gathered);
             }
             Err(error) => return Err(log.sqlite(error)),
         }
@@ -80,21 +82,21 @@ impl Scan {
         let (mut bytes, mut found) = (0, 0);
         while bytes < GATHER_BYTES && found < limit && !self.is_done() && (from..=to).contains(&self.next()) {
             let Some(row) = rows.next()? else {
-                // What comes after it may be there: damage of an inner page can end a scan early.
-                self.lose(self.step(), MISSING, gathered);
+                // Later rows may exist: a damaged inner page ends a query early.
+                self.skip(self.step(), MISSING, gathered);
                 return Ok(());
             };
             let read = || -> rusqlite::Result<_> {
-                checked(row, &EVENTS)?;
-                Ok((row.get::<_, i64>(0)?, if query.wants(row)? { Some(log.listed(row)?) } else { None }))
+                check_row(row, &EVENTS)?;
+                Ok((row.get::<_, i64>(0)?, if query.matches(row)? { Some(log.listed(row)?) } else { None }))
             };
             match read() {
                 Ok((position, listed)) => {
                     let missing = self.missing_before(position);
                     if missing > 0 {
-                        self.lose(missing, MISSING, gathered);
+                        self.skip(missing, MISSING, gathered);
                     }
-                    self.tell_lost(gathered);
+                    self.report_lost(gathered);
                     if missing >= 0 {
                         self.advance(1);
                     }
@@ -105,24 +107,23 @@ impl Scan {
                     }
                 }
                 Err(error) => {
-                    let (damaged, position) = (DamagedRow::of(error, &EVENTS, row)?, row.get(0)?);
+                    let (damaged, position) = (DamagedRow::from_error(error, &EVENTS, row)?, row.get(0)?);
                     let missing = self.missing_before(position);
-                    let is_named = self.named.contains(&position);
-                    if is_named && missing != 0 {
+                    let is_reported = self.reported.contains(&position);
+                    if is_reported && missing != 0 {
                         continue;
                     }
-                    // Its position may be what is damaged, so it counts as the next one unless that is missed already.
+                    // The damage may be in the position, so the row counts as the next one, unless that is known to be missing.
                     if missing > 0 && self.lost.is_some() {
-                        self.lose(missing, MISSING, gathered);
+                        self.skip(missing, MISSING, gathered);
                     } else if missing != 0 {
-                        self.named.insert(position);
+                        self.reported.insert(position);
                     }
-                    self.tell_lost(gathered);
+                    self.report_lost(gathered);
                     self.advance(1);
-                    if is_named {
-                        continue;
+                    if !is_reported {
+                        gathered.push(Err(damaged));
                     }
-                    gathered.push(Err(damaged));
                 }
             }
         }
@@ -136,7 +137,7 @@ impl Scan {
         }
     }
 
-    /// Positions from the next one to a row's; below 0 where that was passed.
+    /// How many positions are missing before a row's; negative if the scan has passed it.
     fn missing_before(&self, position: i64) -> i64 {
         match self.order {
             Order::OldestFirst => position.saturating_sub(self.low),
@@ -148,29 +149,24 @@ impl Scan {
         self.low > self.high
     }
 
-    /// Over as many positions, or to the end.
+    /// Moves the start by that many positions, at most to the end.
     fn advance(&mut self, positions: i64) {
-        match self.order {
-            Order::OldestFirst => match self.low.checked_add(positions) {
-                Some(low) => self.low = low,
-                None => (self.low, self.high) = (1, 0),
-            },
-            Order::NewestFirst => match self.high.checked_sub(positions) {
-                Some(high) => self.high = high,
-                None => (self.low, self.high) = (1, 0),
-            },
-        }
+        let next = match self.order {
+            Order::OldestFirst => self.low.checked_add(positions).map(|low| (low, self.high)),
+            Order::NewestFirst => self.high.checked_sub(positions).map(|high| (self.low, high)),
+        };
+        (self.low, self.high) = next.unwrap_or((1, 0));
     }
 
-    /// Positions to go on by where no row is found at the next one. All rows in them were just searched for.
+    /// How many positions to skip if the next one has no row. The query just searched all of them.
     fn step(&self) -> i64 {
         let lost =
             self.lost.as_ref().map_or(0, |(positions, _)| positions.start().abs_diff(*positions.end()));
         i64::try_from(lost / ONE_BY_ONE).unwrap_or(i64::MAX).saturating_add(1)
     }
 
-    /// The next positions have no row that can be read.
-    fn lose(&mut self, positions: i64, why: &str, gathered: &mut Vec<Result<Listed, DamagedRow>>) {
+    /// Skips positions without a readable row.
+    fn skip(&mut self, positions: i64, why: &str, gathered: &mut Vec<Result<Listed, DamagedRow>>) {
         let (others, left) = (positions - 1, self.low..=self.high);
         let positions = match self.order {
             Order::OldestFirst => self.low..=self.low.saturating_add(others).min(*left.end()),
@@ -182,28 +178,28 @@ impl Scan {
                 *lost = *positions.start().min(lost.start())..=*positions.end().max(lost.end());
             }
             _ => {
-                self.tell_lost(gathered);
+                self.report_lost(gathered);
                 self.lost = Some((positions, why.to_owned()));
             }
         }
     }
 
-    fn tell_lost(&mut self, gathered: &mut Vec<Result<Listed, DamagedRow>>) {
-        gathered.extend(self.lost.take().map(|lost| Err(told(lost))));
+    fn report_lost(&mut self, gathered: &mut Vec<Result<Listed, DamagedRow>>) {
+        gathered.extend(self.lost.take().map(|lost| Err(damaged_range(lost))));
     }
 }
 
-fn told((positions, why): Lost) -> DamagedRow {
+fn damaged_range((positions, why): Lost) -> DamagedRow {
     let (first, last) = positions.into_inner();
     if first == last {
         return DamagedRow::event(first, why);
     }
-    DamagedRow { table: EVENTS.name, row: format!("positions {first} to {last}"), found: why }
+    DamagedRow::of_key(&EVENTS, format!("positions {first} to {last}"), why)
 }
 
 impl ListQuery {
-    /// Asked after the row was checked: one whose object or time is damaged must not be left out in silence.
-    fn wants(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
+    /// Call it only for a sound row: one whose object or time is damaged must be reported.
+    fn matches(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
         let timestamp: i64 = row.get(3)?;
         let is_object = |object: &str| -> rusqlite::Result<bool> {
             let (object_type, object_id) = (row.get_ref(5)?.as_str()?, row.get_ref(6)?.as_str()?);

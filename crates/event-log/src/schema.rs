@@ -1,84 +1,74 @@
-//! The tables, and how a file is recognised, made and upgraded.
+//! The tables, and how a database is recognised, created and upgraded.
 //!
-//! A file that is not a log, is damaged, newer, or belongs to another topic is refused before anything is
-//! written to it or beside it.
+//! A file that is not a log, is damaged, is newer or belongs to another topic is refused before anything is written to it
+//! or beside it.
 
 use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use super::checksum::{self, META, TABLES, UNCHECKED, checked};
-use super::cursor::CursorRow;
-use super::draft::Draft;
-use super::error::BUSY_TIMEOUT_MS;
-use super::instance::beside;
-use super::{LogError, files};
+use crate::checksum::{self, META, TABLES, UNCHECKED, check_row};
+use crate::cursor::CursorRow;
+use crate::draft::Draft;
+use crate::error::{BUSY_TIMEOUT_MS, LogError};
+use crate::files::{self, Header, with_suffix};
+use crate::lookup;
 
-/// `AcSt`, by which `file` and the next start know the log. <https://sqlite.org/pragma.html#pragma_application_id>
-pub(super) const APPLICATION_ID: u32 = 0x4163_5374;
+/// `AcSt`. <https://sqlite.org/pragma.html#pragma_application_id>
+pub(crate) const APPLICATION_ID: u32 = 0x4163_5374;
 
-/// Brings the schema from one version to the next: the statements, then what SQL can't say.
+/// Upgrades the schema by one version: first the statements, then what SQL can't do.
 type Migration = (&'static str, fn(&Connection) -> rusqlite::Result<()>);
 
-/// Each from the version that is its index; what was released is never edited.
+/// The index is the version to upgrade from. Released migrations must not change.
 const MIGRATIONS: &[Migration] =
     &[(include_str!("schema/0001.sql"), |_| Ok(())), (include_str!("schema/0002.sql"), compute_checksums)];
 
 /// The schema version that this program writes.
-pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presence {
-    /// No file, or an empty one.
+pub(crate) enum Presence {
+    /// There is no file, or it is empty.
     Missing,
-    /// By its header a log, of a version that can be read.
+    /// Its header is that of a log with a supported version.
     Log,
 }
 
-/// Looks at the first 100 bytes only: opening a database by SQLite can already leave files beside it.
-/// <https://sqlite.org/fileformat.html#the_database_header>
-pub(super) fn inspect(path: &Path) -> Result<Presence, LogError> {
-    let io = |source| LogError::Io { path: path.to_owned(), doing: "reading the header", source };
-    let mut header = Vec::with_capacity(100);
+/// Reads only the header: SQLite may create files beside a database just by opening it.
+pub(crate) fn inspect(path: &Path) -> Result<Presence, LogError> {
     let found = files::find(path)?;
     for suffix in ["-wal", "-shm", "-journal"] {
-        files::find_own(&beside(path, suffix))?;
+        files::find_own(&with_suffix(path, suffix))?;
     }
-    if found.is_some() {
-        files::open(path).map_err(io)?.take(100).read_to_end(&mut header).map_err(io)?;
-    }
-    if header.is_empty() {
-        for left in ["-wal", "-journal"].map(|suffix| beside(path, suffix)) {
-            if fs::metadata(&left).is_ok_and(|left| left.len() > 0) {
+    if found.is_none_or(|found| found.len() == 0) {
+        for orphan in ["-wal", "-journal"].map(|suffix| with_suffix(path, suffix)) {
+            if fs::metadata(&orphan).is_ok_and(|orphan| orphan.len() > 0) {
                 // SQLite would replay that file onto the new database, or delete it.
-                return Err(LogError::damaged(
-                    path,
-                    format!("it is missing, while {} holds appends to it", left.display()),
-                ));
+                let found = format!("it is missing, while {} holds appends to it", orphan.display());
+                return Err(LogError::damaged(path, found));
             }
         }
         return Ok(Presence::Missing);
     }
-    if header.len() < 100 || !header.starts_with(b"SQLite format 3\0") {
-        return Err(LogError::NotALog { path: path.to_owned(), found: "no SQLite header".to_owned() });
+    let header = files::open(path).and_then(|file| Header::read(&file));
+    let foreign = |found| LogError::NotALog { path: path.to_owned(), found };
+    let header = header
+        .map_err(LogError::io(path, "reading the header"))?
+        .ok_or_else(|| foreign("no SQLite header".to_owned()))?;
+    let id = header.application_id();
+    if id != APPLICATION_ID {
+        return Err(foreign(format!("an SQLite database with application id {id:#010x}")));
     }
-    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    if number(68) != APPLICATION_ID {
-        return Err(LogError::NotALog {
-            path: path.to_owned(),
-            found: format!("an SQLite database with application id {:#010x}", number(68)),
-        });
-    }
-    refuse_newer(path, i64::from(number(60)))?;
+    refuse_newer(path, header.user_version().into())?;
     Ok(Presence::Log)
 }
 
-/// Refuses a log that cannot be worked on, without writing. Returns its schema version and topic.
-pub(super) fn examine(
+/// Returns the schema version and the topic, or an error if the log can't be used. Writes nothing.
+pub(crate) fn examine(
     path: &Path,
     connection: &Connection,
     topic: Option<&str>,
@@ -90,17 +80,17 @@ pub(super) fn examine(
         return Err(LogError::damaged(path, format!("its schema version is {version}")));
     }
     if version == 1 {
-        add_stand_ins(connection).map_err(|error| no_such_table_is_damage(path, connection, error))?;
+        create_version_1_views(connection).map_err(|error| schema_error(path, connection, error))?;
     }
     for table in TABLES {
         connection
             .query_row(&format!("SELECT 1 FROM {} LIMIT 1", table.name), [], |_| Ok(()))
             .optional()
-            .map_err(|error| no_such_table_is_damage(path, connection, error))?;
+            .map_err(|error| schema_error(path, connection, error))?;
     }
     let found: Option<String> = connection
         .query_row(&format!("{} WHERE name = 'topic'", META.select), [], |row| {
-            checked(row, &META)?;
+            check_row(row, &META)?;
             row.get(1)
         })
         .optional()
@@ -112,17 +102,13 @@ pub(super) fn examine(
     Ok((version, found))
 }
 
-/// Compares the events with what the cursors count of them.
-pub(super) fn check_counts(path: &Path, connection: &Connection) -> Result<(), LogError> {
+/// Compares the last position with the number of events that the cursors count.
+pub(crate) fn check_counts(path: &Path, connection: &Connection) -> Result<(), LogError> {
     let read = || -> rusqlite::Result<_> {
-        // One state for both questions.
         let snapshot = connection.unchecked_transaction()?;
-        let counted: u64 = CursorRow::load_all(&snapshot)?
-            .values()
-            .fold(0, |sum: u64, row| sum.saturating_add(row.counts.events));
-        let last: i64 =
-            snapshot.query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0))?;
-        Ok((last, counted))
+        let rows = CursorRow::load(&snapshot)?;
+        let counted = rows.values().fold(0_u64, |sum, row| sum.saturating_add(row.counts.events));
+        Ok((lookup::last_position(&snapshot)?, counted))
     };
     let (last, counted) = read().map_err(|error| LogError::sqlite(path, Some(connection), error))?;
     if u64::try_from(last) != Ok(counted) {
@@ -132,20 +118,19 @@ pub(super) fn check_counts(path: &Path, connection: &Connection) -> Result<(), L
     Ok(())
 }
 
-/// A connection to look at the file before a writer or a reader opens it. It takes no locks and leaves no files, as far
-/// as that is possible. The writer holds the instance's lock meanwhile; a reader asks again where it finds that somebody
-/// has begun to write.
-pub(super) fn open_at_rest(path: &Path) -> Result<Connection, LogError> {
+/// Opens the log to examine it. If all appends are in the database file, this takes no locks and creates no files: the
+/// writer holds the instance's lock meanwhile, and a reader must call [`at_rest`] again afterwards.
+pub(crate) fn open_at_rest(path: &Path) -> Result<Connection, LogError> {
     if at_rest(path) {
-        not_cut_short(path)?;
+        refuse_truncated(path)?;
         open_immutable(path)
     } else {
         open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 }
 
-/// Lets a reader ask a log of version 1 as it asks one of this version: the columns that it lacks say so.
-fn add_stand_ins(connection: &Connection) -> rusqlite::Result<()> {
+/// Adds the columns that version 1 lacks, so that its tables can be read like those of the current version.
+fn create_version_1_views(connection: &Connection) -> rusqlite::Result<()> {
     for table in TABLES {
         let claims = if table.name == "cursors" { format!("{UNCHECKED} AS claims, ") } else { String::new() };
         connection.execute_batch(&format!(
@@ -156,13 +141,13 @@ fn add_stand_ins(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// All that was appended is in the database file itself.
-pub(super) fn at_rest(path: &Path) -> bool {
-    fs::metadata(beside(path, "-wal")).map_or(true, |wal| wal.len() == 0)
+/// Whether all appends are in the database file itself.
+pub(crate) fn at_rest(path: &Path) -> bool {
+    fs::metadata(with_suffix(path, "-wal")).map_or(true, |wal| wal.len() == 0)
 }
 
-/// A new, empty log. It gets its name when it is complete, so that a crash leaves no half-made log.
-pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
+/// Creates an empty log. It gets its name when it is complete, so a crash leaves no incomplete log.
+pub(crate) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
     let draft = Draft::beside(path)?;
     let mut connection = open(draft.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut fill = || -> rusqlite::Result<()> {
@@ -172,7 +157,7 @@ pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
         for (name, value) in [("topic", ValueRef::Text(topic.as_bytes())), ("topic_bits", topic_bits)] {
             checksum::insert_one(&connection, &META, &[ValueRef::Text(name.as_bytes()), value])?;
         }
-        // Last, so that the header on disk, which is looked at before SQLite is, is complete.
+        // Last: `inspect` reads the header in the file, which must be complete, and not in the -wal file.
         connection.pragma_update(None, "journal_mode", "WAL")
     };
     let filled = fill();
@@ -181,11 +166,11 @@ pub(super) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
     draft.complete_over_empty(path)
 }
 
-/// Brings an older log up to date, each step whole or not at all.
-pub(super) fn upgrade(path: &Path, connection: &mut Connection) -> Result<(), LogError> {
-    let upgraded = migrate(connection, MIGRATIONS).and_then(|changed| {
-        // The version must not be found only in the -wal file: the header is looked at first.
-        if changed {
+/// Upgrades an older log; each version in one transaction.
+pub(crate) fn upgrade(path: &Path, connection: &mut Connection) -> Result<(), LogError> {
+    let upgraded = migrate(connection, MIGRATIONS).and_then(|is_changed| {
+        // `inspect` reads the version in the file, so it must not be in the -wal file only.
+        if is_changed {
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         }
         Ok(())
@@ -193,6 +178,7 @@ pub(super) fn upgrade(path: &Path, connection: &mut Connection) -> Result<(), Lo
     upgraded.map_err(|error| LogError::sqlite(path, Some(connection), error))
 }
 
+/// Returns whether there was anything to do.
 fn migrate(connection: &mut Connection, migrations: &[Migration]) -> rusqlite::Result<bool> {
     let mut changed = false;
     loop {
@@ -210,34 +196,46 @@ fn migrate(connection: &mut Connection, migrations: &[Migration]) -> rusqlite::R
     }
 }
 
-/// Between two log lines that say how far an upgrade is.
-const PROGRESS: Duration = Duration::from_secs(10);
-
 fn compute_checksums(connection: &Connection) -> rusqlite::Result<()> {
-    let (mut rows, mut said) = (0, Instant::now());
-    checksum::seal(connection, |more| {
-        rows += more;
-        if said.elapsed() >= PROGRESS {
-            said = Instant::now();
-            tracing::info!(rows, "upgrading the event log to schema version 2: computing checksums");
+    let mut progress = Progress::new("upgrading the event log to schema version 2: computing checksums");
+    checksum::update_checksums(connection, |rows| progress.advance(rows))
+}
+
+/// Logs every 10 s how many rows are done.
+pub(crate) struct Progress {
+    doing: &'static str,
+    rows: usize,
+    logged_at: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(doing: &'static str) -> Self {
+        Self { doing, rows: 0, logged_at: Instant::now() }
+    }
+
+    pub(crate) fn advance(&mut self, rows: usize) {
+        self.rows += rows;
+        if self.logged_at.elapsed() >= Duration::from_secs(10) {
+            self.logged_at = Instant::now();
+            tracing::info!(rows = self.rows, "{}", self.doing);
         }
-    })
+    }
 }
 
-/// A connection that makes no new file unless `flags` say so.
-pub(super) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, LogError> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(|error| LogError::sqlite(path, None, error))?;
-    connection
-        .busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))
-        .map_err(|error| LogError::sqlite(path, None, error))?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
+/// Creates no database unless `flags` say so.
+pub(crate) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, LogError> {
+    let open = || {
+        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    };
+    open().map_err(|error| LogError::sqlite(path, None, error))
 }
 
-/// A connection for a file that nobody changes: no locks, no files beside it.
+/// Opens a database that nobody changes. Takes no locks and creates no files.
 /// <https://sqlite.org/uri.html#uriimmutable>
-pub(super) fn open_immutable(path: &Path) -> Result<Connection, LogError> {
+pub(crate) fn open_immutable(path: &Path) -> Result<Connection, LogError> {
     use std::os::unix::ffi::OsStrExt;
     let mut uri = "file:".to_owned();
     for &byte in path.as_os_str().as_bytes() {
@@ -256,38 +254,32 @@ pub(super) fn open_immutable(path: &Path) -> Result<Connection, LogError> {
     )
 }
 
-/// Compares the file's length with what its header counts; true of a file without a -wal file only.
-fn not_cut_short(path: &Path) -> Result<(), LogError> {
-    let io = |source| LogError::Io { path: path.to_owned(), doing: "reading the header", source };
-    let mut header = [0; 32];
-    let mut file = File::open(path).map_err(io)?;
-    file.read_exact(&mut header).map_err(io)?;
-    let found = file.metadata().map_err(io)?.len();
-    // 1 stands for 65,536, which does not fit.
-    let page = match u16::from_be_bytes([header[16], header[17]]) {
-        1 => 65_536,
-        page => u64::from(page),
+/// Compares the file's length with its header. Do not call it while there is a -wal file.
+fn refuse_truncated(path: &Path) -> Result<(), LogError> {
+    let read = || {
+        let file = File::open(path)?;
+        Ok((file.metadata()?.len(), Header::read(&file)?.map_or(0, |header| header.database_bytes())))
     };
-    let wanted = page * u64::from(u32::from_be_bytes([header[28], header[29], header[30], header[31]]));
+    let (found, wanted) = read().map_err(LogError::io(path, "reading the header"))?;
     if found < wanted {
         return Err(LogError::damaged(path, format!("{found} bytes long, while its header counts {wanted}")));
     }
     Ok(())
 }
 
-pub(super) fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
+pub(crate) fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 fn refuse_newer(path: &Path, found: i64) -> Result<(), LogError> {
     if found > VERSION {
-        return Err(LogError::NewerSchema { path: path.to_owned(), found, known: VERSION });
+        return Err(LogError::NewerSchema { path: path.to_owned(), found, supported: VERSION });
     }
     Ok(())
 }
 
-/// After the header was ours, SQLite's plain error (`no such table`) says that the schema is not.
-fn no_such_table_is_damage(path: &Path, connection: &Connection, error: rusqlite::Error) -> LogError {
+/// Classifies SQLite's generic error (`no such table`) as damage, since the header is that of a log.
+fn schema_error(path: &Path, connection: &Connection, error: rusqlite::Error) -> LogError {
     match LogError::sqlite(path, Some(connection), error) {
         LogError::Sqlite { source, .. }
             if matches!(source.sqlite_error_code(), Some(rusqlite::ErrorCode::Unknown)) =>
@@ -303,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_migration_leaves_the_version_before_it() {
+    fn a_failed_migration_keeps_the_version_before_it() {
         let mut connection = Connection::open_in_memory().unwrap();
         let nothing: fn(&Connection) -> rusqlite::Result<()> = |_| Ok(());
         let steps =
@@ -340,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn every_column_is_part_of_its_rows_checksum() {
+    fn every_column_is_in_its_rows_checksum() {
         let connection = Connection::open_in_memory().unwrap();
         for (statements, _) in MIGRATIONS {
             connection.execute_batch(statements).unwrap();

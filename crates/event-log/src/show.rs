@@ -1,97 +1,90 @@
-//! From an activity's id to all that the log knows of its command.
+//! Finds what became of a command by its activity id.
 
-use contract::{ActivityId, Coordinates, Decision, Place, Problems};
+use contract::{ActivityId, Coordinates, Decision, PartitionOffset, Problems};
 use rusqlite::{OptionalExtension, params};
 
-use super::checksum::{CURSORS, GAPS, checked};
-use super::{Gap, Listed, LogError, LogReader, Recorded, lookup};
+use crate::checksum::{CURSORS, GAPS, check_row};
+use crate::error::LogError;
+use crate::lookup::Recorded;
+use crate::reader::{Listed, LogReader};
+use crate::writer::Gap;
 
-/// What the command became whose coordinates the id holds.
+/// What became of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Shown {
-    /// It is an activity.
+    /// It became an activity.
     Event(Listed),
-    /// The command came before, and became the activity `of`.
+    /// It repeats an earlier command, which became the activity `of`.
     Duplicate { coordinates: Coordinates, of: ActivityId },
-    /// The command was refused.
+    /// It was rejected.
     Rejected { coordinates: Coordinates, problems: Problems },
-    /// The log knows of no such command.
+    /// The log does not have the command.
     Absent(Absence),
 }
 
-/// Why the log knows of no such command.
+/// Why the log does not have a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Absence {
-    /// The id was made for a topic of another name than the log's.
+    /// The id belongs to a topic with another name.
     OtherTopic,
-    /// The log has never seen the partition.
+    /// The log has never started the partition.
     UnknownPartition { partition: i32 },
-    /// The log is not that far yet.
+    /// The offset is not appended yet.
     NotYet { partition: i32, offset: i64, logged: i64 },
-    /// The log never saw the command.
+    /// The offset is in a gap.
     InGap { partition: i32, offset: i64, gap: Gap },
-    /// Another command lies there: its record has another timestamp, hence another id.
+    /// The command at that offset has another timestamp, hence another id.
     OtherCommand { coordinates: Coordinates, id: ActivityId },
-    /// Kafka had no command there: a control record, say.
+    /// Kafka has no command at that offset, but a control record, for example.
     NoCommand { partition: i32, offset: i64 },
 }
 
 impl LogReader {
-    /// Finds what the id's command became by partition and offset, without looking through the log.
+    /// Finds the command by the partition and offset in its id, without a search.
     pub fn show(&self, id: ActivityId) -> Result<Shown, LogError> {
         if id.topic_bits() != self.topic_bits {
             return Ok(Shown::Absent(Absence::OtherTopic));
         }
-        self.look_up(Place { partition: id.partition(), offset: id.offset() }, Some(id))
+        self.look_up(PartitionOffset { partition: id.partition(), offset: id.offset() }, Some(id))
     }
 
-    /// Finds what the command there became.
-    pub fn show_at(&self, place: Place) -> Result<Shown, LogError> {
+    /// Finds the command at that place.
+    pub fn show_at(&self, place: PartitionOffset) -> Result<Shown, LogError> {
         self.look_up(place, None)
     }
 
-    /// What the command there became, where it has this id.
-    fn look_up(&self, Place { partition, offset }: Place, id: Option<ActivityId>) -> Result<Shown, LogError> {
-        // By id: the timestamp of a rejection may be one that no id can hold.
-        let is_other = |found| id.is_some_and(|id| id != found);
-        // One state of the log for all the questions.
-        let _snapshot = self.connection.unchecked_transaction().map_err(|error| self.sqlite(error))?;
-        if let Some(listed) = self.event_at(partition, offset)? {
-            return Ok(match is_other(listed.id) {
-                false => Shown::Event(listed),
-                true => {
-                    Shown::Absent(Absence::OtherCommand { coordinates: listed.coordinates, id: listed.id })
-                }
-            });
-        }
-        Ok(match self.refused(partition, offset)? {
-            Some(Recorded { coordinates, .. }) if is_other(ActivityId::new(self.topic_bits, coordinates)) => {
-                let id = ActivityId::new(self.topic_bits, coordinates);
-                Shown::Absent(Absence::OtherCommand { coordinates, id })
-            }
-            Some(Recorded { coordinates, decision: Decision::Duplicate { of }, .. }) => {
-                Shown::Duplicate { coordinates, of }
-            }
-            Some(Recorded { coordinates, decision: Decision::Rejected(problems), .. }) => {
-                Shown::Rejected { coordinates, problems }
-            }
-            // Of the last kind the two tables have none.
-            None | Some(Recorded { decision: Decision::Accepted(_), .. }) => {
-                Shown::Absent(self.absence(partition, offset).map_err(|error| self.sqlite(error))?)
-            }
-        })
-    }
-
-    pub(super) fn event_at(&self, partition: i32, offset: i64) -> Result<Option<Listed>, LogError> {
-        lookup::event_at(&self.connection, partition, offset, |row| self.listed(row))
-            .map_err(|error| self.sqlite(error))
+    fn look_up(
+        &self,
+        PartitionOffset { partition, offset }: PartitionOffset,
+        id: Option<ActivityId>,
+    ) -> Result<Shown, LogError> {
+        let snapshot = self.connection.unchecked_transaction().map_err(|error| self.sqlite(error))?;
+        // Ids are compared, not timestamps: a rejected record's timestamp may not fit into an id.
+        let other = |coordinates| {
+            let found = ActivityId::new(self.topic_bits, coordinates);
+            let is_other = id.is_some_and(|id| id != found);
+            is_other.then_some(Shown::Absent(Absence::OtherCommand { coordinates, id: found }))
+        };
+        let shown = if let Some(event) = self.event_at(partition, offset)? {
+            other(event.coordinates).unwrap_or(Shown::Event(event))
+        } else if let Some(Recorded { coordinates, decision, .. }) = self.refused(partition, offset)? {
+            other(coordinates).unwrap_or(match decision {
+                Decision::Duplicate { of } => Shown::Duplicate { coordinates, of },
+                Decision::Rejected(problems) => Shown::Rejected { coordinates, problems },
+                Decision::Accepted(_) => unreachable!("the two tables have no events"),
+            })
+        } else {
+            Shown::Absent(self.absence(partition, offset).map_err(|error| self.sqlite(error))?)
+        };
+        drop(snapshot);
+        Ok(shown)
     }
 
     fn absence(&self, partition: i32, offset: i64) -> rusqlite::Result<Absence> {
         let logged: Option<i64> = self
             .connection
             .query_row(&format!("{} WHERE partition = ?1", CURSORS.select), [partition], |row| {
-                checked(row, &CURSORS)?;
+                check_row(row, &CURSORS)?;
                 row.get(1)
             })
             .optional()?;
@@ -105,7 +98,7 @@ impl LogReader {
         ))?;
         let gap = statement
             .query_row(params![partition, offset], |row| {
-                checked(row, &GAPS)?;
+                check_row(row, &GAPS)?;
                 Gap::read(row)
             })
             .optional()?;

@@ -1,35 +1,36 @@
-//! The log in numbers, none of which is counted by reading the events.
+//! Statistics of a log, for which no event is read.
 
 use std::fs;
 
 use rusqlite::Row;
 
-use super::checksum::{self, GAPS, INTERVENTIONS};
-use super::cursor::CursorRow;
-use super::instance::beside;
-use super::schema::user_version;
-use super::{Counts, Cursor, DamagedRow, Gap, Intervention, LogError, LogReader};
+use crate::checksum::{self, DamagedRow, GAPS, INTERVENTIONS};
+use crate::cursor::{Counts, Cursor, CursorRow};
+use crate::error::LogError;
+use crate::files::with_suffix;
+use crate::reader::LogReader;
+use crate::schema::user_version;
+use crate::writer::{Gap, Intervention};
 
-/// One state of the log.
+/// Statistics of a log at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
     pub topic: String,
     pub schema_version: i64,
-    /// Bytes of the database and of its -wal file.
+    /// The size of the database and its -wal file.
     pub file_bytes: u64,
-    /// All partitions together; their timestamps are those of the first and the last event by time.
+    /// The sums over all partitions, and the lowest and highest timestamp.
     pub counts: Counts,
     /// In order of partition.
     pub partitions: Vec<PartitionStats>,
-    /// Each with its partition, in order of partition and offset.
+    /// With their partitions, in order of partition and offset.
     pub gaps: Vec<(i32, Gap)>,
-    /// Each with its partition, in the order in which they were written down.
+    /// With their partitions, in the order in which they were recorded.
     pub interventions: Vec<(i32, Intervention)>,
-    /// Rows that are in none of these, because they are not as they were written.
+    /// Rows that are left out because they are damaged.
     pub damaged: Vec<DamagedRow>,
 }
 
-/// One partition's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionStats {
     pub cursor: Cursor,
@@ -37,7 +38,6 @@ pub struct PartitionStats {
 }
 
 impl LogReader {
-    /// Cursors, counts, gaps and interventions, all of the same moment.
     pub fn stats(&self) -> Result<Stats, LogError> {
         self.read_stats().map_err(|error| self.sqlite(error))
     }
@@ -50,18 +50,20 @@ impl LogReader {
             .map(|CursorRow { cursor, counts, .. }| PartitionStats { cursor, counts })
             .collect();
         let gap = |row: &Row<'_>| Ok((row.get(0)?, Gap::read(row)?));
-        let gaps = sound(checksum::each(&snapshot, &GAPS, "", gap)?, &mut damaged);
+        let gaps = sound(checksum::read_all(&snapshot, &GAPS, "", gap)?, &mut damaged);
         let intervention = |row: &Row<'_>| {
             Ok((row.get(1)?, Intervention { at: row.get(2)?, flag: row.get(3)?, details: row.get(4)? }))
         };
-        let interventions = checksum::each(&snapshot, &INTERVENTIONS, "ORDER BY id", intervention)?;
+        let interventions = checksum::read_all(&snapshot, &INTERVENTIONS, "ORDER BY id", intervention)?;
         let interventions = sound(interventions, &mut damaged);
+        let mut counts = Counts::default();
+        partitions.iter().for_each(|partition| counts.add(&partition.counts));
         let bytes = |path: &std::path::Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         Ok(Stats {
             topic: self.topic.clone(),
             schema_version: user_version(&snapshot)?,
-            file_bytes: bytes(&self.path) + bytes(&beside(&self.path, "-wal")),
-            counts: partitions.iter().fold(Counts::default(), |sum, partition| sum.with(&partition.counts)),
+            file_bytes: bytes(&self.path) + bytes(&with_suffix(&self.path, "-wal")),
+            counts,
             partitions,
             gaps,
             interventions,
@@ -70,26 +72,14 @@ impl LogReader {
     }
 }
 
-/// Rows as they were written; the others go to `damaged`.
+/// Moves damaged rows to `damaged`.
 fn sound<T>(rows: Vec<Result<T, DamagedRow>>, damaged: &mut Vec<DamagedRow>) -> Vec<T> {
     rows.into_iter().filter_map(|row| row.map_err(|error| damaged.push(error)).ok()).collect()
 }
 
 impl Gap {
-    /// A row of table `gaps`.
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    /// Reads a row of table `gaps`.
+    pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { first_offset: row.get(1)?, next_offset: row.get(2)?, reason: row.get(3)? })
-    }
-}
-
-impl Counts {
-    fn with(self, other: &Self) -> Self {
-        Self {
-            events: self.events.saturating_add(other.events),
-            duplicates: self.duplicates.saturating_add(other.duplicates),
-            rejections: self.rejections.saturating_add(other.rejections),
-            earliest: self.earliest.into_iter().chain(other.earliest).min(),
-            latest: self.latest.into_iter().chain(other.latest).max(),
-        }
     }
 }

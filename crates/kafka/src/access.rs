@@ -7,7 +7,7 @@ use rdkafka::{
     producer::{BaseProducer, Producer as _},
 };
 
-use super::{Settings, client, native};
+use super::{Settings, client, context::Context, native};
 
 /// For one question about rights.
 const ASK: Duration = Duration::from_secs(5);
@@ -118,7 +118,7 @@ pub type Allowed = Option<BTreeSet<Operation>>;
 /// Asks the brokers what this user may do. Changes nothing.
 pub struct Rights<'a> {
     settings: &'a Settings,
-    client: BaseProducer<client::Quiet>,
+    client: BaseProducer<Context>,
     /// Whether there was an answer to the first question: the embedded broker gives none.
     answers: Cell<Option<bool>>,
 }
@@ -131,7 +131,7 @@ impl fmt::Debug for Rights<'_> {
 
 impl<'a> Rights<'a> {
     pub fn connect(settings: &'a Settings) -> Result<Self, KafkaError> {
-        let client = client::admin(settings).create_with_context(client::Quiet)?;
+        let client = client::admin(settings).create_with_context(Context::quiet())?;
         Ok(Self { settings, client, answers: Cell::new(None) })
     }
 
@@ -166,9 +166,9 @@ impl<'a> Rights<'a> {
     /// the processor, and fences nobody but another check.
     pub fn may_transact(&self, prefix: &str) -> Result<bool, KafkaError> {
         let mut properties = client::producer(self.settings, client::BATCH_BYTES);
-        let producer: BaseProducer<client::Quiet> =
+        let producer: BaseProducer<Context> =
             client::transactional(&mut properties, &format!("{prefix}check"))
-                .create_with_context(client::Quiet)?;
+                .create_with_context(Context::quiet())?;
         match producer.init_transactions(TRANSACT) {
             Ok(()) => Ok(true),
             Err(error) => match error.rdkafka_error_code() {

@@ -6,14 +6,14 @@ use std::{
 };
 
 use contract::{OutputRecord, ReplyRecord};
-use rdkafka::{error::RDKafkaErrorCode, producer::BaseProducer};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::{
     OutputTopic, PublishError, Settings, Sink,
     access::{Access, Operation, Resource},
     client,
     consumer::{Committer, Membership},
-    deliveries::{Deliveries, delivery_error},
+    deliveries::{Deliveries, Publisher, delivery_error, no_producer},
     mark::NextOffset,
     refusal::OutputRefusal,
     replies::{Refused, ReplyCounts, Routes},
@@ -28,11 +28,9 @@ pub struct AtLeastOnce {
     settings: Settings,
     committer: Committer,
     batch_bytes: usize,
-    producer: Option<BaseProducer<Deliveries>>,
+    producer: Option<Publisher>,
     deliveries: Deliveries,
     routes: Routes,
-    /// Since the last commit.
-    replies: ReplyCounts,
 }
 
 impl fmt::Debug for AtLeastOnce {
@@ -52,12 +50,11 @@ impl AtLeastOnce {
             producer: None,
             deliveries: Deliveries::default(),
             routes: Routes::new(settings),
-            replies: ReplyCounts::default(),
         }
     }
 
-    fn producer(&self) -> Result<&BaseProducer<Deliveries>, PublishError> {
-        self.producer.as_ref().ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
+    fn producer(&self) -> Result<&Publisher, PublishError> {
+        self.producer.as_ref().ok_or_else(no_producer)
     }
 
     /// Where the brokers refuse a topic of the output: which one it is.
@@ -86,7 +83,7 @@ impl AtLeastOnce {
         for (to, count) in &late {
             refused.extend(Refused::all(vec![to.clone(); *count], code));
         }
-        refused.iter().for_each(|reply| self.replies.taken_back(reply.code));
+        refused.iter().for_each(|reply| self.routes.take_back(reply.code));
         self.routes.refuse(&refused);
         // A new producer forgets what the old one still tries.
         if late.is_empty() { Ok(()) } else { self.reset() }
@@ -99,16 +96,13 @@ impl Sink for AtLeastOnce {
     fn reset(&mut self) -> Result<(), PublishError> {
         self.producer = None;
         self.deliveries = Deliveries::default();
-        let producer = client::producer(&self.settings, self.batch_bytes)
-            .set("delivery.timeout.ms", "30000")
-            .create_with_context(self.deliveries.clone())
-            .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
-        self.producer = Some(producer);
+        let mut properties = client::producer(&self.settings, self.batch_bytes);
+        properties.set("delivery.timeout.ms", "30000");
+        self.producer = Some(self.deliveries.clone().publisher(&properties)?);
         Ok(())
     }
 
     fn begin(&mut self) -> Result<(), PublishError> {
-        self.replies = ReplyCounts::default();
         self.routes.begin();
         self.producer().map(drop)
     }
@@ -119,17 +113,8 @@ impl Sink for AtLeastOnce {
     }
 
     fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError> {
-        match self.routes.find(reply) {
-            Ok(partition) => {
-                let to = (reply.topic.clone(), partition);
-                match self.deliveries.send_reply(self.producer()?, to, &reply.record)? {
-                    None => self.replies.published += 1,
-                    Some(code) => self.replies.not_taken(code),
-                }
-            }
-            Err(reason) => self.replies.undeliverable(reason),
-        }
-        Ok(())
+        let producer = self.producer.as_ref().ok_or_else(no_producer)?;
+        self.routes.send(producer, reply)
     }
 
     fn commit(&mut self, offsets: &[NextOffset], _: &Membership) -> Result<ReplyCounts, PublishError> {
@@ -146,7 +131,7 @@ impl Sink for AtLeastOnce {
                 None => PublishError::Unknown(text),
             }
         })?;
-        Ok(std::mem::take(&mut self.replies))
+        Ok(self.routes.take_counts())
     }
 
     fn abort(&mut self) -> Result<(), PublishError> {

@@ -2,20 +2,9 @@
 
 use std::time::Duration;
 
-use rdkafka::{
-    ClientContext,
-    config::{ClientConfig, RDKafkaLogLevel},
-    consumer::BaseConsumer,
-    error::{KafkaError, RDKafkaErrorCode},
-    producer::BaseProducer,
-};
+use rdkafka::{config::ClientConfig, consumer::BaseConsumer, error::KafkaError, producer::BaseProducer};
 
-use super::{
-    Settings,
-    connection::not_made,
-    repeats::{self, Origin},
-    topics::producer_limit,
-};
+use super::{Settings, connection::not_made, topics::producer_limit};
 
 /// KiB of librdkafka's fetch queue; its own default is 64 MiB a consumer. Some 9,000 usual commands, which is more than
 /// the brokers bring between two looks. What librdkafka adds to a short record is not counted, and is as much again.
@@ -202,7 +191,7 @@ pub fn check_properties(settings: &Settings) -> Result<(), String> {
 
 /// How long an answer may wait behind that to a fetch, where both are on one connection.
 #[must_use]
-pub fn fetch_wait(settings: &Settings) -> Duration {
+pub(crate) fn fetch_wait(settings: &Settings) -> Duration {
     consumer_time(settings, "fetch.wait.max.ms")
 }
 
@@ -224,69 +213,9 @@ pub fn admin(settings: &Settings) -> ClientConfig {
     with_operators(settings, common(settings, "admin"))
 }
 
-/// Sends librdkafka's log lines where this program's own go.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Logging;
-
-impl ClientContext for Logging {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        client_error(&error, reason);
-    }
-}
-
-impl rdkafka::consumer::ConsumerContext for Logging {}
-
-/// For a client whose log lines would only confuse: the embedded broker's own.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::trace!(target: "librdkafka", facility, "{message}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, "{reason}");
-    }
-}
-
-impl rdkafka::producer::ProducerContext for Quiet {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): ()) {}
-}
-
-/// One line of librdkafka's log. What the operator must know arrives as an error and is said then, so
-/// these stay in the background.
-pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{message}"),
-        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
-    }
-}
-
-/// A client-wide error: a broker that can't be reached, a login that is refused. librdkafka goes on trying.
-pub fn client_error(error: &KafkaError, reason: &str) {
-    // A reader that wants to be told of a partition's end is told of it here as well.
-    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-        tracing::trace!(target: "librdkafka", "{reason}");
-        return;
-    }
-    repeats::warn(Origin::Client, &format!("{reason}: {error}"));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use testing::said_by;
-
-    fn said(code: RDKafkaErrorCode) -> String {
-        said_by(|| client_error(&KafkaError::Global(code), "why")).0
-    }
 
     #[test]
     fn times_are_the_operators_or_the_defaults() {
@@ -380,27 +309,6 @@ mod tests {
         let reason =
             checked(&[("session.timeout.ms", "30000"), ("max.poll.interval.ms", "20000")]).unwrap_err();
         assert!(reason.contains("max.poll.interval.ms"), "{reason}");
-    }
-
-    #[test]
-    fn a_partitions_end_is_no_warning_and_an_error_is() {
-        assert_eq!(said(RDKafkaErrorCode::PartitionEOF), "");
-        assert!(said(RDKafkaErrorCode::AllBrokersDown).contains("WARN"));
-    }
-
-    #[test]
-    fn an_error_that_repeats_is_one_line() {
-        let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
-        let (said, ()) = said_by(|| {
-            for attempt in 0..100 {
-                client_error(
-                    &error,
-                    &format!("b:1: connection refused (after {attempt}ms in state CONNECT)"),
-                );
-            }
-        });
-        // Counts of other tests' errors may be due just then.
-        assert_eq!(said.lines().filter(|line| line.contains("b:1: connection refused")).count(), 1, "{said}");
     }
 
     #[test]

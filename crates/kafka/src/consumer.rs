@@ -6,10 +6,10 @@
 //! partitions are assigned or unassigned, whenever that is called.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -17,9 +17,8 @@ use std::{
 
 use contract::{Coordinates, Record};
 use rdkafka::{
-    ClientContext, Message, Offset, TopicPartitionList,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata},
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
     types::RDKafkaRespErr,
@@ -28,12 +27,14 @@ use rdkafka::{
 use super::{
     Answer, Bounds, Ends, Polled, Settings, Source, SourceError,
     access::{Access, Operation},
-    client, ends,
-    follow::is_group_denied,
+    client,
+    context::{Context, Group, client_error},
+    ends,
+    liveness::{Probe, Query, probe},
     mark::{Committed, NextOffset},
-    member::{Leaving, Member},
+    member::Member,
     native,
-    reach::{Asking, Reach, reach},
+    reader::Reader,
     refusal::OutputRefusal,
     topic_id::{self, TopicId},
 };
@@ -43,14 +44,15 @@ const ASK: Duration = Duration::from_secs(2);
 
 /// A member of the consumer group.
 pub struct GroupConsumer {
-    consumer: Member<Rebalances>,
+    consumer: Member,
+    notes: Arc<Notes>,
     settings: Settings,
     topic: String,
-    noted: VecDeque<Polled>,
+    pending: VecDeque<Polled>,
     /// What librdkafka fetches, which can be less than what the group assigned.
     started: BTreeSet<i32>,
-    asking: Asking<Reach>,
-    asking_ends: Asking<Ends>,
+    probing: Query<Probe>,
+    asking_ends: Query<Ends>,
     joined: Instant,
 }
 
@@ -80,58 +82,54 @@ impl fmt::Debug for Membership {
     }
 }
 
-/// Notes rebalances; see the module's text.
+/// What the callbacks note for the thread that polls; see the module's text.
 #[derive(Debug)]
-pub struct Rebalances {
-    noted: Mutex<VecDeque<Polled>>,
+struct Notes {
+    rebalances: Mutex<VecDeque<Polled>>,
     closing: AtomicBool,
     topic_id: TopicId,
     /// The last error.
     error: Mutex<Option<String>>,
-    is_member: bool,
 }
 
-impl Rebalances {
-    fn of(topic: &str, is_member: bool) -> Self {
-        Self {
-            noted: Mutex::default(),
+impl Notes {
+    fn of(topic: &str) -> Arc<Self> {
+        Arc::new(Self {
+            rebalances: Mutex::default(),
             closing: AtomicBool::new(false),
             topic_id: TopicId::of(topic),
             error: Mutex::default(),
-            is_member,
-        }
+        })
+    }
+
+    fn context(self: &Arc<Self>, is_member: bool) -> Context {
+        let (log, errors) = (Arc::clone(self), Arc::clone(self));
+        let context = Context::default().on_log(move |_, line| log.topic_id.hear(line));
+        let context = context.on_error(move |error, reason| {
+            errors.hear(reason.to_owned());
+            // Whoever only asks reports the answer.
+            if is_member {
+                client_error(error, reason);
+            }
+        });
+        context.member(self.clone())
     }
 
     fn hear(&self, error: String) {
         *self.error.lock().expect("never poisoned") = Some(error);
     }
 
-    fn take_error(&self) -> Option<String> {
-        self.error.lock().expect("never poisoned").take()
+    fn rebalances(&self) -> MutexGuard<'_, VecDeque<Polled>> {
+        self.rebalances.lock().expect("never poisoned")
     }
 }
 
-impl ClientContext for Rebalances {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.topic_id.hear(message);
-        client::log_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.hear(reason.to_owned());
-        // Whoever only asks says what came of it.
-        if self.is_member {
-            client::client_error(&error, reason);
-        }
-    }
-}
-
-impl ConsumerContext for Rebalances {
+impl Group for Notes {
     fn rebalance(
         &self,
-        consumer: &BaseConsumer<Self>,
+        consumer: &BaseConsumer<Context>,
         event: RDKafkaRespErr,
-        partitions: &mut TopicPartitionList,
+        partitions: &TopicPartitionList,
     ) {
         if self.closing.load(Ordering::SeqCst) {
             // While closing, librdkafka takes any call for "unassign all"; once closed, it would never answer one.
@@ -154,12 +152,10 @@ impl ConsumerContext for Rebalances {
         } else {
             Polled::Revoked(numbers)
         };
-        self.noted.lock().expect("never poisoned").push_back(polled);
+        self.rebalances().push_back(polled);
     }
-}
 
-impl Leaving for Rebalances {
-    fn leaving(&self, consumer: &BaseConsumer<Self>) {
+    fn leaving(&self, consumer: &BaseConsumer<Context>) {
         // Of a revocation that was noted but not yet acted on.
         let _ = consumer.unassign();
     }
@@ -182,17 +178,19 @@ impl GroupConsumer {
     }
 
     fn make(settings: &Settings, is_member: bool) -> Result<Self, SourceError> {
-        let consumer: BaseConsumer<Rebalances> = topic_id::told(client::consumer(settings))
-            .create_with_context(Rebalances::of(&settings.topics.commands, is_member))
+        let notes = Notes::of(&settings.topics.commands);
+        let consumer = topic_id::told(client::consumer(settings))
+            .create_with_context(notes.context(is_member))
             .map_err(|error| SourceError::Fatal(format!("the Kafka consumer can't be made: {error}")))?;
         Ok(Self {
             consumer: Member::new(consumer),
+            notes,
             settings: settings.clone(),
             topic: settings.topics.commands.clone(),
-            noted: VecDeque::new(),
+            pending: VecDeque::new(),
             started: BTreeSet::new(),
-            asking: Asking::default(),
-            asking_ends: Asking::default(),
+            probing: Query::default(),
+            asking_ends: Query::default(),
             joined: Instant::now(),
         })
     }
@@ -219,40 +217,6 @@ impl GroupConsumer {
         self.consumer.incremental_unassign(&list).map_err(|error| self.retriable("unassign", &error))
     }
 
-    /// The first message of each assigned partition, where it has the wanted offset.
-    fn read_firsts(
-        &self,
-        reader: &BaseConsumer<client::Logging>,
-        wanted: &[(i32, i64)],
-    ) -> Vec<Answer<Option<Record>>> {
-        let mut found: Vec<Option<Option<Record>>> = vec![None; wanted.len()];
-        let deadline = Instant::now() + ASK;
-        // The binding does not say of which partition an error is; those that get their record are not meant.
-        let mut failed = None;
-        while found.iter().any(Option::is_none) && Instant::now() < deadline {
-            let (partition, first) = match reader.poll(Duration::from_millis(50)) {
-                None => continue,
-                Some(Ok(message)) => (message.partition(), Some(record_of(&message))),
-                Some(Err(KafkaError::PartitionEOF(partition))) => (partition, None),
-                Some(Err(error)) if is_group_denied(&error) => continue,
-                Some(Err(error)) => {
-                    failed = Some(self.retriable("a single record", &error).to_string());
-                    continue;
-                }
-            };
-            for (slot, &(p, offset)) in found.iter_mut().zip(wanted) {
-                if p == partition && slot.is_none() {
-                    *slot = Some(first.clone().filter(|record| record.coordinates.offset == offset));
-                }
-            }
-        }
-        let late = |offset| format!("the record at offset {offset} did not arrive in time");
-        let records = found.into_iter().zip(wanted);
-        records
-            .map(|(record, (_, offset))| record.ok_or_else(|| failed.clone().unwrap_or_else(|| late(offset))))
-            .collect()
-    }
-
     fn retriable(&self, what: &str, error: &KafkaError) -> SourceError {
         let lacking = lacking(&self.settings, error);
         SourceError::Retriable(lacking.unwrap_or_else(|| format!("{what}: {error}")))
@@ -263,16 +227,16 @@ impl Source for GroupConsumer {
     type Membership = Membership;
 
     fn poll(&mut self, timeout: Duration) -> Result<Polled, SourceError> {
-        if let Some(noted) = self.noted.pop_front() {
+        if let Some(noted) = self.pending.pop_front() {
             return Ok(noted);
         }
         let consumer = Arc::clone(&self.consumer);
-        let polled = poll_past_log_lines(&consumer, timeout);
+        let polled = poll_past_log_lines(&consumer, &self.notes, timeout);
         // Before the record: it may be of a partition that is lost.
-        self.noted.append(&mut consumer.context().noted.lock().expect("never poisoned"));
+        self.pending.append(&mut self.notes.rebalances());
         // After the poll: a log line is in the queue before librdkafka asks for anything of the new topic, and comes out of
         // it before every record.
-        if consumer.context().topic_id.has_changed() {
+        if self.notes.topic_id.has_changed() {
             return Err(SourceError::Retriable(format!(
                 "the brokers name another topic '{}' than before, which is compared with the log",
                 self.topic
@@ -282,12 +246,12 @@ impl Source for GroupConsumer {
             None => None,
             Some(Ok(message)) => Some(Polled::Record(record_of(&message))),
             Some(Err(error)) => {
-                consumer.context().hear(error.to_string());
+                self.notes.hear(error.to_string());
                 classify(&self.settings, &error)?
             }
         };
-        self.noted.extend(record);
-        Ok(self.noted.pop_front().unwrap_or(Polled::Nothing))
+        self.pending.extend(record);
+        Ok(self.pending.pop_front().unwrap_or(Polled::Nothing))
     }
 
     fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
@@ -342,24 +306,47 @@ impl Source for GroupConsumer {
     fn ends(&mut self, partitions: &[i32]) -> Option<Ends> {
         let (consumer, settings) = (Arc::clone(&self.consumer), self.settings.clone());
         let partitions = partitions.to_vec();
-        self.asking_ends.answer(self.joined, move || ends::ask(&consumer, &partitions, &settings))
+        let ends =
+            self.asking_ends.poll(self.joined, move || ends::ask(&consumer, &partitions, &settings))?;
+        Some(ends.unwrap_or_else(Ends::from))
     }
 
     fn take_error(&mut self) -> Option<String> {
-        self.consumer.context().take_error()
+        self.notes.error.lock().expect("never poisoned").take()
     }
 
     fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Answer<Option<Record>>>, SourceError> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let reader: BaseConsumer<client::Logging> = client::reader(&self.settings)
-            .set("enable.partition.eof", "true")
-            .create_with_context(client::Logging)
-            .map_err(|error| SourceError::Fatal(format!("the Kafka reader can't be made: {error}")))?;
-        let list = self.list(wanted.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
-        reader.assign(&list).map_err(|error| self.retriable("a single record", &error))?;
-        Ok(self.read_firsts(&reader, wanted))
+        let mut properties = client::reader(&self.settings);
+        // Else nothing says that a partition ends before the offset.
+        properties.set("enable.partition.eof", "true");
+        let mut reader = Reader::with_config(&self.settings, properties)?;
+        reader.start(
+            &self.topic,
+            wanted.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))),
+        )?;
+        reader.stop_at(wanted.iter().map(|&(partition, offset)| (partition, offset + 1)));
+        let (mut found, mut failed) = (BTreeMap::new(), None);
+        let deadline = Instant::now() + ASK;
+        while !reader.is_done() && Instant::now() < deadline {
+            match reader.poll(Duration::from_millis(50)) {
+                Ok(Some(record)) => drop(found.insert(record.coordinates.partition, record)),
+                Ok(None) => {}
+                // librdkafka does not say of which partition an error is; those that get their record are not meant.
+                Err(error) => failed = Some(error.to_string()),
+            }
+        }
+        let failed = failed.or_else(|| reader.last_error().map(str::to_owned));
+        let answers = wanted.iter().map(|&(partition, offset)| match found.remove(&partition) {
+            Some(record) => Ok(Some(record)),
+            None if reader.has_reached_end(partition) => Ok(None),
+            None => Err(failed
+                .clone()
+                .unwrap_or_else(|| format!("the record at offset {offset} did not arrive in time"))),
+        });
+        Ok(answers.collect())
     }
 
     fn membership(&mut self) -> Option<Membership> {
@@ -371,23 +358,25 @@ impl Source for GroupConsumer {
         unchanged.then_some(Membership { metadata, generation, member_id })
     }
 
-    fn reach(&mut self, since: Instant) -> Option<Reach> {
+    fn probe(&mut self, since: Instant) -> Option<Probe> {
         let (consumer, settings) = (Arc::clone(&self.consumer), self.settings.clone());
-        self.asking.answer(since, move || reach(consumer.client(), &settings, &settings.topics.commands))
+        let found =
+            self.probing.poll(since, move || probe(&*consumer, &settings, &settings.topics.commands))?;
+        Some(found.unwrap_or_else(Probe::Unreachable))
     }
 }
 
 impl Drop for GroupConsumer {
     /// Leaves the group, and waits no longer than 3 s for it.
     fn drop(&mut self) {
-        self.consumer.context().closing.store(true, Ordering::SeqCst);
+        self.notes.closing.store(true, Ordering::SeqCst);
     }
 }
 
 /// Commits offsets as the group member, from another thread than the one that polls.
 #[derive(Clone)]
 pub struct Committer {
-    consumer: Arc<BaseConsumer<Rebalances>>,
+    consumer: Arc<BaseConsumer<Context>>,
     topic: String,
 }
 
@@ -407,7 +396,7 @@ impl Committer {
 
 /// A list of next offsets with their marks, as commits take it.
 #[must_use]
-pub fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPartitionList {
+pub(crate) fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for NextOffset { partition, offset, mark } in next_offsets {
         let mut element = list.add_partition(topic, *partition);
@@ -419,7 +408,7 @@ pub fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPartitionLi
 
 /// A list of offsets to read from.
 #[must_use]
-pub fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPartitionList {
+pub(crate) fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for &(partition, offset) in next_offsets {
         list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a number");
@@ -451,13 +440,14 @@ pub(super) fn offsets(list: &TopicPartitionList) -> Vec<(i32, Option<i64>)> {
 }
 
 /// The binding's poll takes a line of the log as nothing, and lines come before rebalances and records.
-fn poll_past_log_lines(
-    consumer: &BaseConsumer<Rebalances>,
+fn poll_past_log_lines<'a>(
+    consumer: &'a BaseConsumer<Context>,
+    notes: &Notes,
     timeout: Duration,
-) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+) -> Option<Result<BorrowedMessage<'a>, KafkaError>> {
     let mut polled = consumer.poll(timeout);
     let mut waiting = usize::MAX;
-    while polled.is_none() && consumer.context().noted.lock().expect("never poisoned").is_empty() {
+    while polled.is_none() && notes.rebalances().is_empty() {
         let left = native::waiting(consumer.client());
         // What does not get less is not taken by polling.
         if left == 0 || left >= waiting {

@@ -12,15 +12,17 @@ use std::{
 
 use contract::OutputRecord;
 use rdkafka::{
-    ClientContext, Message,
-    config::RDKafkaLogLevel,
-    error::{KafkaError, RDKafkaErrorCode},
+    Message,
+    config::ClientConfig,
+    error::RDKafkaErrorCode,
     message::DeliveryResult,
-    producer::{BaseProducer, BaseRecord, ProducerContext},
+    producer::{BaseProducer, BaseRecord},
 };
 
 use super::{
-    PublishError, client, native,
+    PublishError,
+    context::{Context, Deliver},
+    native,
     refusal::{OutputRefusal, is_consequence, is_timeout},
     replies::{Destination, Refused},
 };
@@ -52,14 +54,22 @@ struct Replies {
     refused: Vec<Refused>,
 }
 
+/// A producer of output and replies.
+pub type Publisher = BaseProducer<Context<Deliveries>>;
+
 impl Deliveries {
+    /// Makes a producer whose reports come here.
+    pub fn publisher(self, config: &ClientConfig) -> Result<Publisher, PublishError> {
+        let log = self.clone();
+        config
+            .create_with_context(
+                Context::delivering(self).on_log(move |facility, message| log.read_log(facility, message)),
+            )
+            .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))
+    }
+
     /// Hands a record to librdkafka, waiting while its queue is full.
-    pub fn send(
-        &self,
-        producer: &BaseProducer<Self>,
-        topic: &str,
-        record: &OutputRecord,
-    ) -> Result<(), PublishError> {
+    pub fn send(&self, producer: &Publisher, topic: &str, record: &OutputRecord) -> Result<(), PublishError> {
         let Err((code, text)) = self.hand_over(producer, topic, None, record) else { return Ok(()) };
         if code == RDKafkaErrorCode::TopicAuthorizationFailed {
             self.deny(topic);
@@ -70,7 +80,7 @@ impl Deliveries {
     /// The same for a reply. One that librdkafka does not even take is no error: the code says why.
     pub fn send_reply(
         &self,
-        producer: &BaseProducer<Self>,
+        producer: &Publisher,
         to: Destination,
         record: &OutputRecord,
     ) -> Result<Option<RDKafkaErrorCode>, PublishError> {
@@ -98,7 +108,7 @@ impl Deliveries {
 
     fn hand_over(
         &self,
-        producer: &BaseProducer<Self>,
+        producer: &Publisher,
         topic: &str,
         reply_to: Option<i32>,
         record: &OutputRecord,
@@ -125,21 +135,16 @@ impl Deliveries {
     }
 
     /// Serves the producer until every record was delivered or failed, or until then.
-    pub fn wait(&self, producer: &BaseProducer<Self>, until: Instant) -> bool {
+    pub fn wait(&self, producer: &Publisher, until: Instant) -> bool {
         self.wait_for(producer, until, Self::pending)
     }
 
     /// The same for own output only.
-    pub fn wait_for_own(&self, producer: &BaseProducer<Self>, until: Instant) -> bool {
+    pub fn wait_for_own(&self, producer: &Publisher, until: Instant) -> bool {
         self.wait_for(producer, until, Self::own_pending)
     }
 
-    fn wait_for(
-        &self,
-        producer: &BaseProducer<Self>,
-        until: Instant,
-        missing: impl Fn(&Self) -> usize,
-    ) -> bool {
+    fn wait_for(&self, producer: &Publisher, until: Instant, missing: impl Fn(&Self) -> usize) -> bool {
         while missing(self) > 0 {
             if Instant::now() >= until {
                 return false;
@@ -196,6 +201,16 @@ impl Deliveries {
         self.0.replies.lock().expect("never poisoned")
     }
 
+    fn read_log(&self, facility: &str, message: &str) {
+        let Some((to, code)) = not_added(facility, message) else { return };
+        let mut replies = self.replies();
+        if replies.sent.contains_key(&to) {
+            replies.refused.push(Refused { to, code, bytes: 0 });
+        } else if code == RDKafkaErrorCode::TopicAuthorizationFailed {
+            self.deny(&to.0);
+        }
+    }
+
     fn reply_reported(&self, to: &Destination) {
         let mut replies = self.replies();
         if let Some(count) = replies.pending.get_mut(to) {
@@ -210,27 +225,9 @@ impl Deliveries {
 
 /// Takes delivery reports, and lets librdkafka's threads work. A poll with a time-out uses all of it
 /// whatever arrives, and `flush` waits in steps of 100 ms.
-pub fn serve(producer: &BaseProducer<Deliveries>) {
+pub fn serve(producer: &Publisher) {
     producer.poll(Duration::ZERO);
     thread::sleep(Duration::from_micros(100));
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log_line(level, facility, message);
-        if let Some((to, code)) = not_added(facility, message) {
-            let mut replies = self.replies();
-            if replies.sent.contains_key(&to) {
-                replies.refused.push(Refused { to, code, bytes: 0 });
-            } else if code == RDKafkaErrorCode::TopicAuthorizationFailed {
-                self.deny(&to.0);
-            }
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::client_error(&error, reason);
-    }
 }
 
 /// A partition that could not be added to the transaction. librdkafka says only in its log which one it was; all records
@@ -251,10 +248,11 @@ fn not_added(facility: &str, message: &str) -> Option<(Destination, RDKafkaError
     Some(((topic.to_owned(), partition.parse().ok()?), code))
 }
 
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
+impl Deliver for Deliveries {
+    /// The bytes of a reply; 0 for own output.
+    type Opaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, reply_bytes: usize) {
+    fn delivered(&self, result: &DeliveryResult<'_>, reply_bytes: usize) {
         let message = match result {
             Ok(message) | Err((_, message)) => message,
         };
@@ -280,6 +278,11 @@ impl ProducerContext for Deliveries {
         }
         self.0.pending.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// Before the first [`reset`](super::Sink::reset).
+pub fn no_producer() -> PublishError {
+    PublishError::Unknown("there is no producer yet".into())
 }
 
 /// What a record's failure means for its batch.

@@ -14,8 +14,7 @@ use rdkafka::{
 };
 use thiserror::Error;
 
-use super::Topics;
-use super::client;
+use super::{Topics, context::Context};
 
 /// The log append time that it answers whatever the time is, in milliseconds, while it keeps the record's own
 /// timestamp. No other broker's clock shows it: it is a second after the beginning of 1970.
@@ -24,7 +23,7 @@ pub const ANSWERED_APPEND_TIME: i64 = 1234;
 /// A running embedded broker; it ends when it is dropped.
 pub struct EmbeddedBroker {
     // Owns the cluster: the property that makes it also ends it with the client.
-    client: BaseProducer<client::Quiet>,
+    client: BaseProducer<Context>,
 }
 
 impl fmt::Debug for EmbeddedBroker {
@@ -51,8 +50,8 @@ impl EmbeddedBroker {
         config
             .set("test.mock.num.brokers", nodes.to_string())
             .set("client.id", "activity-stream-embedded-broker");
-        let client =
-            BaseProducer::from_config_and_context(&config, client::Quiet).map_err(|error| failed(&error))?;
+        let client = BaseProducer::from_config_and_context(&config, Context::quiet())
+            .map_err(|error| failed(&error))?;
         let broker = Self { client };
         broker.join_at_once();
         let own = [&topics.commands, &topics.notifications, &topics.rejections].map(String::as_str);
@@ -71,7 +70,7 @@ impl EmbeddedBroker {
     ///
     /// Never: the client was made with a mock cluster.
     #[must_use]
-    pub fn cluster(&self) -> MockCluster<'_, client::Quiet> {
+    pub fn cluster(&self) -> MockCluster<'_, Context> {
         self.client.client().mock_cluster().expect("the client was made with one")
     }
 

@@ -6,23 +6,24 @@
 pub mod access;
 pub mod at_least_once;
 pub mod client;
-pub mod connection;
+mod connection;
 pub mod consumer;
+pub mod context;
 mod deliveries;
 pub mod embedded;
 mod ends;
 pub mod follow;
+pub mod liveness;
 pub mod mark;
 pub mod member;
 pub mod native;
-pub mod posted;
 pub mod properties;
-pub mod reach;
+pub mod reader;
 pub mod refusal;
 pub mod repeats;
 pub mod replies;
 pub mod scan;
-pub mod topic_id;
+mod topic_id;
 pub mod topics;
 pub mod transactional;
 
@@ -35,8 +36,8 @@ use std::{
 use contract::{OutputRecord, Record, ReplyRecord, ReplyTopics};
 use thiserror::Error;
 
+use liveness::Probe;
 use mark::{Committed, NextOffset};
-use reach::Reach;
 use refusal::OutputRefusal;
 use replies::ReplyCounts;
 
@@ -197,9 +198,9 @@ pub trait Source {
     fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Answer<Option<Record>>>, SourceError>;
     /// `None` while this is not a member: with a generation below 0 or an empty member id the broker would check nothing.
     fn membership(&mut self) -> Option<Self::Membership>;
-    /// Whether the brokers still answer. Waits for nobody: `None` while they are being asked, and the answer once, at a
-    /// later call. They are asked again where they were asked before `since`: that answer may be of another time.
-    fn reach(&mut self, since: Instant) -> Option<Reach>;
+    /// Whether the brokers still answer. Never blocks: `None` while they are being asked, and the answer once, at a later
+    /// call. They are asked again where they were asked before `since`: that answer may be stale.
+    fn probe(&mut self, since: Instant) -> Option<Probe>;
 }
 
 /// What goes wrong while reading.

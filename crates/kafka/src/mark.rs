@@ -97,7 +97,7 @@ impl Marker {
 
 impl Mark {
     /// Of its metadata, where each number is as long as it can be.
-    pub const MOST_BYTES: usize = 132;
+    pub(crate) const MOST_BYTES: usize = 132;
 
     /// As it is committed: up to [`Mark::MOST_BYTES`], of the 4,096 that a broker takes unless told otherwise.
     #[must_use]

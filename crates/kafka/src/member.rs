@@ -2,70 +2,49 @@
 
 use std::{fmt, ops::Deref, sync::Arc, thread, time::Duration, time::Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::client;
+use super::context::{Context, Group};
 
 /// How long closing may wait for the broker; leaving the group is a courtesy that the session time-out replaces.
 const CLOSE: Duration = Duration::from_millis(1500);
 /// How long dropping a member may take at most.
-pub const LEAVE: Duration = Duration::from_millis(3000);
+const LEAVE: Duration = Duration::from_millis(3000);
 
-/// What a consumer's context does while the consumer is closed.
-pub trait Leaving: ConsumerContext + 'static {
-    /// How long [`before_leaving`](Self::before_leaving) may take.
-    const LAST_COMMIT: Duration = Duration::ZERO;
-
-    /// The consumer is still a member, and about to leave.
-    fn before_leaving(&self, _: &BaseConsumer<Self>)
-    where
-        Self: Sized,
-    {
-    }
-
-    /// The close has begun; it ends once nothing is assigned any more.
-    fn leaving(&self, _: &BaseConsumer<Self>)
-    where
-        Self: Sized,
-    {
-    }
-}
-
-impl Leaving for client::Logging {}
-
-/// Leaves the group when it is dropped, and waits no longer than [`LEAVE`] and [`Leaving::LAST_COMMIT`] for it. The binding's own drop waits for the
-/// brokers without an end.
-pub struct Member<C: Leaving> {
+/// Leaves the group when it is dropped, and waits no longer than [`LEAVE`] and [`Group::leaving_takes`](super::context::Group::leaving_takes) for it.
+/// The binding's own drop waits for the brokers without an end.
+pub struct Member {
     /// `None` only while it is dropped.
-    consumer: Option<Arc<BaseConsumer<C>>>,
+    consumer: Option<Arc<BaseConsumer<Context>>>,
 }
 
-impl<C: Leaving> Member<C> {
-    pub fn new(consumer: BaseConsumer<C>) -> Self {
+impl Member {
+    pub fn new(consumer: BaseConsumer<Context>) -> Self {
         Self { consumer: Some(Arc::new(consumer)) }
     }
 }
 
-impl<C: Leaving> fmt::Debug for Member<C> {
+impl fmt::Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Member").finish_non_exhaustive()
     }
 }
 
 /// A clone of the inner reference does not keep the member in its group.
-impl<C: Leaving> Deref for Member<C> {
-    type Target = Arc<BaseConsumer<C>>;
+impl Deref for Member {
+    type Target = Arc<BaseConsumer<Context>>;
 
     fn deref(&self) -> &Self::Target {
         self.consumer.as_ref().expect("there until it is dropped")
     }
 }
 
-impl<C: Leaving> Drop for Member<C> {
+impl Drop for Member {
     fn drop(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
         // Whoever only reads, or only asks, is in no group that could notice anything.
         let is_member = consumer.subscription().is_ok_and(|topics| topics.count() > 0);
+        let patience = LEAVE + consumer.context().group().map_or(Duration::ZERO, Group::leaving_takes);
         let (done, left) = crossbeam_channel::bounded(1);
         // On a thread of its own, which stays behind if need be: a revocation that is answered in the moment in which
         // the close ends is never acknowledged, and librdkafka waits for that without an end.
@@ -79,7 +58,7 @@ impl<C: Leaving> Drop for Member<C> {
             }
             let _ = done.send(closed);
         });
-        let has_left = closing.is_ok() && left.recv_timeout(LEAVE + C::LAST_COMMIT) == Ok(true);
+        let has_left = closing.is_ok() && left.recv_timeout(patience) == Ok(true);
         if is_member && !has_left {
             tracing::warn!("the broker does not answer; the group will notice by the session time-out");
         }
@@ -87,10 +66,15 @@ impl<C: Leaving> Drop for Member<C> {
 }
 
 /// Whether the consumer has left the group.
-fn close<C: Leaving>(consumer: &BaseConsumer<C>) -> bool {
-    consumer.context().before_leaving(consumer);
+fn close(consumer: &BaseConsumer<Context>) -> bool {
+    let group = consumer.context().group();
+    if let Some(group) = group {
+        group.before_leaving(consumer);
+    }
     if consumer.close_queue().is_ok() {
-        consumer.context().leaving(consumer);
+        if let Some(group) = group {
+            group.leaving(consumer);
+        }
         let deadline = Instant::now() + CLOSE;
         while !consumer.closed() && Instant::now() < deadline {
             consumer.poll(Duration::from_millis(20));
@@ -101,7 +85,7 @@ fn close<C: Leaving>(consumer: &BaseConsumer<C>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::{ClientConfig, ClientContext};
+    use rdkafka::{ClientConfig, TopicPartitionList, types::RDKafkaRespErr};
 
     use super::*;
     use testing::said_by;
@@ -109,16 +93,17 @@ mod tests {
     /// As a consumer whose broker answers nothing, or whose machine is too busy.
     struct Slow;
 
-    impl ClientContext for Slow {}
-    impl ConsumerContext for Slow {}
-    impl Leaving for Slow {
-        fn before_leaving(&self, _: &BaseConsumer<Self>) {
+    impl Group for Slow {
+        fn rebalance(&self, _: &BaseConsumer<Context>, _: RDKafkaRespErr, _: &TopicPartitionList) {}
+
+        fn before_leaving(&self, _: &BaseConsumer<Context>) {
             thread::sleep(LEAVE + Duration::from_millis(500));
         }
     }
 
-    fn slow() -> Member<Slow> {
-        Member::new(ClientConfig::new().set("group.id", "g").create_with_context(Slow).unwrap())
+    fn slow() -> Member {
+        let context = Context::default().member(Arc::new(Slow));
+        Member::new(ClientConfig::new().set("group.id", "g").create_with_context(context).unwrap())
     }
 
     #[test]

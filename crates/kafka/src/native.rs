@@ -101,7 +101,11 @@ fn add_bytes(owned: &OwnedHeaders, header: &Header) {
 
 /// One past the last record of a partition, as the last answer to a fetch said; `None` before the first.
 #[must_use]
-pub fn high_watermark<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<i64> {
+pub(crate) fn high_watermark<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    partition: i32,
+) -> Option<i64> {
     let topic = CString::new(topic).ok()?;
     let (mut low, mut high) = (-1, -1);
     // SAFETY: the client is alive, the topic NUL-terminated, and librdkafka only writes the two numbers.
@@ -119,7 +123,7 @@ pub fn high_watermark<C: ClientContext>(client: &Client<C>, topic: &str, partiti
 
 /// Generation and member id of a consumer; `None` before it has joined a group.
 #[must_use]
-pub fn generation<C: ClientContext>(client: &Client<C>) -> Option<(i32, String)> {
+pub(crate) fn generation<C: ClientContext>(client: &Client<C>) -> Option<(i32, String)> {
     // SAFETY: the client is alive; the metadata is a copy that is destroyed here.
     unsafe {
         let metadata = sys::rd_kafka_consumer_group_metadata(client.native_ptr());
@@ -141,7 +145,7 @@ pub fn generation<C: ClientContext>(client: &Client<C>) -> Option<(i32, String)>
 /// The group's offsets in a list, with what their metadata says of who committed them; `None` where there is none. The
 /// binding panics on metadata that is not UTF-8.
 #[must_use]
-pub fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<Committed>)> {
+pub(crate) fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<Committed>)> {
     // SAFETY: the list is alive, and holds as many elements as it says.
     let elements = unsafe {
         let list = list.ptr();
@@ -187,7 +191,7 @@ pub fn was_sent(message: &BorrowedMessage<'_>) -> bool {
 
 /// What [`allowed`] asks about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Described {
+pub(crate) enum Described {
     Topic,
     Group,
 }
@@ -197,7 +201,7 @@ pub enum Described {
 /// # Errors
 ///
 /// The brokers' code, or librdkafka's where they do not answer.
-pub fn allowed<C: ClientContext>(
+pub(crate) fn allowed<C: ClientContext>(
     client: &Client<C>,
     described: Described,
     name: &str,
@@ -303,7 +307,7 @@ unsafe fn allowed_by(
 
 /// OpenSSL's number for what is wrong with a broker's certificate; `None` where nothing is, or nobody answers.
 #[must_use]
-pub fn certificate_error(config: &ClientConfig) -> Option<c_int> {
+pub(crate) fn certificate_error(config: &ClientConfig) -> Option<c_int> {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     #[allow(clippy::too_many_arguments, reason = "librdkafka's signature")]

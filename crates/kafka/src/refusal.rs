@@ -36,7 +36,7 @@ impl OutputRefusal {
     }
 
     /// The same of an error that has a code.
-    pub fn of_error(error: &KafkaError, text: impl FnOnce() -> String) -> Option<Self> {
+    pub(crate) fn of_error(error: &KafkaError, text: impl FnOnce() -> String) -> Option<Self> {
         Self::of(error.rdkafka_error_code()?, text)
     }
 
@@ -79,13 +79,13 @@ impl fmt::Display for OutputRefusal {
 
 /// Whether a record failed with this code only because another one did.
 #[must_use]
-pub fn is_consequence(code: Code) -> bool {
+pub(crate) fn is_consequence(code: Code) -> bool {
     matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::InvalidDifferentRecord)
 }
 
 /// Whether there was no answer in time.
 #[must_use]
-pub fn is_timeout(code: Code) -> bool {
+pub(crate) fn is_timeout(code: Code) -> bool {
     matches!(
         code,
         Code::OperationTimedOut | Code::MessageTimedOut | Code::RequestTimedOut | Code::TimedOutQueue

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Between two lines of one text.
-pub const EVERY: Duration = Duration::from_secs(30);
+const EVERY: Duration = Duration::from_secs(30);
 /// Texts remembered at most; beyond them the one that was logged longest ago is forgotten.
 const TEXTS: usize = 128;
 

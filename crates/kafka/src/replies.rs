@@ -12,9 +12,9 @@ use std::{
 };
 
 use contract::ReplyRecord;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{error::RDKafkaErrorCode, producer::Producer as _};
 
-use super::Settings;
+use super::{PublishError, Settings, deliveries::Publisher};
 use directory::{ASK, Directory, Told};
 
 /// How long a refusal is remembered.
@@ -81,11 +81,11 @@ pub struct ReplyCounts {
 }
 
 /// A partition of a reply topic.
-pub type Destination = (String, i32);
+pub(crate) type Destination = (String, i32);
 
 /// A reply that was sent and refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub(crate) struct Refused {
     pub to: Destination,
     pub code: RDKafkaErrorCode,
     pub bytes: usize,
@@ -109,7 +109,7 @@ struct Refusal {
 
 /// Chooses each reply's partition, or says why there is none. Used by one thread.
 #[derive(Debug)]
-pub struct Routes {
+pub(crate) struct Routes {
     directory: Option<Directory>,
     refusals: HashMap<Destination, Refusal>,
     told: HashMap<(String, Undeliverable), Instant>,
@@ -117,6 +117,8 @@ pub struct Routes {
     turn: i32,
     /// How long the transaction under way may still wait for answers.
     patience: Duration,
+    /// Of the transaction under way.
+    counts: ReplyCounts,
 }
 
 impl Routes {
@@ -130,17 +132,47 @@ impl Routes {
             told: HashMap::new(),
             turn: 0,
             patience: ASK,
+            counts: ReplyCounts::default(),
         }
     }
 
     /// To be called where a transaction begins: however many topics it has replies for, it waits two seconds at most.
     pub fn begin(&mut self) {
         self.patience = ASK;
+        self.counts = ReplyCounts::default();
+    }
+
+    /// Sends a reply, or counts why it can't be delivered.
+    pub fn send(&mut self, producer: &Publisher, reply: &ReplyRecord) -> Result<(), PublishError> {
+        let sent = match self.find(reply) {
+            Err(reason) => Err(reason),
+            Ok(partition) => {
+                let to = (reply.topic.clone(), partition);
+                let refused = producer.context().deliveries().send_reply(producer, to, &reply.record)?;
+                refused.map_or(Ok(()), |code| Err(Undeliverable::of(code)))
+            }
+        };
+        match sent {
+            Ok(()) => self.counts.published += 1,
+            Err(reason) => *self.counts.undeliverable.entry(reason).or_default() += 1,
+        }
+        Ok(())
+    }
+
+    /// Counts a reply as refused that was counted as published.
+    pub fn take_back(&mut self, code: RDKafkaErrorCode) {
+        self.counts.published = self.counts.published.saturating_sub(1);
+        *self.counts.undeliverable.entry(Undeliverable::of(code)).or_default() += 1;
+    }
+
+    /// What became of the replies since [`begin`](Self::begin).
+    pub fn take_counts(&mut self) -> ReplyCounts {
+        std::mem::take(&mut self.counts)
     }
 
     /// The partition that the reply can go to. Where it seems that there is none, the brokers are asked again, at most
     /// about once a second for a topic.
-    pub fn find(&mut self, reply: &ReplyRecord) -> Result<i32, Undeliverable> {
+    fn find(&mut self, reply: &ReplyRecord) -> Result<i32, Undeliverable> {
         match self.look_up(reply) {
             Ok(partition) => {
                 self.turn = self.turn.wrapping_add(1) & i32::MAX;
@@ -155,13 +187,13 @@ impl Routes {
 
     fn look_up(&mut self, reply: &ReplyRecord) -> Result<i32, Undeliverable> {
         let Some(directory) = &self.directory else { return Err(Undeliverable::Unavailable) };
-        match self.choose(reply, &directory.told(&reply.topic)) {
+        match self.choose(reply, &directory.latest(&reply.topic)) {
             Ok(partition) => Ok(partition),
             // What was refused stays refused, whatever the brokers say.
             Err((reason, Why::Tried)) => Err(reason),
             Err((_, Why::Told)) => {
                 let begun = Instant::now();
-                let told = directory.told_again(&reply.topic, self.patience);
+                let told = directory.refresh_if_stale(&reply.topic, self.patience);
                 let chosen = self.choose(reply, &told).map_err(|(reason, _)| reason);
                 self.patience = self.patience.saturating_sub(begun.elapsed());
                 chosen
@@ -229,9 +261,9 @@ impl Routes {
         let until = Instant::now() + ASK;
         let mut told: BTreeMap<String, Told> = BTreeMap::new();
         let mut is_gone = |to: &Destination| {
-            let told = told.entry(to.0.clone()).or_insert_with(|| {
-                directory.told_now(&to.0, until.saturating_duration_since(Instant::now()))
-            });
+            let told = told
+                .entry(to.0.clone())
+                .or_insert_with(|| directory.refresh(&to.0, until.saturating_duration_since(Instant::now())));
             told.against(to.1).is_some()
         };
         destinations.into_iter().filter(|to| is_gone(to)).collect()
@@ -260,23 +292,6 @@ enum Why {
     Told,
     /// It was tried.
     Tried,
-}
-
-impl ReplyCounts {
-    pub(super) fn undeliverable(&mut self, reason: Undeliverable) {
-        *self.undeliverable.entry(reason).or_default() += 1;
-    }
-
-    /// One that librdkafka did not take.
-    pub(super) fn not_taken(&mut self, code: RDKafkaErrorCode) {
-        self.undeliverable(Undeliverable::of(code));
-    }
-
-    /// One that had been counted as published.
-    pub(super) fn taken_back(&mut self, code: RDKafkaErrorCode) {
-        self.published = self.published.saturating_sub(1);
-        self.undeliverable(Undeliverable::of(code));
-    }
 }
 
 #[cfg(test)]

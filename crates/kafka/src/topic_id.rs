@@ -73,44 +73,39 @@ fn change<'a>(message: &'a str, topic: &str) -> Option<(&'a str, &'a str)> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
 
     use rdkafka::{
-        ClientContext, Offset, TopicPartitionList,
-        consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+        Offset, TopicPartitionList,
+        consumer::{BaseConsumer, Consumer as _},
     };
 
     use super::*;
-    use crate::{Settings, Topics, client, embedded::EmbeddedBroker};
-
-    struct Hearing(TopicId);
-
-    impl ClientContext for Hearing {
-        fn log(&self, _: RDKafkaLogLevel, _: &str, message: &str) {
-            self.0.hear(message);
-        }
-    }
-
-    impl ConsumerContext for Hearing {}
+    use crate::{Settings, Topics, client, context::Context, embedded::EmbeddedBroker};
 
     /// In just these words, and at this level.
     #[test]
     fn librdkafka_tells_of_the_first_id() {
         let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
         let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
-        let consumer: BaseConsumer<Hearing> = told(client::consumer(&settings))
-            .create_with_context(Hearing(TopicId::of("c")))
-            .expect("a consumer");
+        let topic_id = Arc::new(TopicId::of("c"));
+        let hearing = Arc::clone(&topic_id);
+        let context = Context::default().on_log(move |_, line| hearing.hear(line));
+        let consumer: BaseConsumer<Context> =
+            told(client::consumer(&settings)).create_with_context(context).expect("a consumer");
         let mut list = TopicPartitionList::new();
         list.add_partition_offset("c", 0, Offset::Beginning).expect("an offset");
         consumer.assign(&list).expect("assigned");
-        let id = || consumer.context().0.id.lock().expect("never poisoned").clone();
+        let id = || topic_id.id.lock().expect("never poisoned").clone();
         let deadline = Instant::now() + Duration::from_secs(30);
         while id().is_none() {
             assert!(Instant::now() < deadline, "no line of the log has the topic's id");
             consumer.poll(Duration::from_millis(20));
         }
-        assert!(!consumer.context().0.has_changed());
+        assert!(!topic_id.has_changed());
     }
 
     #[test]

@@ -5,19 +5,17 @@ mod fitness;
 
 use std::{
     fmt,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use contract::ActivityId;
 use futures::executor::block_on;
 use rdkafka::{
-    ClientContext,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    config::FromClientConfigAndContext,
     error::{KafkaError, RDKafkaErrorCode},
-    message::DeliveryResult,
-    producer::{BaseProducer, Producer, ProducerContext},
+    producer::{BaseProducer, Producer},
 };
 
 pub use error::TopicsError;
@@ -30,6 +28,7 @@ use super::{
     access::{self, Access, Operation, Resource},
     client,
     connection::{ConnectionError, not_made},
+    context::Context,
     native,
 };
 
@@ -71,35 +70,14 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// Keeps the last client-wide error, which says why nobody answers.
-#[derive(Debug, Default)]
-struct LastError(Mutex<Option<(Option<RDKafkaErrorCode>, String)>>);
-
-impl ClientContext for LastError {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code();
-        let mut last = self.0.lock().expect("never poisoned");
-        // "All brokers down" says less than the reason that came before it.
-        if code != Some(RDKafkaErrorCode::AllBrokersDown) || last.is_none() {
-            *last = Some((code, reason.to_owned()));
-        }
-    }
-}
-
-impl ProducerContext for LastError {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
-}
+/// The last client-wide error, which says why nobody answers.
+type LastError = Arc<Mutex<Option<(Option<RDKafkaErrorCode>, String)>>>;
 
 /// Questions to the brokers about topics.
 struct Brokers<'a> {
     settings: &'a Settings,
-    client: BaseProducer<LastError>,
+    client: BaseProducer<Context>,
+    last_error: LastError,
 }
 
 impl fmt::Debug for Brokers<'_> {
@@ -203,10 +181,20 @@ pub fn examine(settings: &Settings, missing: Missing) -> Result<(Report, Vec<Top
 
 impl<'a> Brokers<'a> {
     fn connect(settings: &'a Settings) -> Result<Self, TopicsError> {
+        let last_error = LastError::default();
+        let last = Arc::clone(&last_error);
+        let context = Context::default().on_error(move |error, reason| {
+            let code = error.rdkafka_error_code();
+            let mut last = last.lock().expect("never poisoned");
+            // "All brokers down" says less than the reason that came before it.
+            if code != Some(RDKafkaErrorCode::AllBrokersDown) || last.is_none() {
+                *last = Some((code, reason.to_owned()));
+            }
+        });
         let client = client::admin(settings)
-            .create_with_context(LastError::default())
+            .create_with_context(context)
             .map_err(|error| TopicsError::Client(not_made(settings, &error)))?;
-        Ok(Self { settings, client })
+        Ok(Self { settings, client, last_error })
     }
 }
 
@@ -214,7 +202,7 @@ impl Brokers<'_> {
     fn unanswered(&self, error: &KafkaError) -> TopicsError {
         // The reason waits in the client's queue.
         self.client.poll(Duration::from_millis(50));
-        let last = self.client.context().0.lock().expect("never poisoned").take();
+        let last = self.last_error.lock().expect("never poisoned").take();
         TopicsError::Connection(ConnectionError::of(self.settings, last, error))
     }
 
@@ -255,8 +243,8 @@ impl Brokers<'_> {
         found.partitions().iter().map(|partition| partition.replicas().len()).min()
     }
 
-    fn admin(&self) -> Result<AdminClient<client::Logging>, TopicsError> {
-        AdminClient::from_config_and_context(&client::admin(self.settings), client::Logging)
+    fn admin(&self) -> Result<AdminClient<Context>, TopicsError> {
+        AdminClient::from_config_and_context(&client::admin(self.settings), Context::default())
             .map_err(|error| TopicsError::Client(not_made(self.settings, &error)))
     }
 
@@ -361,7 +349,7 @@ impl Brokers<'_> {
 
     /// The settings of each topic, in order. Fails where the broker answers nothing at all.
     fn describe(&self, topics: &[(Role, &str)]) -> Result<Vec<Described>, KafkaError> {
-        let admin = AdminClient::from_config_and_context(&client::admin(self.settings), client::Logging)?;
+        let admin = AdminClient::from_config_and_context(&client::admin(self.settings), Context::default())?;
         let options = AdminOptions::new().request_timeout(Some(SETTINGS));
         let wanted: Vec<_> = topics.iter().map(|(_, topic)| ResourceSpecifier::Topic(topic)).collect();
         let described = block_on(admin.describe_configs(&wanted, &options));

@@ -12,7 +12,7 @@ use crossbeam_channel::Receiver;
 use rdkafka::{
     TopicPartitionList,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    producer::{BaseProducer, Producer},
+    producer::Producer,
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     access::{Access, Operation, Resource},
     client,
     consumer::{Membership, marked_list},
-    deliveries::{Deliveries, delivery_error},
+    deliveries::{Deliveries, Publisher, delivery_error, no_producer},
     mark::NextOffset,
     refusal::{OutputRefusal, is_consequence, is_timeout},
     replies::{Refused, ReplyCounts, Routes},
@@ -51,15 +51,13 @@ pub struct Transactional {
     /// Of the transaction under way, or of the last one.
     turn: usize,
     routes: Routes,
-    /// Of the transaction under way.
-    replies: ReplyCounts,
     /// How long the group's coordinator may take.
     offsets_within: Duration,
 }
 
 /// One producer, whose context knows what became of its records. Shared with a thread that librdkafka does not let go, at
 /// most.
-type Transacting = Arc<BaseProducer<Deliveries>>;
+type Transacting = Arc<Publisher>;
 
 impl fmt::Debug for Transactional {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,22 +77,20 @@ impl Transactional {
             producers: Vec::new(),
             turn: 0,
             routes: Routes::new(settings),
-            replies: ReplyCounts::default(),
             offsets_within: OFFSETS,
         }
     }
 
     /// Of the transaction under way.
     fn producer(&self) -> Result<&Transacting, PublishError> {
-        self.producers.get(self.turn).ok_or_else(|| PublishError::Unknown("there is no producer yet".into()))
+        self.producers.get(self.turn).ok_or_else(no_producer)
     }
 
     /// Fences whoever had the id, and waits until what it left open is settled.
     fn make(&self, transactional_id: &str) -> Result<Transacting, PublishError> {
         let mut properties = client::producer(&self.settings, self.batch_bytes);
-        let producer: BaseProducer<Deliveries> = client::transactional(&mut properties, transactional_id)
-            .create_with_context(Deliveries::default())
-            .map_err(|error| PublishError::Fatal(format!("the Kafka producer can't be made: {error}")))?;
+        let producer =
+            Deliveries::default().publisher(client::transactional(&mut properties, transactional_id))?;
         producer
             .init_transactions(REQUEST)
             .map_err(|error| self.lacking(&error).unwrap_or_else(|| classify("init_transactions", &error)))?;
@@ -143,7 +139,9 @@ impl Transactional {
             // With a transaction that can only be aborted its records are purged; that says less.
             Err(error @ (PublishError::StaleMembership(_) | PublishError::Fenced(_))) => Err(error),
             // What is not allowed may have been a reply, which the records tell. The next attempt is without it.
-            Err(error @ PublishError::Fatal(_)) if !self.producer()?.context().any_refused() => Err(error),
+            Err(error @ PublishError::Fatal(_)) if !self.producer()?.context().deliveries().any_refused() => {
+                Err(error)
+            }
             Err(error) => drained.and(Err(error)),
         }
     }
@@ -182,7 +180,7 @@ impl Transactional {
 
     /// Where the brokers refuse a topic of the output: which one it is.
     fn denied(&self, error: PublishError) -> PublishError {
-        match self.producer().ok().and_then(|producer| producer.context().take_denied()) {
+        match self.producer().ok().and_then(|producer| producer.context().deliveries().take_denied()) {
             Some(topic) => {
                 let access = Access::of(&self.settings);
                 PublishError::Fatal(access.lacks(Operation::Write, Resource::Topic(&topic)))
@@ -194,7 +192,7 @@ impl Transactional {
     /// Waits until all is delivered. A reply that takes too long is given up, and the transaction with it.
     fn drain(&mut self) -> Result<(), PublishError> {
         let producer = Arc::clone(self.producer()?);
-        let deliveries = producer.context();
+        let deliveries = producer.context().deliveries();
         let until = Instant::now() + REQUEST;
         while !deliveries.wait(&producer, until.min(Instant::now() + REPLIES)) {
             if Instant::now() >= until {
@@ -213,7 +211,7 @@ impl Transactional {
     /// Gives up replies that keep the transaction waiting: where nothing else is missing, or where the brokers say by
     /// now that they can't be delivered.
     fn give_late_replies_up(&mut self) -> Result<(), PublishError> {
-        let deliveries = Arc::clone(self.producer()?.context());
+        let deliveries = self.producer()?.context().deliveries().clone();
         let mut late: Vec<_> = deliveries.pending_replies().into_iter().map(|(to, _)| to).collect();
         if deliveries.own_pending() > 0 {
             late = self.routes.look_again(late);
@@ -229,7 +227,7 @@ impl Transactional {
     /// Where replies are why the transaction failed, remembers which, so that the next attempt is without them.
     fn blame_replies(&mut self, error: PublishError) -> PublishError {
         let Ok(producer) = self.producer().cloned() else { return error };
-        let deliveries = producer.context();
+        let deliveries = producer.context().deliveries();
         let is_unknown = matches!(error, PublishError::Unknown(_) | PublishError::TimedOut(_));
         if is_unknown {
             // A transaction that can only be aborted has its records purged, which is told record by record.
@@ -284,31 +282,20 @@ impl Sink for Transactional {
         self.turn = (self.turn + 1) % self.producers.len().max(1);
         let begun = self.producer()?.begin_transaction();
         begun.map_err(|error| self.named(classify("begin_transaction", &error)))?;
-        self.replies = ReplyCounts::default();
         self.routes.begin();
         Ok(())
     }
 
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
         let producer = self.producer()?;
-        let sent = producer.context().send(producer, self.settings.topics.output(topic), record);
+        let sent = producer.context().deliveries().send(producer, self.settings.topics.output(topic), record);
         sent.map_err(|error| self.aborted(error))
     }
 
     fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError> {
-        match self.routes.find(reply) {
-            Ok(partition) => {
-                let to = (reply.topic.clone(), partition);
-                let producer = self.producer()?;
-                let sent = producer.context().send_reply(producer, to, &reply.record);
-                match sent.map_err(|error| self.aborted(error))? {
-                    None => self.replies.published += 1,
-                    Some(code) => self.replies.not_taken(code),
-                }
-            }
-            Err(reason) => self.replies.undeliverable(reason),
-        }
-        Ok(())
+        let producer = self.producers.get(self.turn).ok_or_else(no_producer)?;
+        let sent = self.routes.send(producer, reply);
+        sent.map_err(|error| self.aborted(error))
     }
 
     fn commit(
@@ -326,8 +313,8 @@ impl Sink for Transactional {
         })();
         match committed {
             Ok(()) => {
-                self.producer()?.context().take_replies();
-                Ok(std::mem::take(&mut self.replies))
+                self.producer()?.context().deliveries().take_replies();
+                Ok(self.routes.take_counts())
             }
             Err(error) => Err(self.aborted(error)),
         }
@@ -336,7 +323,7 @@ impl Sink for Transactional {
     fn abort(&mut self) -> Result<(), PublishError> {
         let deadline = Instant::now() + REQUEST;
         let producer = self.producer()?;
-        let deliveries = producer.context();
+        let deliveries = producer.context().deliveries();
         loop {
             // An abort waits for delivery reports that only a poll serves.
             producer.poll(Duration::ZERO);

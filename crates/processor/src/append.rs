@@ -15,11 +15,11 @@ use super::{
 #[derive(Debug)]
 pub struct Append<M> {
     log: Arc<Mutex<EventLog>>,
-    ownership: Arc<Ownership<M>>,
+    ownership: Ownership<M>,
 }
 
-impl<M: Clone + PartialEq> Append<M> {
-    pub fn new(log: Arc<Mutex<EventLog>>, ownership: Arc<Ownership<M>>) -> Self {
+impl<M> Append<M> {
+    pub fn new(log: Arc<Mutex<EventLog>>, ownership: Ownership<M>) -> Self {
         Self { log, ownership }
     }
 

@@ -38,14 +38,6 @@ pub enum Fetched {
     Known(Vec<Record>),
 }
 
-impl Fetched {
-    pub fn records(&self) -> &[Record] {
-        match self {
-            Self::New(records) | Self::Known(records) => records,
-        }
-    }
-}
-
 /// From decide to the log.
 #[derive(Debug, Clone)]
 pub enum Read {

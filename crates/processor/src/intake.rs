@@ -6,7 +6,7 @@
 
 mod give_back;
 mod silence;
-pub mod take_up;
+mod take_up;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -21,13 +21,12 @@ use contract::{ActivityId, Record};
 use event_log::EventLog;
 use kafka::{Polled, Source, SourceError};
 use silence::Silence;
+pub use take_up::{Learned, learn};
 
-#[cfg(test)]
-use super::simulation::Mutation;
 use super::{
     Observer, ProcessorError,
     batch::{Chunk, Fetched},
-    ownership::Ownership,
+    ownership::Owner,
     progress::Progress,
     running::Running,
     start::Terms,
@@ -95,9 +94,9 @@ pub struct IntakeOptions {
 }
 
 /// Gathers records of the partitions that are held.
-pub struct Intake<S: Source> {
-    source: S,
-    ownership: Arc<Ownership<S::Membership>>,
+pub(crate) struct Intake<S: Source> {
+    pub(super) source: S,
+    pub(super) owner: Owner<S::Membership>,
     log: Arc<Mutex<EventLog>>,
     observer: Arc<dyn Observer>,
     terms: Terms,
@@ -136,7 +135,7 @@ impl<S: Source> std::fmt::Debug for Intake<S> {
 impl<S: Source> Intake<S> {
     pub fn new(
         source: S,
-        ownership: Arc<Ownership<S::Membership>>,
+        owner: Owner<S::Membership>,
         log: Arc<Mutex<EventLog>>,
         observer: Arc<dyn Observer>,
         progress: Arc<Mutex<Progress>>,
@@ -145,7 +144,7 @@ impl<S: Source> Intake<S> {
         let IntakeOptions { terms, caps, timing } = options;
         Self {
             source,
-            ownership,
+            owner,
             log,
             observer,
             terms,
@@ -205,18 +204,18 @@ impl<S: Source> Intake<S> {
             return Some(format!("taking up partitions{why}"));
         }
         // The next step goes back; until then nobody may take it for ready.
-        if self.ownership.is_restart_wanted() {
+        if self.owner.is_restart_wanted() {
             return Some("restarting from the committed cursors".to_owned());
         }
         if self.partitions.is_empty() && self.source.membership().is_none() {
             return Some("the group has not taken this instance in yet".to_owned());
         }
-        self.ownership.publisher_waits_for()
+        self.owner.publisher_waits_for()
     }
 
     /// Serves what the other stages asked for, then polls once.
     pub fn step(&mut self, timeout: Duration) -> Result<(), ProcessorError> {
-        if self.ownership.take_restart() {
+        if self.owner.take_restart() {
             self.hear();
             self.progress.lock().expect("no holder panics").interrupted();
             self.restart()?;
@@ -224,7 +223,7 @@ impl<S: Source> Intake<S> {
         self.answer()?;
         self.take_up_assigned()?;
         self.listen()?;
-        self.watch()?;
+        self.watch();
         self.polled_at = Instant::now();
         self.poll(timeout).map(drop)
     }
@@ -260,7 +259,7 @@ impl<S: Source> Intake<S> {
                 }
                 self.forget_others();
                 self.retry_now();
-                self.ownership.set_membership(self.source.membership());
+                self.owner.set_membership(self.source.membership());
             }
             Polled::Revoked(partitions) => self.revoke(partitions)?,
             Polled::Lost(partitions) => {
@@ -282,8 +281,8 @@ impl<S: Source> Intake<S> {
     }
 
     fn answer(&mut self) -> Result<(), ProcessorError> {
-        if self.ownership.membership_wanted() {
-            self.ownership.set_membership(self.source.membership());
+        if self.owner.is_membership_wanted() {
+            self.owner.set_membership(self.source.membership());
         }
         self.finish_revocation()
     }
@@ -313,10 +312,7 @@ impl<S: Source> Intake<S> {
         for (&number, partition) in &mut self.partitions {
             let Some(running) = &mut partition.running else { continue };
             // Nothing was gathered of what is taken away, so its position says nothing.
-            let is_taken_away = is_among(&self.revoking, number);
-            #[cfg(test)]
-            let is_taken_away = is_taken_away && !self.ownership.is_broken_by(Mutation::CutRevoked);
-            if is_taken_away {
+            if is_among(&self.revoking, number) {
                 continue;
             }
             let records = pending.remove(&number).unwrap_or_default();
@@ -333,7 +329,7 @@ impl<S: Source> Intake<S> {
     }
 
     fn drained<'a>(&self, mut partitions: impl Iterator<Item = &'a i32>) -> bool {
-        let held = self.ownership.snapshot().held;
+        let held = self.owner.held();
         partitions.all(|number| {
             let running = self.partitions.get(number).and_then(|partition| partition.running.as_ref());
             // What is not held any more has nothing in flight that could come out.

@@ -9,24 +9,32 @@
 //! Each stage has its own thread, joined by channels that hold one batch: while one batch commits to
 //! Kafka, the next is written to SQLite, and the one behind it is decided. A batch is whatever arrived
 //! while the stage ahead was busy. Reading: [`start`] (the rule), then [`intake`], [`decide`], [`append`],
-//! [`publish`], [`session`], [`supervise`]. `simulation` holds the rule under faults.
+//! [`publish`], [`pipeline`], `driver`, [`supervise`]. `simulation` holds the rule under faults.
 
-pub mod append;
-pub mod batch;
-pub mod decide;
-pub mod intake;
-pub mod ownership;
-pub mod progress;
-pub mod publish;
+mod append;
+mod batch;
+mod decide;
+mod driver;
+mod intake;
+mod ownership;
+mod pipeline;
+mod progress;
+mod publish;
 mod running;
 #[cfg(test)]
 mod scripted;
-pub mod session;
 #[cfg(test)]
 mod simulation;
-pub mod start;
-pub mod supervise;
-pub mod timing;
+mod slot;
+mod start;
+mod supervise;
+mod timing;
+
+pub use batch::Outcome;
+pub use intake::{AT_ONCE, Caps, Learned, learn};
+pub use pipeline::{BUSY, IDLE};
+pub use start::{Accept, Facts, Loss, Refusal, plan};
+pub use supervise::{Guarantee, ProcessorOptions, run};
 
 use std::time::{Duration, Instant};
 
@@ -34,9 +42,6 @@ use contract::ActivityId;
 use event_log::LogError;
 use kafka::{EndOffsets, SourceError, refusal::OutputRefusal, replies::ReplyCounts};
 use thiserror::Error;
-
-use batch::Outcome;
-use start::Refusal;
 
 /// Watches the processor work. Called on the threads of its stages, so it must be quick.
 pub trait Observer: Send + Sync {
@@ -128,12 +133,6 @@ pub struct End {
     pub offsets: EndOffsets,
     pub at: Instant,
 }
-
-/// Watches nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Unobserved;
-
-impl Observer for Unobserved {}
 
 /// Why the processor stopped working.
 #[derive(Debug, Error)]

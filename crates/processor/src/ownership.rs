@@ -1,27 +1,28 @@
-//! Which partitions this instance may publish for, shared by all stages.
+//! Which partitions this instance may publish for.
 //!
-//! Only the thread that polls changes it, in the order in which librdkafka tells of rebalances: an epoch
-//! that ended is removed before the membership of the next generation is put in. So a stage that sees a
-//! membership sees the ownership that goes with it, and a batch that outlived its assignment is never
-//! published under the next one.
+//! Three handles to one state, so that the types say who may do what: the polling thread has the only [`Owner`], which
+//! starts and releases partitions; the publisher has the [`Publication`], which moves their cursors and signals the polling
+//! thread; every stage can read the [`Ownership`].
+//!
+//! The owner acts in the order in which librdkafka reports rebalances: it ends an epoch before it sets the membership of
+//! the next generation. So a stage that sees a membership sees the ownership that goes with it, and a batch that outlived
+//! its assignment is never published under the next one.
 
 use std::{
     collections::BTreeMap,
-    sync::{Condvar, Mutex, MutexGuard},
+    ops::Deref,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     time::Duration,
 };
 
-#[cfg(test)]
-use super::simulation::Mutation;
-
 /// One uninterrupted time of holding one partition; never used twice in a process.
-pub type Epoch = u64;
+pub(crate) type Epoch = u64;
 
 /// A partition that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     pub epoch: Epoch,
-    /// The next offset whose output is not out. Moved by the publisher only.
+    /// The next offset whose output is not published. The publisher moves it.
     pub published: i64,
     /// The next offset that has not been through the whole pipeline. `done >= published` once started.
     pub done: i64,
@@ -35,108 +36,145 @@ struct State<M> {
     membership: Option<M>,
     membership_version: u64,
     next_epoch: Epoch,
-    membership_wanted: bool,
-    restart_wanted: bool,
-    abandoned: bool,
+    is_abandoned: bool,
+    wants_membership: bool,
+    wants_restart: bool,
     publisher_waits_for: Option<String>,
     publisher_error: Option<String>,
-    #[cfg(test)]
-    mutation: Option<Mutation>,
 }
 
-/// The shared ownership.
 #[derive(Debug)]
-pub struct Ownership<M> {
+struct Shared<M> {
     state: Mutex<State<M>>,
     changed: Condvar,
 }
 
+/// What every stage may read.
+#[derive(Debug)]
+pub(crate) struct Ownership<M>(Arc<Shared<M>>);
+
+/// The polling thread's: the only one that starts and releases partitions.
+#[derive(Debug)]
+pub(crate) struct Owner<M>(Ownership<M>);
+
+/// The publisher's: how far it is, and what it needs of the polling thread.
+#[derive(Debug)]
+pub(crate) struct Publication<M>(Ownership<M>);
+
 /// What a publisher may act on: taken at one instant.
 #[derive(Debug, Clone)]
-pub struct Snapshot<M> {
+pub(crate) struct Snapshot<M> {
     pub held: BTreeMap<i32, Held>,
     pub membership: Option<M>,
     pub membership_version: u64,
 }
 
-impl<M> Default for Ownership<M> {
-    fn default() -> Self {
-        let state = State {
-            held: BTreeMap::new(),
-            membership: None,
-            membership_version: 0,
-            next_epoch: 1,
-            membership_wanted: false,
-            restart_wanted: false,
-            abandoned: false,
-            publisher_waits_for: None,
-            publisher_error: None,
-            #[cfg(test)]
-            mutation: None,
-        };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+/// The handles of one session that holds nothing yet.
+pub(crate) fn handles<M>() -> (Owner<M>, Publication<M>) {
+    let state = State {
+        held: BTreeMap::new(),
+        membership: None,
+        membership_version: 0,
+        next_epoch: 1,
+        is_abandoned: false,
+        wants_membership: false,
+        wants_restart: false,
+        publisher_waits_for: None,
+        publisher_error: None,
+    };
+    let ownership = Ownership(Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }));
+    (Owner(ownership.clone()), Publication(ownership))
+}
+
+impl<M> Clone for Ownership<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
-impl<M: Clone + PartialEq> Ownership<M> {
+impl<M> Deref for Owner<M> {
+    type Target = Ownership<M>;
+
+    fn deref(&self) -> &Ownership<M> {
+        &self.0
+    }
+}
+
+impl<M> Deref for Publication<M> {
+    type Target = Ownership<M>;
+
+    fn deref(&self) -> &Ownership<M> {
+        &self.0
+    }
+}
+
+impl<M> Ownership<M> {
     fn lock(&self) -> MutexGuard<'_, State<M>> {
-        self.state.lock().expect("no holder panics")
+        self.0.state.lock().expect("no holder panics")
     }
 
-    /// Breaks the rule from now on, for the simulation to notice.
-    #[cfg(test)]
-    pub(super) fn mutate(&self, mutation: Option<Mutation>) {
-        self.lock().mutation = mutation;
+    pub fn is_held(&self, partition: i32, epoch: Epoch) -> bool {
+        self.lock().held.get(&partition).is_some_and(|held| held.epoch == epoch)
     }
 
-    #[cfg(test)]
-    pub(super) fn is_broken_by(&self, mutation: Mutation) -> bool {
-        self.lock().mutation == Some(mutation)
+    pub fn held(&self) -> BTreeMap<i32, Held> {
+        self.lock().held.clone()
     }
 
-    /// A partition is held from now on. The polling thread's.
-    pub fn take_up(&self, partition: i32, published: i64, done: i64, clock: i64) -> Epoch {
+    /// What the log notes as `published_seen`.
+    pub fn published(&self) -> Vec<(i32, i64)> {
+        self.lock().held.iter().map(|(&partition, held)| (partition, held.published)).collect()
+    }
+
+    /// The session ends without waiting for what is in flight.
+    pub fn abandon(&self) {
+        self.lock().is_abandoned = true;
+        self.0.changed.notify_all();
+    }
+
+    pub fn is_abandoned(&self) -> bool {
+        self.lock().is_abandoned
+    }
+}
+
+impl<M: PartialEq> Owner<M> {
+    /// From now on the partition is held.
+    pub fn start_partition(&self, partition: i32, published: i64, done: i64, clock: i64) -> Epoch {
         let mut state = self.lock();
-        #[cfg(test)]
-        let published = if state.mutation == Some(Mutation::IgnorePublished) { done } else { published };
         let epoch = state.next_epoch;
         state.next_epoch += 1;
         state.held.insert(partition, Held { epoch, published, done, clock });
         epoch
     }
 
-    /// These partitions are not held any more; what is in flight of them is not published. The polling thread's.
-    pub fn give_up(&self, partitions: &[i32]) {
-        let mut state = self.lock();
-        #[cfg(test)]
-        if state.mutation == Some(Mutation::OutliveAssignment) {
-            return;
-        }
-        for partition in partitions {
-            state.held.remove(partition);
-        }
-        self.changed.notify_all();
+    /// From now on these partitions are not held; what is in flight of them is not published.
+    pub fn release(&self, partitions: &[i32]) {
+        self.lock().held.retain(|partition, _| !partitions.contains(partition));
+        self.0.0.changed.notify_all();
     }
 
-    /// The membership that goes with the ownership as it now is. The polling thread's.
+    /// The membership that goes with the ownership as it now is.
     pub fn set_membership(&self, membership: Option<M>) {
         let mut state = self.lock();
-        state.membership_wanted = false;
+        state.wants_membership = false;
         if state.membership != membership {
             state.membership = membership;
             state.membership_version += 1;
-            self.changed.notify_all();
+            self.0.0.changed.notify_all();
         }
     }
 
     /// Whether the publisher asked for a newer membership.
-    pub fn membership_wanted(&self) -> bool {
-        self.lock().membership_wanted
+    pub fn is_membership_wanted(&self) -> bool {
+        self.lock().wants_membership
     }
 
-    /// Why nothing can be published now, or `None` where it can. The publisher's.
-    pub fn set_publisher_waits_for(&self, reason: Option<String>) {
-        self.lock().publisher_waits_for = reason;
+    pub fn is_restart_wanted(&self) -> bool {
+        self.lock().wants_restart
+    }
+
+    pub fn take_restart(&self) -> bool {
+        std::mem::take(&mut self.lock().wants_restart)
     }
 
     /// Why nothing can be published now, where that is so.
@@ -144,25 +182,13 @@ impl<M: Clone + PartialEq> Ownership<M> {
         self.lock().publisher_waits_for.clone()
     }
 
-    /// Why an attempt to publish failed. The publisher's.
-    pub fn set_publisher_error(&self, error: String) {
-        self.lock().publisher_error = Some(error);
-    }
-
     /// The last error of the publisher, once.
     pub fn take_publisher_error(&self) -> Option<String> {
         self.lock().publisher_error.take()
     }
+}
 
-    pub fn is_held(&self, partition: i32, epoch: Epoch) -> bool {
-        let state = self.lock();
-        #[cfg(test)]
-        if state.mutation == Some(Mutation::AppendAnyEpoch) {
-            return true;
-        }
-        state.held.get(&partition).is_some_and(|held| held.epoch == epoch)
-    }
-
+impl<M: Clone> Publication<M> {
     pub fn snapshot(&self) -> Snapshot<M> {
         let state = self.lock();
         Snapshot {
@@ -172,69 +198,54 @@ impl<M: Clone + PartialEq> Ownership<M> {
         }
     }
 
-    /// The publisher asks for a newer membership.
-    pub fn want_membership(&self) {
-        self.lock().membership_wanted = true;
-    }
-
-    /// Waits for a membership other than version `seen`, or for any change of ownership, at most `timeout`.
-    pub fn await_membership(&self, seen: u64, timeout: Duration) {
-        let state = self.lock();
-        let changed = self
-            .changed
-            .wait_timeout_while(state, timeout, |state| state.membership_version == seen && !state.abandoned);
-        drop(changed.expect("no holder panics"));
-    }
-
-    /// Outputs below `next_offset` are out. The publisher's.
+    /// Outputs below `next_offset` are published.
     pub fn set_published(&self, partition: i32, epoch: Epoch, next_offset: i64) {
-        if let Some(held) = self.lock().held.get_mut(&partition).filter(|held| held.epoch == epoch) {
-            held.published = held.published.max(next_offset);
-        }
+        self.advance(partition, epoch, |held| &mut held.published, next_offset);
     }
 
-    /// The partition's clock after what has been through the pipeline. The publisher's.
-    pub fn set_clock(&self, partition: i32, epoch: Epoch, clock: i64) {
-        if let Some(held) = self.lock().held.get_mut(&partition).filter(|held| held.epoch == epoch) {
-            held.clock = held.clock.max(clock);
-        }
-    }
-
-    /// Everything below `next_offset` has been through the pipeline. The publisher's.
+    /// Everything below `next_offset` has been through the pipeline.
     pub fn set_done(&self, partition: i32, epoch: Epoch, next_offset: i64) {
+        self.advance(partition, epoch, |held| &mut held.done, next_offset);
+    }
+
+    /// The partition's clock after what has been through the pipeline.
+    pub fn set_clock(&self, partition: i32, epoch: Epoch, clock: i64) {
+        self.advance(partition, epoch, |held| &mut held.clock, clock);
+    }
+
+    fn advance(&self, partition: i32, epoch: Epoch, cursor: impl FnOnce(&mut Held) -> &mut i64, to: i64) {
         if let Some(held) = self.lock().held.get_mut(&partition).filter(|held| held.epoch == epoch) {
-            held.done = held.done.max(next_offset);
+            let cursor = cursor(held);
+            *cursor = to.max(*cursor);
         }
     }
 
-    /// What the log notes as `published_seen`.
-    pub fn published(&self) -> Vec<(i32, i64)> {
-        self.lock().held.iter().map(|(&partition, held)| (partition, held.published)).collect()
+    /// Asks for a newer membership.
+    pub fn want_membership(&self) {
+        self.lock().wants_membership = true;
     }
 
-    /// Everything in flight is void; the polling thread is to take up all partitions anew, at the cursors.
-    pub fn restart(&self) {
+    /// Waits for a membership other than version `seen`, or for the end of the session, at most `timeout`.
+    pub fn await_membership(&self, seen: u64, timeout: Duration) {
+        let is_old = |state: &mut State<M>| state.membership_version == seen && !state.is_abandoned;
+        drop(self.0.0.changed.wait_timeout_while(self.lock(), timeout, is_old).expect("no holder panics"));
+    }
+
+    /// Everything in flight is stale; all partitions are to start again from their cursors.
+    pub fn want_restart(&self) {
         let mut state = self.lock();
         state.held.clear();
-        state.restart_wanted = true;
-        self.changed.notify_all();
+        state.wants_restart = true;
+        self.0.0.changed.notify_all();
     }
 
-    pub fn is_restart_wanted(&self) -> bool {
-        self.lock().restart_wanted
+    /// Why nothing can be published now, or `None` where it can.
+    pub fn set_waits_for(&self, reason: Option<String>) {
+        self.lock().publisher_waits_for = reason;
     }
 
-    pub fn take_restart(&self) -> bool {
-        std::mem::take(&mut self.lock().restart_wanted)
-    }
-
-    /// The session ends without waiting for what is in flight.
-    pub fn abandon(&self) {
-        self.lock().abandoned = true;
-        self.changed.notify_all();
-    }
-
-    pub fn is_abandoned(&self) -> bool {
-        self.lock().abandoned
+    /// Why an attempt to publish failed.
+    pub fn set_error(&self, error: String) {
+        self.lock().publisher_error = Some(error);
     }
 }

@@ -18,7 +18,7 @@ use kafka::{
 use super::{
     AbortReason, Observer, ProcessorError,
     batch::{Chunk, Outcome},
-    ownership::{Ownership, Snapshot},
+    ownership::{Held, Publication, Snapshot},
     timing::Timing,
 };
 
@@ -101,9 +101,9 @@ struct Suspect {
 }
 
 /// Publishes batches in order.
-pub struct Publish<K: Sink> {
-    sink: K,
-    ownership: Arc<Ownership<K::Membership>>,
+pub(crate) struct Publish<K: Sink> {
+    pub(super) sink: K,
+    publication: Publication<K::Membership>,
     options: PublishOptions,
     observer: Arc<dyn Observer>,
     timing: Timing,
@@ -128,22 +128,22 @@ impl<K: Sink> std::fmt::Debug for Publish<K> {
 
 impl<K: Sink> Publish<K>
 where
-    K::Membership: Clone + PartialEq,
+    K::Membership: Clone,
 {
     pub fn new(
         sink: K,
-        ownership: Arc<Ownership<K::Membership>>,
+        publication: Publication<K::Membership>,
         options: PublishOptions,
         observer: Arc<dyn Observer>,
         timing: Timing,
     ) -> Self {
         let producer = Producer::None;
         // Making it can take as long as the brokers are away, and that is not known before it fails.
-        ownership.set_publisher_waits_for(Some("making the first producer".into()));
+        publication.set_waits_for(Some("making the first producer".into()));
         let notification = Notification::default();
         Self {
             sink,
-            ownership,
+            publication,
             options,
             observer,
             timing,
@@ -158,41 +158,18 @@ where
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn sink(&self) -> &K {
-        &self.sink
+    /// Whether there is a producer to publish a batch with.
+    pub(super) fn has_producer(&self) -> bool {
+        self.producer == Producer::Usable
     }
 
-    /// Publishes a batch, or drops of it what is no longer held. What is dropped is published by whoever
-    /// takes up the partition next, from the cursors.
-    pub fn publish(&mut self, batch: &[Chunk<Vec<Outcome>>]) -> Result<(), ProcessorError> {
-        let mut from = Place::default();
-        while !self.ownership.is_abandoned() {
-            match self.attempt(batch, from)? {
-                Progress::Through => break,
-                Progress::UpTo(place) => from = place,
-                Progress::Wait(wait) => self.wait(wait),
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the producer usable before the first batch.
-    pub fn open(&mut self) -> Result<(), ProcessorError> {
-        while self.producer != Producer::Usable && !self.ownership.is_abandoned() {
-            if let Progress::Wait(wait) = self.attempt(&[], Place::default())? {
-                self.wait(wait);
-            }
-        }
-        Ok(())
-    }
-
-    fn wait(&self, wait: Wait) {
+    /// Waits as an attempt asked for, or until the session is abandoned.
+    pub fn wait(&self, wait: Wait) {
         match wait {
-            Wait::Membership { seen } => self.ownership.await_membership(seen, self.timing.generation),
+            Wait::Membership { seen } => self.publication.await_membership(seen, self.timing.generation),
             Wait::For(duration) => {
                 let until = Instant::now() + duration;
-                while Instant::now() < until && !self.ownership.is_abandoned() {
+                while Instant::now() < until && !self.publication.is_abandoned() {
                     std::thread::sleep(SLICE.min(duration));
                 }
             }
@@ -212,7 +189,7 @@ where
         if from.chunk >= batch.len() {
             return Ok(Progress::Through);
         }
-        let snapshot = self.ownership.snapshot();
+        let snapshot = self.publication.snapshot();
         let begun = Instant::now();
         match self.transact(batch, from, &snapshot) {
             Ok(next) => {
@@ -221,18 +198,18 @@ where
             }
             Err(PublishError::StaleMembership(reason)) => {
                 tracing::debug!(reason, "waiting for the group");
-                self.ownership.set_publisher_error(format!("the consumer group moved on: {reason}"));
+                self.publication.set_error(format!("the consumer group moved on: {reason}"));
                 self.observer.aborted(match self.still_holds(&snapshot) {
                     true => AbortReason::Rebalanced,
                     false => AbortReason::Revoked,
                 });
-                self.ownership.want_membership();
+                self.publication.want_membership();
                 Ok(Progress::Wait(Wait::Membership { seen: snapshot.membership_version }))
             }
             Err(PublishError::Aborted(reason)) if self.attempts < ATTEMPTS => {
                 self.attempts += 1;
                 tracing::warn!(reason, attempts = self.attempts, "transaction aborted; trying again");
-                self.ownership.set_publisher_error(reason);
+                self.publication.set_error(reason);
                 self.observer.aborted(AbortReason::Refused);
                 Ok(Progress::Wait(Wait::For(self.timing.aborted * self.attempts)))
             }
@@ -280,11 +257,9 @@ where
 
     /// Whether all partitions of the transaction under way are held as they were.
     fn still_holds(&self, snapshot: &Snapshot<K::Membership>) -> bool {
-        let now = self.ownership.snapshot();
-        let epoch = |snapshot: &Snapshot<K::Membership>, partition: &i32| {
-            snapshot.held.get(partition).map(|held| held.epoch)
-        };
-        self.offsets.keys().all(|partition| epoch(&now, partition) == epoch(snapshot, partition))
+        let now = self.publication.held();
+        let epoch = |held: &BTreeMap<i32, Held>, partition: &i32| held.get(partition).map(|held| held.epoch);
+        self.offsets.keys().all(|partition| epoch(&now, partition) == epoch(&snapshot.held, partition))
     }
 
     /// The batch's end is unknown. A new producer fences the old one and settles what it left open; then
@@ -312,9 +287,9 @@ where
                 return Err(ProcessorError::FencedTwice(reason.clone()));
             }
         }
-        self.ownership.set_publisher_error(error.to_string());
+        self.publication.set_error(error.to_string());
         // Making one can take as long as the brokers are away.
-        self.ownership.set_publisher_waits_for(Some(format!("making a new producer: {error}")));
+        self.publication.set_waits_for(Some(format!("making a new producer: {error}")));
         self.producer = Producer::Void;
         self.attempts = 0;
         self.reset(from)
@@ -325,19 +300,19 @@ where
             Ok(()) => {
                 let before = std::mem::replace(&mut self.producer, Producer::Usable);
                 if before == Producer::None {
-                    self.ownership.set_publisher_waits_for(None);
+                    self.publication.set_waits_for(None);
                     return Ok(Progress::UpTo(from));
                 }
                 // First, so that nobody sees it wait for nothing in between.
-                self.ownership.restart();
-                self.ownership.set_publisher_waits_for(None);
+                self.publication.want_restart();
+                self.publication.set_waits_for(None);
                 Ok(Progress::Through)
             }
             Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
             Err(error) => {
                 repeats::warn(Origin::Program, &format!("no producer yet; trying again: {error}"));
-                self.ownership.set_publisher_error(error.to_string());
-                self.ownership.set_publisher_waits_for(Some(format!("no producer yet: {error}")));
+                self.publication.set_error(error.to_string());
+                self.publication.set_waits_for(Some(format!("no producer yet: {error}")));
                 Ok(Progress::Wait(Wait::For(self.timing.reset)))
             }
         }
@@ -394,7 +369,7 @@ where
             replies = self.commit(&clocks, snapshot)?;
         }
         for (&partition, &clock) in &clocks {
-            self.ownership.set_clock(partition, snapshot.held[&partition].epoch, clock);
+            self.publication.set_clock(partition, snapshot.held[&partition].epoch, clock);
         }
         if begun {
             self.observer.published(sent.notifications, sent.rejections, started.elapsed());
@@ -464,7 +439,7 @@ where
     ) {
         for chunk in &batch[from.chunk..batch.len().min(to.chunk + 1)] {
             if let Some(&next_offset) = self.offsets.get(&chunk.partition) {
-                self.ownership.set_published(
+                self.publication.set_published(
                     chunk.partition,
                     chunk.epoch,
                     next_offset.min(chunk.next_offset),
@@ -479,7 +454,7 @@ where
                 self.observer.decided(chunk.partition, &chunk.content[first..last]);
             }
             if index < to.chunk {
-                self.ownership.set_done(chunk.partition, chunk.epoch, chunk.next_offset);
+                self.publication.set_done(chunk.partition, chunk.epoch, chunk.next_offset);
             }
         }
     }

@@ -66,7 +66,8 @@ mod tests {
         chunks
             .iter()
             .map(|Chunk { first_offset, next_offset, content, .. }| {
-                let offsets = content.records().iter().map(|record| record.coordinates.offset);
+                let (Fetched::Known(records) | Fetched::New(records)) = content;
+                let offsets = records.iter().map(|record| record.coordinates.offset);
                 (matches!(content, Fetched::Known(_)), *first_offset, *next_offset, offsets.collect())
             })
             .collect()

@@ -1,4 +1,4 @@
-//! For tests of one stage: a source that gives what the test put in, and a log.
+//! For tests of one stage: a source and a sink that do what the test says, and a log.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -7,15 +7,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::Record;
+use contract::{OutputRecord, Record, ReplyRecord, ReplyTopics};
 use event_log::{EventLog, LogOptions, Synchronous};
 use kafka::{
-    Answer, Bounds, Ends, Polled, Source, SourceError,
+    Answer, Bounds, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError,
+    liveness::Probe,
     mark::{Committed, Marker, NextOffset, RulesHash},
-    reach::Reach,
+    refusal::OutputRefusal,
+    replies::ReplyCounts,
+};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::{
+    Observer,
+    publish::PublishOptions,
+    start::{Accept, Terms, plan},
 };
 
-use super::start::{Accept, Terms};
+/// Watches nothing.
+pub(super) struct Unobserved;
+
+impl Observer for Unobserved {}
 
 /// Answers as it is told to.
 #[derive(Debug, Default)]
@@ -29,8 +41,9 @@ pub(super) struct Scripted {
     pub commits: VecDeque<SourceError>,
     /// Where there is none, one of this program's.
     pub committed: Option<Committed>,
+    pub positions: Vec<(i32, i64)>,
     pub member: bool,
-    pub reach: Option<Reach>,
+    pub reach: Option<Probe>,
     pub asked: u32,
     pub ends: Option<Ends>,
     pub error: Option<String>,
@@ -38,7 +51,20 @@ pub(super) struct Scripted {
 
 /// Nothing is accepted.
 pub(super) fn terms() -> Terms {
-    Terms { accept: Accept::default(), marker: Marker { instance: uuid::Uuid::nil(), rules: RulesHash(7) } }
+    let marker = Marker { instance: uuid::Uuid::nil(), rules: RulesHash(7) };
+    Terms { accept: Accept::default(), marker, plan }
+}
+
+/// Of the topic `c`.
+pub(super) fn publish_options() -> PublishOptions {
+    PublishOptions {
+        topic: "c".into(),
+        source: "s".into(),
+        marker: terms().marker,
+        rejection_bytes: 1 << 20,
+        replies: ReplyTopics::default(),
+        output_bytes: 1 << 20,
+    }
 }
 
 /// A new log of the topic `c`.
@@ -74,7 +100,7 @@ impl Source for Scripted {
     }
 
     fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError> {
-        Ok(Vec::new())
+        Ok(self.positions.clone())
     }
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
@@ -112,8 +138,65 @@ impl Source for Scripted {
         self.member.then_some(1)
     }
 
-    fn reach(&mut self, _: Instant) -> Option<Reach> {
+    fn probe(&mut self, _: Instant) -> Option<Probe> {
         self.asked += 1;
         self.reach.clone()
+    }
+}
+
+/// A sink that keeps what it is sent.
+#[derive(Debug, Default)]
+pub(super) struct ScriptedSink {
+    /// Why no producer can be made.
+    pub unreachable: Option<String>,
+    pub all: Vec<OutputRecord>,
+    /// Transactions with a record that contains this are refused.
+    pub poison: Option<&'static str>,
+    /// Those of more records are.
+    pub most: Option<usize>,
+    /// Of the transaction under way.
+    sent: Vec<String>,
+    pub committed: Vec<Vec<(i32, i64)>>,
+}
+
+impl Sink for ScriptedSink {
+    type Membership = u32;
+
+    fn reset(&mut self) -> Result<(), PublishError> {
+        self.unreachable.clone().map_or(Ok(()), |reason| Err(PublishError::Unknown(reason)))
+    }
+
+    fn begin(&mut self) -> Result<(), PublishError> {
+        self.sent.clear();
+        Ok(())
+    }
+
+    fn send(&mut self, _: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
+        self.all.push(record.clone());
+        self.sent.push(String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned());
+        Ok(())
+    }
+
+    fn reply(&mut self, _: &ReplyRecord) -> Result<(), PublishError> {
+        Ok(())
+    }
+
+    fn commit(&mut self, offsets: &[NextOffset], _: &u32) -> Result<ReplyCounts, PublishError> {
+        let Self { poison, most, sent, committed, .. } = self;
+        let is_poisoned = poison.is_some_and(|poison| {
+            let quoted = format!("\"{poison}\"");
+            sent.iter().any(|value| value.contains(&quoted))
+        });
+        if is_poisoned || most.is_some_and(|most| sent.len() > most) {
+            let code = RDKafkaErrorCode::InvalidRecord;
+            let refusal = OutputRefusal::of(code, || "a record for 'r': no".into());
+            return Err(PublishError::Refused(refusal.unwrap()));
+        }
+        committed.push(offsets.iter().map(|next| (next.partition, next.offset)).collect());
+        Ok(ReplyCounts::default())
+    }
+
+    fn abort(&mut self) -> Result<(), PublishError> {
+        Ok(())
     }
 }

@@ -70,10 +70,14 @@ impl FromIterator<Loss> for Accept {
 
 /// On which terms partitions are started.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
+pub(crate) struct Terms {
     pub accept: Accept,
     pub marker: Marker,
+    pub plan: Plan,
 }
+
+/// The rule: [`plan`].
+pub(crate) type Plan = fn(&Facts, Accept) -> Result<Start, Refusal>;
 
 /// All that is known of a partition when this instance is to take it up.
 #[derive(Debug, Clone)]

@@ -20,12 +20,12 @@ use kafka::{
 };
 
 use super::{
-    Observer, ProcessorError,
+    Observer, ProcessorError, driver,
     intake::Caps,
+    pipeline::{Pipeline, SessionOptions},
     progress::Progress,
     publish::PublishOptions,
-    session::{self, SessionOptions},
-    start::Accept,
+    start::{self, Accept},
     timing::Timing,
 };
 
@@ -65,6 +65,58 @@ pub struct ProcessorOptions {
     pub accept: Accept,
 }
 
+/// What one session leaves to the next one of its process.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    accept: Accept,
+    /// Before the next one, were this one to fail.
+    pause: Duration,
+    progress: Arc<Mutex<Progress>>,
+}
+
+impl Sessions {
+    pub fn new(accept: Accept) -> Self {
+        Self { accept, pause: SHORTEST, progress: Arc::default() }
+    }
+
+    /// What the next session may overrule.
+    pub fn accept(&self) -> Accept {
+        self.accept
+    }
+
+    pub fn progress(&self) -> &Arc<Mutex<Progress>> {
+        &self.progress
+    }
+
+    /// A session of this length failed: how long to pause before the next one, or the error, where another session would
+    /// meet it again.
+    pub fn failed(
+        &mut self,
+        error: ProcessorError,
+        lasted: Duration,
+        observer: &dyn Observer,
+    ) -> Result<Duration, ProcessorError> {
+        if !error.is_retriable() {
+            return Err(error);
+        }
+        // What the operator accepted was said of the state at the start.
+        self.accept = Accept::default();
+        if lasted >= WORKED {
+            self.pause = SHORTEST;
+        }
+        {
+            let mut progress = self.progress.lock().expect("no holder panics");
+            progress.hear(Instant::now(), error.to_string());
+            progress.interrupted();
+        }
+        observer.interrupted(&error);
+        tracing::warn!(%error, "stopped taking in commands and left the group; going on when that is over");
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST);
+        Ok(pause)
+    }
+}
+
 /// Processes commands until `stop` is set.
 pub fn run(
     options: &ProcessorOptions,
@@ -73,49 +125,30 @@ pub fn run(
     observer: &Arc<dyn Observer>,
     stop: &AtomicBool,
 ) -> Result<(), ProcessorError> {
-    let mut accept = options.accept;
-    let mut backoff = SHORTEST;
-    let progress = Arc::default();
+    let mut sessions = Sessions::new(options.accept);
     while !stop.load(Ordering::SeqCst) {
         let begun = Instant::now();
-        let Err(error) = run_once(options, accept, decider, log, observer, &progress, stop) else {
-            return Ok(());
-        };
-        if !error.is_retriable() {
-            return Err(error);
-        }
-        // What the operator accepted was said of the state at the start.
-        accept = Accept::default();
-        if begun.elapsed() >= WORKED {
-            backoff = SHORTEST;
-        }
-        {
-            let mut progress = progress.lock().expect("no holder panics");
-            progress.hear(Instant::now(), error.to_string());
-            progress.interrupted();
-        }
-        observer.interrupted(&error);
-        tracing::warn!(%error, "stopped taking in commands and left the group; going on when that is over");
-        wait(backoff, stop);
+        let Err(error) = run_once(options, &sessions, decider, log, observer, stop) else { return Ok(()) };
+        let pause = sessions.failed(error, begun.elapsed(), observer.as_ref())?;
+        wait(pause, stop);
         await_log(log, observer, stop)?;
-        backoff = (backoff * 2).min(LONGEST);
     }
     Ok(())
 }
 
 fn run_once(
     options: &ProcessorOptions,
-    accept: Accept,
+    sessions: &Sessions,
     decider: &Decider,
     log: &Arc<Mutex<EventLog>>,
     observer: &Arc<dyn Observer>,
-    progress: &Arc<Mutex<Progress>>,
     stop: &AtomicBool,
 ) -> Result<(), ProcessorError> {
     let kafka = &options.kafka;
     let source = GroupConsumer::join(kafka).map_err(ProcessorError::Source)?;
     let session = SessionOptions {
-        accept,
+        accept: sessions.accept(),
+        plan: start::plan,
         caps: options.caps,
         publish: PublishOptions {
             topic: kafka.topics.commands.clone(),
@@ -126,18 +159,18 @@ fn run_once(
             output_bytes: options.output_bytes,
         },
         timing: timing(kafka, options.stall_timeout),
-        progress: Arc::clone(progress),
+        progress: Arc::clone(sessions.progress()),
     };
     match options.guarantee {
         Guarantee::ExactlyOnce => {
             let instance = log.lock().expect("no holder panics").instance_id();
             let id = format!("{}-{}-{instance}", options.transactional_id_prefix, kafka.group);
             let sink = Transactional::new(kafka, id, options.batch_bytes);
-            session::run(source, sink, log, decider, &session, observer, stop)
+            driver::run(&Pipeline::new(source, sink, log, decider, session, observer), stop)
         }
         Guarantee::AtLeastOnce => {
             let sink = AtLeastOnce::new(kafka, source.committer(), options.batch_bytes);
-            session::run(source, sink, log, decider, &session, observer, stop)
+            driver::run(&Pipeline::new(source, sink, log, decider, session, observer), stop)
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use contract::{
-    ActivityId, Coordinates, Decision, Header, Notification, OutputRecord, PASSED_ON, Problems, Record,
+    ActivityId, Coordinates, Decision, Header, Notification, OutputRecord, Problems, Record, TRACE_HEADERS,
     rejection_forms, rejection_record,
 };
 use event_log::{Content, Row};
@@ -167,7 +167,7 @@ impl Digester {
         retained: bool,
     ) -> Digest {
         let compared = headers.iter().filter(|header| {
-            retained || !PASSED_ON.iter().any(|passed_on| header.name == passed_on.as_bytes())
+            retained || !TRACE_HEADERS.iter().any(|passed_on| header.name == passed_on.as_bytes())
         });
         self.digest([self.part([key]), self.part([value]), self.headers(compared)])
     }

@@ -78,6 +78,7 @@ impl Topics for OnBrokers {
         wanted: &[(i32, Range<i64>)],
         each: &mut Each<'_>,
     ) -> Result<Vec<Unread>, VerifyError> {
-        self.scanner.read(self.name(topic), wanted, each)
+        let name = self.name(topic).to_owned();
+        self.scanner.read(&name, wanted, each)
     }
 }

@@ -8,11 +8,7 @@ use std::{
 
 use event_log::Cursor;
 use kafka::{Bounds, Settings, SourceError, consumer::GroupConsumer};
-use processor::{
-    ProcessorError,
-    intake::take_up::{Learned, learn},
-    start::{Accept, Facts, plan},
-};
+use processor::{Accept, Facts, Learned, ProcessorError, learn, plan};
 
 use super::finding::Finding;
 use crate::cli::output::count;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use contract::{ActivityId, Coordinates, Named, Place, Problem, topic_bits};
+use contract::{ActivityId, CommandRef, Coordinates, PartitionOffset, Problem, topic_bits};
 use event_log::{Absence, Listed, LogReader, Shown};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -27,7 +27,7 @@ Examples:
 pub(super) struct Args {
     /// Where the command is
     #[arg(value_name = "PARTITION:OFFSET|ID")]
-    at: Named,
+    at: CommandRef,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -55,8 +55,8 @@ struct Line<'a> {
 /// Prints it, and fails if the log does not know the command.
 pub(super) fn show(args: &Args, log: &LogReader, path: &Path) -> anyhow::Result<()> {
     let shown = match args.at {
-        Named::Id(id) => log.show(id)?,
-        Named::At(place) => log.show_at(place)?,
+        CommandRef::Id(id) => log.show(id)?,
+        CommandRef::At(place) => log.show_at(place)?,
     };
     let line = |outcome, Coordinates { partition, offset, timestamp }| Line {
         outcome,
@@ -120,16 +120,18 @@ fn readable<'a>(listed: &'a Listed, path: &Path) -> anyhow::Result<&'a RawValue>
 }
 
 /// The message: what was looked for, where, and why it is absent.
-fn absent(named: Named, absence: &Absence, log: &LogReader, path: &Path) -> String {
+fn absent(named: CommandRef, absence: &Absence, log: &LogReader, path: &Path) -> String {
     let (topic, path) = (log.topic(), path.display());
-    let (asked, Place { partition, offset }) = match named {
-        Named::Id(id) => (id.to_string(), Place { partition: id.partition(), offset: id.offset() }),
-        Named::At(place) => (place.to_string(), place),
+    let (asked, PartitionOffset { partition, offset }) = match named {
+        CommandRef::Id(id) => {
+            (id.to_string(), PartitionOffset { partition: id.partition(), offset: id.offset() })
+        }
+        CommandRef::At(place) => (place.to_string(), place),
     };
     let place = format!("partition {partition}, offset {offset} of '{topic}'");
     let command = match named {
-        Named::Id(id) => format!("{id} is the id of the command at {place}"),
-        Named::At(_) => format!("you asked for the command at {place}"),
+        CommandRef::Id(id) => format!("{id} is the id of the command at {place}"),
+        CommandRef::At(_) => format!("you asked for the command at {place}"),
     };
     match absence {
         Absence::OtherTopic => format!(
@@ -154,8 +156,8 @@ fn absent(named: Named, absence: &Absence, log: &LogReader, path: &Path) -> Stri
              looked for has {}. To see that one: 'activity-stream log show {partition}:{offset}'",
             time(coordinates.timestamp),
             match named {
-                Named::Id(id) => time(id.timestamp()),
-                Named::At(_) => "none".to_owned(),
+                CommandRef::Id(id) => time(id.timestamp()),
+                CommandRef::At(_) => "none".to_owned(),
             },
         ),
         Absence::NoCommand { .. } => {

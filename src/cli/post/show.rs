@@ -1,29 +1,29 @@
-//! What `post` prints.
+//! What `post` prints without `--wait`.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
 
-use contract::ActivityId;
+use activity_stream_client::{PostError, Posted};
+use contract::{ActivityId, Coordinates, Problems};
 use indicatif::ProgressBar;
-use kafka::posted::Delivered;
 use serde::Serialize;
 
-use super::{
-    commands::print_refused,
-    order::{Answer, Answered},
-};
+use super::commands::print_refused;
 use crate::cli::{
+    client,
     input::Place,
     json::write_json,
     output::{self, BAD, DOUBTFUL, GOOD, Output, Unread, count},
     time::JsonTime,
 };
 
-/// Prints answers, and counts them.
+/// Prints the broker's answers, and counts them.
 pub(super) struct Show {
     json: bool,
     out: Output,
     bar: ProgressBar,
-    topic_bits: u16,
     posted: u64,
     failed: u64,
 }
@@ -60,59 +60,67 @@ enum Told<'a> {
 }
 
 impl Show {
-    pub(super) fn new(json: bool, total_bytes: Option<u64>, topic_bits: u16) -> Self {
+    pub(super) fn new(json: bool, total_bytes: Option<u64>) -> Self {
         let (out, bar) = (output::stdout(Unread::Stop), output::progress(total_bytes));
-        Self { json, out, bar, topic_bits, posted: 0, failed: 0 }
+        Self { json, out, bar, posted: 0, failed: 0 }
     }
+}
 
-    pub(super) fn command(&mut self, answered: &Answered) -> io::Result<()> {
-        let Answered { place, bytes, answer } = answered;
-        self.bar.inc(*bytes as u64 + u64::from(place.line.is_some()));
-        match answer {
-            Answer::Posted(_) => self.posted += 1,
-            Answer::NotPosted(_) | Answer::Invalid(_) => self.failed += 1,
+impl super::Show<Result<Posted, PostError>> for Show {
+    fn command(
+        &mut self,
+        place: &Place,
+        bytes: usize,
+        end: &Result<Result<Posted, PostError>, Problems>,
+    ) -> anyhow::Result<()> {
+        self.bar.inc(bytes as u64 + u64::from(place.line.is_some()));
+        match end {
+            Ok(Ok(_)) => self.posted += 1,
+            _ => self.failed += 1,
         }
-        let told = match answer {
-            Answer::Posted(Delivered::At(at)) => Told::Posted {
-                id: Some(ActivityId::new(self.topic_bits, *at)),
-                partition: at.partition,
-                offset: Some(at.offset),
-                timestamp: Some(JsonTime(at.timestamp)),
-            },
-            Answer::Posted(Delivered::SomewhereIn { partition }) => {
+        let reason;
+        let told = match end {
+            Ok(Ok(Posted::As(id))) => {
+                let Coordinates { partition, offset, timestamp } = id.coordinates();
+                let (offset, timestamp) = (Some(offset), Some(JsonTime(timestamp)));
+                Told::Posted { id: Some(*id), partition, offset, timestamp }
+            }
+            Ok(Ok(Posted::SomewhereIn { partition })) => {
                 Told::Posted { id: None, partition: *partition, offset: None, timestamp: None }
             }
-            Answer::NotPosted(error) => Told::Failed { error },
-            Answer::Invalid(problems) => return print_refused(place, problems, self.json, &mut self.out),
+            Ok(Err(error)) => {
+                reason = client::reason(error);
+                Told::Failed { error: &reason }
+            }
+            Err(problems) => return Ok(print_refused(place, problems, self.json, &mut self.out)?),
         };
         if self.json {
-            return write_json(&Line::of(place, told), &mut self.out);
+            return Ok(write_json(&Line::of(place, told), &mut self.out)?);
         }
         match told {
             Told::Posted { id: Some(id), .. } => {
-                writeln!(self.out, "{GOOD}posted{GOOD:#}      {place}: {id}")
+                writeln!(self.out, "{GOOD}posted{GOOD:#}      {place}: {id}")?;
             }
             Told::Posted { id: None, partition, .. } => writeln!(
                 self.out,
                 "{DOUBTFUL}posted{DOUBTFUL:#}      {place}: into partition {partition}; its id is unknown, because the \
                  broker did not say at which offset"
-            ),
-            Told::Failed { error } => writeln!(self.out, "{BAD}not posted{BAD:#}  {place}: {error}"),
+            )?,
+            Told::Failed { error } => writeln!(self.out, "{BAD}not posted{BAD:#}  {place}: {error}")?,
         }
+        Ok(())
     }
 
-    /// Lets whoever reads see what there is.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> anyhow::Result<()> {
         if self.bar.is_hidden() || !io::stdout().is_terminal() {
-            return self.out.flush();
+            return Ok(self.out.flush()?);
         }
         // Lines and bar share the terminal, so one makes way for the other.
         let out = &mut self.out;
-        self.bar.suspend(|| out.flush())
+        Ok(self.bar.suspend(|| out.flush())?)
     }
 
-    /// Says how it went, to people; whether everything was posted.
-    pub(super) fn summary(mut self) -> io::Result<bool> {
+    fn summary(&mut self) -> anyhow::Result<ExitCode> {
         self.bar.finish_and_clear();
         if !self.json {
             write!(self.out, "{}: {} posted", count(self.posted + self.failed, "command"), self.posted)?;
@@ -127,6 +135,10 @@ impl Show {
             writeln!(self.out, "{when}")?;
         }
         self.out.flush()?;
-        Ok(self.failed == 0)
+        Ok(if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        (self.posted, self.failed)
     }
 }

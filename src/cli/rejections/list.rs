@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write, ops::ControlFlow, process::ExitCode};
 
-use contract::{DeadLetter, Place, Problem, Record};
+use contract::{DeadLetter, PartitionOffset, Problem, Record};
 use kafka::Settings;
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ struct Group {
     first: JsonTime,
     last: JsonTime,
     /// Of the first that was read.
-    example: Place,
+    example: PartitionOffset,
     message: String,
 }
 
@@ -96,7 +96,7 @@ fn add(groups: &mut BTreeMap<String, Group>, record: &Record, letter: &DeadLette
         rejections: 0,
         first: rejected,
         last: rejected,
-        example: letter.place,
+        example: letter.at,
         message: message(),
     });
     group.rejections += 1;
@@ -122,17 +122,17 @@ fn print_groups(groups: &BTreeMap<String, Group>, json: bool, out: &mut Output) 
     Ok(())
 }
 
-/// Place and time, and a line for each problem.
+/// PartitionOffset and time, and a line for each problem.
 pub(super) fn print(
     record: &Record,
     letter: &DeadLetter<'_>,
     json: bool,
     out: &mut Output,
 ) -> anyhow::Result<()> {
-    let DeadLetter { place, problems, .. } = letter;
+    let DeadLetter { at: place, problems, .. } = letter;
     let rejected = record.coordinates.timestamp;
     if json {
-        let Place { partition, offset } = *place;
+        let PartitionOffset { partition, offset } = *place;
         return Ok(write_json(
             &Line { partition, offset, rejected: JsonTime(rejected), problems: &problems.0 },
             out,

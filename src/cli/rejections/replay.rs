@@ -5,24 +5,26 @@ use std::{
     io::Write,
     ops::ControlFlow,
     process::ExitCode,
-    time::Duration,
 };
 
+use activity_stream_client::{ActivityClient, PostError, Posted};
 use clap::ArgGroup;
 use contract::{
-    ActivityId, Coordinates, DeadLetter, Decider, OutputRecord, Place, Problem, Problems, Reading, Record,
-    topic_bits,
+    ActivityId, Coordinates, DeadLetter, Decider, OutputRecord, PartitionOffset, Problem, Problems, Reading,
+    Record,
 };
+use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
-use kafka::{Settings, access::Operation, posted::Delivered, topics};
+use kafka::{Settings, access::Operation, topics};
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
-use super::Selection;
+use super::{Chosen, Selection};
 use crate::cli::{
+    client,
     json::write_json,
     outcome::print_problem,
     output::{self, BAD, DOUBTFUL, FAINT, GOOD, Output, Unread, count, plain},
-    poster::{Delivery, Poster, still_posted},
 };
 
 /// Posts the commands of chosen rejections again, each to the partition that it came from
@@ -80,7 +82,7 @@ enum Outcome<'a> {
     },
     /// Another one of the chosen has the same command, for example the rejection of an earlier replay.
     Repeated {
-        of: Place,
+        of: PartitionOffset,
     },
     /// It would be rejected again, so it is not posted.
     StillInvalid {
@@ -95,79 +97,88 @@ enum Outcome<'a> {
 /// one could not be posted or would be rejected again, a place was chosen of which there is no rejection, or not all
 /// rejections could be read.
 pub(super) fn replay(args: &Args, kafka: &Settings, decider: Decider) -> anyhow::Result<ExitCode> {
-    let replayed = post_again(args, kafka, (!args.no_check).then_some(decider));
-    if args.dry_run { replayed } else { replayed.map_err(still_posted) }
-}
-
-fn post_again(args: &Args, kafka: &Settings, decider: Option<Decider>) -> anyhow::Result<ExitCode> {
-    let chosen = super::Chosen::of(&args.selection, kafka)?;
+    let chosen = Chosen::of(&args.selection, kafka)?;
     let partitions = topics::require(kafka, &kafka.topics.commands, Operation::Write)?;
     let mut replay = Replay {
-        poster: if args.dry_run { None } else { Some(Poster::new(kafka)?) },
-        decider,
-        places: Vec::new(),
+        client: if args.dry_run { None } else { Some(client::builder(kafka).build()?) },
+        runtime: client::runtime()?,
+        answers: FuturesUnordered::new(),
+        decider: (!args.no_check).then_some(decider),
         commands: HashMap::new(),
         // Nobody can know what was posted and not printed; a dry run posts nothing, and its exit code is an answer.
         out: output::stdout(if args.dry_run { Unread::GoOn } else { Unread::Stop }),
         json: args.json,
-        topic_bits: topic_bits(&kafka.topics.commands),
+        is_read: false,
         partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
         posted: 0,
         repeated: 0,
         invalid: 0,
         failed: 0,
-        under_way: 0,
     };
-    let mut not_found: BTreeSet<Place> = chosen.places.iter().copied().collect();
-    let read = super::read(kafka, |_, letter| {
-        not_found.remove(&letter.place);
-        if chosen.takes(letter) {
-            replay.take_up(letter)?;
-            replay.collect(WINDOW)?;
-        }
-        Ok(ControlFlow::Continue(()))
-    });
-    // What was posted before the reading failed is told too.
-    replay.collect(0)?;
-    let passed = read?;
-    let nothing = match passed.unread.is_empty() {
-        true => format!("no rejection of the command there is on '{}'", kafka.topics.rejections),
-        false => format!("no rejection of the command there was read of '{}'", kafka.topics.rejections),
-    };
-    not_found.into_iter().try_for_each(|place| replay.say(place, Outcome::NotPosted { reason: &nothing }))?;
-    let summary = replay.summary(args.dry_run)?;
-    let again = match args.dry_run {
-        true => "run this command again then",
-        false => "run this command again then; a command that is posted twice becomes one activity",
-    };
-    passed.whole(kafka, again)?;
-    Ok(summary)
+    let replayed = replay.all(args.dry_run, &chosen, kafka);
+    match args.dry_run {
+        true => replayed,
+        false => replayed.map_err(|error| replay.unshown(error)),
+    }
 }
 
 struct Replay {
-    poster: Option<Poster>,
+    /// `None`: nothing is posted.
+    client: Option<ActivityClient>,
+    runtime: Runtime,
+    /// Of what is posted and not yet answered.
+    answers: FuturesUnordered<LocalBoxFuture<'static, (PartitionOffset, Result<Posted, PostError>)>>,
     /// By whose rules a command would be rejected again.
     decider: Option<Decider>,
-    places: Vec<Place>,
-    /// What was taken up, by a hash of the command and its partition: where it was found first.
-    commands: HashMap<blake3::Hash, Place>,
+    /// Commands that were chosen so far, by a hash of the command and its partition: where it was found first.
+    commands: HashMap<blake3::Hash, PartitionOffset>,
     out: Output,
     json: bool,
-    topic_bits: u16,
+    /// All chosen rejections are read.
+    is_read: bool,
     /// Of the commands topic as it is now.
     partitions: i32,
     posted: u64,
     repeated: u64,
     invalid: u64,
     failed: u64,
-    under_way: usize,
 }
 
 impl Replay {
+    fn all(&mut self, dry_run: bool, chosen: &Chosen<'_>, kafka: &Settings) -> anyhow::Result<ExitCode> {
+        let mut not_found: BTreeSet<PartitionOffset> = chosen.places.iter().copied().collect();
+        let read = super::read(kafka, |_, letter| {
+            not_found.remove(&letter.at);
+            if chosen.takes(letter) {
+                self.one(letter)?;
+                self.collect(WINDOW)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        // What was posted before the reading failed is reported too.
+        self.collect(0)?;
+        let passed = read?;
+        self.is_read = true;
+        let nothing = match passed.unread.is_empty() {
+            true => format!("no rejection of the command there is on '{}'", kafka.topics.rejections),
+            false => format!("no rejection of the command there was read of '{}'", kafka.topics.rejections),
+        };
+        not_found
+            .into_iter()
+            .try_for_each(|place| self.say(place, Outcome::NotPosted { reason: &nothing }))?;
+        let summary = self.summary(dry_run)?;
+        let again = match dry_run {
+            true => "run this command again then",
+            false => "run this command again then; a command that is posted twice becomes one activity",
+        };
+        passed.whole(kafka, again)?;
+        Ok(summary)
+    }
+
     /// Posts the command, unless it was posted just now: a replay that was refused is a rejection of its own, and
     /// without this each further one would double them.
-    fn take_up(&mut self, letter: &DeadLetter<'_>) -> anyhow::Result<()> {
-        let place = letter.place;
+    fn one(&mut self, letter: &DeadLetter<'_>) -> anyhow::Result<()> {
+        let place = letter.at;
         if place.partition >= self.partitions {
             let reason = format!(
                 "the topic '{}' has {} now",
@@ -177,39 +188,30 @@ impl Replay {
             return self.say(place, Outcome::NotPosted { reason: &reason });
         }
         let command = match letter.command() {
-            Ok(command) => command,
+            Ok(command) => posted_now(place, command),
             Err(omitted) => return self.say(place, Outcome::NotPosted { reason: &omitted.to_string() }),
         };
-        match self.commands.entry(hash(place.partition, &command)) {
+        match self.commands.entry(hash(&command)) {
             Entry::Occupied(first) => {
                 let of = *first.get();
                 return self.say(place, Outcome::Repeated { of });
             }
             Entry::Vacant(entry) => entry.insert(place),
         };
-        if let Some(problems) = self.problems(place, &command) {
+        if let Some(problems) = self.problems(&command) {
             return self.say(place, Outcome::StillInvalid { problems: &problems.0 });
         }
-        let index = self.places.len();
-        self.places.push(place);
-        match &self.poster {
-            None => self.say(place, Outcome::WouldBePosted),
-            Some(poster) => match poster.post_record(index, Some(place.partition), &command) {
-                Ok(()) => {
-                    self.under_way += 1;
-                    Ok(())
-                }
-                Err(reason) => self.say(place, Outcome::NotPosted { reason: &reason }),
-            },
+        let Some(client) = &self.client else { return self.say(place, Outcome::WouldBePosted) };
+        match self.runtime.block_on(client.enqueue(&command, Some(place.partition))) {
+            Ok(answer) => self.answers.push(answer.map(move |answer| (place, answer)).boxed_local()),
+            Err(refused) => self.answered(place, Err(refused))?,
         }
+        Ok(())
     }
 
     /// Why it would be rejected again, where that is to be known.
-    fn problems(&self, place: Place, command: &OutputRecord) -> Option<Problems> {
-        let OutputRecord { key, value, headers } = command.clone();
-        let timestamp = Timestamp::now().as_millisecond();
-        let coordinates = Coordinates { partition: place.partition, offset: place.offset, timestamp };
-        match self.decider.as_ref()?.read(&Record { coordinates, key, value, headers }).reading {
+    fn problems(&self, command: &Record) -> Option<Problems> {
+        match self.decider.as_ref()?.read(command).reading {
             Reading::Valid { .. } => None,
             Reading::Rejected(problems) => Some(problems),
         }
@@ -217,25 +219,28 @@ impl Replay {
 
     /// Prints answers until at most so many are missing.
     fn collect(&mut self, missing: usize) -> anyhow::Result<()> {
-        while self.under_way > missing {
-            let Some(poster) = &self.poster else { return Ok(()) };
-            for Delivery { index, result } in poster.deliveries(Duration::from_millis(50)) {
-                self.under_way -= 1;
-                let place = self.places[index];
-                match result {
-                    Ok(Delivered::At(at)) => {
-                        let id = Some(ActivityId::new(self.topic_bits, at));
-                        self.say(place, Outcome::Posted { id })?;
-                    }
-                    Ok(Delivered::SomewhereIn { .. }) => self.say(place, Outcome::Posted { id: None })?,
-                    Err(reason) => self.say(place, Outcome::NotPosted { reason: &reason })?,
-                }
-            }
+        while self.answers.len() > missing
+            && let Some((place, answer)) = self.runtime.block_on(self.answers.next())
+        {
+            self.answered(place, answer)?;
         }
         Ok(())
     }
 
-    fn say(&mut self, place: Place, outcome: Outcome<'_>) -> anyhow::Result<()> {
+    fn answered(&mut self, place: PartitionOffset, answer: Result<Posted, PostError>) -> anyhow::Result<()> {
+        match answer {
+            Ok(posted) => self.say(place, Outcome::Posted { id: posted.id() }),
+            Err(error) => self.say(place, Outcome::NotPosted { reason: &client::reason(&error) }),
+        }
+    }
+
+    /// Waits for what is under way, and says how many were posted.
+    fn unshown(&mut self, error: anyhow::Error) -> anyhow::Error {
+        while self.collect(0).is_err() {}
+        client::unshown(error, self.posted, self.invalid + self.failed, self.is_read)
+    }
+
+    fn say(&mut self, place: PartitionOffset, outcome: Outcome<'_>) -> anyhow::Result<()> {
         match outcome {
             Outcome::NotPosted { .. } => self.failed += 1,
             Outcome::StillInvalid { .. } => self.invalid += 1,
@@ -244,7 +249,7 @@ impl Replay {
         }
         let out = &mut self.out;
         if self.json {
-            let Place { partition, offset } = place;
+            let PartitionOffset { partition, offset } = place;
             return Ok(write_json(&Line { partition, offset, outcome }, out)?);
         }
         match outcome {
@@ -270,7 +275,7 @@ impl Replay {
         Ok(())
     }
 
-    fn summary(mut self, dry_run: bool) -> anyhow::Result<ExitCode> {
+    fn summary(&mut self, dry_run: bool) -> anyhow::Result<ExitCode> {
         if !self.json {
             let verb = if dry_run { "would be posted" } else { "posted" };
             write!(
@@ -295,10 +300,18 @@ impl Replay {
     }
 }
 
-/// Of everything that would be posted.
-fn hash(partition: i32, command: &OutputRecord) -> blake3::Hash {
+/// The command as it is posted now.
+fn posted_now(place: PartitionOffset, command: OutputRecord) -> Record {
+    let OutputRecord { key, value, headers } = command;
+    let timestamp = Timestamp::now().as_millisecond();
+    let coordinates = Coordinates { partition: place.partition, offset: place.offset, timestamp };
+    Record { coordinates, key, value, headers }
+}
+
+/// Of everything that would be posted, and the partition.
+fn hash(command: &Record) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&partition.to_le_bytes());
+    hasher.update(&command.coordinates.partition.to_le_bytes());
     let mut add = |part: Option<&[u8]>| {
         // No part is as long as this.
         hasher.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());

@@ -3,7 +3,7 @@
 use std::{io::Write, ops::ControlFlow, process::ExitCode};
 
 use anyhow::bail;
-use contract::Named;
+use contract::CommandRef;
 use kafka::Settings;
 
 use crate::cli::{
@@ -23,7 +23,7 @@ Examples:
 pub(super) struct Args {
     /// Where the command is
     #[arg(value_name = "PARTITION:OFFSET|ID")]
-    at: Named,
+    at: CommandRef,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -35,7 +35,7 @@ pub(super) fn show(args: &Args, kafka: &Settings) -> anyhow::Result<ExitCode> {
     let at = args.at.on(&kafka.topics.commands)?;
     let mut found = false;
     let passed = super::read(kafka, |record, letter| {
-        if letter.place != at {
+        if letter.at != at {
             return Ok(ControlFlow::Continue(()));
         }
         found = true;

@@ -1,25 +1,28 @@
-//! An AsyncAPI 3.0 document: which topics there are, and what their records have as key, headers and value.
+//! An AsyncAPI 3.0 document: the topics, and the keys, headers and values of their records.
 //!
-//! It tells of the service: what it receives and what it sends.
+//! It describes the service, so *receive* and *send* are from its point of view.
 
 use serde_json::{Map, Value, json};
 
-use super::{Schema, Scope, described, merge};
+use super::{
+    Schema,
+    shape::{Scope, described, merge},
+};
 use crate::{
     cloud_event,
-    key::{self, LONGEST_KEY},
+    idempotency::{self, MAX_KEY_BYTES},
     limits::Limits,
-    notification::{self, PASSED_ON},
+    notification::{self, TRACE_HEADERS},
     rejection,
-    reply::{CORRELATION_ID, LONGEST_CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC, ReplyTopics},
+    reply::{CORRELATION_ID, MAX_CORRELATION_ID_BYTES, REPLY_PARTITION, REPLY_TOPIC, ReplyTopics},
 };
 
-/// Where the records travel.
+/// The brokers and topics to describe.
 #[derive(Debug, Clone)]
 pub struct Channels<'a> {
-    /// `host:port` of each broker to begin with.
+    /// `host:port` of each bootstrap server.
     pub brokers: Vec<&'a str>,
-    /// Whether they are spoken to over TLS.
+    /// Whether connections use TLS.
     pub secure: bool,
     pub commands: &'a str,
     pub notifications: &'a str,
@@ -28,11 +31,11 @@ pub struct Channels<'a> {
 }
 
 const JSON: &str = "application/json";
-/// Of the bindings that AsyncAPI has for Kafka.
+/// The version of AsyncAPI's bindings for Kafka.
 const BINDING: &str = "0.5.0";
 
-/// The document, of version 3.0.0. Its schemas are in the default format, the superset of JSON Schema draft 7 that all
-/// tools know: what [`Schema::document`] prints has no word of a later one, but for where its definitions stand.
+/// An AsyncAPI 3.0.0 document. Its schemas are in the default format, a superset of JSON Schema draft 7 that all tools
+/// support. That is possible because the schemas use no keyword of a later draft, except for the location of definitions.
 #[must_use]
 pub fn asyncapi(channels: &Channels<'_>, limits: &Limits) -> Value {
     json!({
@@ -40,9 +43,8 @@ pub fn asyncapi(channels: &Channels<'_>, limits: &Limits) -> Value {
         "info": {
             "title": "activity-stream",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Decides \"post an activity\" commands, keeps the accepted ones in an event log, and \
-                            notifies the audiences that asked, exactly once. Read its topics with \
-                            isolation.level=read_committed.",
+            "description": "Decides \"post an activity\" commands, appends accepted ones to an event log, and notifies \
+                            their audiences exactly once. Read its topics with isolation.level=read_committed.",
             "license": { "name": "MIT OR Apache-2.0" },
         },
         "defaultContentType": JSON,
@@ -79,23 +81,22 @@ fn channels_of(channels: &Channels<'_>) -> Value {
         "commands": channel(
             channels.commands,
             "command",
-            "One record a command. All records of one key are in one partition, in their order.",
+            "One record per command. Records with the same key are in the same partition, in order.",
         ),
         "notifications": channel(
             channels.notifications,
             "notification",
-            "One record for each target with notify: true.",
+            "One record per target with notify: true.",
         ),
         "rejections": channel(
             channels.rejections,
             "rejection",
-            "Commands that could not be accepted, each with what was wrong with it.",
+            "Rejected commands, each with its problems.",
         ),
         "replies": {
             "address": null,
             "description": format!(
-                "One record for each command that asked for it, on the topic that the command names. Topics that are \
-                 allowed: {allowed}.",
+                "One record per command that requests it, on the topic in the command's header. Allowed topics: {allowed}.",
             ),
             "messages": { "reply": { "$ref": "#/components/messages/reply" } },
         },
@@ -114,12 +115,12 @@ fn operations() -> Value {
     json!({
         "decide": {
             "action": "receive",
-            "summary": "Decides on a command, and tells the producer that asked to be told.",
+            "summary": "Decides a command, and replies if the command requests it.",
             "channel": { "$ref": "#/channels/commands" },
             "messages": [{ "$ref": "#/channels/commands/messages/command" }],
             "reply": {
                 "address": {
-                    "description": "Only where the command has this header.",
+                    "description": "Only if the command has this header.",
                     "location": format!("$message.header#/{REPLY_TOPIC}"),
                 },
                 "channel": { "$ref": "#/channels/replies" },
@@ -127,7 +128,7 @@ fn operations() -> Value {
             },
         },
         "notify": send("notifications", "notification", "Notifies an audience."),
-        "reject": send("rejections", "rejection", "Says why a command was not accepted."),
+        "reject": send("rejections", "rejection", "Reports why a command was rejected."),
     })
 }
 
@@ -135,14 +136,14 @@ fn messages() -> Value {
     json!({
         "command": message(
             Schema::Command,
-            "A plain command, or a CloudEvent in binary mode. One in structured mode has the command as its data.",
+            "A plain command, or a CloudEvent in binary mode. In structured mode, the command is the data of the event.",
             command_headers(),
             "The producer's choice; objectType/objectId keeps the activities of one object in order.",
         ),
         "notification": message(
             Schema::Notification,
-            "What one audience is told.",
-            all_of_them(&notification::HEADERS, passed_on()),
+            "An activity, for one audience.",
+            headers(&notification::HEADERS, trace_headers()),
             "The audience: Identity:ID, Identity:DOMAIN/ID, Everyone, Members:channel:ID, \
              Members:object:OBJECTTYPE/OBJECTID or Public; /, : and % inside a part are percent-encoded.",
         ),
@@ -169,19 +170,19 @@ fn message(schema: Schema, summary: &str, headers: Value, key: &str) -> Value {
     message
 }
 
-/// Its value is whatever the command's was, JSON or not.
+/// The value is that of the command, which may not be JSON.
 fn rejection() -> Value {
-    let mut headers = all_of_them(&rejection::HEADERS, Map::new());
+    let mut headers = headers(&rejection::HEADERS, Map::new());
     headers["properties"][rejection::OMITTED] = described(
-        "Which parts of the command did not fit or could not be read, and were left behind: value, headers, key.",
+        "The omitted parts of the command, which were too large or unreadable: value, headers, key.",
         json!({ "type": "string" }),
     );
     let [.., (problems, _)] = rejection::HEADERS;
     headers["properties"][problems]["contentMediaType"] = json!(JSON);
-    headers["description"] = json!("Those of the command, byte for byte, then these.");
+    headers["description"] = json!("The command's own, byte for byte, then these.");
     let mut message = message(
         Schema::Rejection,
-        "The command, byte for byte, with headers that say what was wrong with it.",
+        "The command, byte for byte, with headers that describe its problems.",
         headers,
         "The command's own.",
     );
@@ -189,19 +190,19 @@ fn rejection() -> Value {
         &mut message,
         json!({
             "contentType": "application/octet-stream",
-            "payload": { "description": "The command's value, byte for byte; null where it had none, or where it did not fit." },
+            "payload": { "description": "The command's value, byte for byte; null if it had none or was too large." },
         }),
     );
     message
 }
 
 fn reply() -> Value {
-    let mut headers = passed_on();
+    let mut headers = trace_headers();
     headers.insert("content-type".to_owned(), json!({ "const": JSON }));
     headers.insert(CORRELATION_ID.to_owned(), described("The command's own, byte for byte.", bytes()));
     message(
         Schema::Reply,
-        "What became of a command.",
+        "The outcome of a command.",
         json!({ "type": "object", "properties": headers, "required": ["content-type"] }),
         "None.",
     )
@@ -209,66 +210,63 @@ fn reply() -> Value {
 
 fn command_headers() -> Value {
     let text = |description: &str| described(description, json!({ "type": "string" }));
-    let mut headers = passed_on();
+    let mut headers = trace_headers();
     let mut add = |name: &str, schema: Value| {
         headers.insert(name.to_owned(), schema);
     };
     add(
-        key::HEADER,
+        idempotency::HEADER,
         described(
             &format!(
-                "The same command sent again is told from a new one by it: 1 to {LONGEST_KEY} bytes of UTF-8, once, on a \
-             record that has a key.",
+                "Identifies repetitions of the same command: 1 to {MAX_KEY_BYTES} bytes of UTF-8, only once, on a record \
+                 with a record key.",
             ),
-            json!({ "type": "string", "minLength": 1, "maxLength": LONGEST_KEY }),
+            json!({ "type": "string", "minLength": 1, "maxLength": MAX_KEY_BYTES }),
         ),
     );
     for name in cloud_event::ATTRIBUTES {
-        add(name, text("Of a CloudEvent 1.0 in binary mode, which has all four."));
+        add(name, text("For a CloudEvent 1.0 in binary mode, which needs all four."));
     }
-    add(
-        cloud_event::CONTENT_TYPE,
-        text("application/cloudevents+json where the value is a whole CloudEvent."),
-    );
-    add(REPLY_TOPIC, text("Asks for a reply on this topic, which must be one of those that are allowed."));
+    add(cloud_event::CONTENT_TYPE, text("application/cloudevents+json if the value is a whole CloudEvent."));
+    add(REPLY_TOPIC, text("Requests a reply on this topic, which must be an allowed one."));
     add(
         REPLY_PARTITION,
-        described("The partition of the reply: a big-endian integer of 4 bytes. Without it, any.", bytes()),
+        described(
+            "The partition for the reply: a big-endian integer of 4 bytes. By default, any partition.",
+            bytes(),
+        ),
     );
     add(
         CORRELATION_ID,
         described(
-            &format!("Comes back with the reply, byte for byte; at most {LONGEST_CORRELATION_ID} bytes."),
+            &format!("Copied to the reply, byte for byte; at most {MAX_CORRELATION_ID_BYTES} bytes."),
             bytes(),
         ),
     );
     json!({ "type": "object", "properties": headers })
 }
 
-/// Headers that a record always has, and those that it may have.
-fn all_of_them(always: &[(&str, &str)], mut headers: Map<String, Value>) -> Value {
-    for (name, description) in always {
+/// Required and optional headers.
+fn headers(required: &[(&str, &str)], mut headers: Map<String, Value>) -> Value {
+    for (name, description) in required {
         headers.insert((*name).to_owned(), described(description, json!({ "type": "string" })));
     }
-    let names: Vec<&str> = always.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = required.iter().map(|(name, _)| *name).collect();
     json!({ "type": "object", "properties": headers, "required": names })
 }
 
-fn passed_on() -> Map<String, Value> {
-    let trace = described(
-        "W3C Trace Context: passes from the command to what follows from it.",
-        json!({ "type": "string" }),
-    );
-    PASSED_ON.iter().map(|name| ((*name).to_owned(), trace.clone())).collect()
+fn trace_headers() -> Map<String, Value> {
+    let trace = described("W3C Trace Context, copied from the command.", json!({ "type": "string" }));
+    TRACE_HEADERS.iter().map(|name| ((*name).to_owned(), trace.clone())).collect()
 }
 
 fn bytes() -> Value {
     json!({ "type": "string", "format": "binary" })
 }
 
-/// Definitions stand beside the schemas that refer to them: their names are distinct.
+/// Schemas and their definitions have distinct names, so all of them can be components.
 fn schemas(limits: &Limits) -> Value {
-    let scope = Scope { place: "#/components/schemas/", limits };
+    let scope = Scope { prefix: "#/components/schemas/", limits };
     let mut schemas = Map::new();
     for schema in Schema::ALL.into_iter().filter(|schema| *schema != Schema::Event) {
         let (root, definitions) = schema.parts(scope);

@@ -1,8 +1,11 @@
-//! Events and notifications: what came of an accepted command.
+//! The schemas of events and notifications.
 
 use serde_json::{Map, Value, json};
 
-use super::{Definitions, Scope, closed, command::date_time, described, kept_text, merge, one_of};
+use super::{
+    command::date_time,
+    shape::{Definitions, Scope, accepted_text, closed, described, one_of},
+};
 use crate::{
     attachment::{self, AttachmentField},
     date_time::TIMESTAMPS,
@@ -14,13 +17,13 @@ use crate::{
     text::Rule,
 };
 
-/// A UUID of version 8, as activity ids are.
+/// A UUID of version 8, in lower case.
 const ACTIVITY_ID: &str = "[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}";
 
 pub(super) fn event(scope: Scope<'_>) -> (Value, Definitions) {
     let event = json!({
         "title": "Event",
-        "description": "An accepted command in the log, as `log list --json` prints it, one a line; `log show --json` \
+        "description": "An accepted command in the log, as `log list --json` prints it on one line; `log show --json` \
                         adds outcome and topic.",
         "type": "object",
         "properties": {
@@ -29,15 +32,15 @@ pub(super) fn event(scope: Scope<'_>) -> (Value, Definitions) {
             "position": described("In the log: 1, 2, 3, …", json!({ "type": "integer", "minimum": 1 })),
             "id": activity_id(),
             "partition": described(
-                "Of the command.",
+                "The command's partition.",
                 json!({ "type": "integer", "minimum": 0, "maximum": ActivityId::MAX_PARTITION }),
             ),
             "offset": described(
-                "Of the command in its partition.",
+                "The command's offset in its partition.",
                 json!({ "type": "integer", "minimum": 0, "maximum": ActivityId::MAX_OFFSET }),
             ),
             "timestamp": described(
-                "Of the command's record, in milliseconds since 1970-01-01T00:00:00Z.",
+                "The timestamp of the command's record, in milliseconds since 1970-01-01T00:00:00Z.",
                 json!({ "type": "integer", "minimum": TIMESTAMPS.start(), "maximum": TIMESTAMPS.end() }),
             ),
             "activity": scope.refer("normalForm"),
@@ -53,12 +56,12 @@ pub(super) fn event(scope: Scope<'_>) -> (Value, Definitions) {
 pub(super) fn notification(scope: Scope<'_>) -> (Value, Definitions) {
     let notification = json!({
         "title": "Notification",
-        "description": "What one audience is told of an activity.",
+        "description": "An activity, for one audience.",
         "type": "object",
         "properties": {
             "id": {
-                "description": "The activity's id and the place of the target, from 0: unique, and the same on every \
-                                replay.",
+                "description": "The activity's id and the index of the target, from 0: unique, and the same on \
+                                every replay.",
                 "type": "string",
                 "pattern": format!("^{ACTIVITY_ID}/(0|[1-9][0-9]*)$"),
             },
@@ -76,7 +79,7 @@ pub(super) fn notification(scope: Scope<'_>) -> (Value, Definitions) {
 
 pub(super) fn activity_id() -> Value {
     json!({
-        "description": "The activity's id, a UUID of version 8 that is made of where the command lies.",
+        "description": "The activity's id, a UUID of version 8 that contains the command's partition and offset.",
         "type": "string",
         "format": "uuid",
         "pattern": format!("^{ACTIVITY_ID}$"),
@@ -97,19 +100,14 @@ fn strict_object<F: Field>(required: &[F], property: impl Fn(F) -> Value) -> Val
 fn normal_form(scope: Scope<'_>) -> Value {
     use EntryField::{Actor, Attachments, Content, ObjectId, ObjectType, PublishedAt, Targets, Verb};
     let mut entry = strict_object(&[Verb, ObjectType, ObjectId, PublishedAt, Targets], |field| match field {
-        Verb | ObjectType | ObjectId => kept_text(Rule::Id),
+        Verb | ObjectType | ObjectId => accepted_text(Rule::Id),
         Actor => scope.refer("identity"),
         PublishedAt => date_time(),
         Targets => json!({ "type": "array", "items": scope.refer("normalTarget"), "minItems": 1 }),
         Attachments => json!({ "type": "array", "items": scope.refer("attachment"), "minItems": 1 }),
-        Content => kept_text(Rule::Free),
+        Content => accepted_text(Rule::Free),
     });
-    merge(
-        &mut entry,
-        json!({
-            "description": "An entry with every default filled in, under its fields' first names.",
-        }),
-    );
+    entry["description"] = json!("An entry with all defaults, under the first name of each field.");
     entry
 }
 
@@ -120,14 +118,14 @@ fn without_targets(mut entry: Value) -> Value {
         required.retain(|name| name != targets);
     }
     entry["description"] =
-        json!("The entry without its targets: an audience does not learn who the others are.");
+        json!("The entry without its targets: an audience must not learn who the others are.");
     entry
 }
 
 fn identity() -> Value {
     closed(strict_object(&[IdentityField::Id], |field| match field {
-        IdentityField::Id | IdentityField::Domain => kept_text(Rule::Id),
-        IdentityField::Name => kept_text(Rule::Name),
+        IdentityField::Id | IdentityField::Domain => accepted_text(Rule::Id),
+        IdentityField::Name => accepted_text(Rule::Name),
         IdentityField::Type => one_of(&identity::TYPES),
     }))
 }
@@ -135,11 +133,11 @@ fn identity() -> Value {
 fn attachment() -> Value {
     strict_object(&[AttachmentField::Type, AttachmentField::Id], |field| match field {
         AttachmentField::Type => one_of(&attachment::TYPES),
-        AttachmentField::Id => kept_text(Rule::Id),
+        AttachmentField::Id => accepted_text(Rule::Id),
     })
 }
 
-/// In the normal form with `notify`, in a notification without.
+/// A target of the normal form has `notify`, that of a notification has not.
 fn target(scope: Scope<'_>, with_notify: bool) -> Value {
     let kind = |kinds: &[&str], target_id: Option<Value>, required: &[TargetField]| {
         let required: Vec<TargetField> =
@@ -148,7 +146,7 @@ fn target(scope: Scope<'_>, with_notify: bool) -> Value {
             TargetField::Type => one_of(kinds),
             TargetField::TargetId => target_id.clone().unwrap_or(json!(false)),
             TargetField::Notify => json!({ "type": "boolean" }),
-            // The identity has it.
+            // The normal form has the name in the identity.
             TargetField::Name => json!(false),
         });
         if !with_notify {
@@ -162,8 +160,8 @@ fn target(scope: Scope<'_>, with_notify: bool) -> Value {
         "anyOf": [
             described("A user or a group.", kind(&[IDENTITY], Some(scope.refer("identity")), &of_identity)),
             described(
-                "The members of a channel; without targetId, of the object's own.",
-                kind(&[MEMBERS], Some(kept_text(Rule::Id)), &all),
+                "The members of a channel; without targetId, of the object's own channel.",
+                kind(&[MEMBERS], Some(accepted_text(Rule::Id)), &all),
             ),
             described("All who are signed in, or everyone.", kind(&[EVERYONE, PUBLIC], None, &all)),
         ],

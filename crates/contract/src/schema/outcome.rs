@@ -1,8 +1,11 @@
-//! Rejections and replies: what a producer is told.
+//! The schemas of rejections and replies.
 
 use serde_json::{Value, json};
 
-use super::{Definitions, Scope, normal_form::activity_id, one_of};
+use super::{
+    normal_form::activity_id,
+    shape::{Definitions, Scope, one_of},
+};
 use crate::{code::Code, rejection};
 
 pub(super) fn rejection(scope: Scope<'_>) -> (Value, Definitions) {
@@ -10,8 +13,8 @@ pub(super) fn rejection(scope: Scope<'_>) -> (Value, Definitions) {
     let rejection = json!({
         "title": "Rejection",
         "description": format!(
-            "What was wrong with a command: the value of the header {header} of a record on the rejections topic. Key, \
-             value and other headers of that record are the command's own.",
+            "The problems of a command: the value of the header {header} of a record on the rejections topic. Key, value \
+             and other headers of that record are the command's own.",
         ),
         "type": "array",
         "items": scope.refer("problem"),
@@ -31,12 +34,12 @@ pub(super) fn reply(scope: Scope<'_>) -> (Value, Definitions) {
     };
     let reply = json!({
         "title": "Reply",
-        "description": "What became of a command, for the producer that asked to be told.",
+        "description": "The outcome of a command, for a producer that requested it.",
         "oneOf": [
-            accepted_as("accepted", "It became this activity."),
-            accepted_as("duplicate", "It came before, and became this activity then."),
+            accepted_as("accepted", "The command became this activity."),
+            accepted_as("duplicate", "The same command already became this activity."),
             {
-                "description": "It became nothing.",
+                "description": "The command became no activity.",
                 "type": "object",
                 "properties": {
                     "status": { "const": "rejected" },
@@ -55,7 +58,7 @@ fn problem() -> Value {
         Code::ALL.iter().map(|code| format!("- {code}: {}", code.meaning())).collect();
     let mut code = one_of(&codes);
     code["description"] = json!(format!(
-        "For programs to tell problems apart. A code never changes its meaning; there may be more of them later.\n\n{}",
+        "For programs. The meaning of a code never changes; new codes may be added.\n\n{}",
         meanings.join("\n")
     ));
     json!({
@@ -69,7 +72,7 @@ fn problem() -> Value {
             },
             "code": code,
             "message": {
-                "description": "What was expected, and what was found.",
+                "description": "What was expected and what was found, in a sentence.",
                 "type": "string",
             },
         },

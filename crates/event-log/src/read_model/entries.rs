@@ -1,10 +1,10 @@
-//! The entries of a run: which positions are about which object.
+//! The entries of a run: the positions of each object's events, in blocks.
 
-/// Entries in a block: about 6 KB, which is read whole.
+/// Entries in a block, which is read as a whole: about 6 KB.
 const BLOCK: usize = 512;
 const BYTES: usize = 12;
 
-/// One event, by its object.
+/// One event of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
     /// 63 bits, so that SQLite's signed integers have the same order.
@@ -12,24 +12,24 @@ pub(super) struct Entry {
     pub position: i64,
 }
 
-/// The hash by which an object's events are found. Two objects may share one: events are compared with the log.
+/// The hash of an object. Two objects may share one, so the query compares the events themselves.
 pub(super) fn hash(object_type: &str, object_id: &str) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(object_type.as_bytes()).update(b"/").update(object_id.as_bytes());
-    cut(&hasher.finalize())
+    first_63_bits(&hasher.finalize())
 }
 
-/// As [`hash`], of `type/id`.
+/// Like [`hash`], for `type/id`.
 pub(super) fn hash_of_object(object: &str) -> u64 {
-    cut(&blake3::hash(object.as_bytes()))
+    first_63_bits(&blake3::hash(object.as_bytes()))
 }
 
-fn cut(hash: &blake3::Hash) -> u64 {
+fn first_63_bits(hash: &blake3::Hash) -> u64 {
     let (bytes, _) = hash.as_bytes().split_first_chunk().expect("32 bytes");
     u64::from_be_bytes(*bytes) >> 1
 }
 
-/// Sorted entries as blocks, each with its first hash and the next one's.
+/// Cuts sorted entries into blocks, each with its first hash and that of the next block.
 pub(super) fn blocks(
     entries: &[Entry],
     first_position: i64,
@@ -46,7 +46,7 @@ pub(super) fn blocks(
     })
 }
 
-/// The entries of a block; what follows the last whole one is left out.
+/// The complete entries of a block.
 pub(super) fn of_block(block: &[u8], first_position: i64) -> impl Iterator<Item = Entry> {
     let (whole, _) = block.as_chunks::<BYTES>();
     whole.iter().map(move |bytes| {

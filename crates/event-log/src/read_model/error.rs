@@ -1,37 +1,32 @@
-//! Why the read model could not be read or brought up to date.
+//! Errors of the read model.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-use crate::LogError;
+use crate::checksum::is_conversion_error;
+use crate::error::LogError;
 
-/// None of them concerns the event log's contents: queries then read the log alone, which takes longer.
+/// Except for `Log`, none concerns the event log: queries then read only the log, which takes longer.
 #[derive(Debug, Error)]
 pub enum ReadModelError {
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error(
-        "{path}: the read model: {source}; if it comes again, delete the file: it is made again from the log"
-    )]
+    #[error("{path}: the read model: {source}; if this repeats, delete the file: it is rebuilt from the log")]
     Sqlite { path: PathBuf, source: rusqlite::Error },
     #[error(
-        "{path}: the read model is damaged: {found}; 'activity-stream log rebuild' makes it again from the log"
+        "{path}: the read model is damaged: {found}; 'activity-stream log rebuild' rebuilds it from the log"
     )]
     Damaged { path: PathBuf, found: String },
-    #[error(
-        "{path}: {found}; it was left as it is; move it away: the read model is made there again from the log"
-    )]
+    #[error("{path}: {found}; it was not changed; move it away, so that the read model can be created there")]
     Foreign { path: PathBuf, found: &'static str },
-    #[error("{path}: another file took the read model's place while it was opened; try again")]
+    #[error("{path}: the read model was replaced while it was opened; try again")]
     Moved { path: PathBuf },
     #[error(
         "{path}: the disk is full: the read model was not written; free some space, then run \
-         'activity-stream log rebuild' (`run` tries again itself)"
+         'activity-stream log rebuild' (`run` retries by itself)"
     )]
     DiskFull { path: PathBuf },
     #[error("{path}: {doing}: {source}")]
@@ -41,19 +36,13 @@ pub enum ReadModelError {
 impl ReadModelError {
     pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
-        match source {
-            rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..) => {
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged { path, found: source.to_string() }
             }
-            _ => match source.sqlite_error_code() {
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                    Self::Damaged { path, found: source.to_string() }
-                }
-                Some(ErrorCode::DiskFull) => Self::DiskFull { path },
-                _ => Self::Sqlite { path, source },
-            },
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            _ if is_conversion_error(&source) => Self::Damaged { path, found: source.to_string() },
+            _ => Self::Sqlite { path, source },
         }
     }
 

@@ -1,36 +1,32 @@
-//! Bringing the read model up to where the log is.
+//! Updates the read model from the log.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::{
-    ReadModelError,
-    entries::{self, Entry},
-    model::{ReadModel, Run},
-};
-use crate::LogReader;
+use crate::read_model::ReadModelError;
+use crate::read_model::entries::{self, Entry};
+use crate::read_model::model::{ReadModel, Run};
+use crate::reader::LogReader;
 
-/// While the log grows, fewer new events than this are left to the queries, which read them from the log.
-const WORTH_A_RUN: i64 = 4096;
-/// When the log has not grown for so long, the rest is added as well.
+/// While the log grows, fewer new events than this are not added. Queries read them from the log.
+const SMALLEST_RUN: i64 = 4096;
+/// After the log has not grown for this long, all its events are added.
 const IDLE: Duration = Duration::from_secs(5);
-/// Events of a full run. Sorting one takes 4 MiB; ten million events are 39 of them, which a query asks one by one.
+/// Events of a full run. Sorting it takes 4 MiB. Ten million events are 39 runs, and a query searches each.
 const FULL_RUN: i64 = 1 << 18;
-/// Runs that are not full, at most, before they are merged.
+/// More runs that are not full are merged.
 const SMALL_RUNS: usize = 64;
-/// Events read from the log in one transaction, so that the log's -wal file can be emptied in between.
+/// Events in one read transaction. SQLite can checkpoint the log in between.
 const STRIDE: i64 = 16_384;
-/// Between two looks at the log, and after a failure.
-const LOOK: Duration = Duration::from_millis(500);
+/// Pauses between two reads of the log, and after a failure.
+const POLL: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(30);
-/// Until a stop is noticed.
-const NOTICE: Duration = Duration::from_millis(20);
+/// A stop is noticed after this.
+const STOP_POLL: Duration = Duration::from_millis(20);
 
-/// How far the model is.
+/// How much of the log the model covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// The last position that the model covers.
@@ -40,14 +36,14 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Events that are in the log only.
+    /// How many events the model does not cover.
     #[must_use]
     pub fn behind(&self) -> i64 {
         self.last - self.covered
     }
 }
 
-/// What brings the model up to date, run by run.
+/// Updates the model, run by run.
 #[derive(Debug)]
 pub struct Follower {
     log: LogReader,
@@ -57,28 +53,27 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Opens the model of the log at `path`, or makes it, and takes out what is not of this log.
+    /// Opens or creates the model of the log at `path`, and removes runs of another log.
     ///
-    /// To be called before the log's writer appends: a log that was put back to an older copy is told from a
-    /// continued one by its length.
+    /// Call it before the log's writer appends: a log that was restored from an older copy is recognised by its length.
     pub fn open(log: LogReader, path: &Path) -> Result<Self, ReadModelError> {
-        let model = ReadModel::open_or_make(path)?;
+        let model = ReadModel::open_or_create(path)?;
         let mut follower = Self { log, path: path.to_owned(), model, runs: Vec::new() };
-        follower.reload().or_else(|error| follower.begin_again(error))?;
+        follower.reload().or_else(|error| follower.restart_if_damaged(error))?;
         Ok(follower)
     }
 
-    /// With an empty model where the one that is there is damaged.
-    fn begin_again(&mut self, error: ReadModelError) -> Result<(), ReadModelError> {
+    /// Continues with an empty model if the error is that the model is damaged.
+    fn restart_if_damaged(&mut self, error: ReadModelError) -> Result<(), ReadModelError> {
         if !error.is_damage() {
             return Err(error);
         }
-        self.model = ReadModel::make_again(&self.path, &error)?;
+        self.model = ReadModel::replace_damaged(&self.path, &error)?;
         self.runs.clear();
         Ok(())
     }
 
-    /// Begins again with an empty model.
+    /// Opens the model and removes all runs.
     pub fn rebuild(log: LogReader, path: &Path) -> Result<Self, ReadModelError> {
         let mut follower = Self::open(log, path)?;
         while !follower.runs.is_empty() {
@@ -88,41 +83,41 @@ impl Follower {
         Ok(follower)
     }
 
-    /// What is there, less what is not of this log.
+    /// Reads the runs, and removes those of another log.
     fn reload(&mut self) -> Result<(), ReadModelError> {
         loop {
             self.runs = self.model.all_runs()?;
-            let of_this_log = self.model.runs(&self.log)?.len();
-            if of_this_log == self.runs.len() {
+            let own = self.model.runs(&self.log)?.len();
+            if own == self.runs.len() {
                 return Ok(());
             }
-            let (dropped, path) = (self.runs.len() - of_this_log, self.path.display());
-            tracing::info!(%path, dropped, "the read model was ahead of the log, or of another; going back");
-            if let Some(runs) = self.model.replace(&self.runs, of_this_log..self.runs.len(), None)? {
+            let (dropped, path) = (self.runs.len() - own, self.path.display());
+            tracing::info!(%path, dropped, "removing runs that are not in the log: it was restored or replaced");
+            if let Some(runs) = self.model.replace(&self.runs, own..self.runs.len(), None)? {
                 self.runs = runs;
                 return Ok(());
             }
         }
     }
 
-    /// Adds one run of what is new in the log, if it is worth one, or whatever there is with `all`.
+    /// Adds at most one run of new events: with `all` if there are any, otherwise if there are enough.
     pub fn advance(&mut self, all: bool) -> Result<Progress, ReadModelError> {
         if !self.model.is_in_place() {
             tracing::info!(path = %self.path.display(), "the read model was deleted or replaced; opening it again");
             self.runs.clear();
-            self.model = self.model.open_again(&self.path)?;
-            self.reload().or_else(|error| self.begin_again(error))?;
+            self.model = self.model.reopen(&self.path)?;
+            self.reload().or_else(|error| self.restart_if_damaged(error))?;
         }
         let last = self.log.last_position()?;
-        let covered = self.runs.last().map_or(0, |run| run.last_position);
+        let covered = self.covered();
         let to = last.min(covered + FULL_RUN);
-        if to - covered >= if all { 1 } else { WORTH_A_RUN } {
+        if to - covered >= if all { 1 } else { SMALLEST_RUN } {
             let (run, entries) = self.read_run(covered + 1, to)?;
             let end = self.runs.len();
             let added = self.replace(end..end, Some((run, &entries))).and_then(|()| self.merge());
-            added.or_else(|error| self.begin_again(error))?;
+            added.or_else(|error| self.restart_if_damaged(error))?;
         }
-        Ok(Progress { covered: self.runs.last().map_or(0, |run| run.last_position), last })
+        Ok(Progress { covered: self.covered(), last })
     }
 
     fn read_run(&self, first: i64, last: i64) -> Result<(Run, Vec<Entry>), ReadModelError> {
@@ -139,21 +134,27 @@ impl Follower {
             from = to + 1;
         }
         entries.sort_unstable();
-        let mark = self.log.mark(last)?.ok_or_else(|| ReadModelError::Io {
+        let last_record = self.log.record_at(last)?.ok_or_else(|| ReadModelError::Io {
             path: self.path.clone(),
             doing: "reading the event log",
             source: std::io::Error::other(format!("the event at position {last} is gone")),
         })?;
-        Ok((Run { id: 0, first_position: first, last_position: last, earliest, latest, mark }, entries))
+        Ok((
+            Run { id: 0, first_position: first, last_position: last, earliest, latest, last_record },
+            entries,
+        ))
     }
 
-    /// How far it is, where it can't go on.
+    fn covered(&self) -> i64 {
+        self.runs.last().map_or(0, |run| run.last_position)
+    }
+
+    /// The progress, if an update failed.
     fn progress(&self) -> Option<Progress> {
-        let covered = self.runs.last().map_or(0, |run| run.last_position);
-        self.log.last_position().ok().map(|last| Progress { covered, last })
+        self.log.last_position().ok().map(|last| Progress { covered: self.covered(), last })
     }
 
-    /// Makes one run of the last ones that are not full, when together they are, or when they are many.
+    /// Merges the last runs that are not full, if together they fill one or if they are too many.
     fn merge(&mut self) -> Result<(), ReadModelError> {
         let small = self.runs.iter().rev().take_while(|run| run.events() < FULL_RUN).count();
         let tail = self.runs.len() - small..self.runs.len();
@@ -174,7 +175,7 @@ impl Follower {
         self.replace(tail, Some((run, &entries)))
     }
 
-    /// Where another follower was here, its work is taken over instead.
+    /// If another follower has changed the model, its runs are used instead.
     fn replace(
         &mut self,
         replaced: std::ops::Range<usize>,
@@ -190,7 +191,7 @@ impl Follower {
     }
 }
 
-/// Follows the log until told to stop. What fails is said once, and tried again.
+/// Follows the log until `stop` is set. Logs a failure once and retries.
 pub fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl FnMut(Progress)) {
     let mut failing = false;
     let (mut last, mut grew_at) = (0, Instant::now());
@@ -202,11 +203,11 @@ pub fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl FnMut(P
                     (last, grew_at) = (progress.last, Instant::now());
                 }
                 watch(progress);
-                if progress.behind() >= WORTH_A_RUN { Duration::ZERO } else { LOOK }
+                if progress.behind() >= SMALLEST_RUN { Duration::ZERO } else { POLL }
             }
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, "the read model falls behind; queries read the log instead");
+                    tracing::warn!(%error, "cannot update the read model; queries read the log instead; retrying every 30 s");
                 }
                 failing = true;
                 follower.progress().into_iter().for_each(&mut watch);
@@ -217,7 +218,7 @@ pub fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl FnMut(P
     }
 }
 
-/// The same where it may be that the model could not be opened: then that is tried again, and all events are behind.
+/// Like [`follow`], but if the model could not be opened, retries that first; meanwhile it covers nothing.
 pub fn follow_when_open(
     opened: Result<Follower, ReadModelError>,
     path: &Path,
@@ -227,8 +228,8 @@ pub fn follow_when_open(
     let follower = match opened {
         Ok(follower) => Some(follower),
         Err(error) => {
-            tracing::warn!(%error, "there is no read model; queries read the log instead, until it can be opened");
-            await_model(path, stop, &mut watch)
+            tracing::warn!(%error, "cannot open the read model; queries read the log instead; retrying");
+            retry_open(path, stop, &mut watch)
         }
     };
     if let Some(follower) = follower {
@@ -236,9 +237,9 @@ pub fn follow_when_open(
     }
 }
 
-/// `None` where it was told to stop.
-fn await_model(path: &Path, stop: &AtomicBool, watch: &mut impl FnMut(Progress)) -> Option<Follower> {
-    let mut pause = LOOK;
+/// `None` if `stop` was set.
+fn retry_open(path: &Path, stop: &AtomicBool, watch: &mut impl FnMut(Progress)) -> Option<Follower> {
+    let mut pause = POLL;
     while !stop.load(Ordering::SeqCst) {
         let opened = LogReader::open(path).map_err(ReadModelError::from).and_then(|log| {
             watch(Progress { covered: 0, last: log.last_position()? });
@@ -246,10 +247,10 @@ fn await_model(path: &Path, stop: &AtomicBool, watch: &mut impl FnMut(Progress))
         });
         match opened {
             Ok(follower) => {
-                tracing::info!("the read model is open");
+                tracing::info!("opened the read model");
                 return Some(follower);
             }
-            Err(error) => tracing::debug!(%error, "the read model can't be opened yet"),
+            Err(error) => tracing::debug!(%error, "cannot open the read model yet"),
         }
         wait(pause, stop);
         pause = RETRY.min(2 * pause);
@@ -260,6 +261,6 @@ fn await_model(path: &Path, stop: &AtomicBool, watch: &mut impl FnMut(Progress))
 fn wait(pause: Duration, stop: &AtomicBool) {
     let until = Instant::now() + pause;
     while Instant::now() < until && !stop.load(Ordering::SeqCst) {
-        thread::sleep(NOTICE);
+        thread::sleep(STOP_POLL);
     }
 }

@@ -1,12 +1,12 @@
-//! A read model of the event log: which events are about an object, and where in the log a time is.
+//! The read model of the event log: an index of events by object and time.
 //!
-//! The log has no index on purpose: one over random keys would cost more than all the rest of an append. This
-//! one lies beside it, in a file of its own, and is made from the log by a follower that is never waited for. It can be
-//! deleted at any time. What it does not cover yet, a query reads from the log itself, and every event that a
-//! query gives was read from the log, so an answer is neither stale nor from another log.
+//! The log has no index on purpose: with random keys it would cost more than the rest of an append. The read model is a
+//! file beside the log, which a follower builds from the log; nothing waits for it. You can delete it at any time. A query
+//! reads events that it does not cover yet from the log, and all events that a query returns are read from the log, so an
+//! answer is neither stale nor from another log.
 //!
-//! - `schema.sql`: the tables. `entries`: the entries of a run, sorted and cut into blocks.
-//! - `file`: whose the file is. `model`: what is in it. `follower`: what keeps it up to date. `query`: what it is for.
+//! - `schema.sql`: the tables. `entries`: the blocks of a run.
+//! - `file`: whose file it is. `model`: its content. `follower`: updates it. `query`: uses it.
 
 mod entries;
 mod error;

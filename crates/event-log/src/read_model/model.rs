@@ -1,27 +1,24 @@
-//! The read model's file.
+//! The content of the read model.
 
-use std::{
-    ops::Range,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use contract::Coordinates;
-use rusqlite::{
-    Connection, OpenFlags, Row, Transaction, TransactionBehavior, config::DbConfig, params, types::ValueRef,
-};
+use rusqlite::config::DbConfig;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, params};
 
-use super::{
-    ReadModelError,
-    entries::{self, Entry},
-    file::{self, APPLICATION_ID, Identity},
-};
-use crate::{
-    DamagedRow, Draft, LogError, LogReader, Mark,
-    checksum::{self, checked, table},
-};
+use crate::checksum::{self, DamagedRow, check_row, coordinates, optional, table};
+use crate::draft::Draft;
+use crate::error::LogError;
+use crate::files::{self, Identity, with_suffix};
+use crate::read_model::ReadModelError;
+use crate::read_model::entries::{self, Entry};
+use crate::read_model::file::{self, APPLICATION_ID};
+use crate::reader::{LogReader, RecordIdentity};
 
-/// A model of another version is made anew.
+/// A model of another version is rebuilt.
 const VERSION: i64 = 2;
 table!(RUNS, "INSERT" "runs", 1 of [
     "id", "first_position", "last_position", "earliest", "latest", "partition", "offset", "timestamp",
@@ -31,17 +28,17 @@ table!(BLOCKS, "INSERT" "blocks", 3 of ["run", "first_hash", "block", "next_hash
 
 const BUSY: Duration = Duration::from_secs(10);
 
-/// Which events are about which object, as far as it has followed the log.
+/// An index of the log's events, up to the position that it covers.
 #[derive(Debug)]
 pub struct ReadModel {
     connection: Connection,
     path: PathBuf,
-    /// Of the database, its -wal and its -shm file.
+    /// The database, its -wal and its -shm file.
     opened: [Option<Identity>; 3],
 }
 
 impl Drop for ReadModel {
-    /// The last connection to a database deletes its -wal file, by name: after the files were replaced that is another's.
+    /// SQLite deletes the -wal file by name when it closes. If the files were replaced, it belongs to another database.
     fn drop(&mut self) {
         if !self.is_in_place() {
             let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
@@ -58,8 +55,8 @@ pub(super) struct Run {
     /// Record timestamps.
     pub earliest: i64,
     pub latest: i64,
-    /// Of the event at `last_position`.
-    pub mark: Mark,
+    /// The event at `last_position`, to recognise the log.
+    pub last_record: RecordIdentity,
 }
 
 impl Run {
@@ -67,69 +64,64 @@ impl Run {
         self.last_position - self.first_position + 1
     }
 
-    fn of_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        checked(row, &RUNS)?;
-        let coordinates = Coordinates { partition: row.get(5)?, offset: row.get(6)?, timestamp: row.get(7)? };
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        check_row(row, &RUNS)?;
         Ok(Self {
             id: row.get(0)?,
             first_position: row.get(1)?,
             last_position: row.get(2)?,
             earliest: row.get(3)?,
             latest: row.get(4)?,
-            mark: Mark { coordinates, checksum: row.get(8)? },
+            last_record: RecordIdentity { coordinates: coordinates(row, 5)?, checksum: row.get(8)? },
         })
     }
 }
 
 impl ReadModel {
-    /// Where the read model of that log is.
+    /// The path of a log's read model.
     #[must_use]
     pub fn path_of(log: &Path) -> PathBuf {
-        let mut name = log.as_os_str().to_owned();
-        name.push("-read-model");
-        PathBuf::from(name)
+        with_suffix(log, "-read-model")
     }
 
-    /// The model of that log for queries; `None` where there is none that can be used.
+    /// Opens the log's model for queries; `None` if there is no usable one.
     #[must_use]
     pub fn open(log: &Path) -> Option<Self> {
         let path = Self::path_of(log);
         let opened = file::inspect(&path).and_then(|found| {
-            let named = |error| ReadModelError::sqlite(&path, error);
             let Some(found) = found else { return Ok(None) };
-            let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(named)?;
-            let usable = is_usable(&connection).map_err(named)?;
-            Ok(usable.then_some((connection, found)))
+            let open = || {
+                let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+                Ok(is_usable(&connection)?.then_some(connection))
+            };
+            let connection = open().map_err(|error| ReadModelError::sqlite(&path, error))?;
+            Ok(connection.and_then(|connection| Self::new(connection, &path, found)))
         });
-        match opened {
-            Ok(opened) => opened.and_then(|(connection, found)| Self::of(connection, path, found)),
-            Err(error) => {
-                tracing::debug!(path = %path.display(), %error, "the read model is not used");
-                None
-            }
+        opened.unwrap_or_else(|error| {
+            tracing::debug!(path = %path.display(), %error, "not using the read model");
+            None
+        })
+    }
+
+    /// Opens the log's model for its follower. Creates it if it is missing, rebuilds it if it is damaged.
+    pub(super) fn open_or_create(log: &Path) -> Result<Self, ReadModelError> {
+        match Self::open_for_follower(&Self::path_of(log)) {
+            Err(error) if error.is_damage() => Self::replace_damaged(log, &error),
+            opened => opened,
         }
     }
 
-    /// The model of that log for its follower: made where it is missing, made anew where it cannot be used.
-    pub(super) fn open_or_make(log: &Path) -> Result<Self, ReadModelError> {
-        let path = Self::path_of(log);
-        match Self::make(path.clone()) {
-            Err(error) if error.is_damage() => Self::make_again(log, &error),
-            made => made,
-        }
-    }
-
-    /// Throws away a model that is damaged, which costs nothing but the time to make another.
-    pub(super) fn make_again(log: &Path, error: &ReadModelError) -> Result<Self, ReadModelError> {
-        tracing::warn!(%error, "the read model is deleted, and built again from the log");
+    /// Deletes a damaged model and creates an empty one, which costs only the time to fill it again.
+    pub(super) fn replace_damaged(log: &Path, error: &ReadModelError) -> Result<Self, ReadModelError> {
+        tracing::warn!(%error, "deleting the read model and rebuilding it from the log");
         Self::delete(log)?;
-        Self::make(Self::path_of(log))
+        Self::open_for_follower(&Self::path_of(log))
     }
 
-    /// Of a connection that was just opened; `None` where what it opened is not what was looked at.
-    fn of(connection: Connection, path: PathBuf, found: Identity) -> Option<Self> {
-        let opened = file::identities(&path);
-        (opened[0] == Some(found)).then_some(Self { connection, path, opened })
+    /// `None` if SQLite opened another file than `inspect` found.
+    fn new(connection: Connection, path: &Path, found: Identity) -> Option<Self> {
+        let opened = file::identities(path);
+        (opened[0] == Some(found)).then(|| Self { connection, path: path.to_owned(), opened })
     }
 
     /// Whether its files are still those that were opened.
@@ -137,41 +129,46 @@ impl ReadModel {
         file::identities(&self.path) == self.opened
     }
 
-    /// After its files were deleted or replaced: what stands there now, or another one.
-    pub(super) fn open_again(&self, log: &Path) -> Result<Self, ReadModelError> {
-        // A database that lost its -wal file lacks what was in that. SQLite would share it with the open connection.
+    /// Opens the model again after its files were deleted or replaced.
+    pub(super) fn reopen(&self, log: &Path) -> Result<Self, ReadModelError> {
+        // If only the -wal file was deleted, the database lacks its content, and SQLite would share it with this
+        // connection.
         if file::identities(&self.path)[0] == self.opened[0] {
             Self::delete(log)?;
         }
-        Self::open_or_make(log)
+        Self::open_or_create(log)
     }
 
-    fn make(path: PathBuf) -> Result<Self, ReadModelError> {
-        let found = match file::inspect(&path)? {
+    fn open_for_follower(path: &Path) -> Result<Self, ReadModelError> {
+        let found = match file::inspect(path)? {
             Some(found) => found,
-            None => Self::create(&path)?,
+            None => Self::create(path)?,
         };
-        let make = || {
-            let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let open = || {
+            let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
-            // A power loss may take the file's last runs or all of it; it is made again.
+            // Power loss may undo the last runs, or damage the file. It is rebuilt then.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.pragma_update(None, "cache_size", -4096)?;
-            // It also makes the -wal and -shm files.
-            let usable = is_usable(&connection)?;
-            Ok((connection, usable))
+            // Also creates the -wal and -shm files.
+            let is_usable = is_usable(&connection)?;
+            Ok((connection, is_usable))
         };
-        let (connection, usable) = make().map_err(|source| ReadModelError::sqlite(&path, source))?;
-        if !usable {
-            let found = format!("it is not of version {VERSION}");
-            return Err(ReadModelError::Damaged { path, found });
+        let path = path.to_owned();
+        match open() {
+            Ok((connection, true)) => {
+                Self::new(connection, &path, found).ok_or(ReadModelError::Moved { path })
+            }
+            Ok((_, false)) => {
+                let found = format!("it is not of version {VERSION}");
+                Err(ReadModelError::Damaged { path, found })
+            }
+            Err(error) => Err(ReadModelError::sqlite(&path, error)),
         }
-        let moved = ReadModelError::Moved { path: path.clone() };
-        Self::of(connection, path, found).ok_or(moved)
     }
 
-    /// An empty model, in the place of nothing or of an empty file. What SQLite left beside a model that was deleted
-    /// would be replayed onto it.
+    /// Creates an empty model if there is no file or an empty one. First deletes the -wal and -shm files of a deleted
+    /// model, which SQLite would replay onto it.
     fn create(path: &Path) -> Result<Identity, ReadModelError> {
         file::delete(path)?;
         let draft = Draft::beside(path)?;
@@ -182,37 +179,37 @@ impl ReadModel {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()?;
-            // Last, so that the file itself says what it is, and not only its -wal file.
+            // Last: `inspect` reads the application id in the file, so it must not be in the -wal file only.
             connection.pragma_update(None, "journal_mode", "WAL")
         };
-        fill().map_err(|source| ReadModelError::sqlite(path, source))?;
+        fill().map_err(|error| ReadModelError::sqlite(path, error))?;
         match draft.complete(path) {
-            // Another follower was here.
+            // Another follower was faster.
             Ok(()) | Err(LogError::Exists { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         file::inspect(path)?.ok_or_else(|| ReadModelError::Moved { path: path.to_owned() })
     }
 
-    /// Deletes the model of that log; what is not one is refused.
+    /// Deletes the log's model. Returns an error for any other file.
     pub fn delete(log: &Path) -> Result<(), ReadModelError> {
         file::delete(&Self::path_of(log))
     }
 
-    /// The position up to which the model follows that log; 0 where it follows another.
+    /// The last position that the model covers; 0 if it belongs to another log.
     pub fn covered(&self, log: &LogReader) -> Result<i64, ReadModelError> {
         Ok(self.runs(log)?.last().map_or(0, |run| run.last_position))
     }
 
-    /// The runs that are of this log, in order of position and without holes. Where the log was put back to an
-    /// older copy, or another took its place, the rest is left out.
+    /// The runs that belong to this log, in order of position and without holes. If the log was restored from an older
+    /// copy or replaced, the others are left out.
     pub(super) fn runs(&self, log: &LogReader) -> Result<Vec<Run>, ReadModelError> {
         let mut runs = self.all_runs()?;
         let mut next = 1;
         for index in 0..runs.len() {
-            let Run { first_position, last_position, mark, .. } = runs[index];
-            // A damaged row of the log is named by who reads the log there.
-            if first_position != next || log.mark(last_position).ok().flatten() != Some(mark) {
+            let Run { first_position, last_position, last_record, .. } = runs[index];
+            // If the row is damaged, the query reads it from the log and reports it.
+            if first_position != next || log.record_at(last_position).ok().flatten() != Some(last_record) {
                 runs.truncate(index);
                 break;
             }
@@ -221,26 +218,26 @@ impl ReadModel {
         Ok(runs)
     }
 
-    /// Every run, of this log or not.
+    /// All runs, also those of another log.
     pub(super) fn all_runs(&self) -> Result<Vec<Run>, ReadModelError> {
         let read = || {
             self.connection
                 .prepare_cached(&format!("{} ORDER BY first_position", RUNS.select))?
-                .query_map([], Run::of_row)?
+                .query_map([], Run::read)?
                 .collect::<rusqlite::Result<Vec<_>>>()
         };
-        read().map_err(|source| self.named(source))
+        read().map_err(|error| self.sqlite(error))
     }
 
-    /// One state of the model for several reads.
+    /// A read transaction.
     pub(super) fn snapshot(&self) -> Result<Transaction<'_>, ReadModelError> {
-        self.connection.unchecked_transaction().map_err(|source| self.named(source))
+        self.connection.unchecked_transaction().map_err(|error| self.sqlite(error))
     }
 
-    /// Positions, in ascending order, of the run's events about objects with that hash.
+    /// The positions of the run's events of objects with that hash, in ascending order.
     pub(super) fn positions(&self, run: &Run, hash: u64) -> Result<Vec<i64>, ReadModelError> {
         let read = || -> rusqlite::Result<_> {
-            // The last block that begins below the hash may end with it.
+            // Begins with the last block whose first hash is lower, since it may end with this hash.
             let mut statement = self.connection.prepare_cached(&format!(
                 "{} WHERE run = ?1 AND first_hash BETWEEN coalesce((SELECT first_hash FROM blocks WHERE run = ?1 \
                  AND first_hash < ?2 ORDER BY first_hash DESC LIMIT 1), 0) AND ?2 ORDER BY first_hash, block",
@@ -254,7 +251,7 @@ impl ReadModel {
             }
             drop(rows);
             if chain.first.is_none() {
-                // All begin above it, or they are gone: the first one says.
+                // All blocks begin above the hash, or they are missing. The first block tells.
                 let mut statement = self.connection.prepare_cached(&format!(
                     "{} WHERE run = ?1 ORDER BY first_hash, block LIMIT 1",
                     BLOCKS.select
@@ -264,13 +261,13 @@ impl ReadModel {
                     chain.entries(row, run)?;
                 }
             }
-            Ok(chain.holds(hash as i64).then_some(positions))
+            Ok(chain.contains(hash as i64).then_some(positions))
         };
-        let positions = read().map_err(|source| self.named(source))?;
+        let positions = read().map_err(|error| self.sqlite(error))?;
         positions.ok_or_else(|| self.incomplete(run))
     }
 
-    /// All entries of the runs.
+    /// All entries of these runs.
     pub(super) fn entries(&self, runs: &[Run]) -> Result<Vec<Entry>, ReadModelError> {
         let mut all = Vec::new();
         for run in runs {
@@ -287,7 +284,7 @@ impl ReadModel {
                 }
                 Ok(())
             };
-            read().map_err(|source| self.named(source))?;
+            read().map_err(|error| self.sqlite(error))?;
             if usize::try_from(run.events()) != Ok(all.len() - before) {
                 return Err(self.incomplete(run));
             }
@@ -295,9 +292,9 @@ impl ReadModel {
         Ok(all)
     }
 
-    /// Whether every run and block is as it was written.
+    /// Checks every run and block.
     pub fn check(&self) -> Result<(), ReadModelError> {
-        // Runs may be merged meanwhile.
+        // The follower may merge runs meanwhile.
         let _snapshot = self.snapshot()?;
         self.all_runs()?.into_iter().try_for_each(|run| self.entries(&[run]).map(drop))
     }
@@ -307,25 +304,21 @@ impl ReadModel {
         ReadModelError::Damaged { path: self.path.clone(), found }
     }
 
-    /// Puts a run, with its sorted entries, in the place of others, all in one transaction, and gives what is there
-    /// then. `None`, and nothing is changed, where another follower was here since `seen` was read.
+    /// Replaces runs by another one with sorted entries, in one transaction, and returns the runs. Returns `None`, and
+    /// changes nothing, if another follower has changed the model since `seen` was read.
     pub(super) fn replace(
         &self,
         seen: &[Run],
         replaced: Range<usize>,
         new: Option<(Run, &[Entry])>,
     ) -> Result<Option<Vec<Run>>, ReadModelError> {
-        let sqlite = |source| self.named(source);
-        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate);
-        let transaction = transaction.map_err(sqlite)?;
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+            .map_err(|error| self.sqlite(error))?;
         if self.all_runs()? != seen {
             return Ok(None);
         }
-        let mut runs = seen.to_vec();
-        let added = new.map(|(run, entries)| {
-            let id = seen.iter().map(|run| run.id).max().unwrap_or(0) + 1;
-            (Run { id, ..run }, entries)
-        });
+        let id = seen.iter().map(|run| run.id).max().unwrap_or(0) + 1;
+        let added = new.map(|(run, entries)| (Run { id, ..run }, entries));
         let write = || -> rusqlite::Result<()> {
             for run in &seen[replaced.clone()] {
                 transaction.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([run.id])?;
@@ -334,63 +327,63 @@ impl ReadModel {
             if let Some((run, entries)) = &added {
                 insert(&transaction, run, entries)?;
             }
-            Ok(())
+            transaction.commit()
         };
-        write().map_err(sqlite)?;
-        transaction.commit().map_err(sqlite)?;
+        write().map_err(|error| self.sqlite(error))?;
+        let mut runs = seen.to_vec();
         runs.splice(replaced, added.map(|(run, _)| run));
         Ok(Some(runs))
     }
 
-    fn named(&self, source: rusqlite::Error) -> ReadModelError {
-        ReadModelError::sqlite(&self.path, source)
+    fn sqlite(&self, error: rusqlite::Error) -> ReadModelError {
+        ReadModelError::sqlite(&self.path, error)
     }
 }
 
-/// Blocks of a run that were read one after another: each names the next, so one that SQLite does not find is missed.
+/// Consecutive blocks of a run. Each names the next one, so a missing block is noticed.
 #[derive(Debug, Default)]
 struct Chain {
-    /// Number and first hash of the first one.
+    /// Number and first hash of the first block.
     first: Option<(i64, i64)>,
-    /// Number and next hash of the last one.
+    /// Number and next hash of the last block.
     last: (i64, Option<i64>),
 }
 
 impl Chain {
-    /// The entries of the next block.
+    /// Reads the next block.
     fn entries(&mut self, row: &Row<'_>, run: &Run) -> rusqlite::Result<Vec<Entry>> {
-        checked(row, &BLOCKS)?;
+        check_row(row, &BLOCKS)?;
         let (first_hash, block, next_hash): (i64, i64, Option<i64>) = (row.get(1)?, row.get(2)?, row.get(3)?);
         if self.first.is_some() && (self.last.0 + 1, self.last.1) != (block, Some(first_hash)) {
             let found = format!("block {block} comes after block {}", self.last.0);
-            return Err(DamagedRow { table: BLOCKS.name, row: format!("run {}", run.id), found }.into());
+            return Err(DamagedRow::of_key(&BLOCKS, format!("run {}", run.id), found).into());
         }
         self.first.get_or_insert((block, first_hash));
         self.last = (block, next_hash);
         Ok(entries::of_block(row.get_ref(4)?.as_blob()?, run.first_position).collect())
     }
 
-    /// Whether all entries with that hash are in these blocks.
-    fn holds(&self, hash: i64) -> bool {
+    /// Whether these blocks contain all entries with that hash.
+    fn contains(&self, hash: i64) -> bool {
         let begins = self.first.is_some_and(|(block, first_hash)| block == 0 || first_hash < hash);
         begins && self.last.1.is_none_or(|next| next > hash)
     }
 }
 
 fn insert(transaction: &Connection, run: &Run, entries: &[Entry]) -> rusqlite::Result<()> {
-    let Run { id, first_position, last_position, earliest, latest, mark } = *run;
-    let Coordinates { partition, offset, timestamp } = mark.coordinates;
-    let mark = [partition.into(), offset, timestamp, mark.checksum.into()];
-    let of_run = [id, first_position, last_position, earliest, latest];
-    let values: Vec<_> = of_run.into_iter().chain(mark).map(ValueRef::Integer).collect();
-    checksum::insert_one(transaction, &RUNS, &values)?;
+    let Run { id, first_position, last_position, earliest, latest, last_record } = *run;
+    let Coordinates { partition, offset, timestamp } = last_record.coordinates;
+    let (partition, checksum) = (partition.into(), last_record.checksum.into());
+    let values =
+        [id, first_position, last_position, earliest, latest, partition, offset, timestamp, checksum];
+    checksum::insert_one(transaction, &RUNS, &values.map(ValueRef::Integer))?;
     let mut statement = transaction.prepare_cached(BLOCKS.insert)?;
     for (number, (first_hash, next_hash, block)) in (0..).zip(entries::blocks(entries, first_position)) {
         let values = [
             ValueRef::Integer(id),
             ValueRef::Integer(first_hash),
             ValueRef::Integer(number),
-            next_hash.map_or(ValueRef::Null, ValueRef::Integer),
+            optional(next_hash),
             ValueRef::Blob(&block),
         ];
         checksum::insert(&mut statement, &BLOCKS, &values)?;
@@ -399,9 +392,9 @@ fn insert(transaction: &Connection, run: &Run, entries: &[Entry]) -> rusqlite::R
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    // SQLite refuses links in all of the path then; the log's folder may be one.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let real = folder.canonicalize().ok().zip(path.file_name()).map(|(folder, name)| folder.join(name));
+    // With `NOFOLLOW`, SQLite refuses a link anywhere in the path, but the log's folder may be one.
+    let folder = files::folder(path).canonicalize().ok();
+    let real = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(real.as_deref().unwrap_or(path), flags)?;
     connection.busy_timeout(BUSY)?;

@@ -1,37 +1,26 @@
-//! Listing events by object and time without looking through the log.
+//! Finds events by object and time.
 
 use std::ops::{ControlFlow, RangeInclusive};
 
-use super::{
-    ReadModelError, entries,
-    model::{ReadModel, Run},
-};
-use crate::{DamagedRow, ListQuery, Listed, LogError, LogReader, Order};
-
-/// Where events that the query wants can be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
-    /// Everything between two positions has to be looked at.
-    Scan(RangeInclusive<i64>),
-    /// Only the events about the object in this run.
-    Run(Run),
-}
+use crate::checksum::DamagedRow;
+use crate::error::LogError;
+use crate::read_model::model::{ReadModel, Run};
+use crate::read_model::{ReadModelError, entries};
+use crate::reader::{ListQuery, Listed, LogReader, Order};
 
 impl ReadModel {
-    /// As [`LogReader::list`], with the same answer, sooner. Events that the model does not cover yet are
-    /// read from the log.
+    /// Returns what [`LogReader::list`] returns, sooner. Reads events that the model does not cover yet from the log.
     pub fn list<E: From<ReadModelError> + From<LogError>>(
         &self,
         log: &LogReader,
         query: &ListQuery,
         mut each: impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
-        // The follower may merge runs meanwhile; what is read here stays as it was.
+        // The follower may merge runs meanwhile.
         let _snapshot = self.snapshot()?;
         let last = log.last_position()?;
-        // What the model can't say is read from the log.
         let runs = self.runs(log).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the log is read instead");
+            tracing::warn!(%error, "reading the log instead of the read model");
             Vec::new()
         });
         let mut segments = segments(query, &runs, last);
@@ -40,24 +29,21 @@ impl ReadModel {
         }
         let hash = query.object.as_deref().map(entries::hash_of_object);
         let mut left = query.limit.unwrap_or(u64::MAX);
-        for segment in segments {
-            let flow = match (segment, hash) {
-                (Segment::Run(run), Some(hash)) => match self.positions(&run, hash) {
-                    Ok(mut positions) => {
-                        if query.order == Order::NewestFirst {
-                            positions.reverse();
-                        }
-                        log.pick(query, &positions, &mut left, &mut each)?
+        for (positions, run) in segments {
+            let picked = run.zip(hash).and_then(|(run, hash)| {
+                let picked = self.positions(&run, hash);
+                picked
+                    .inspect_err(|error| tracing::warn!(%error, "reading the log instead of the read model"))
+                    .ok()
+            });
+            let flow = match picked {
+                Some(mut positions) => {
+                    if query.order == Order::NewestFirst {
+                        positions.reverse();
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, "the log is read instead");
-                        log.scan(query, run.first_position..=run.last_position, &mut left, &mut each)?
-                    }
-                },
-                (Segment::Run(Run { first_position, last_position, .. }), None) => {
-                    log.scan(query, first_position..=last_position, &mut left, &mut each)?
+                    log.pick(query, &positions, &mut left, &mut each)?
                 }
-                (Segment::Scan(positions), _) => log.scan(query, positions, &mut left, &mut each)?,
+                None => log.scan(query, positions, &mut left, &mut each)?,
             };
             if flow.is_break() || left == 0 {
                 break;
@@ -67,13 +53,14 @@ impl ReadModel {
     }
 }
 
-/// In order of position: the runs that can hold what the query wants, then what no run covers.
-fn segments(query: &ListQuery, runs: &[Run], last: i64) -> Vec<Segment> {
-    let in_time = |run: &&Run| {
+/// The positions to search, in order: those of the runs that overlap the time, then those that no run covers.
+fn segments(query: &ListQuery, runs: &[Run], last: i64) -> Vec<(RangeInclusive<i64>, Option<Run>)> {
+    let is_in_time = |run: &&Run| {
         query.since.is_none_or(|since| run.latest >= since)
             && query.until.is_none_or(|until| run.earliest < until)
     };
     let covered = runs.last().map_or(0, |run| run.last_position);
-    let uncovered = (covered < last).then_some(Segment::Scan(covered + 1..=last));
-    runs.iter().filter(in_time).copied().map(Segment::Run).chain(uncovered).collect()
+    let uncovered = (covered < last).then_some((covered + 1..=last, None));
+    let of_run = |run: &Run| (run.first_position..=run.last_position, Some(*run));
+    runs.iter().filter(is_in_time).map(of_run).chain(uncovered).collect()
 }

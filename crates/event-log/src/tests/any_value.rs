@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use contract::Place;
+use contract::PartitionOffset;
 use rusqlite::types::Value;
 
 use super::rot::{bytes_of_version_1, change, check, filled, list, version_1};
@@ -61,14 +61,15 @@ fn read_everything(path: &Path) {
     for partition in [0, 1, i32::MAX] {
         let _ = reader.logged(partition);
         for offset in (0..70).step_by(3).chain([i64::MIN, -1, i64::MAX - 1, i64::MAX]) {
-            let _ = (reader.show_at(Place { partition, offset }), reader.refused(partition, offset));
+            let _ =
+                (reader.show_at(PartitionOffset { partition, offset }), reader.refused(partition, offset));
         }
         for offsets in [i64::MIN..i64::MAX, 0..100, 20..30, i64::MAX - 1..i64::MAX] {
             let _ = reader.recorded(partition, offsets);
         }
     }
     for position in [i64::MIN, 0, 1, 7, i64::MAX] {
-        let _ = (reader.mark(position), reader.objects(position..=position, |_, _, _, _| ()));
+        let _ = (reader.record_at(position), reader.objects(position..=position, |_, _, _, _| ()));
     }
     let _ = reader.rows(|_| Ok::<_, LogError>(ControlFlow::Continue(())));
     let _ = check(&reader);
@@ -104,13 +105,15 @@ fn no_value_of_a_column_makes_a_reader_panic_or_go_on_for_ever() {
                         continue;
                     }
                     // SQLite writes no row with a value that its column forbids.
-                    if is_sealed && checksum::seal(&Connection::open(&path).unwrap(), |_| ()).is_err() {
+                    if is_sealed
+                        && checksum::update_checksums(&Connection::open(&path).unwrap(), |_| ()).is_err()
+                    {
                         continue;
                     }
                     changed += 1;
                     read_everything(&path);
                     for suffix in ["-wal", "-shm"] {
-                        let _ = fs::remove_file(beside(&path, suffix));
+                        let _ = fs::remove_file(with_suffix(&path, suffix));
                     }
                 }
             }
@@ -171,7 +174,7 @@ fn an_event_out_of_its_batch_is_named() {
         drop(reader);
         change(&options, sql);
         let reader = LogReader::open_damaged(&options.path).unwrap();
-        let place = Place { partition: first.partition, offset: first.offset };
+        let place = PartitionOffset { partition: first.partition, offset: first.offset };
         for offsets in [first.offset..first.offset + 1, 0..100] {
             let error = reader.recorded(first.partition, offsets).unwrap_err().to_string();
             assert!(error.contains("table events, position 1: "), "{sql}: {error}");
@@ -186,7 +189,7 @@ fn an_event_out_of_its_batch_is_named() {
 fn an_offset_beyond_all_is_not_reached_yet() {
     let (_directory, options) = filled();
     let reader = LogReader::open(&options.path).unwrap();
-    let shown = reader.show_at(Place { partition: 0, offset: i64::MAX }).unwrap();
+    let shown = reader.show_at(PartitionOffset { partition: 0, offset: i64::MAX }).unwrap();
     let Shown::Absent(Absence::NotYet { logged, .. }) = shown else { panic!("{shown:?}") };
     assert_eq!(Some(logged), reader.logged(0).unwrap());
     assert_eq!(reader.refused(0, i64::MAX).unwrap(), None);

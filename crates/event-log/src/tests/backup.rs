@@ -167,10 +167,10 @@ fn a_new_log_gets_no_journal_of_another() {
     for suffix in ["-wal", "-journal"] {
         let directory = tempfile::tempdir().unwrap();
         let options = options(directory.path().join("activity.db"));
-        fs::write(beside(&options.path, suffix), "precious").unwrap();
+        fs::write(with_suffix(&options.path, suffix), "precious").unwrap();
         let error = EventLog::open(&options).map(drop).unwrap_err();
         assert!(matches!(error, LogError::Damaged { .. }), "{suffix}: {error}");
-        assert_eq!(fs::read(beside(&options.path, suffix)).unwrap(), b"precious");
+        assert_eq!(fs::read(with_suffix(&options.path, suffix)).unwrap(), b"precious");
     }
 }
 

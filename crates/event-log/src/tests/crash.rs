@@ -62,12 +62,12 @@ fn power_loss_leaves_an_earlier_state_from_which_the_log_heals() {
         log.append(batch(number), &[]).unwrap();
         states.push(state(&log));
     }
-    let wal = fs::read(beside(&options.path, "-wal")).unwrap();
+    let wal = fs::read(with_suffix(&options.path, "-wal")).unwrap();
     let mut seen = std::collections::BTreeSet::new();
     for part in 0..=60 {
         let elsewhere = tempfile::tempdir().unwrap();
         let copy = crash_copy(&options.path, elsewhere.path());
-        fs::write(beside(&copy, "-wal"), &wal[..wal.len() * part / 60]).unwrap();
+        fs::write(with_suffix(&copy, "-wal"), &wal[..wal.len() * part / 60]).unwrap();
         let mut copied = EventLog::open(&self::options(&copy)).unwrap();
         let found = state(&copied);
         let after = states.iter().position(|state| *state == found).expect("a state that never was");

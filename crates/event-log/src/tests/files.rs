@@ -53,7 +53,7 @@ fn refuses_a_log_with_a_foreign_file_beside_it() {
         drop(log);
         let target = directory.path().join("target");
         fs::write(&target, "somebody's").unwrap();
-        symlink(&target, beside(&options.path, suffix)).unwrap();
+        symlink(&target, with_suffix(&options.path, suffix)).unwrap();
         let (writer, reader) = refusal(&options.path);
         assert!(matches!(writer, LogError::NotAFile { .. }), "{suffix}: {writer}");
         assert!(matches!(reader, LogError::NotAFile { .. }), "{suffix}: {reader}");
@@ -64,7 +64,7 @@ fn refuses_a_log_with_a_foreign_file_beside_it() {
 #[test]
 fn refuses_an_instance_file_that_it_did_not_write() {
     let (directory, options, log) = new_log();
-    let (id, file) = (log.instance_id(), beside(&options.path, "-instance"));
+    let (id, file) = (log.instance_id(), with_suffix(&options.path, "-instance"));
     drop(log);
     let foreign = ["someone\n", "someone", "[section]\nkey = 1\n", &"0".repeat(200), &format!("{id}{id}")];
     for text in foreign {
@@ -125,7 +125,7 @@ fn says_beforehand_what_the_writer_would_refuse() {
     drop(log);
     assert!(examine_files(&options.path).unwrap());
     assert!(!examine_files(&directory.path().join("new.db")).unwrap());
-    let instance = beside(&options.path, "-instance");
+    let instance = with_suffix(&options.path, "-instance");
     let id = fs::read(&instance).unwrap();
     for (content, refused) in [(&id[..20], false), (b"", false), (b"someone's\n", true)] {
         fs::write(&instance, content).unwrap();
@@ -185,7 +185,7 @@ fn notices_files_that_are_removed_or_replaced_while_it_is_open() {
             log.append(records(0), &[]).unwrap();
             let files = log.files();
             files.check().unwrap();
-            let taken = beside(&options.path, suffix);
+            let taken = with_suffix(&options.path, suffix);
             fs::rename(&taken, directory.path().join("taken")).unwrap();
             if replaced {
                 fs::write(&taken, "another").unwrap();

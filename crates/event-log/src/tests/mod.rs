@@ -22,7 +22,7 @@ use contract::{ActivityId, Coordinates, Decision, Event, IdempotencyKey, Problem
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::instance::beside;
+use super::files::with_suffix;
 use super::*;
 
 const TOPIC: &str = "activity.commands";
@@ -171,15 +171,15 @@ fn expected(decision: &Decision) -> Expected {
 fn crash_copy(path: &Path, to: &Path) -> PathBuf {
     let copy = to.join("copy.db");
     for suffix in ["", "-wal", "-journal"] {
-        match fs::copy(beside(path, suffix), beside(&copy, suffix)) {
+        match fs::copy(with_suffix(path, suffix), with_suffix(&copy, suffix)) {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let _ = fs::remove_file(beside(&copy, suffix));
+                let _ = fs::remove_file(with_suffix(&copy, suffix));
             }
             Err(error) => panic!("{error}"),
         }
     }
-    let _ = fs::remove_file(beside(&copy, "-shm"));
+    let _ = fs::remove_file(with_suffix(&copy, "-shm"));
     copy
 }
 

@@ -49,7 +49,7 @@ fn text_is_no_log() {
         let (writer, reader) = refused(&options);
         assert!(matches!(writer, LogError::NotALog { .. }), "{writer}");
         assert!(matches!(reader, Some(LogError::NotALog { .. })));
-        assert!(!beside(&options.path, "-instance").exists());
+        assert!(!with_suffix(&options.path, "-instance").exists());
     }
 }
 
@@ -70,7 +70,7 @@ fn a_newer_log_is_refused() {
     let (_directory, options) = closed();
     damage(&options, |bytes| bytes[63] = 9);
     let (writer, reader) = refused(&options);
-    assert!(matches!(writer, LogError::NewerSchema { found: 9, known: 2, .. }), "{writer}");
+    assert!(matches!(writer, LogError::NewerSchema { found: 9, supported: 2, .. }), "{writer}");
     assert!(matches!(reader, Some(LogError::NewerSchema { .. })));
 }
 
@@ -175,7 +175,7 @@ fn the_instance_id_stays_and_a_copy_gets_its_own() {
     fs::copy(&options.path, &copy).unwrap();
     assert_ne!(EventLog::open(&self::options(&copy)).unwrap().instance_id(), instance);
 
-    let file = beside(&options.path, "-instance");
+    let file = with_suffix(&options.path, "-instance");
     fs::write(&file, "someone\n").unwrap();
     assert!(matches!(EventLog::open(&options), Err(LogError::BadInstance { .. })));
     fs::write(&file, &instance.to_string()[..20]).unwrap();
@@ -185,7 +185,7 @@ fn the_instance_id_stays_and_a_copy_gets_its_own() {
 #[test]
 fn who_asks_whether_a_log_is_in_use_hinders_nobody() {
     let (_directory, options) = closed();
-    let asks = File::open(beside(&options.path, "-instance")).unwrap();
+    let asks = File::open(with_suffix(&options.path, "-instance")).unwrap();
     asks.lock_shared().unwrap();
     thread::scope(|scope| {
         let opened = scope.spawn(|| EventLog::open(&options).map(drop));

@@ -246,7 +246,7 @@ fn tables_that_disagree_are_findings() {
         let (_directory, options) = filled();
         change(&options, sql);
         let connection = Connection::open(&options.path).unwrap();
-        checksum::seal(&connection, |_| ()).unwrap();
+        checksum::update_checksums(&connection, |_| ()).unwrap();
         drop(connection);
         let reader = LogReader::open_damaged(&options.path).unwrap();
         let (_, findings) = check(&reader).unwrap();
@@ -322,7 +322,7 @@ fn claims_that_vanish_are_missed() {
     let mut log = EventLog::open(&options).unwrap();
     let again = valid(at(0, 64, 1064), Some(key(90, 1)));
     let error = log.append(vec![chunk(vec![again])], &[]).unwrap_err().to_string();
-    assert!(error.contains("rows in table claims, counted are"), "{error}");
+    assert!(error.contains("rows of table claims, which has"), "{error}");
 }
 
 /// What can be flipped in one file: some bits of any bytes, and some of bytes that are not zero.
@@ -385,7 +385,7 @@ fn no_flipped_bit_changes_an_answer_unnoticed() {
             assert_eq!(written, settled, "bit {bit}");
         }
         for suffix in ["-wal", "-shm", "-instance"] {
-            let _ = fs::remove_file(beside(&path, suffix));
+            let _ = fs::remove_file(with_suffix(&path, suffix));
         }
     }
     println!("{changed} flips changed what the log says, {harmless} did not");

@@ -105,7 +105,7 @@ fn what_is_out_of_order_is_refused_and_changes_nothing() {
     let wrong_event = Verdict { coordinates: at(0, 3, 1), ..valid(at(0, 2, 1), None) };
     let wrong = [
         (vec![chunk(vec![valid(at(0, 1, 1), None)])], "the first offset"),
-        (vec![chunk(vec![valid(at(0, 3, 1), None), valid(at(0, 3, 1), None)])], "an offset behind another"),
+        (vec![chunk(vec![valid(at(0, 3, 1), None), valid(at(0, 3, 1), None)])], "an offset after another"),
         (vec![Chunk { next_offset: 2, ..chunk(vec![valid(at(0, 2, 1), None)]) }], "the next offset"),
         (vec![Chunk { partition: 0, next_offset: 1, verdicts: Vec::new() }], "the next offset"),
         (vec![Chunk { partition: 1, ..chunk(vec![valid(at(0, 2, 1), None)]) }], "a record's partition"),

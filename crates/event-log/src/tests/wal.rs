@@ -39,7 +39,7 @@ fn wal_findings(path: &Path) -> Vec<String> {
 fn no_flipped_bit_of_the_wal_hides_an_append_unnoticed() {
     for reused in [false, true] {
         let (_directory, path) = killed(reused);
-        let wal = beside(&path, "-wal");
+        let wal = with_suffix(&path, "-wal");
         let bytes = fs::read(&wal).unwrap();
         let wanted = list(&LogReader::open(&path).unwrap(), Order::OldestFirst).unwrap();
         assert_eq!(wal_findings(&path), [""; 0]);
@@ -54,7 +54,7 @@ fn no_flipped_bit_of_the_wal_hides_an_append_unnoticed() {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             fs::write(&wal, &flipped).unwrap();
-            let _ = fs::remove_file(beside(&path, "-shm"));
+            let _ = fs::remove_file(with_suffix(&path, "-shm"));
             let listed = LogReader::open_damaged(&path)
                 .and_then(|reader| Ok((list(&reader, Order::OldestFirst)?, reader.examine_wal()?)));
             let Ok((listed, state)) = listed else { continue };
@@ -77,13 +77,13 @@ fn no_flipped_bit_of_the_wal_hides_an_append_unnoticed() {
 fn what_a_crash_leaves_at_the_end_of_the_wal_is_no_finding() {
     for reused in [false, true] {
         let (_directory, path) = killed(reused);
-        let wal = beside(&path, "-wal");
+        let wal = with_suffix(&path, "-wal");
         let bytes = fs::read(&wal).unwrap();
         // Cut anywhere: in the header, between frames and in them.
         let cuts = (0..bytes.len()).step_by(997).chain([0, 31, 32, 33, bytes.len() - 1, bytes.len()]);
         for length in cuts {
             fs::write(&wal, &bytes[..length]).unwrap();
-            let _ = fs::remove_file(beside(&path, "-shm"));
+            let _ = fs::remove_file(with_suffix(&path, "-shm"));
             let reader = LogReader::open_damaged(&path).unwrap();
             assert_eq!(reader.examine_wal().unwrap(), WalState::Sound, "{length} bytes");
         }

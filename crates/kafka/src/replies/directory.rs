@@ -1,4 +1,4 @@
-//! What the brokers say of the topics that replies may go to, kept at hand so that a batch does not wait for it.
+//! What the brokers say of the topics that replies may go to, cached so that a batch does not wait for it.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use rdkafka::{
 };
 
 use super::Undeliverable;
-use crate::{Settings, client};
+use crate::{Settings, client, context::Context};
 
 /// How often the brokers are asked of all the topics.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -69,21 +69,21 @@ impl Directory {
         Some(Self { told, asked_for })
     }
 
-    /// What was told of a topic, not older than a few seconds where the brokers answer.
-    pub fn told(&self, topic: &str) -> Told {
-        self.latest(topic).map_or(Told::Nothing, |(_, told)| told)
+    /// The last answer about a topic, at most a few seconds old where the brokers answer.
+    pub fn latest(&self, topic: &str) -> Told {
+        self.known(topic).map_or(Told::Nothing, |(_, told)| told)
     }
 
-    /// What is told of a topic now, where what was told keeps a reply back; waits for it as long as `patience` says.
-    pub fn told_again(&self, topic: &str, patience: Duration) -> Told {
-        match self.latest(topic) {
+    /// Asks again where the last answer is stale; waits up to `patience`. For an answer that keeps a reply back.
+    pub fn refresh_if_stale(&self, topic: &str, patience: Duration) -> Told {
+        match self.known(topic) {
             Some((at, told)) if at.elapsed() < STALE => told,
-            _ => self.told_now(topic, patience),
+            _ => self.refresh(topic, patience),
         }
     }
 
-    /// Asks once more, however fresh the last answer is.
-    pub fn told_now(&self, topic: &str, patience: Duration) -> Told {
+    /// Asks again, however fresh the last answer is.
+    pub fn refresh(&self, topic: &str, patience: Duration) -> Told {
         let now = Instant::now();
         // A full queue holds questions enough: the answer comes with them.
         let _ = self.asked_for.try_send(topic.to_owned());
@@ -94,7 +94,7 @@ impl Directory {
         told.get(topic).map_or(Told::Nothing, |(_, told)| told.clone())
     }
 
-    fn latest(&self, topic: &str) -> Option<(Instant, Told)> {
+    fn known(&self, topic: &str) -> Option<(Instant, Told)> {
         self.told.told.lock().expect("never poisoned").get(topic).cloned()
     }
 }
@@ -122,7 +122,7 @@ fn keep(mut asker: Asker, topics: &[String], board: &Board, questions: &Receiver
 }
 
 struct Asker {
-    client: BaseProducer<client::Quiet>,
+    client: BaseProducer<Context>,
     settings: Settings,
 }
 
@@ -131,7 +131,7 @@ impl Asker {
         let begun = Instant::now();
         let told = partitions(&self.client, topic).unwrap_or_else(|error| {
             tracing::debug!(topic, %error, "no answer of a reply topic");
-            // A client may have lost the brokers for good: see `reach`.
+            // A client may have lost the brokers for good: see `liveness`.
             if let Some(client) = new_client(&self.settings) {
                 self.client = client;
             }
@@ -144,12 +144,12 @@ impl Asker {
     }
 }
 
-fn new_client(settings: &Settings) -> Option<BaseProducer<client::Quiet>> {
-    let client = client::admin(settings).create_with_context(client::Quiet);
+fn new_client(settings: &Settings) -> Option<BaseProducer<Context>> {
+    let client = client::admin(settings).create_with_context(Context::quiet());
     client.inspect_err(|error| tracing::warn!(%error, "no client that asks for reply topics")).ok()
 }
 
-fn partitions(client: &BaseProducer<client::Quiet>, topic: &str) -> Result<Told, KafkaError> {
+fn partitions(client: &BaseProducer<Context>, topic: &str) -> Result<Told, KafkaError> {
     let metadata = client.client().fetch_metadata(Some(topic), ASK)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return Ok(Told::Missing);

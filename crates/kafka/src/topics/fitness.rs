@@ -70,7 +70,7 @@ impl TopicSettings {
     }
 
     /// Bytes of the largest record that it takes.
-    pub fn largest_record(&self) -> Option<usize> {
+    pub(crate) fn largest_record(&self) -> Option<usize> {
         usize::try_from(self.number(MAX_MESSAGE_BYTES)?).ok()
     }
 }
@@ -85,7 +85,7 @@ pub(super) fn rejection_limit(commands: Option<&TopicSettings>) -> i64 {
 }
 
 /// What the producer must take, whatever the topics do.
-pub fn producer_limit(topics: &Topics) -> i64 {
+pub(crate) fn producer_limit(topics: &Topics) -> i64 {
     notification_limit(topics).max(rejection_limit(None))
 }
 

@@ -5,8 +5,6 @@ use std::time::Instant;
 
 use kafka::Source;
 
-#[cfg(test)]
-use super::Mutation;
 use super::{Intake, source_error};
 use crate::ProcessorError;
 
@@ -21,7 +19,7 @@ impl<S: Source> Intake<S> {
             self.drop_pending(*partition);
         }
         // The group is in its next generation already, and these partitions are still this member's.
-        self.ownership.set_membership(self.source.membership());
+        self.owner.set_membership(self.source.membership());
         self.revoking = Some((partitions, Instant::now() + self.timing.drain));
         self.finish_revocation()
     }
@@ -44,14 +42,11 @@ impl<S: Source> Intake<S> {
     /// Ends the epochs first, so that nothing in flight can be published any more, then gives them back. What is
     /// known to be published of them is noted: no append of theirs comes that would do it.
     pub(super) fn release(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
-        let mut published = self.ownership.published();
+        let mut published = self.owner.published();
         published.retain(|(partition, _)| partitions.contains(partition));
-        self.ownership.give_up(partitions);
+        self.owner.release(partitions);
         // Lost while it drained: were it still taken for revoked, its next assignment would be given back.
         let is_over = |partition: &i32| partitions.contains(partition);
-        #[cfg(test)]
-        let is_over =
-            |partition: &i32| is_over(partition) && !self.ownership.is_broken_by(Mutation::RevokedWhenLost);
         if let Some((revoked, _)) = &mut self.revoking {
             revoked.retain(|partition| !is_over(partition));
         }
@@ -62,7 +57,7 @@ impl<S: Source> Intake<S> {
         }
         let noted = self.log.lock().expect("no holder panics").note_published(&published);
         self.source.release(partitions).map_err(source_error)?;
-        self.ownership.set_membership(self.source.membership());
+        self.owner.set_membership(self.source.membership());
         Ok(noted?)
     }
 
@@ -81,7 +76,7 @@ impl<S: Source> Intake<S> {
             .filter_map(|(&number, partition)| partition.running.take().map(|_| number))
             .collect();
         tracing::warn!(?partitions, "going back to the cursors");
-        self.ownership.give_up(&partitions);
+        self.owner.release(&partitions);
         for &partition in &partitions {
             self.drop_pending(partition);
         }

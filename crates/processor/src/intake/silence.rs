@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kafka::{Source, SourceError, reach::Reach};
+use kafka::{Source, SourceError, liveness::Probe};
 
 use super::{Intake, source_error};
 use crate::ProcessorError;
@@ -58,16 +58,16 @@ impl<S: Source> Intake<S> {
         if now < self.silence.ask_at {
             return Ok(());
         }
-        let Some(reach) = self.source.reach(self.silence.since) else { return Ok(()) };
+        let Some(reach) = self.source.probe(self.silence.since) else { return Ok(()) };
         tracing::debug!(?reach, "asked the brokers for a sign");
         self.silence.ask_at = now + self.timing.silence;
         match reach {
-            Reach::Lost => {
+            Probe::ClientStuck => {
                 let reason = "the brokers answer a new Kafka client, but not this one, which lost them";
                 return Err(source_error(SourceError::Retriable(reason.into())));
             }
-            Reach::Reached if self.source.membership().is_some() => self.end_silence(),
-            Reach::Reached => {
+            Probe::Reached if self.source.membership().is_some() => self.end_silence(),
+            Probe::Reached => {
                 let waited = now - *self.silence.unjoined.get_or_insert(now);
                 if waited >= self.timing.unjoined {
                     let seconds = waited.as_secs();
@@ -76,7 +76,7 @@ impl<S: Source> Intake<S> {
                 }
                 self.wait_on(now, "the brokers answer, and the group has not taken this instance in".into());
             }
-            Reach::Away(reason) => {
+            Probe::Unreachable(reason) => {
                 self.silence.unjoined = None;
                 self.wait_on(now, reason);
             }

@@ -8,15 +8,11 @@ use std::{
 use event_log::{Cursor, Intervention};
 use kafka::{EndOffsets, Source, SourceError, mark::NextOffset};
 
-#[cfg(test)]
-use super::Mutation;
 use super::{HeldUp, Intake, Partition, source_error};
-#[cfg(test)]
-use crate::start::Loss;
 use crate::{
     ProcessorError,
     running::Running,
-    start::{Accept, AtAnchor, Facts, Refusal, Start, plan, retained_anchor},
+    start::{Accept, AtAnchor, Facts, Refusal, Start, retained_anchor},
 };
 
 /// How long to ask about one partition after the other before those that are known are started: nothing is polled meanwhile,
@@ -93,16 +89,6 @@ impl<S: Source> Intake<S> {
         }
     }
 
-    /// As if `behind` of `Refusal::PublishedUnknown` were the log's end.
-    #[cfg(test)]
-    fn break_plan(&self, start: Start) -> Start {
-        let skips = start.accepted.iter().any(|(loss, _)| *loss == Loss::SkipUnpublished);
-        if skips && self.ownership.is_broken_by(Mutation::SkipToLogged) {
-            return Start { offset: start.logged, published: start.logged, ..start };
-        }
-        start
-    }
-
     /// What the operator accepted counts for the first time that a partition is held.
     fn accept(&self, partition: i32) -> Accept {
         if self.held_once.contains(&partition) { Accept::default() } else { self.terms.accept }
@@ -118,10 +104,7 @@ impl<S: Source> Intake<S> {
         let mut planned: Vec<(Facts, Start)> = Vec::with_capacity(facts.len());
         let mut refusals: Vec<Refusal> = Vec::new();
         for facts in facts {
-            let planned_start = plan(&facts, self.accept(facts.partition));
-            #[cfg(test)]
-            let planned_start = planned_start.map(|start| self.break_plan(start));
-            match planned_start {
+            match (self.terms.plan)(&facts, self.accept(facts.partition)) {
                 Ok(start) => planned.push((facts, start)),
                 Err(refusal) => refusals.push(refusal),
             }
@@ -157,12 +140,12 @@ impl<S: Source> Intake<S> {
         }
         if let Err(error) = self.source.start(&starts) {
             for (partition, _) in starts {
-                self.ownership.give_up(&[partition]);
+                self.owner.release(&[partition]);
                 self.partitions.insert(partition, Partition { running: None });
             }
             return Err(source_error(error));
         }
-        self.ownership.set_membership(self.source.membership());
+        self.owner.set_membership(self.source.membership());
         Ok(unknown)
     }
 
@@ -224,7 +207,7 @@ impl<S: Source> Intake<S> {
         self.log.lock().expect("no holder panics").take_up(partition, start.gap, accepted)?;
         self.accepted.remove(&partition);
         self.held_once.insert(partition);
-        let epoch = self.ownership.take_up(partition, start.published, start.offset, start.clock);
+        let epoch = self.owner.start_partition(partition, start.published, start.offset, start.clock);
         {
             let mut progress = self.progress.lock().expect("no holder panics");
             progress.end(Instant::now(), partition, EndOffsets::all_stable(facts.bounds.end));

@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 
+use contract::Coordinates;
 use kafka::{
     EndOffsets, Ends,
+    liveness::Probe,
     mark::{Committed, Mark, RulesHash},
-    reach::Reach,
 };
 use testing::said_by;
 
 use super::*;
 use crate::{
     End,
+    ownership::{self, Publication},
     scripted::{self, Scripted},
     start::Accept,
 };
@@ -43,6 +45,7 @@ impl Observer for Told {
 
 struct World {
     intake: Intake<Scripted>,
+    publication: Publication<u32>,
     told: Arc<Told>,
     _folder: tempfile::TempDir,
 }
@@ -51,15 +54,16 @@ impl World {
     fn new(source: Scripted, timing: Timing) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let told = Arc::new(Told::default());
+        let (owner, publication) = ownership::handles();
         let intake = Intake::new(
             source,
-            Arc::new(Ownership::default()),
+            owner,
             scripted::log(folder.path()),
             Arc::clone(&told) as Arc<dyn Observer>,
             Arc::default(),
             IntakeOptions { terms: scripted::terms(), caps: Caps { records: 10, bytes: 1 << 20 }, timing },
         );
-        Self { intake, told, _folder: folder }
+        Self { intake, publication, told, _folder: folder }
     }
 
     /// Why it processes no commands, where it does not.
@@ -82,7 +86,7 @@ fn held_up(say: Duration) -> World {
         polled: VecDeque::from([Polled::Assigned(vec![3])]),
         held_up: Some("the offsets hang".into()),
         member: true,
-        reach: Some(Reach::Reached),
+        reach: Some(Probe::Reached),
         ..Scripted::default()
     };
     World::new(source, Timing { say, ..timing() })
@@ -120,12 +124,11 @@ fn within_the_interval_it_is_said_once() {
     assert_eq!(times(&said, ": still can't"), 0, "{said}");
 }
 
-/// How many partitions are held in the end where two are revoked, and one of them is lost and assigned again while the
-/// other drains.
-fn held_after_a_loss_while_draining(mutation: Option<Mutation>) -> usize {
+/// Were it still taken for revoked, the new assignment would be given back with the rest.
+#[test]
+fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
     let source = Scripted { polled: [Polled::Assigned(vec![3, 4])].into(), ..Scripted::default() };
     let mut world = World::new(source, timing());
-    world.intake.ownership.mutate(mutation);
     world.steps(2).1.unwrap();
     let running = world.intake.partitions.get_mut(&4).unwrap().running.as_mut().unwrap();
     // Something is under way.
@@ -135,21 +138,37 @@ fn held_after_a_loss_while_draining(mutation: Option<Mutation>) -> usize {
         [Polled::Revoked(vec![3, 4]), Polled::Lost(vec![3]), Polled::Assigned(vec![3])].into();
     world.steps(4).1.unwrap();
     assert_eq!(world.intake.held(), 2, "one drains");
-    world.intake.ownership.set_done(4, epoch, 1);
+    world.publication.set_done(4, epoch, 1);
     world.steps(2).1.unwrap();
-    world.intake.held()
+    assert_eq!(world.intake.held(), 1);
 }
 
+/// The records that were gathered of it are dropped, so a batch up to its position would pass over them.
 #[test]
-fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
-    assert_eq!(held_after_a_loss_while_draining(None), 1);
-    assert_eq!(held_after_a_loss_while_draining(Some(Mutation::RevokedWhenLost)), 0);
+fn no_batch_is_cut_of_a_partition_that_drains() {
+    let record = |offset| {
+        let coordinates = Coordinates { partition: 3, offset, timestamp: 1 };
+        Polled::Record(Record { coordinates, key: None, value: None, headers: Vec::new() })
+    };
+    let source = Scripted { polled: [Polled::Assigned(vec![3])].into(), ..Scripted::default() };
+    let mut world = World::new(source, timing());
+    world.steps(2).1.unwrap();
+    world.intake.source.polled = [record(0), record(1), record(2)].into();
+    world.intake.source.positions = vec![(3, 1)];
+    world.steps(1).1.unwrap();
+    assert_eq!(world.intake.take_batch().unwrap().len(), 1);
+    world.steps(2).1.unwrap();
+    world.intake.source.positions = vec![(3, 3)];
+    world.intake.source.polled = [Polled::Revoked(vec![3])].into();
+    world.steps(1).1.unwrap();
+    assert_eq!(world.intake.held(), 1, "it drains");
+    assert!(world.intake.take_batch().unwrap().is_empty());
 }
 
 #[test]
 fn a_client_that_lost_the_brokers_makes_room_for_another() {
     for member in [true, false] {
-        let source = Scripted { member, reach: Some(Reach::Lost), ..Scripted::default() };
+        let source = Scripted { member, reach: Some(Probe::ClientStuck), ..Scripted::default() };
         let (_, ended) = World::new(source, timing()).steps(1);
         let error = ended.unwrap_err();
         assert!(error.is_retriable(), "{error}");
@@ -159,7 +178,7 @@ fn a_client_that_lost_the_brokers_makes_room_for_another() {
 
 #[test]
 fn a_group_that_takes_nobody_in_is_told_of_and_tried_with_another_client_at_last() {
-    let source = || Scripted { reach: Some(Reach::Reached), ..Scripted::default() };
+    let source = || Scripted { reach: Some(Probe::Reached), ..Scripted::default() };
     let say = Duration::ZERO;
     let mut world = World::new(source(), Timing { say, ..timing() });
     assert_eq!(world.waits_for(), "the group has not taken this instance in yet");
@@ -174,7 +193,7 @@ fn a_group_that_takes_nobody_in_is_told_of_and_tried_with_another_client_at_last
 
 #[test]
 fn brokers_that_are_away_are_told_of_and_waited_for() {
-    let reach = Some(Reach::Away("nobody is at home".into()));
+    let reach = Some(Probe::Unreachable("nobody is at home".into()));
     let source = Scripted { reach, ..Scripted::default() };
     let impatient = Timing { say: Duration::ZERO, unjoined: Duration::ZERO, ..timing() };
     let (said, ended) = World::new(source, impatient).steps(5);
@@ -191,9 +210,10 @@ fn patient(world: &mut World) {
 
 #[test]
 fn it_is_ready_again_with_a_sign_and_says_so() {
-    let away = || Scripted { member: true, reach: Some(Reach::Away("nobody".into())), ..Scripted::default() };
+    let away =
+        || Scripted { member: true, reach: Some(Probe::Unreachable("nobody".into())), ..Scripted::default() };
     let sign = |world: &mut World| world.intake.source.polled.push_back(Polled::Revoked(Vec::new()));
-    let answer = |world: &mut World| world.intake.source.reach = Some(Reach::Reached);
+    let answer = |world: &mut World| world.intake.source.reach = Some(Probe::Reached);
     for end in [&sign as &dyn Fn(&mut World), &answer] {
         let mut world = World::new(away(), Timing { say: Duration::ZERO, ..timing() });
         assert_eq!(world.waits_for(), "", "a member without partitions stands by");
@@ -214,11 +234,11 @@ fn it_is_ready_again_with_a_sign_and_says_so() {
 #[test]
 fn the_end_of_a_wait_is_told_of_where_the_wait_was() {
     for (say, told) in [(Duration::ZERO, 1), (HOUR, 0)] {
-        let reach = Some(Reach::Away("nobody".into()));
+        let reach = Some(Probe::Unreachable("nobody".into()));
         let mut world =
             World::new(Scripted { member: true, reach, ..Scripted::default() }, Timing { say, ..timing() });
         world.steps(2).1.unwrap();
-        world.intake.source.reach = Some(Reach::Reached);
+        world.intake.source.reach = Some(Probe::Reached);
         let (said, ended) = world.steps(5);
         ended.unwrap();
         assert_eq!(times(&said, "INFO"), told, "{said}");
@@ -229,16 +249,16 @@ fn the_end_of_a_wait_is_told_of_where_the_wait_was() {
 #[test]
 fn a_publisher_without_a_producer_is_waited_for() {
     let mut world = World::new(Scripted { member: true, ..Scripted::default() }, timing());
-    world.intake.ownership.set_publisher_waits_for(Some("no producer".into()));
+    world.publication.set_waits_for(Some("no producer".into()));
     assert_eq!(world.waits_for(), "no producer");
-    world.intake.ownership.set_publisher_waits_for(None);
+    world.publication.set_waits_for(None);
     assert_eq!(world.waits_for(), "");
 }
 
 #[test]
 fn a_member_of_a_quiet_topic_says_nothing_and_nobody_is_asked_while_something_arrives() {
     let impatient = Timing { say: Duration::ZERO, unjoined: Duration::ZERO, ..timing() };
-    let source = Scripted { member: true, reach: Some(Reach::Reached), ..Scripted::default() };
+    let source = Scripted { member: true, reach: Some(Probe::Reached), ..Scripted::default() };
     let mut world = World::new(source, impatient);
     let (said, ended) = world.steps(5);
     ended.unwrap();
@@ -298,8 +318,8 @@ fn a_partition_is_told_of_as_soon_as_it_is_held() {
 fn what_is_told_of_a_partition_is_what_is_published_and_where_the_topic_ends() {
     let mut world = behind();
     assert_eq!(*world.told.positions.lock().unwrap(), [(3, (0, Some(5))), (4, (0, Some(5)))].into());
-    let epoch = world.intake.ownership.snapshot().held[&3].epoch;
-    world.intake.ownership.set_published(3, epoch, 2);
+    let epoch = world.publication.held()[&3].epoch;
+    world.publication.set_published(3, epoch, 2);
     world.intake.source.ends = None;
     world.steps(1).1.unwrap();
     assert_eq!(*world.told.positions.lock().unwrap(), [(3, (2, Some(5))), (4, (0, Some(5)))].into());
@@ -308,9 +328,9 @@ fn what_is_told_of_a_partition_is_what_is_published_and_where_the_topic_ends() {
 #[test]
 fn a_partition_that_stalls_is_named_with_what_the_client_said() {
     let mut world = behind();
-    let epochs = [3, 4].map(|partition| world.intake.ownership.snapshot().held[&partition].epoch);
-    world.intake.ownership.set_published(3, epochs[0], 5);
-    world.intake.ownership.set_done(3, epochs[0], 5);
+    let epochs = [3, 4].map(|partition| world.publication.held()[&partition].epoch);
+    world.publication.set_published(3, epochs[0], 5);
+    world.publication.set_done(3, epochs[0], 5);
     world.intake.source.error = Some("bad compression".into());
     world.steps(1).1.unwrap();
     let said = world.waits_for();
@@ -319,8 +339,8 @@ fn a_partition_that_stalls_is_named_with_what_the_client_said() {
         "{said}"
     );
     assert!(said.ends_with("; last error: bad compression"), "{said}");
-    world.intake.ownership.set_published(4, epochs[1], 5);
-    world.intake.ownership.set_done(4, epochs[1], 5);
+    world.publication.set_published(4, epochs[1], 5);
+    world.publication.set_done(4, epochs[1], 5);
     world.steps(1).1.unwrap();
     assert_eq!(world.waits_for(), "");
 }
@@ -341,8 +361,8 @@ fn an_output_topic_that_is_gone_makes_it_wait() {
 fn a_failed_publisher_makes_it_wait_until_something_is_published() {
     let mut world = behind();
     world.intake.timing.stall = HOUR;
-    world.intake.ownership.set_publisher_error("refused".into());
-    world.intake.ownership.restart();
+    world.publication.set_error("refused".into());
+    world.publication.want_restart();
     assert_eq!(world.waits_for(), "restarting from the committed cursors");
     world.intake.source.ends = None;
     world.steps(1).1.unwrap();
@@ -350,13 +370,13 @@ fn a_failed_publisher_makes_it_wait_until_something_is_published() {
     assert_eq!(world.waits_for(), "");
     let ends = Ends { offsets: five_each(), ..Ends::default() };
     world.intake.progress.lock().unwrap().ended(Instant::now(), ends);
-    world.intake.ownership.set_publisher_error("refused".into());
+    world.publication.set_error("refused".into());
     world.intake.progress.lock().unwrap().hear(Instant::now(), "refused".into());
     world.intake.progress.lock().unwrap().interrupted();
     assert_eq!(world.waits_for(), "nothing was published since an error: refused");
     for partition in [3, 4] {
-        let epoch = world.intake.ownership.snapshot().held[&partition].epoch;
-        world.intake.ownership.set_published(partition, epoch, 1);
+        let epoch = world.publication.held()[&partition].epoch;
+        world.publication.set_published(partition, epoch, 1);
     }
     world.steps(1).1.unwrap();
     assert_eq!(world.waits_for(), "");

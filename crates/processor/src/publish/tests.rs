@@ -1,80 +1,49 @@
 //! What becomes of the producer where a transaction fails, and what is sent.
 
-use contract::{Coordinates, Decider, Header, Limits, OutputRecord, Reading, Record, ReplyRecord};
+use contract::{Coordinates, Decider, Header, Limits, Reading, Record};
 use rdkafka::error::RDKafkaErrorCode;
 use testing::said_by;
 
 use super::*;
-use crate::{Unobserved, scripted};
+use crate::{
+    ownership::{self, Owner},
+    scripted::{self, ScriptedSink, Unobserved},
+};
 
-/// A sink whose producer can be made anew, unless there is a reason why not. It keeps what it is sent.
-#[derive(Default)]
-struct Made(Option<String>, Vec<OutputRecord>, Refusing);
-
-/// Which transactions are refused.
-#[derive(Default)]
-struct Refusing {
-    /// Those with a record that contains this.
-    poison: Option<&'static str>,
-    /// Those of more records.
-    most: Option<usize>,
-    sent: Vec<String>,
-    committed: Vec<Vec<(i32, i64)>>,
+fn publish() -> Publish<ScriptedSink> {
+    with_owner().1
 }
 
-impl Sink for Made {
-    type Membership = u32;
+fn with_owner() -> (Owner<u32>, Publish<ScriptedSink>) {
+    let (owner, publication) = ownership::handles();
+    let publish = Publish::new(
+        ScriptedSink::default(),
+        publication,
+        scripted::publish_options(),
+        Arc::new(Unobserved),
+        Timing::default(),
+    );
+    (owner, publish)
+}
 
-    fn reset(&mut self) -> Result<(), PublishError> {
-        self.0.clone().map_or(Ok(()), |reason| Err(PublishError::Unknown(reason)))
-    }
+fn open(publish: &mut Publish<ScriptedSink>) -> Result<(), ProcessorError> {
+    publish_all(publish, &[])
+}
 
-    fn begin(&mut self) -> Result<(), PublishError> {
-        self.2.sent.clear();
-        Ok(())
-    }
-
-    fn send(&mut self, _: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
-        self.1.push(record.clone());
-        self.2.sent.push(String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned());
-        Ok(())
-    }
-
-    fn reply(&mut self, _: &ReplyRecord) -> Result<(), PublishError> {
-        Ok(())
-    }
-
-    fn commit(&mut self, offsets: &[NextOffset], _: &u32) -> Result<ReplyCounts, PublishError> {
-        let Refusing { poison, most, sent, committed } = &mut self.2;
-        let is_poisoned = poison.is_some_and(|poison| {
-            let quoted = format!("\"{poison}\"");
-            sent.iter().any(|value| value.contains(&quoted))
-        });
-        if is_poisoned || most.is_some_and(|most| sent.len() > most) {
-            let code = RDKafkaErrorCode::InvalidRecord;
-            let refusal = OutputRefusal::of(code, || "a record for 'r': no".into());
-            return Err(PublishError::Refused(refusal.unwrap()));
+/// As the pipeline does, but for the pauses.
+fn publish_all(
+    publish: &mut Publish<ScriptedSink>,
+    batch: &[Chunk<Vec<Outcome>>],
+) -> Result<(), ProcessorError> {
+    let mut from = Place::default();
+    loop {
+        match publish.attempt(batch, from)? {
+            Progress::Through => return Ok(()),
+            Progress::UpTo(_) if batch.is_empty() => return Ok(()),
+            Progress::UpTo(place) => from = place,
+            Progress::Wait(_) => {}
         }
-        committed.push(offsets.iter().map(|next| (next.partition, next.offset)).collect());
-        Ok(ReplyCounts::default())
     }
-
-    fn abort(&mut self) -> Result<(), PublishError> {
-        Ok(())
-    }
-}
-
-fn publish() -> Publish<Made> {
-    let options = PublishOptions {
-        topic: "c".into(),
-        source: "s".into(),
-        marker: scripted::terms().marker,
-        rejection_bytes: 1 << 20,
-        replies: ReplyTopics::default(),
-        output_bytes: 1 << 20,
-    };
-    let ownership = Arc::new(Ownership::default());
-    Publish::new(Made::default(), ownership, options, Arc::new(Unobserved), Timing::default())
 }
 
 fn fenced_after(took: [Duration; 2]) -> [Result<Progress, ProcessorError>; 2] {
@@ -95,27 +64,27 @@ fn two_fencings_are_somebody_else_and_time_outs_are_not() {
 
 #[test]
 fn who_asks_is_told_that_it_waits_for_a_producer() {
-    let mut publish = publish();
-    let waits_for = |publish: &Publish<Made>| publish.ownership.publisher_waits_for().unwrap_or_default();
+    let (owner, mut publish) = with_owner();
+    let waits_for = |owner: &Owner<u32>| owner.publisher_waits_for().unwrap_or_default();
     // Before there is one, however long it takes to find out that there will be none.
-    assert_eq!(waits_for(&publish), "making the first producer");
-    publish.sink.0 = Some("nobody answers".into());
+    assert_eq!(waits_for(&owner), "making the first producer");
+    publish.sink.unreachable = Some("nobody answers".into());
     let unknown = PublishError::Unknown("no answer in time".into());
     publish.recover(unknown, Duration::ZERO, Place::default()).unwrap();
-    assert_eq!(waits_for(&publish), "no producer yet: nobody answers");
-    publish.sink.0 = None;
+    assert_eq!(waits_for(&owner), "no producer yet: nobody answers");
+    publish.sink.unreachable = None;
     publish.attempt(&[], Place::default()).unwrap();
-    assert_eq!(waits_for(&publish), "");
+    assert_eq!(waits_for(&owner), "");
 
-    let mut publish = self::publish();
-    publish.open().unwrap();
-    assert_eq!(waits_for(&publish), "", "the first one was made");
+    let (owner, mut publish) = with_owner();
+    open(&mut publish).unwrap();
+    assert_eq!(waits_for(&owner), "", "the first one was made");
 }
 
 #[test]
 fn attempts_to_get_a_producer_that_fail_alike_are_one_line() {
     let mut publish = publish();
-    publish.sink.0 = Some("the same each time".into());
+    publish.sink.unreachable = Some("the same each time".into());
     let (said, ()) = said_by(|| {
         for _ in 0..20 {
             publish.attempt(&[], Place::default()).unwrap();
@@ -158,12 +127,12 @@ fn a_notification_has_nothing_of_the_one_before_it() {
         })
         .collect();
     assert_eq!(expected.len(), 4);
-    assert_eq!(publish.sink.1, expected);
+    assert_eq!(publish.sink.all, expected);
 }
 
 /// Publishes commands 0 to 5 of partition 0, and 0 to 2 of partition 1, as an intake would that begins again at the
 /// cursors after each restart.
-fn published_by(publish: &mut Publish<Made>) -> Result<(), ProcessorError> {
+fn published_by((owner, publish): &mut (Owner<u32>, Publish<ScriptedSink>)) -> Result<(), ProcessorError> {
     let outcome = |partition: i32, offset: i64| {
         let coordinates = Coordinates { partition, offset, timestamp: 0 };
         let value = format!(
@@ -177,24 +146,24 @@ fn published_by(publish: &mut Publish<Made>) -> Result<(), ProcessorError> {
     };
     let ends: BTreeMap<i32, i64> = [(0, 6), (1, 3)].into();
     let mut published: BTreeMap<i32, i64> = [(0, 0), (1, 0)].into();
-    publish.open()?;
-    publish.ownership.set_membership(Some(1));
+    open(publish)?;
+    owner.set_membership(Some(1));
     for _ in 0..20 {
         let batch: Vec<_> = ends
             .iter()
             .map(|(&partition, &end)| {
                 let from = published[&partition];
-                let epoch = publish.ownership.take_up(partition, from, from, 0);
+                let epoch = owner.start_partition(partition, from, from, 0);
                 let content = (from..end).map(|offset| outcome(partition, offset)).collect();
                 Chunk { partition, epoch, first_offset: from, next_offset: end, content }
             })
             .collect();
-        let ended = publish.publish(&batch);
-        for (partition, next_offset) in publish.sink.2.committed.iter().flatten() {
+        let ended = publish_all(publish, &batch);
+        for (partition, next_offset) in publish.sink.committed.iter().flatten() {
             published.insert(*partition, *next_offset);
         }
         ended?;
-        if !publish.ownership.take_restart() {
+        if !owner.take_restart() {
             assert_eq!(published, ends);
             return Ok(());
         }
@@ -206,28 +175,29 @@ fn published_by(publish: &mut Publish<Made>) -> Result<(), ProcessorError> {
 fn a_command_whose_output_is_refused_stops_it_behind_all_before_it() {
     for (poison, at) in [("0-0", (0, 0)), ("0-3", (0, 3)), ("0-5", (0, 5)), ("1-0", (1, 0)), ("1-2", (1, 2))]
     {
-        let mut publish = publish();
-        publish.sink.2.poison = Some(poison);
-        let error = published_by(&mut publish).unwrap_err();
+        let mut session = with_owner();
+        session.1.sink.poison = Some(poison);
+        let error = published_by(&mut session).unwrap_err();
+        let publish = session.1;
         let ProcessorError::OutputRefused { partition, offset, .. } = &error else { panic!("{error}") };
         assert_eq!((*partition, *offset), at);
         let said = error.to_string();
         let wanted = format!("partition {partition}, offset {offset}: ");
         assert!(said.starts_with(&wanted) && said.contains("a record for 'r': no. "), "{said}");
-        let committed = publish.sink.2.committed.iter().flatten().rfind(|(p, _)| p == partition);
+        let committed = publish.sink.committed.iter().flatten().rfind(|(p, _)| p == partition);
         assert_eq!(committed.map_or(0, |(_, next_offset)| *next_offset), *offset);
     }
 }
 
 #[test]
 fn what_is_refused_together_and_not_alone_goes_through() {
-    let mut publish = publish();
-    publish.sink.2.most = Some(1);
-    published_by(&mut publish).unwrap();
-    assert!(publish.suspect.is_none(), "the suspicion outlives its end");
-    let mut unsuspected = self::publish();
+    let mut session = with_owner();
+    session.1.sink.most = Some(1);
+    published_by(&mut session).unwrap();
+    assert!(session.1.suspect.is_none(), "the suspicion outlives its end");
+    let mut unsuspected = with_owner();
     published_by(&mut unsuspected).unwrap();
-    assert_eq!(unsuspected.sink.2.committed.len(), 1);
+    assert_eq!(unsuspected.1.sink.committed.len(), 1);
 }
 
 #[test]

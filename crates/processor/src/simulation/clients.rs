@@ -9,8 +9,8 @@ use std::{
 use contract::{OutputRecord, Record, ReplyRecord};
 use kafka::{
     Answer, Bounds, EndOffsets, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError,
+    liveness::Probe,
     mark::{Committed, NextOffset},
-    reach::Reach,
     replies::ReplyCounts,
 };
 
@@ -171,15 +171,15 @@ impl Source for SimulatedSource {
         self.cluster.borrow().group.membership(self.number)
     }
 
-    fn reach(&mut self, _: Instant) -> Option<Reach> {
+    fn probe(&mut self, _: Instant) -> Option<Probe> {
         let mut cluster = self.cluster.borrow_mut();
         Some(if cluster.refusing {
-            Reach::Away("no answer".into())
+            Probe::Unreachable("no answer".into())
         } else if cluster.lost.contains(&self.number) && self.mutation != Some(Mutation::LostForEver) {
             cluster.count(LOSS);
-            Reach::Lost
+            Probe::ClientStuck
         } else {
-            Reach::Reached
+            Probe::Reached
         })
     }
 }

@@ -3,12 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    instance::{Stage, files::CursorSeen},
-    model::check_outputs,
-    schedule::Schedule,
-};
-use crate::start::Accept;
+use super::{instance::files::CursorSeen, model::check_outputs, schedule::Schedule};
+use crate::{pipeline::Stage, start::Accept};
 
 /// Rounds within which somebody must have stopped.
 const ROUNDS: u32 = 400;

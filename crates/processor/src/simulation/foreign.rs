@@ -5,12 +5,8 @@ use std::collections::BTreeMap;
 
 use kafka::Polled;
 
-use super::{
-    disaster::FOREIGN,
-    instance::{Stage, files::CursorSeen},
-    schedule::Schedule,
-};
-use crate::start::Accept;
+use super::{disaster::FOREIGN, instance::files::CursorSeen, schedule::Schedule};
+use crate::{pipeline::Stage, start::Accept};
 
 /// Rounds within which another consumer must have been given a partition.
 const ROUNDS: u32 = 400;

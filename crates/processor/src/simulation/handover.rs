@@ -7,9 +7,10 @@ use contract::Coordinates;
 
 use super::{
     cluster::{Cluster, Shared},
-    instance::{Instance, Stage, files::CursorSeen},
+    instance::{Instance, files::CursorSeen},
     model::command,
 };
+use crate::pipeline::Stage;
 
 const PARTITIONS: i32 = 2;
 /// Commands in each partition at first.

@@ -6,31 +6,37 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use contract::{Decider, Limits};
+use contract::{Decider, Decision, Limits, Reading};
 use event_log::{EventLog, LogOptions, Synchronous};
 use files::{beside, copy};
+use kafka::Source;
 
 use super::{
     MARKER, Mutation, TOPIC, WINDOW_MS,
     clients::{SimulatedSink, SimulatedSource},
     cluster::Shared,
     replies,
-    session::Session,
 };
 use crate::{
-    End, Observer, ProcessorError, Unobserved,
+    End, Observer, ProcessorError,
     append::Append,
-    intake::{Caps, Intake, IntakeOptions},
-    ownership::Ownership,
+    batch::{Chunk, Outcome, Read},
+    intake::{Caps, Intake},
+    pipeline::{Pipeline, SessionOptions, Stage, Step},
     progress::Progress,
-    publish::{Place, Publish, PublishOptions},
-    start::{Accept, Terms},
+    publish::PublishOptions,
+    scripted::Unobserved,
+    start::{self, Accept, Facts, Plan, Refusal, Start},
+    supervise::Sessions,
     timing::Timing,
 };
+
+/// In which a simulated stop is never over, and a drain neither.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// A process and its files.
 pub struct Instance {
@@ -40,6 +46,7 @@ pub struct Instance {
     decider: Decider,
     pub(super) mutation: Option<Mutation>,
     log: Option<Arc<Mutex<EventLog>>>,
+    sessions: Sessions,
     session: Option<Session>,
     backups: Vec<PathBuf>,
     /// Clients of the group that this process had and can't give back.
@@ -48,8 +55,6 @@ pub struct Instance {
     pub full: bool,
     /// Not to be stepped.
     pub frozen: bool,
-    /// What the latest stop in order put down.
-    pub put_down: Vec<(i32, i64)>,
     /// What a person overrules at the next start.
     pub accept: Accept,
     /// Taken out of service.
@@ -58,7 +63,6 @@ pub struct Instance {
     pub watchful: bool,
     /// The processor's own word of why it stopped for good.
     pub stopped: Option<String>,
-    progress: Arc<Mutex<Progress>>,
     told: Arc<Told>,
 }
 
@@ -72,17 +76,133 @@ impl Observer for Told {
     }
 }
 
-/// A step of one stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    Intake,
-    Decide,
-    Append,
-    Publish,
+/// From joining the group to leaving it.
+struct Session {
+    client: u32,
+    pipeline: Pipeline<SimulatedSource, SimulatedSink>,
+    /// It was asked to stop in order.
+    in_order: bool,
+    /// Published before they were appended, which is a fault.
+    late: VecDeque<Vec<Chunk<Read>>>,
 }
 
-impl Stage {
-    pub const ALL: [Self; 4] = [Self::Intake, Self::Decide, Self::Append, Self::Publish];
+/// What a session would record if it stopped now.
+struct Drain {
+    published: Vec<(i32, i64)>,
+    is_drained: bool,
+}
+
+impl Drain {
+    fn of(session: &Session) -> Self {
+        let is_drained = session.of_intake(|intake| intake.is_drained()).unwrap_or_default();
+        Self { published: session.pipeline.ownership.published(), is_drained }
+    }
+}
+
+impl Session {
+    fn of_intake<T>(&self, of: impl FnOnce(&mut Intake<SimulatedSource>) -> T) -> Option<T> {
+        self.pipeline.intake.lock().expect("no holder panics").as_mut().map(of)
+    }
+
+    fn is_asked_to_stop(&self) -> bool {
+        self.pipeline.ending.lock().expect("no holder panics").stop_by.is_some()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.is_asked_to_stop() || self.pipeline.ending.lock().expect("no holder panics").failed
+    }
+
+    fn append(&self, batch: Vec<Chunk<Read>>) -> Option<Vec<Chunk<Vec<Outcome>>>> {
+        let appended = self.pipeline.append.lock().expect("no holder panics").append(batch);
+        appended.map_err(|error| self.pipeline.fail(error)).ok()
+    }
+
+    /// What outlived its epoch gets the present one before it is published.
+    fn renew_published(&self) {
+        let mut publishing = self.pipeline.publishing.lock().expect("no holder panics");
+        publishing.batch.iter_mut().flatten().for_each(|chunk| self.renew(chunk));
+        if let Some(mut batch) = self.pipeline.to_publish.take() {
+            batch.iter_mut().for_each(|chunk| self.renew(chunk));
+            self.pipeline.to_publish.put(batch);
+        }
+    }
+
+    /// The same before it is appended.
+    fn renew_appended(&self) {
+        if let Some(mut batch) = self.pipeline.to_append.take() {
+            batch.iter_mut().for_each(|chunk| self.renew(chunk));
+            self.pipeline.to_append.put(batch);
+        }
+    }
+
+    fn renew<T>(&self, chunk: &mut Chunk<T>) {
+        let held = self.pipeline.ownership.held();
+        chunk.epoch = held.get(&chunk.partition).map_or(chunk.epoch, |held| held.epoch);
+    }
+
+    /// Partitions that this process has lost or given back count as held while something of them is to be published.
+    fn hold_on(&self) {
+        let publishing = self.pipeline.publishing.lock().expect("no holder panics");
+        let held = self.pipeline.ownership.held();
+        for chunk in publishing.batch.iter().flatten().filter(|chunk| !held.contains_key(&chunk.partition)) {
+            let (first, clock) = (chunk.first_offset, 0);
+            self.of_intake(|intake| intake.owner.start_partition(chunk.partition, first, first, clock));
+        }
+        drop(publishing);
+        self.renew_published();
+    }
+
+    /// Whoever watches is told of the position up to which was read.
+    fn report_read(&self, progress: &Mutex<Progress>, told: &Told) {
+        let positions = self.of_intake(|intake| intake.source.positions().expect("known"));
+        for (partition, read) in positions.into_iter().flatten() {
+            progress.lock().expect("no holder panics").moved(Instant::now(), partition, read, read);
+            told.position(partition, read, None);
+        }
+    }
+
+    /// What was decided before is decided once more: it meets its own key.
+    fn append_deciding_again(&self, decider: &Decider) -> Step {
+        if self.pipeline.to_publish.is_full() {
+            return Step::Worked;
+        }
+        let Some(batch) = self.pipeline.to_append.take() else { return Step::Worked };
+        let is_known = |chunk: &&Chunk<Read>| matches!(chunk.content, Read::Known(_));
+        let known: Vec<_> =
+            batch.iter().filter(is_known).map(|chunk| (chunk.partition, chunk.first_offset)).collect();
+        let Some(mut outcomes) = self.append(batch) else { return Step::Worked };
+        for chunk in outcomes.iter_mut().filter(|c| known.contains(&(c.partition, c.first_offset))) {
+            for outcome in &mut chunk.content {
+                if let Reading::Valid { event, key: Some(_) } = decider.read(&outcome.record).reading {
+                    outcome.decision = Decision::Duplicate { of: event.id() };
+                }
+            }
+        }
+        self.pipeline.to_publish.put(outcomes);
+        Step::Worked
+    }
+
+    /// Appends to a copy of the log, which is published, and to the log itself later.
+    fn append_late(&mut self, copy: &LogOptions) -> Step {
+        if let Some(batch) = self.late.pop_front() {
+            self.append(batch);
+            return Step::Worked;
+        }
+        if self.pipeline.to_publish.is_full() {
+            return Step::Worked;
+        }
+        let Some(batch) = self.pipeline.to_append.take() else { return Step::Worked };
+        let ownership = self.pipeline.ownership.clone();
+        let appended = EventLog::open(copy)
+            .map_err(ProcessorError::Log)
+            .and_then(|copy| Append::new(Arc::new(Mutex::new(copy)), ownership).append(batch.clone()));
+        match appended {
+            Ok(outcomes) => self.pipeline.to_publish.put(outcomes),
+            Err(error) => self.pipeline.fail(error),
+        }
+        self.late.push_back(batch);
+        Step::Worked
+    }
 }
 
 impl Instance {
@@ -96,17 +216,16 @@ impl Instance {
             decider: Decider::new(TOPIC, Limits::default()).with_reply_topics(replies::topics()),
             mutation,
             log: None,
+            sessions: Sessions::new(Accept::default()),
             session: None,
             backups: Vec::new(),
             dead: Vec::new(),
             full: false,
             frozen: false,
-            put_down: Vec::new(),
             accept: Accept::default(),
             retired: false,
             watchful: false,
             stopped: None,
-            progress: Arc::default(),
             told: Arc::default(),
         }
     }
@@ -141,13 +260,13 @@ impl Instance {
             Some(log) => Arc::clone(log),
             None => {
                 self.prepare_file();
+                self.sessions = Sessions::new(std::mem::take(&mut self.accept));
                 let log = EventLog::open(&self.options(self.path())).map_err(|error| error.to_string())?;
                 Arc::clone(self.log.insert(Arc::new(Mutex::new(log))))
             }
         };
-        let ownership = Arc::new(Ownership::default());
-        ownership.mutate(self.mutation);
         let source = SimulatedSource::join(&self.cluster, self.mutation);
+        let client = source.number;
         let instance = log.lock().expect("no holder panics").instance_id();
         let id = self.cluster.borrow_mut().transactional_id(instance);
         let sink = SimulatedSink::new(&self.cluster, id, self.mutation);
@@ -155,7 +274,7 @@ impl Instance {
         let nothing = Duration::ZERO;
         let timing = Timing {
             // Long enough or not at all.
-            drain: if rng.u32(0..4) > 0 { Duration::from_secs(3600) } else { nothing },
+            drain: if rng.u32(0..4) > 0 { LONG } else { nothing },
             retry: nothing,
             say: Duration::MAX,
             silence: nothing,
@@ -168,14 +287,14 @@ impl Instance {
             aborted: nothing,
             reset: nothing,
             fenced_twice: if self.watchful && self.mutation != Some(Mutation::NeverFencedTwice) {
-                Duration::from_secs(3600)
+                LONG
             } else {
                 nothing
             },
             // No fencing is the simulated broker's own doing.
             transaction: Duration::MAX,
         };
-        let mut accept = std::mem::take(&mut self.accept);
+        let mut accept = self.sessions.accept();
         accept.lost_commands |= self.mutation == Some(Mutation::SkipLost);
         let caps = Caps { records: rng.usize(1..5), bytes: 1 << 20 };
         let options = PublishOptions {
@@ -186,68 +305,33 @@ impl Instance {
             replies: replies::topics(),
             output_bytes: if rng.bool() { 1 << 20 } else { 1 },
         };
-        self.session = Some(Session {
-            client: source.number,
-            intake: Intake::new(
-                source,
-                Arc::clone(&ownership),
-                Arc::clone(&log),
-                Arc::clone(&self.told) as Arc<dyn Observer>,
-                Arc::clone(&self.progress),
-                IntakeOptions { terms: Terms { accept, marker: MARKER }, caps, timing },
-            ),
-            append: Append::new(Arc::clone(&log), Arc::clone(&ownership)),
-            publish: Publish::new(sink, Arc::clone(&ownership), options, Arc::new(Unobserved), timing),
-            ownership,
-            fetched: VecDeque::new(),
-            read: VecDeque::new(),
-            settled: VecDeque::new(),
-            place: Place::default(),
-            late: VecDeque::new(),
-            capacity: rng.usize(1..3),
-            stopping: false,
-            hurried: false,
-        });
+        let progress = Arc::clone(self.sessions.progress());
+        let plan: Plan = match self.mutation {
+            Some(Mutation::IgnorePublished) => publish_again,
+            _ => start::plan,
+        };
+        let options = SessionOptions { accept, plan, caps, publish: options, timing, progress };
+        let observer = Arc::clone(&self.told) as Arc<dyn Observer>;
+        let pipeline = Pipeline::new(source, sink, &log, &self.decider, options, &observer);
+        self.session = Some(Session { client, pipeline, in_order: false, late: VecDeque::new() });
         Ok(())
     }
 
     /// One step of one stage. What may pass ends the session; what may not ends the process, and is in `stopped`.
     pub fn step(&mut self, stage: Stage) -> Result<(), String> {
-        let Some(session) = &mut self.session else { return Ok(()) };
-        let stepped = match stage {
-            Stage::Intake => session.take_in(),
-            Stage::Decide => {
-                session.decide(&self.decider);
-                Ok(())
-            }
-            Stage::Append if self.mutation == Some(Mutation::PublishFirst) => self.append_late(),
-            Stage::Append => session.append(&self.decider, self.mutation),
-            Stage::Publish => session.publish(self.mutation),
-        };
+        if self.session.is_none() {
+            return Ok(());
+        }
+        let before = Drain::of(self.session.as_ref().expect("checked above"));
+        let step = self.step_wrongly(stage);
         self.check_order()?;
         self.check_told()?;
-        if stage == Stage::Intake && stepped.is_ok() {
+        if stage == Stage::Poll {
             self.check_named()?;
         }
-        match stepped {
-            Ok(()) => self.finish_stop(),
-            Err(error) if error.is_retriable() => {
-                let name = &self.name;
-                self.cluster.borrow_mut().note(|| format!("  {name} ends its session: {error}"));
-                if matches!(&error, ProcessorError::Log(_)) {
-                    self.cluster.borrow_mut().count("the disk was full in the middle of an append");
-                }
-                self.end_session();
-                Ok(())
-            }
-            Err(error) => {
-                let name = &self.name;
-                self.cluster.borrow_mut().note(|| format!("  {name} stops: {error}"));
-                self.end_session();
-                self.log = None;
-                self.stopped = Some(error.to_string());
-                Ok(())
-            }
+        match self.session.take_if(|_| (stage, step) == (Stage::Poll, Step::Ended)) {
+            Some(session) => self.end_session(&session, &before),
+            None => Ok(()),
         }
     }
 
@@ -270,12 +354,16 @@ impl Instance {
     fn check_named(&self) -> Result<(), String> {
         let Some(session) = &self.session else { return Ok(()) };
         let cluster = self.cluster.borrow();
-        if session.stopping || cluster.refusing || cluster.lost.contains(&session.client) {
+        let pipeline = &session.pipeline;
+        let is_ending = session.is_ending();
+        if is_ending || cluster.refusing || cluster.lost.contains(&session.client) {
             return Ok(());
         }
-        let progress = self.progress.lock().expect("no holder panics");
-        let held = session.ownership.snapshot().held;
-        for (partition, held) in held.into_iter().filter(|(number, _)| session.intake.is_running(*number)) {
+        let progress = self.sessions.progress().lock().expect("no holder panics");
+        let held = pipeline.ownership.held();
+        let is_running =
+            |number: i32| session.of_intake(|intake| intake.is_running(number)).unwrap_or_default();
+        for (partition, held) in held.into_iter().filter(|(number, _)| is_running(*number)) {
             let (offset, end) = (held.published.min(held.done), cluster.end(partition));
             let said = progress.reason(Instant::now(), Duration::ZERO, |number| number == partition, None);
             let names = said.as_ref().is_some_and(|said| {
@@ -295,7 +383,8 @@ impl Instance {
     /// `published <= logged`, for whatever this instance asked the broker to commit.
     fn check_order(&self) -> Result<(), String> {
         let (Some(session), Some(log)) = (&self.session, &self.log) else { return Ok(()) };
-        for (partition, published) in session.publish.sink().asked.take() {
+        let publishing = session.pipeline.publishing.lock().expect("no holder panics");
+        for (partition, published) in publishing.publish.sink.asked.take() {
             let cursor = log.lock().expect("no holder panics").cursor(partition).ok().flatten();
             let logged = cursor.map_or(0, |cursor| cursor.logged);
             if published > logged {
@@ -311,42 +400,51 @@ impl Instance {
     /// `in_order`: what is in flight is waited for; else the time that a stop may take is over at once.
     pub fn ask_to_stop(&mut self, in_order: bool) {
         if let Some(session) = &mut self.session {
-            session.stopping = true;
-            session.hurried = !in_order;
+            session.in_order |= in_order && !session.is_asked_to_stop();
+            let waits = in_order && self.mutation != Some(Mutation::StopUndrained);
+            session.pipeline.stop(if waits { LONG } else { Duration::ZERO });
         }
     }
 
-    /// As `session::finish`: what is in flight is through, so what is published is known exactly.
-    fn finish_stop(&mut self) -> Result<(), String> {
-        let is_done =
-            |session: &Session| session.stopping && (session.hurried || session.intake.is_drained());
-        let Some(session) = self.session.take_if(|session| is_done(session)) else { return Ok(()) };
-        let is_drained = session.intake.is_drained();
-        let published = if is_drained { session.ownership.published() } else { Vec::new() };
-        session.ownership.abandon();
-        drop(session.intake.close());
+    /// The group was left. After a failure that may pass the process goes on with its log, and else it ends.
+    fn end_session(&mut self, session: &Session, before: &Drain) -> Result<(), String> {
         self.cluster.borrow_mut().group.leave(session.client);
         let name = &self.name;
-        self.cluster.borrow_mut().note(|| format!("  {name} has stopped at {published:?}"));
-        let log = self.log.take().expect("open while a session runs");
-        let put_down = log.lock().expect("no holder panics").put_down(&published);
-        match put_down {
-            Err(error) if error.is_passing() => Ok(()),
-            Err(error) => Err(error.to_string()),
-            Ok(()) => {
-                self.put_down = published;
-                Ok(())
+        let Err(error) = session.pipeline.result() else {
+            self.cluster.borrow_mut().note(|| format!("  {name} has stopped"));
+            let log = self.log.take().expect("open while a session runs");
+            if self.mutation == Some(Mutation::CleanInFlight) && !before.is_drained {
+                log.lock().expect("no holder panics").put_down(&before.published).expect("room");
             }
+            return self.check_clean(session.in_order, before);
+        };
+        self.cluster.borrow_mut().note(|| format!("  {name} ends its session: {error}"));
+        if matches!(&error, ProcessorError::Log(error) if error.is_passing()) {
+            self.cluster.borrow_mut().count("the disk was full in the middle of an append");
         }
+        if let Err(error) = self.sessions.failed(error, Duration::ZERO, &Unobserved) {
+            self.log = None;
+            self.stopped = Some(error.to_string());
+        }
+        Ok(())
     }
 
-    /// A session that failed leaves the group; the log stays open.
-    fn end_session(&mut self) {
-        if let Some(session) = self.session.take() {
-            session.ownership.abandon();
-            drop(session.intake.close());
-            self.cluster.borrow_mut().group.leave(session.client);
+    /// A stop in order is a clean one of all that was held, and one that gave up what was in flight is none.
+    fn check_clean(&self, in_order: bool, before: &Drain) -> Result<(), String> {
+        let Drain { published, is_drained } = before;
+        if published.is_empty() {
+            return Ok(());
         }
+        let clean: Vec<_> = self.cursors().into_iter().filter(|cursor| cursor.clean).collect();
+        let found: Vec<_> = clean.iter().map(|cursor| (cursor.partition, cursor.seen.unwrap_or(0))).collect();
+        let name = &self.name;
+        if in_order && found != *published {
+            return Err(format!("{name} stopped in order with {published:?}, and recorded {found:?}"));
+        }
+        if !is_drained && !found.is_empty() {
+            return Err(format!("{name} gave up what was in flight, and recorded a clean stop at {found:?}"));
+        }
+        Ok(())
     }
 
     /// Killed: the files stay, and the group has yet to notice.
@@ -380,45 +478,50 @@ impl Instance {
 
     /// Decided, and neither appended nor published to the end.
     pub fn has_batches_in_flight(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| !session.read.is_empty() || !session.settled.is_empty())
+        self.session.as_ref().is_some_and(|session| session.pipeline.in_flight.load(Ordering::SeqCst) > 0)
     }
 
-    /// For the mutation that publishes what is appended to a copy only, and appended for good later.
-    fn append_late(&mut self) -> Result<(), ProcessorError> {
-        let Some(session) = &mut self.session else { return Ok(()) };
-        if let Some(batch) = session.late.pop_front() {
-            return session.append.append(batch).map(drop);
+    /// The step of a stage that breaks the rule.
+    fn step_wrongly(&mut self, stage: Stage) -> Step {
+        let Some(session) = &mut self.session else { return Step::Ended };
+        match (self.mutation, stage) {
+            (Some(Mutation::PublishAnyEpoch), Stage::Publish) => session.renew_published(),
+            (Some(Mutation::AppendAnyEpoch), Stage::Append) => session.renew_appended(),
+            (Some(Mutation::OutliveAssignment), Stage::Publish) => session.hold_on(),
+            (Some(Mutation::ReadForPublished), Stage::Poll) => {
+                let step = session.pipeline.step(stage);
+                session.report_read(self.sessions.progress(), &self.told);
+                return step;
+            }
+            (Some(Mutation::DecideAgain), Stage::Append) => {
+                return session.append_deciding_again(&self.decider);
+            }
+            (Some(Mutation::PublishFirst), Stage::Append) => {
+                let scratch = self.directory.join("scratch.db");
+                let _ = fs::remove_file(beside(&scratch, "-shm"));
+                copy(&self.directory.join("activity.db"), &scratch);
+                let options = self.options(scratch);
+                let session = self.session.as_mut().expect("checked above");
+                return session.append_late(&options);
+            }
+            _ => {}
         }
-        if session.settled.len() >= session.capacity {
-            return Ok(());
-        }
-        let Some(batch) = session.read.pop_front() else { return Ok(()) };
-        let ownership = Arc::clone(&session.ownership);
-        let scratch = self.directory.join("scratch.db");
-        let _ = fs::remove_file(beside(&scratch, "-shm"));
-        copy(&self.path(), &scratch);
-        let copy = EventLog::open(&self.options(scratch))?;
-        let settled = Append::new(Arc::new(Mutex::new(copy)), ownership).append(batch.clone())?;
-        let session = self.session.as_mut().expect("checked above");
-        session.settled.push_back(settled);
-        session.late.push_back(batch);
-        Ok(())
+        session.pipeline.step(stage)
     }
 
     /// Whether all that the group gave it is being read.
     pub fn is_settled(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.intake.is_settled())
+        let is_settled = |session: &Session| session.of_intake(|intake| intake.is_settled());
+        self.session.as_ref().and_then(is_settled).unwrap_or_default()
     }
 
     /// Whether nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.session.as_ref().is_none_or(|session| {
-            session.intake.is_settled()
-                && session.intake.is_drained()
-                && session.intake.is_empty()
-                && session.fetched.is_empty()
-                && session.read.is_empty()
-                && session.settled.is_empty()
+            let rests =
+                |intake: &mut Intake<_>| intake.is_settled() && intake.is_drained() && intake.is_empty();
+            session.of_intake(rests) == Some(true)
+                && session.pipeline.in_flight.load(Ordering::SeqCst) == 0
                 && session.late.is_empty()
         })
     }
@@ -437,7 +540,8 @@ impl Instance {
 
     /// Why it processes no commands, as `/readyz` says it.
     pub fn waits_for(&mut self) -> Option<String> {
-        self.session.as_mut().and_then(|session| session.intake.waits_for())
+        let said = self.session.as_ref()?.of_intake(Intake::waits_for);
+        said.flatten()
     }
 
     /// Partitions that the group gave it.
@@ -447,4 +551,9 @@ impl Instance {
             self.cluster.borrow().group.owned(session.client).into_iter().collect()
         })
     }
+}
+
+/// The rule without its `published` cursor: what is read is published.
+fn publish_again(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
+    start::plan(facts, accept).map(|start| Start { published: start.offset, ..start })
 }

@@ -10,7 +10,7 @@
 //!
 //! - `cluster`, `group`: the simulated Kafka. `clients`: how the processor sees it.
 //! - `replies`: where the simulated commands ask for replies.
-//! - `session`: the stages and their queues. `instance`: a process and its log file.
+//! - `instance`: a process and its log file, which runs the processor's own pipeline.
 //! - `schedule`: what happens. `disaster`, `foreign`: what a person has to settle. `rest` and `model`: what must come out.
 //! - `rot`: a disk that changes a log.
 //! - `scenarios`: faults that the processor stops at, one by one. `handover`: what two processes know of each
@@ -29,7 +29,7 @@ mod rest;
 mod rot;
 mod scenarios;
 mod schedule;
-mod session;
+mod stops;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -76,6 +76,10 @@ pub(super) enum Mutation {
     MarkIgnored,
     /// The mark of a clean stop outlives the next start.
     CleanForEver,
+    /// A stop that gives up what is in flight is recorded as a clean one.
+    CleanInFlight,
+    /// A stop in order does not wait for what is in flight.
+    StopUndrained,
     /// Where undecided commands are gone it goes on at what is left.
     SkipLost,
     /// However often it is fenced, it goes on.
@@ -84,17 +88,10 @@ pub(super) enum Mutation {
     HalfReset,
     /// A client that lost the brokers is taken for one that they answer.
     LostForEver,
-    /// A batch is cut of a partition that is being taken away.
-    CutRevoked,
-    /// A partition that is lost while it drains is taken for revoked all the same. Seeds hardly ever lead there (none of
-    /// the first 5,600 did), so it has a test beside the intake.
-    RevokedWhenLost,
     /// A row of the log is used without comparing its checksum.
     RowsUnchecked,
     /// What was read is taken for published by whoever watches.
     ReadForPublished,
-    /// What is skipped as unpublished ends where the log does, also where that has seen more published than it holds.
-    SkipToLogged,
 }
 
 fn add(all: &mut Happened, more: Happened) {
@@ -198,31 +195,6 @@ const HAPPENS: [&str; 28] = [
     "undecided commands were deleted",
 ];
 
-/// Seeds that found something, each with what brings its fault back, and a part of what is then said. A change of the
-/// schedules changes what a seed does: where it does not lead to its fault any more, another is to be looked for.
-const FOUND: [(u64, Mutation, &str); 2] = [
-    // A batch was cut of a partition that was being taken away and whose gathered records were dropped: it
-    // passed over them, and the log lost them.
-    (4, Mutation::CutRevoked, "published {}, wanted [\"rejection"),
-    // '--accept skip-unpublished' went on at the end of a log that had lost its tail, and told again what that
-    // log had seen published.
-    (5527, Mutation::SkipToLogged, "\": 2}, wanted"),
-];
-
-#[test]
-fn what_was_found_once_stays_mended() {
-    for (seed, mutation, reason) in FOUND {
-        match schedule::run(seed, Some(mutation)) {
-            Ok(_) => panic!("seed {seed} does not lead to {mutation:?} any more"),
-            Err(failure) => assert!(failure.reason.contains(reason), "{mutation:?}: {}", describe(&failure)),
-        }
-        match schedule::run(seed, None) {
-            Ok(happened) => assert!(!happened.contains_key(LOSS), "seed {seed} does something else now"),
-            Err(failure) => panic!("{}", describe(&failure)),
-        }
-    }
-}
-
 /// The break is noticed, and for what it does: `reasons` are parts of the sentences that may say so, one of which does.
 #[track_caller]
 fn notices(mutation: Mutation, reasons: &[&str]) {
@@ -251,7 +223,7 @@ fn publishing_before_the_log_is_noticed() {
 
 #[test]
 fn a_batch_that_outlives_its_assignment_is_noticed() {
-    notices(Mutation::OutliveAssignment, &["put down"]);
+    notices(Mutation::OutliveAssignment, &["recorded a clean stop at"]);
 }
 
 #[test]
@@ -266,7 +238,7 @@ fn retrying_a_commit_of_unknown_end_is_noticed() {
 
 #[test]
 fn appending_what_outlived_its_epoch_is_noticed() {
-    notices(Mutation::AppendAnyEpoch, &["the first offset is"]);
+    notices(Mutation::AppendAnyEpoch, &["the first offset is", "the next offset is"]);
 }
 
 #[test]
@@ -276,14 +248,17 @@ fn publishing_what_outlived_its_epoch_is_noticed() {
 
 #[test]
 fn claims_apart_from_their_cursor_are_noticed() {
-    notices(Mutation::ClaimsApart, &["wanted Some((Coordinates"]);
+    notices(Mutation::ClaimsApart, &["wanted Some((Coordinates", "published {\"notification"]);
 }
 
 #[test]
 fn not_knowing_the_topic_again_is_noticed() {
     notices(
         Mutation::AnchorIgnored,
-        &["stopped with another message than [\"not the topic that the log was made from\""],
+        &[
+            "stopped with another message than [\"not the topic that the log was made from\"",
+            "nobody stopped with [\"not the topic that the log was made from\"",
+        ],
     );
 }
 
@@ -306,6 +281,16 @@ fn taking_an_offset_without_a_mark_for_published_is_noticed() {
 #[test]
 fn a_mark_of_a_clean_stop_that_stays_is_noticed() {
     notices(Mutation::CleanForEver, &["marked clean"]);
+}
+
+#[test]
+fn a_clean_stop_with_batches_in_flight_is_noticed() {
+    notices(Mutation::CleanInFlight, &["gave up what was in flight, and recorded a clean stop at"]);
+}
+
+#[test]
+fn a_stop_that_does_not_wait_for_batches_in_flight_is_noticed() {
+    notices(Mutation::StopUndrained, &["stopped in order with"]);
 }
 
 #[test]

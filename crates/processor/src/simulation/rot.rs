@@ -4,8 +4,8 @@
 use event_log::EventLog;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Mutation, instance::Stage, schedule, schedule::Schedule};
-use crate::start::Accept;
+use super::{Mutation, schedule, schedule::Schedule};
+use crate::{pipeline::Stage, start::Accept};
 
 const DAMAGED: &str = "the event log is damaged: table ";
 const ROTTED: &str = "a row of a log rotted";
@@ -21,7 +21,7 @@ impl Schedule {
         self.restart(number)?;
         self.settle(number)?;
         (0..6).for_each(|_| self.produce());
-        for stage in [Stage::Intake, Stage::Decide, Stage::Append].repeat(60) {
+        for stage in [Stage::Poll, Stage::Decide, Stage::Append].repeat(60) {
             self.step(number, stage)?;
         }
         self.instances[number].crash();

@@ -8,15 +8,15 @@ use kafka::Polled;
 
 use super::{
     cluster::{Cluster, Shared},
-    instance::{Instance, Stage},
+    instance::Instance,
     model::command,
 };
-use crate::start::Accept;
+use crate::{pipeline::Stage, start::Accept};
 
 /// One instance and one partition.
-struct Scenario {
-    cluster: Shared,
-    instance: Instance,
+pub(super) struct Scenario {
+    pub cluster: Shared,
+    pub instance: Instance,
     rng: fastrand::Rng,
     clock: i64,
     _directory: tempfile::TempDir,
@@ -24,7 +24,7 @@ struct Scenario {
 
 impl Scenario {
     /// An instance that has published so many commands.
-    fn after(commands: usize) -> Self {
+    pub fn after(commands: usize) -> Self {
         let cluster = Rc::new(RefCell::new(Cluster::new(1, 1)));
         let directory = tempfile::tempdir().unwrap();
         let instance = Instance::new("i0".into(), directory.path(), &cluster, None);
@@ -37,7 +37,7 @@ impl Scenario {
         scenario
     }
 
-    fn produce(&mut self, commands: usize) {
+    pub fn produce(&mut self, commands: usize) {
         let mut cluster = self.cluster.borrow_mut();
         for _ in 0..commands {
             self.clock += 1;
@@ -47,14 +47,14 @@ impl Scenario {
         }
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let mut cluster = self.cluster.borrow_mut();
         self.instance.dead.drain(..).for_each(|client| cluster.group.leave(client));
         drop(cluster);
         self.instance.start().unwrap();
     }
 
-    fn run(&mut self, rounds: usize) -> Result<(), String> {
+    pub fn run(&mut self, rounds: usize) -> Result<(), String> {
         (0..rounds).flat_map(|_| Stage::ALL).try_for_each(|stage| {
             self.instance.step(stage)?;
             self.instance.stopped.take().map_or(Ok(()), Err)
@@ -70,20 +70,20 @@ impl Scenario {
     fn run_until_held(&mut self) {
         let mut steps = 0;
         while self.instance.owned().is_empty() || !self.instance.is_settled() {
-            self.instance.step(Stage::Intake).unwrap();
+            self.instance.step(Stage::Poll).unwrap();
             steps += 1;
             assert!(steps < 100 && self.instance.stopped.is_none(), "{:?}", self.instance.stopped);
         }
     }
 
     /// Runs all stages but the last.
-    fn append_only(&mut self) {
-        for stage in [Stage::Intake, Stage::Decide, Stage::Append].repeat(10) {
+    pub fn append_only(&mut self) {
+        for stage in [Stage::Poll, Stage::Decide, Stage::Append].repeat(10) {
             self.instance.step(stage).unwrap();
         }
     }
 
-    fn committed(&self) -> Option<i64> {
+    pub fn committed(&self) -> Option<i64> {
         self.cluster.borrow().committed.get(&0).copied()
     }
 
@@ -111,7 +111,7 @@ impl Scenario {
         self.run(40).unwrap_err()
     }
 
-    fn visible(&self) -> usize {
+    pub fn visible(&self) -> usize {
         self.cluster.borrow().visible.len()
     }
 }
@@ -294,4 +294,28 @@ fn a_mark_has_the_clock_at_its_offset() {
         clock_is_exact(&scenario);
     }
     assert_eq!(scenario.committed(), Some(19));
+}
+
+#[test]
+fn what_a_log_that_lost_its_tail_has_seen_published_is_not_published_again() {
+    let mut scenario = Scenario::after(5);
+    scenario.instance.back_up();
+    scenario.produce(5);
+    scenario.run(40).unwrap();
+    let before = scenario.visible();
+    scenario.instance.lose_tail(Some(0), false);
+    scenario.start();
+    while scenario.instance.cursors()[0].logged == 5 {
+        for stage in [Stage::Poll, Stage::Decide, Stage::Append] {
+            scenario.instance.step(stage).unwrap();
+        }
+    }
+    let cursor = scenario.instance.cursors()[0];
+    assert!(cursor.logged < 10 && cursor.seen == Some(10), "{cursor:?}");
+    scenario.instance.crash();
+    scenario.cluster.borrow_mut().committed.clear();
+    scenario.instance.accept = Accept { skip_unpublished: true, ..Accept::default() };
+    scenario.start();
+    scenario.run(40).unwrap();
+    assert_eq!((scenario.committed(), scenario.visible()), (Some(10), before));
 }

@@ -14,9 +14,10 @@ use super::{
     Mutation,
     cluster::{Cluster, Faults, Shared},
     disaster::Disaster,
-    instance::{Instance, Stage},
+    instance::Instance,
     model::{Allowed, Commands, command},
 };
+use crate::pipeline::Stage;
 
 /// A schedule after which something was wrong.
 #[derive(Debug)]

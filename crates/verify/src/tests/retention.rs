@@ -354,7 +354,7 @@ fn commands_that_were_deleted_undecided_are_said() {
 /// The offset of the command that led to a notification or a rejection.
 fn command_of(record: &Record) -> i64 {
     if let Some(letter) = DeadLetter::of(record) {
-        return letter.place.offset;
+        return letter.at.offset;
     }
     let id = record.headers.iter().find(|header| *header.name == *b"ce_id").unwrap();
     let id = std::str::from_utf8(id.value.as_deref().unwrap()).unwrap();

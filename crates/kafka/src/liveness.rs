@@ -1,0 +1,264 @@
+//! Whether a quiet client has only nothing to hear, still finds the brokers, or is stuck for good.
+//!
+//! Since its version 2.10 librdkafka drops each broker that an answer to Metadata does not name. A Kafka node that is
+//! alone names none, not even itself, while its own controller takes it for dead: for a moment after it was started or
+//! frozen. A client that hears this has no brokers left, and should begin again at `bootstrap.servers`. But where its
+//! threads have shut the connections down before the rest of that same answer is read, the answer ends the new
+//! beginning as well, and marks it as under way: from then on the client looks for nobody, and reports nothing. Only
+//! another client helps.
+//!
+//! That is librdkafka's issue [5301](https://github.com/confluentinc/librdkafka/issues/5301), open as of 2.13, with a
+//! fix that is not merged ([5303](https://github.com/confluentinc/librdkafka/pull/5303)). This program is built with
+//! 2.12.1 (`rdkafka-sys` 4.10.0+2.12.1). With one that has the fix, `tests/forgotten_embedded.rs` waits in vain for
+//! clients to get stuck.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use rdkafka::{
+    client::Client,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, KafkaResult},
+    metadata::Metadata,
+    producer::{BaseProducer, Producer},
+};
+
+use super::{
+    Settings, client,
+    context::{Context, Deliver},
+};
+
+/// A client that hears nothing for so long is probed, and again after each such time.
+const QUIET: Duration = Duration::from_secs(10);
+/// For one answer of the brokers to a client that is connected.
+const ASK: Duration = Duration::from_secs(2);
+/// For one answer to a client that has to connect first.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What a probe of the brokers found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// They answer this client.
+    Reached,
+    /// They answer a new client, and not this one.
+    ClientStuck,
+    /// They answer nobody, for this reason.
+    Unreachable(String),
+}
+
+/// Watches one client at a time.
+#[derive(Debug)]
+pub struct Liveness {
+    settings: Settings,
+    topic: String,
+    heard_at: Instant,
+    probe_at: Instant,
+    probing: Query<Probe>,
+}
+
+impl Liveness {
+    /// Probes ask for `topic`. The watch begins now, as if something was heard.
+    #[must_use]
+    pub fn new(settings: &Settings, topic: &str) -> Self {
+        let heard_at = Instant::now();
+        Self {
+            settings: settings.clone(),
+            topic: topic.to_owned(),
+            heard_at,
+            probe_at: heard_at + QUIET,
+            probing: Query::default(),
+        }
+    }
+
+    /// The brokers were heard from.
+    pub fn heard(&mut self) {
+        self.heard_at = Instant::now();
+        self.probe_at = self.heard_at + QUIET;
+    }
+
+    /// Whether this client is stuck, so that another one has to take its place. Probes a quiet client on a thread of its
+    /// own, and waits for nobody.
+    pub fn is_client_stuck(&mut self, client: &Arc<impl Probed>) -> bool {
+        if Instant::now() < self.probe_at {
+            return false;
+        }
+        let (client, settings, topic) = (Arc::clone(client), self.settings.clone(), self.topic.clone());
+        let Some(found) = self.probing.poll(self.heard_at, move || probe(&*client, &settings, &topic)) else {
+            return false;
+        };
+        let found = found.unwrap_or_else(Probe::Unreachable);
+        tracing::debug!(?found, "probed the brokers");
+        self.heard();
+        found == Probe::ClientStuck
+    }
+}
+
+/// A client that a probe can ask through.
+pub trait Probed: Send + Sync + 'static {
+    fn metadata(&self, topic: &str, timeout: Duration) -> KafkaResult<Metadata>;
+}
+
+impl Probed for BaseConsumer<Context> {
+    fn metadata(&self, topic: &str, timeout: Duration) -> KafkaResult<Metadata> {
+        self.client().fetch_metadata(Some(topic), timeout)
+    }
+}
+
+impl<D: Deliver + 'static> Probed for BaseProducer<Context<D>> {
+    fn metadata(&self, topic: &str, timeout: Duration) -> KafkaResult<Metadata> {
+        self.client().fetch_metadata(Some(topic), timeout)
+    }
+}
+
+/// A question under way, and since when, on a thread of its own: whoever polls can't wait for seconds.
+#[derive(Debug)]
+pub(crate) struct Query<T>(Option<(Instant, Receiver<T>)>);
+
+impl<T> Default for Query<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Send + 'static> Query<T> {
+    /// The answer, once, or why nobody could be asked. Begins to `ask` where no question is under way that was begun
+    /// since then.
+    pub(crate) fn poll(
+        &mut self,
+        since: Instant,
+        ask: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<Result<T, String>> {
+        // The thread of an older question goes on, and finds nobody to answer.
+        self.0.take_if(|(begun, _)| *begun < since);
+        let Some((_, answer)) = &self.0 else {
+            let (done, answer) = bounded(1);
+            let begun = Instant::now();
+            let asking = thread::Builder::new().name("probe".into()).spawn(move || {
+                // Nobody listens any more where the session has ended.
+                let _ = done.send(ask());
+            });
+            self.0 = asking.is_ok().then_some((begun, answer));
+            return asking.err().map(|error| Err(format!("a thread could not be started: {error}")));
+        };
+        let answer = match answer.try_recv() {
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err("the thread that asks failed".to_owned()),
+            Ok(answer) => Ok(answer),
+        };
+        self.0 = None;
+        Some(answer)
+    }
+}
+
+/// Asks for a topic, through this client and where it does not answer through a new one. Blocks.
+pub(crate) fn probe(client: &impl Probed, settings: &Settings, topic: &str) -> Probe {
+    // On the same connection the answer may wait behind that to a fetch.
+    let patience = ASK + client::fetch_wait(settings);
+    let is_reached = || client.metadata(topic, patience).is_ok();
+    if is_reached() {
+        return Probe::Reached;
+    }
+    match answers(settings, topic) {
+        Err(reason) => Probe::Unreachable(reason),
+        // Asked once more: the brokers may have come back between the two.
+        Ok(()) if is_reached() => Probe::Reached,
+        Ok(()) => Probe::ClientStuck,
+    }
+}
+
+/// Whether the brokers answer a client that knows nothing but where to begin: there, and where they say that they are.
+fn answers(settings: &Settings, topic: &str) -> Result<(), String> {
+    let client: BaseProducer<Context> =
+        client::admin(settings).create_with_context(Context::quiet()).map_err(|error| error.to_string())?;
+    let client = client.client();
+    let told = client.fetch_metadata(Some(topic), CONNECT).map_err(|error| error.to_string())?;
+    if told.brokers().is_empty() {
+        return Err("who answers knows of no broker".into());
+    }
+    // One partition of each leader: a leader is asked at the address that it was named with.
+    let partitions =
+        told.topics().iter().filter(|told| told.name() == topic).flat_map(|told| told.partitions());
+    let led = partitions.filter(|partition| partition.leader() >= 0);
+    let led: BTreeMap<i32, i32> = led.map(|partition| (partition.leader(), partition.id())).collect();
+    let mut failed = None;
+    for (_, partition) in led {
+        match lead(client, topic, partition) {
+            Ok(()) => return Ok(()),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(match failed {
+        None => format!("no partition of the topic '{topic}' has a leader"),
+        Some(error) => format!(
+            "the brokers answer at bootstrap.servers ({}), not at the addresses that they name ({}): {error}. See \
+             advertised.listeners in their configuration",
+            settings.bootstrap_servers,
+            addresses(&told)
+        ),
+    })
+}
+
+/// Whether a partition's leader answers, if only to refuse.
+fn lead(client: &Client<Context>, topic: &str, partition: i32) -> Result<(), KafkaError> {
+    let asked = client.fetch_watermarks(topic, partition, CONNECT).map(drop);
+    asked.or_else(|error| match error.rdkafka_error_code() {
+        // Below 0 are librdkafka's own codes, above it the brokers'.
+        Some(code) if code as i32 > 0 => Ok(()),
+        _ => Err(error),
+    })
+}
+
+fn addresses(told: &Metadata) -> String {
+    let named = told.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port()));
+    named.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn awaited(query: &mut Query<Probe>, since: Instant) -> Probe {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(answer) = query.poll(since, || panic!("one is under way")) {
+                return answer.expect("a thread");
+            }
+            assert!(Instant::now() < deadline, "no answer in time");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_question_is_answered_once_and_then_asked_again() {
+        let (mut query, since) = (Query::default(), Instant::now());
+        let (go_on, wait) = mpsc::channel::<Probe>();
+        assert_eq!(query.poll(since, move || wait.recv().unwrap()), None);
+        assert_eq!(query.poll(since, || panic!("one is under way")), None);
+        go_on.send(Probe::ClientStuck).unwrap();
+        assert_eq!(awaited(&mut query, since), Probe::ClientStuck);
+        assert_eq!(query.poll(since, || Probe::Reached), None, "it is asked, not known");
+    }
+
+    #[test]
+    fn an_answer_to_a_question_from_before_the_last_sign_does_not_count() {
+        let (mut query, since) = (Query::default(), Instant::now());
+        let (answered, wait) = mpsc::channel();
+        let asked = move || {
+            answered.send(()).unwrap();
+            Probe::ClientStuck
+        };
+        assert_eq!(query.poll(since, asked), None);
+        // The answer is on its way, or there.
+        wait.recv().unwrap();
+        let sign = Instant::now();
+        assert_eq!(query.poll(sign, || Probe::Reached), None, "it is asked again");
+        assert_eq!(awaited(&mut query, sign), Probe::Reached);
+    }
+}

@@ -1,0 +1,350 @@
+//! The stages of one session, from joining the group to leaving it.
+//!
+//! A pipeline knows no threads and waits for nothing by itself: its users call [`Pipeline::step`] for each [`Stage`], on a
+//! thread a stage (`driver`) or in any order on one thread (`simulation`). Between two stages there is room for one batch.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use contract::Decider;
+use event_log::EventLog;
+use kafka::{Sink, Source};
+
+use super::{
+    Observer, ProcessorError,
+    append::Append,
+    batch::{Chunk, Fetched, Outcome, Read},
+    decide::decide,
+    intake::{Caps, Intake, IntakeOptions},
+    ownership::{self, Ownership},
+    progress::Progress,
+    publish::{self, Place, Publish, PublishOptions},
+    slot::Slot,
+    start::{Accept, Plan, Terms},
+    timing::Timing,
+};
+
+/// How long polling waits when nothing is there. A stop is noticed within it.
+pub const IDLE: Duration = Duration::from_millis(50);
+/// While the next stage is busy and there is room to gather more.
+pub const BUSY: Duration = Duration::from_millis(1);
+/// Batches that may be in flight at once: one in each stage after polling.
+const MOST_IN_FLIGHT: usize = 3;
+
+/// What a session needs besides its source and its sink.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionOptions {
+    pub accept: Accept,
+    pub plan: Plan,
+    pub caps: Caps,
+    pub publish: PublishOptions,
+    pub timing: Timing,
+    pub progress: Arc<Mutex<Progress>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Poll,
+    Decide,
+    Append,
+    Publish,
+}
+
+impl Stage {
+    pub const ALL: [Self; 4] = [Self::Poll, Self::Decide, Self::Append, Self::Publish];
+
+    /// As its thread is named.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::Decide => "decide",
+            Self::Append => "append",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Worked,
+    Wait(Wait),
+    /// The session is over for this stage.
+    Ended,
+}
+
+/// What the next step of a stage waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A batch, and room for it in the next stage.
+    Batch,
+    /// See [`publish::Wait`].
+    Publisher(publish::Wait),
+    For(Duration),
+}
+
+/// How the session is to end.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    /// Until when a stop waits for what is in flight.
+    pub stop_by: Option<Instant>,
+    pub failed: bool,
+    /// The first one of any stage.
+    error: Option<ProcessorError>,
+}
+
+/// What the publishing stage is at.
+pub(crate) struct Publishing<K: Sink> {
+    pub publish: Publish<K>,
+    pub batch: Option<Vec<Chunk<Vec<Outcome>>>>,
+    /// From where in the batch the next transaction publishes.
+    place: Place,
+}
+
+/// One session.
+pub(crate) struct Pipeline<S: Source, K: Sink<Membership = S::Membership>> {
+    /// `None` once the group was left.
+    pub(super) intake: Mutex<Option<Intake<S>>>,
+    decider: Decider,
+    pub(super) append: Mutex<Append<S::Membership>>,
+    pub(super) publishing: Mutex<Publishing<K>>,
+    pub(super) to_decide: Slot<Vec<Chunk<Fetched>>>,
+    pub(super) to_append: Slot<Vec<Chunk<Read>>>,
+    pub(super) to_publish: Slot<Vec<Chunk<Vec<Outcome>>>>,
+    pub(super) in_flight: AtomicUsize,
+    pub(super) ownership: Ownership<S::Membership>,
+    log: Arc<Mutex<EventLog>>,
+    observer: Arc<dyn Observer>,
+    pub(super) ending: Mutex<Ending>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no holder panics")
+}
+
+impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
+    pub fn new(
+        source: S,
+        sink: K,
+        log: &Arc<Mutex<EventLog>>,
+        decider: &Decider,
+        options: SessionOptions,
+        observer: &Arc<dyn Observer>,
+    ) -> Self {
+        let SessionOptions { accept, plan, caps, publish, timing, progress } = options;
+        let (owner, publication) = ownership::handles();
+        let ownership = Ownership::clone(&owner);
+        let terms = Terms { accept, marker: publish.marker, plan };
+        let intake = Intake::new(
+            source,
+            owner,
+            Arc::clone(log),
+            Arc::clone(observer),
+            progress,
+            IntakeOptions { terms, caps, timing },
+        );
+        let publish = Publish::new(sink, publication, publish, Arc::clone(observer), timing);
+        Self {
+            intake: Mutex::new(Some(intake)),
+            decider: decider.clone(),
+            append: Mutex::new(Append::new(Arc::clone(log), ownership.clone())),
+            publishing: Mutex::new(Publishing { publish, batch: None, place: Place::default() }),
+            to_decide: Slot::default(),
+            to_append: Slot::default(),
+            to_publish: Slot::default(),
+            in_flight: AtomicUsize::new(0),
+            ownership,
+            log: Arc::clone(log),
+            observer: Arc::clone(observer),
+            ending: Mutex::default(),
+        }
+    }
+
+    /// One step of a stage: waits for nothing but Kafka and the disk. An error of it is a failure of the session.
+    pub fn step(&self, stage: Stage) -> Step {
+        if stage != Stage::Poll && lock(&self.ending).failed {
+            return Step::Ended;
+        }
+        let stepped = match stage {
+            Stage::Poll => self.poll(),
+            Stage::Decide => pass(&self.to_decide, &self.to_append, |batch| Ok(decide(&self.decider, batch))),
+            Stage::Append => pass(&self.to_append, &self.to_publish, |batch| self.append(batch)),
+            Stage::Publish => self.publish(),
+        };
+        stepped.unwrap_or_else(|error| {
+            self.fail(error);
+            Step::Worked
+        })
+    }
+
+    /// Asks for a stop: nothing more is taken in, what is in flight may be finished within this time, and then the group is
+    /// left. Only where everything was finished is the stop recorded as a clean one.
+    pub fn stop(&self, within: Duration) {
+        lock(&self.ending).stop_by.get_or_insert_with(|| Instant::now() + within);
+    }
+
+    /// Ends the session without waiting for what is in flight. The polling stage leaves the group with its next step.
+    pub fn fail(&self, error: ProcessorError) {
+        let mut ending = lock(&self.ending);
+        ending.failed = true;
+        ending.error.get_or_insert(error);
+        drop(ending);
+        self.abandon();
+    }
+
+    /// After all stages ended: whether the session was stopped, or why it failed.
+    pub fn result(&self) -> Result<(), ProcessorError> {
+        lock(&self.ending).error.take().map_or(Ok(()), Err)
+    }
+
+    /// Nobody waits for anybody any more, and nothing further is published.
+    pub fn abandon(&self) {
+        self.ownership.abandon();
+        self.to_decide.close();
+        self.to_append.close();
+        self.to_publish.close();
+    }
+
+    /// Waits as a step asked for. The stage's own thread does that.
+    pub fn wait(&self, stage: Stage, wait: Wait) {
+        match (stage, wait) {
+            (_, Wait::For(duration)) => std::thread::sleep(duration),
+            (_, Wait::Publisher(wait)) => lock(&self.publishing).publish.wait(wait),
+            (Stage::Poll, Wait::Batch) => {}
+            (Stage::Decide, Wait::Batch) => self.to_decide.await_full_and_room_in(&self.to_append),
+            (Stage::Append, Wait::Batch) => self.to_append.await_full_and_room_in(&self.to_publish),
+            (Stage::Publish, Wait::Batch) => self.to_publish.await_full(),
+        }
+    }
+
+    fn poll(&self) -> Result<Step, ProcessorError> {
+        let mut intake = lock(&self.intake);
+        let (failed, stop_by) = {
+            let ending = lock(&self.ending);
+            (ending.failed, ending.stop_by)
+        };
+        match (&mut *intake, stop_by) {
+            (None, _) => Ok(Step::Ended),
+            (Some(_), _) if failed => {
+                self.abandon();
+                drop(intake.take().map(Intake::close));
+                Ok(Step::Ended)
+            }
+            (Some(taking_in), None) => self.take_in(taking_in),
+            (Some(draining), Some(stop_by)) => {
+                let is_drained = draining.is_drained();
+                if !is_drained && Instant::now() < stop_by {
+                    // The publisher may need the group's next generation to finish.
+                    draining.serve()?;
+                    return Ok(Step::Wait(Wait::For(BUSY)));
+                }
+                self.leave(&mut intake, is_drained)
+            }
+        }
+    }
+
+    fn take_in(&self, intake: &mut Intake<S>) -> Result<Step, ProcessorError> {
+        let mut step = Step::Worked;
+        // Only this stage fills the slot: what has room now has room below.
+        let before = self.in_flight.load(Ordering::SeqCst);
+        let busy = self.to_decide.is_full() || before >= MOST_IN_FLIGHT;
+        if busy && intake.is_full() {
+            // No room for records, but rebalances are served all the same.
+            intake.serve()?;
+            step = Step::Wait(Wait::For(BUSY));
+        } else {
+            intake.step(if intake.is_empty() && !busy {
+                IDLE
+            } else if busy || !intake.is_worth_a_batch(before) {
+                BUSY
+            } else {
+                Duration::ZERO
+            })?;
+            intake.gather_arrived()?;
+        }
+        self.observer.polled(intake.held(), intake.waits_for().as_deref());
+        if !busy && intake.is_ready(self.in_flight.load(Ordering::SeqCst)) {
+            let batch = intake.take_batch()?;
+            if !batch.is_empty() {
+                self.in_flight.fetch_add(1, Ordering::SeqCst);
+                self.to_decide.put(batch);
+            }
+        }
+        Ok(step)
+    }
+
+    /// Leaves the group, and records what is published where nothing is in flight: then it is known exactly.
+    fn leave(&self, intake: &mut Option<Intake<S>>, is_drained: bool) -> Result<Step, ProcessorError> {
+        let published = if is_drained { self.ownership.published() } else { Vec::new() };
+        if !is_drained {
+            tracing::warn!(
+                "stopping without waiting for what is in flight; the next start goes on at the cursors"
+            );
+        }
+        // Before the partitions are given back: nothing of an ended epoch is published.
+        self.abandon();
+        drop(intake.take().map(Intake::close));
+        lock(&self.log).put_down(&published)?;
+        Ok(Step::Ended)
+    }
+
+    fn append(&self, batch: Vec<Chunk<Read>>) -> Result<Vec<Chunk<Vec<Outcome>>>, ProcessorError> {
+        let begun = Instant::now();
+        let outcomes = lock(&self.append).append(batch)?;
+        let commands = outcomes.iter().map(|chunk| chunk.content.len()).sum();
+        let next_offsets: Vec<_> =
+            outcomes.iter().map(|chunk| (chunk.partition, chunk.next_offset)).collect();
+        self.observer.appended(&next_offsets, commands, begun.elapsed());
+        Ok(outcomes)
+    }
+
+    /// One attempt at a transaction, or at the first producer.
+    fn publish(&self) -> Result<Step, ProcessorError> {
+        if self.ownership.is_abandoned() {
+            return Ok(Step::Ended);
+        }
+        let Publishing { publish, batch, place } = &mut *lock(&self.publishing);
+        if batch.is_none() && publish.has_producer() {
+            *batch = self.to_publish.take();
+            if batch.is_none() {
+                return Ok(Step::Wait(Wait::Batch));
+            }
+        }
+        match publish.attempt(batch.as_deref().unwrap_or_default(), *place)? {
+            publish::Progress::Through => {
+                *place = Place::default();
+                if batch.take().is_some() {
+                    self.in_flight.fetch_sub(1, Ordering::SeqCst);
+                }
+            }
+            publish::Progress::UpTo(next) => *place = next,
+            publish::Progress::Wait(wait) => return Ok(Step::Wait(Wait::Publisher(wait))),
+        }
+        Ok(Step::Worked)
+    }
+}
+
+/// Takes a batch through a stage, where there is one and room for it behind the stage.
+fn pass<T, U>(
+    from: &Slot<T>,
+    to: &Slot<U>,
+    work: impl FnOnce(T) -> Result<U, ProcessorError>,
+) -> Result<Step, ProcessorError> {
+    if from.is_closed() {
+        return Ok(Step::Ended);
+    }
+    if to.is_full() {
+        return Ok(Step::Wait(Wait::Batch));
+    }
+    let Some(batch) = from.take() else { return Ok(Step::Wait(Wait::Batch)) };
+    to.put(work(batch)?);
+    Ok(Step::Worked)
+}
+
+#[cfg(test)]
+mod tests;

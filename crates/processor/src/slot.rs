@@ -1,0 +1,70 @@
+//! Room for one batch between two stages.
+
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+#[derive(Debug)]
+struct State<T> {
+    batch: Option<T>,
+    closed: bool,
+}
+
+/// One stage fills it and another one empties it.
+#[derive(Debug)]
+pub(crate) struct Slot<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self { state: Mutex::new(State { batch: None, closed: false }), changed: Condvar::new() }
+    }
+}
+
+impl<T> Slot<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.lock().batch.is_some()
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Only where it is not full.
+    pub fn put(&self, batch: T) {
+        self.lock().batch = Some(batch);
+        self.changed.notify_all();
+    }
+
+    pub fn take(&self) -> Option<T> {
+        let taken = self.lock().batch.take();
+        self.changed.notify_all();
+        taken
+    }
+
+    /// Nobody waits for it any more.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is a batch.
+    pub fn await_full(&self) {
+        self.wait_while(|state| state.batch.is_none());
+    }
+
+    /// Waits until there is a batch here and none in the next one.
+    pub fn await_full_and_room_in<U>(&self, next: &Slot<U>) {
+        self.await_full();
+        next.wait_while(|state| state.batch.is_some());
+    }
+
+    fn wait_while(&self, is_to_wait: impl Fn(&State<T>) -> bool) {
+        let waited = self.changed.wait_while(self.lock(), |state| !state.closed && is_to_wait(state));
+        drop(waited.expect("no holder panics"));
+    }
+}
