@@ -1,4 +1,4 @@
-//! The client library, as the subcommands that post use it.
+//! The client library for the subcommands that post.
 
 use activity_stream_client::{ActivityClient, ClientBuilder, PostError};
 use anyhow::{Context as _, anyhow};
@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::output::{StdoutError, count};
 
-/// For a client of the configured brokers and commands topic.
+/// Configures a client for these brokers and this commands topic.
 #[must_use]
 pub fn builder(kafka: &Settings) -> ClientBuilder {
     let builder = ActivityClient::builder(kafka.bootstrap_servers.as_str())
@@ -15,13 +15,13 @@ pub fn builder(kafka: &Settings) -> ClientBuilder {
     kafka.properties.iter().fold(builder, |builder, (name, value)| builder.property(name, value))
 }
 
-/// What a client runs in.
+/// The runtime for a client.
 pub fn runtime() -> anyhow::Result<Runtime> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build().context("can't start the asynchronous runtime")
 }
 
-/// Why a command was not posted, or may not be.
+/// Why a command was not posted, or may not have been.
 #[must_use]
 pub fn reason(error: &PostError) -> String {
     match error {
@@ -30,8 +30,8 @@ pub fn reason(error: &PostError) -> String {
     }
 }
 
-/// A closed standard output, as after `| head`, is no success where commands are posted: nobody should post what nobody is
-/// told of. `is_complete`: all of the input was posted by then.
+/// A closed standard output, as after `| head`, is an error of a command that posts, because the results are lost.
+/// `is_complete`: the whole input was posted by then.
 pub fn unshown(error: anyhow::Error, posted: u64, failed: u64, is_complete: bool) -> anyhow::Error {
     if !StdoutError::is_unread(&error) {
         return error;

@@ -25,7 +25,7 @@ use event_log::EventLog;
 use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use kafka::embedded::EmbeddedBroker;
-use processor::{Observer, Outcome, ProcessorError};
+use processor::{DecidedCommands, Observer, ProcessorError};
 use tokio::runtime::Runtime;
 
 use super::{
@@ -59,22 +59,22 @@ pub struct Args {
     data_dir: Option<PathBuf>,
 }
 
-/// Commands that are posted and not yet decided. With [`WINDOW_BYTES`] it keeps the embedded broker, which
-/// drops what does not fit into its memory, from dropping anything.
+/// Commands that are posted and not yet decided. This and [`WINDOW_BYTES`] keep the embedded broker from dropping what does
+/// not fit into its memory.
 const WINDOW: usize = 5_000;
 /// Of the 5 MiB that one partition of the embedded broker keeps.
 const WINDOW_BYTES: usize = 1024 * 1024;
-/// How long nothing may happen before the demonstration gives up.
+/// Without progress for so long, the demonstration fails.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Bytes of a command that the embedded broker keeps with room for its rejection.
+/// Bytes of the largest command that the embedded broker can keep together with its rejection.
 const LARGEST: usize = 4 * 1024 * 1024;
-/// While nothing is under way: how long to wait for input before looking around.
+/// How long to wait for input while nothing is under way.
 const TYPED: Duration = Duration::from_millis(50);
 
-/// Runs the demonstration, and says what became of every command.
+/// Runs the demonstration, and prints the outcome of every command.
 ///
-/// Exits with 0 when every command was decided, good or bad, with 1 where one was too large to post, and with
-/// that of the signal (130, 143, 129) where one ended it: in order, so that the temporary folder goes too.
+/// The exit code is 0 if every command was decided, 1 if one was too large to post, and the signal's (130, 143, 129) after a
+/// signal, on which it stops in order and removes its temporary folder.
 pub fn demo(args: &Args, mut config: Config) -> anyhow::Result<ExitCode> {
     let told = stop::on_signal(None)?;
     let inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>;
@@ -89,7 +89,7 @@ pub fn demo(args: &Args, mut config: Config) -> anyhow::Result<ExitCode> {
     let temporary;
     let folder: &Path = match &args.data_dir {
         Some(folder) => {
-            // What it holds is as private as the files of a log are.
+            // As private as the files of a log.
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.with_context(|| format!("can't make '{}'", folder.display()))?;
             folder
@@ -112,7 +112,7 @@ pub fn demo(args: &Args, mut config: Config) -> anyhow::Result<ExitCode> {
     run(config, inputs, show, told)
 }
 
-/// A command with the headers that it is posted with.
+/// A command with its headers.
 #[derive(Debug)]
 struct Posted {
     input: Input,
@@ -125,7 +125,7 @@ fn run(
     show: Show,
     told: Arc<Told>,
 ) -> anyhow::Result<ExitCode> {
-    // Whatever the configuration says of other brokers does not hold here.
+    // The configuration is for other brokers.
     config.kafka.properties.clear();
     config.kafka.properties.insert("fetch.wait.max.ms".into(), "10".into());
     config.processor.guarantee = Guarantee::AtLeastOnce;
@@ -148,7 +148,7 @@ fn run(
     .run(&read(inputs)?);
     stop.store(true, Ordering::SeqCst);
     let processed = processor.join().map_err(|_| anyhow!("the processor's thread failed"))?;
-    // Its error says why nothing was decided any more.
+    // Its error is the reason why deciding stopped.
     processed?;
     posted
 }
@@ -170,7 +170,7 @@ fn spawn(
         .context("can't start a thread")
 }
 
-/// Reads ahead, a little: standard input may be slow.
+/// Reads a little ahead: standard input may be slow.
 fn read(
     inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>,
 ) -> anyhow::Result<Receiver<anyhow::Result<Posted>>> {
@@ -182,16 +182,16 @@ fn read(
     Ok(receiver)
 }
 
-/// Tells the demonstration what is out.
+/// Passes decisions to the demonstration.
 struct Watch {
     source: String,
     sender: Mutex<Sender<Decided>>,
 }
 
 impl Observer for Watch {
-    fn decided(&self, _: i32, outcomes: &[Outcome]) {
+    fn decided(&self, _: i32, commands: DecidedCommands<'_>) {
         let sender = self.sender.lock().expect("never poisoned");
-        for Outcome { record, decision } in outcomes {
+        for (record, decision) in commands.iter() {
             let notifications = match decision {
                 Decision::Accepted(event) => event
                     .notifications(&self.source, &record.headers)
@@ -203,7 +203,7 @@ impl Observer for Watch {
                     .collect(),
                 _ => Vec::new(),
             };
-            // Nobody listens any more once the demonstration has failed.
+            // The demonstration may have failed.
             let _ = sender.send(Decided::new(record.coordinates, decision, notifications));
         }
     }
@@ -213,23 +213,23 @@ fn text(bytes: Option<&[u8]>) -> String {
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
 }
 
-/// Posts commands no faster than they are decided, and shows them in the order of the input.
+/// Posts commands no faster than they are decided, and shows the decisions in the order of the input.
 struct Demonstration {
     client: ActivityClient,
     runtime: Runtime,
-    /// Of what is posted, by its number.
+    /// The broker's answers, with the number of the command.
     answers: FuturesUnordered<LocalBoxFuture<'static, (usize, Result<Delivered, PostError>)>>,
     decided: Receiver<Decided>,
     order: InOrder,
     show: Show,
-    /// A signal came.
+    /// A signal arrived.
     told: Arc<Told>,
 }
 
 impl Demonstration {
     fn run(mut self, inputs: &Receiver<anyhow::Result<Posted>>) -> anyhow::Result<ExitCode> {
         while !self.is_told() {
-            // Somebody who types commands sees what becomes of each before the next.
+            // A person who types commands sees each decision before the next command.
             match inputs.recv_timeout(if self.order.is_empty() { TYPED } else { Duration::ZERO }) {
                 Ok(posted) => self.post(posted?)?,
                 Err(RecvTimeoutError::Timeout) => self.advance()?,
@@ -239,7 +239,7 @@ impl Demonstration {
         while !self.order.is_empty() && !self.is_told() {
             self.advance()?;
         }
-        // A summary of a part would pass for one of the whole.
+        // After a signal a summary would look complete.
         match self.told.exit_code() {
             Some(code) => Ok(ExitCode::from(code)),
             None => self.show.summary(),
@@ -280,7 +280,7 @@ impl Demonstration {
         commands == 0 || (commands < WINDOW && under_way + bytes <= WINDOW_BYTES)
     }
 
-    /// Waits for something to be decided.
+    /// Waits for a decision.
     fn advance(&mut self) -> anyhow::Result<()> {
         self.collect(Duration::from_millis(1))?;
         if !self.order.is_empty() && self.order.silence() > SILENCE {

@@ -1,4 +1,4 @@
-//! `post`: publishes commands, and says which id each activity will have, or what the processor decided.
+//! `post`: posts commands, and prints the id of each activity or, with `--wait`, the processor's verdict.
 
 mod commands;
 mod show;
@@ -80,17 +80,17 @@ impl FromStr for Patience {
     }
 }
 
-/// Commands that are posted and not yet answered, or wait for one before them to be shown.
+/// Commands that are posted and not yet shown.
 const WINDOW: usize = 10_000;
-/// Commands that are read ahead, so that answers are shown while the input is slow.
+/// Commands to read ahead, so that answers are shown while the input is slow.
 const AHEAD: usize = 64;
-/// Until a command without an answer is given up. librdkafka's own default is five minutes of silence.
+/// After this a command without an answer has failed. librdkafka's own default is five minutes.
 const DELIVERY_TIMEOUT_MS: &str = "30000";
 
-/// Posts what the files hold; exit code 1 where anything was not posted.
+/// Posts the commands in the files. Exit code 1 if one was not posted.
 ///
-/// Files are checked before anything is sent, and nothing is where one command would be rejected. Standard input, and
-/// whatever else can't be read twice, is checked line by line: a bad one is named and left out.
+/// Files are checked first: nothing is sent if one command would be rejected. Standard input, and anything else that can't
+/// be read twice, is checked line by line: an invalid command is reported and skipped.
 pub fn post(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let inputs = Inputs::open(&args.files)?;
     let total_bytes = inputs.total_bytes;
@@ -114,19 +114,19 @@ pub fn post(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     runtime.block_on(run(source, &commands, wait::WINDOW, post, &mut wait::Show::new(args.json)))
 }
 
-/// Prints what became of commands, and counts it.
+/// Prints and counts the results of commands.
 trait Show<E> {
-    /// One that would be rejected was not posted.
+    /// An invalid command was not posted.
     fn command(&mut self, place: &Place, bytes: usize, end: &Result<E, Problems>) -> anyhow::Result<()>;
-    /// Lets whoever reads see what there is.
+    /// Makes the results so far visible.
     fn flush(&mut self) -> anyhow::Result<()>;
     fn summary(&mut self) -> anyhow::Result<ExitCode>;
-    /// How many were posted, and how many not.
+    /// The numbers of posted and of failed commands.
     fn counts(&self) -> (u64, u64);
 }
 
-/// Posts commands, and shows what became of each in the order of the input. What can't be read ends the input, and so does
-/// output that can't be written: what was posted before is still waited for.
+/// Posts commands, and shows their results in the order of the input. Stops reading when input can't be read or output can't
+/// be written, and then still waits for what was posted.
 async fn run<'a, E: 'a>(
     source: Source,
     commands: &'a Commands,
@@ -144,7 +144,8 @@ async fn run<'a, E: 'a>(
         is_complete.set(matches!(input, Poll::Ready(None)));
         input
     });
-    // One after another into the queue, which has an end in bytes; their answers come by themselves.
+    // One after another into the queue, which has a limit in bytes.
+    #[expect(clippy::async_yields_async, reason = "`buffered` awaits the answers")]
     let ends = inputs.then(async |input| {
         let Input { place, value } = match input {
             Ok(input) => input,
@@ -167,7 +168,7 @@ async fn run<'a, E: 'a>(
         }
     };
     loop {
-        // What is there already is printed in one go, and what is new at once.
+        // Available results are printed in one go, later ones at once.
         let next = match ends.next().now_or_never() {
             Some(next) => next,
             None => {
@@ -187,7 +188,7 @@ async fn run<'a, E: 'a>(
     unreadable.map_or(Ok(code), Err)
 }
 
-/// Reads on a thread of its own, up to the first failure.
+/// Reads on a separate thread, up to the first failure.
 fn read_ahead(inputs: Source) -> anyhow::Result<Receiver<anyhow::Result<Input>>> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let read = move || {

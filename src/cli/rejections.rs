@@ -1,4 +1,4 @@
-//! `rejections`: what was refused and why, and putting it back after the reason is gone.
+//! `rejections`: lists and shows rejected commands, and replays them once the reason is gone.
 
 mod list;
 mod replay;
@@ -59,21 +59,17 @@ pub fn rejections(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What lies on the rejections topic beside the wanted rejections.
+/// What else is on the rejections topic.
 #[derive(Debug, Default)]
 struct Passed {
-    /// Records that are no rejections of this commands topic.
+    /// Records other than rejections of this commands topic.
     foreign: u64,
-    /// What an open transaction held back.
+    /// What an open transaction hides.
     unread: Vec<Unread>,
 }
 
 impl Passed {
-    /// An error where not all rejections were read, so that nobody takes a part for the whole.
-    ///
-    /// # Errors
-    ///
-    /// The sentence that names what was not read, and then says what to do.
+    /// Fails if not all rejections were read, so that the result does not look complete. `then` says what to do.
     fn whole(&self, kafka: &Settings, then: &str) -> anyhow::Result<()> {
         if self.unread.is_empty() {
             return Ok(());
@@ -92,7 +88,7 @@ impl Passed {
     }
 }
 
-/// What `each` or the reading ended with.
+/// An error of `each` or of reading.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error(transparent)]
@@ -101,8 +97,8 @@ enum Ended {
     Other(#[from] anyhow::Error),
 }
 
-/// Gives each rejection of the configured commands topic that is there now to `each`, until that breaks off.
-/// Within a partition of the rejections topic they come in its order.
+/// Gives each current rejection of the configured commands topic to `each`, until that breaks. Within a partition of the
+/// rejections topic they come in its order.
 fn read(
     kafka: &Settings,
     mut each: impl FnMut(&Record, &DeadLetter<'_>) -> anyhow::Result<ControlFlow<()>>,
@@ -124,14 +120,14 @@ fn read(
     });
     passed.unread = match unread {
         Ok(unread) => unread,
-        // As it was: what it is says whether it is one, as where nobody reads the output on.
+        // Unchanged: a closed standard output is recognised by its type.
         Err(Ended::Other(error)) => return Err(error),
         Err(Ended::Source(error)) => return Err(error.into()),
     };
     Ok(passed)
 }
 
-/// Which rejections were asked for.
+/// The selected rejections.
 #[derive(Debug)]
 struct Chosen<'a> {
     codes: &'a [Code],
@@ -144,7 +140,7 @@ impl<'a> Chosen<'a> {
         Ok(Self { codes: &selection.codes, places: places.collect::<Result<_, _>>()? })
     }
 
-    /// With no choice at all, each is.
+    /// Without a selection, all are.
     fn takes(&self, letter: &DeadLetter<'_>) -> bool {
         let is_chosen = |code: &str| self.codes.iter().any(|chosen| chosen.as_str() == code);
         let by_code = || letter.problems.0.iter().any(|problem| is_chosen(&problem.code));

@@ -27,7 +27,7 @@ use kafka::{
     replies::{ReplyCounts, Undeliverable},
     topics::{self, Missing, Report},
 };
-use processor::{AbortReason, Accept, End, Loss, Observer, Outcome, ProcessorError};
+use processor::{AbortReason, Accept, DecidedCommands, End, Loss, Observer, ProcessorError};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
@@ -322,15 +322,15 @@ struct Watch {
 }
 
 impl Observer for Watch {
-    fn decided(&self, _: i32, outcomes: &[Outcome]) {
+    fn decided(&self, _: i32, commands: DecidedCommands<'_>) {
         let count = |wanted: fn(&Decision) -> bool| {
-            outcomes.iter().filter(|outcome| wanted(&outcome.decision)).count() as u64
+            commands.iter().filter(|(_, decision)| wanted(decision)).count() as u64
         };
         let metrics = &self.metrics;
         metrics.decided(metrics::Outcome::Event, count(|d| matches!(d, Decision::Accepted(_))));
         metrics.decided(metrics::Outcome::Duplicate, count(|d| matches!(d, Decision::Duplicate { .. })));
         metrics.decided(metrics::Outcome::Rejection, count(|d| matches!(d, Decision::Rejected(_))));
-        let bytes: usize = outcomes.iter().map(|o| o.record.value.as_ref().map_or(0, Vec::len)).sum();
+        let bytes: usize = commands.iter().map(|(record, _)| record.value.as_ref().map_or(0, Vec::len)).sum();
         metrics.command_bytes.inc_by(bytes as u64);
     }
 

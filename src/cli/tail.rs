@@ -1,4 +1,4 @@
-//! `tail`: follows notifications or rejections, or prints what is there.
+//! `tail`: follows notifications or rejections, or prints the current ones.
 
 pub(super) mod line;
 mod readable;
@@ -59,10 +59,10 @@ pub struct Args {
     limit: Option<u64>,
 }
 
-/// Until a signal is noticed.
+/// The longest delay until a signal is noticed.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Prints records as they become visible, until the limit, the end where that is wanted, or a signal.
+/// Prints records as they become visible, until the limit, the end (`--until-end`), or a signal.
 pub fn tail(args: &Args, config: &Config) -> anyhow::Result<()> {
     let stop = stop::on_signal(Some(stop::LONGEST))?;
     let kafka = settings::kafka(config);
@@ -85,7 +85,7 @@ pub fn tail(args: &Args, config: &Config) -> anyhow::Result<()> {
     let mut out = output::stdout(Unread::Stop);
     let mut left = args.limit.unwrap_or(u64::MAX);
     while left > 0 && !follower.is_done() && !stop.is_told() {
-        // What is there already is printed in one go, and what is new at once.
+        // Available records are printed in one go, later ones at once.
         let mut next = follower.next(Duration::ZERO)?;
         if next.is_none() {
             out.flush()?;

@@ -1,26 +1,27 @@
-//! Topics as Kafka's own console consumer reads them: another client than the program's, so that one fault cannot
-//! hide in both.
+//! Topics as Kafka's own Java consumer reads them: another client than the program's, so that one fault cannot hide in
+//! both.
 
 use std::{
-    fs::File,
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, TcpStream},
     ops::ControlFlow,
     process::Stdio,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use super::{distribution, guard, guard::Guarded, process::PATIENCE};
+use super::{distribution, guard::Guarded};
 
-/// A reader that gets nothing for this long is at the end, usually. Joining its group takes a part of it.
+/// A reader that gets nothing for this long, and has not come to the end, waits for a transaction that is open, usually.
 pub const IDLE: Duration = Duration::from_secs(5);
 /// If something is missing the reader was too slow, perhaps.
 pub const LONG_IDLE: Duration = Duration::from_secs(30);
 
-/// Between fields, between headers, for null, between records: characters that no test puts into a record.
-const FIELD: u8 = 0x1f;
-const HEADER: u8 = 0x1d;
+/// What follows in an answer of `Reader.java`.
+const RECORD: u8 = 1;
+const END: u8 = 2;
+/// In the place of a header's null: a character that no test puts into a header.
 const NULL: &[u8] = b"\x18";
-const RECORD: u8 = 0x1e;
 
 /// A record of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +47,8 @@ impl Read {
     }
 }
 
-/// Reads a topic from its beginning, as a `read_committed` consumer sees it, until nothing comes for `idle` or there
-/// were so many records.
-///
-/// The consumer does not say that it came to the end, so who misses something reads again and waits for longer.
+/// Reads a topic from its beginning, as a `read_committed` consumer sees it, up to the end that it has now, or until
+/// nothing comes for `idle` or there were so many records.
 pub fn read(servers: &str, topic: &str, idle: Duration, most: Option<u32>, mut each: impl FnMut(Read)) {
     read_until(servers, topic, idle, most, |read| {
         each(read);
@@ -79,63 +78,71 @@ pub fn read_until(
     most: Option<u32>,
     mut each: impl FnMut(Read) -> ControlFlow<()>,
 ) -> bool {
-    let folder = guard::folder("reading");
-    let stderr = folder.path().join("stderr");
-    let mut java = distribution::java(512);
-    java.arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
-    java.args(["--bootstrap-server", servers, "--topic", topic, "--from-beginning"]);
-    java.args(["--isolation-level", "read_committed", "--timeout-ms", &idle.as_millis().to_string()]);
-    java.args(most.map(|most| format!("--max-messages={most}")));
-    for part in ["timestamp", "partition", "offset", "headers", "key", "value"] {
-        java.args(["--formatter-property", &format!("print.{part}=true")]);
-    }
-    let separators: [(&str, &[u8]); 4] = [
-        ("key.separator", &[FIELD]),
-        ("headers.separator", &[HEADER]),
-        ("line.separator", &[RECORD]),
-        ("null.literal", NULL),
-    ];
-    for (name, value) in separators {
-        let value = std::str::from_utf8(value).expect("ASCII");
-        java.args(["--formatter-property", &format!("{name}={value}")]);
-    }
-    java.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&stderr).expect("a file"));
-    let mut process = Guarded::start(&mut java, folder.path()).expect("java starts");
-    let mut stdout = BufReader::with_capacity(1 << 20, process.stdout().expect("piped"));
-    let mut line = Vec::new();
-    while stdout.read_until(RECORD, &mut line).expect("readable") > 0 {
-        assert_eq!(line.pop(), Some(RECORD), "the console consumer ended in the middle of a record");
-        let read = parse(&line).unwrap_or_else(|| panic!("not a record: {}", String::from_utf8_lossy(&line)));
-        if each(read).is_break() {
-            process.kill();
-            return true;
+    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, reader())).expect("the reader listens");
+    let most = most.map_or(i64::MAX, i64::from);
+    writeln!(socket, "{servers} {topic} {most} {}", idle.as_millis()).expect("the reader takes it");
+    let mut answer = Answer(BufReader::with_capacity(1 << 20, socket));
+    loop {
+        match answer.number().map(u8::from_be_bytes).expect("an answer") {
+            RECORD => {
+                if each(answer.record().expect("a record")).is_break() {
+                    return true;
+                }
+            }
+            END => return false,
+            _ => {
+                let said = answer.bytes().expect("a reason").unwrap_or_default();
+                panic!("reading {topic} failed: {}", String::from_utf8_lossy(&said));
+            }
         }
-        line.clear();
     }
-    let status = process.wait(PATIENCE).expect("it ends after its output");
-    let said = std::fs::read_to_string(&stderr).unwrap_or_default();
-    // Its time-out, with which it always ends, is an error to it as well; this line it writes in any case.
-    assert!(said.contains("Processed a total of"), "the console consumer failed ({status}):\n{said}");
-    false
 }
 
-/// `CreateTime:1␟Partition:0␟Offset:5␟name:value␝name:value␟key␟value`.
-fn parse(line: &[u8]) -> Option<Read> {
-    let mut fields = line.splitn(6, |&byte| byte == FIELD);
-    let mut number = || -> Option<i64> {
-        let text = std::str::from_utf8(fields.next()?).ok()?;
-        text.rsplit_once(':')?.1.parse().ok()
-    };
-    let (timestamp, partition, offset) = (number()?, i32::try_from(number()?).ok()?, number()?);
-    let headers = match fields.next()? {
-        b"NO_HEADERS" => Vec::new(),
-        headers => headers.split(|&byte| byte == HEADER).map(header).collect::<Option<_>>()?,
-    };
-    let mut bytes = || fields.next().map(|bytes| (bytes != NULL).then(|| bytes.to_vec()));
-    Some(Read { partition, offset, timestamp, headers, key: bytes()?, value: bytes()? })
+/// The port at which `Reader.java` listens, started for the first topic.
+fn reader() -> u16 {
+    static READER: Mutex<Option<(Guarded, u16)>> = Mutex::new(None);
+    // A start that failed leaves nothing behind, and the next test says why as well.
+    let mut reader = READER.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_, port) = reader.get_or_insert_with(|| {
+        let mut java = distribution::java(512);
+        java.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/Reader.java"));
+        java.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = Guarded::start(&mut java, "".as_ref()).expect("java starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout().expect("piped")).read_line(&mut line).expect("readable");
+        (process, line.trim().parse().expect("a port"))
+    });
+    *port
 }
 
-fn header(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let colon = text.iter().position(|&byte| byte == b':')?;
-    Some((text[..colon].to_vec(), text[colon + 1..].to_vec()))
+/// As `Reader.java` writes it.
+struct Answer(BufReader<TcpStream>);
+
+impl Answer {
+    fn number<const BYTES: usize>(&mut self) -> io::Result<[u8; BYTES]> {
+        let mut bytes = [0; BYTES];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn bytes(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let length = i32::from_be_bytes(self.number()?);
+        let Ok(length) = usize::try_from(length) else { return Ok(None) };
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    fn record(&mut self) -> io::Result<Read> {
+        let partition = i32::from_be_bytes(self.number()?);
+        let offset = i64::from_be_bytes(self.number()?);
+        let timestamp = i64::from_be_bytes(self.number()?);
+        let count = i32::from_be_bytes(self.number()?);
+        let headers = (0..count).map(|_| {
+            let name = self.bytes()?.expect("a name");
+            Ok((name, self.bytes()?.unwrap_or_else(|| NULL.to_vec())))
+        });
+        let headers = headers.collect::<io::Result<_>>()?;
+        Ok(Read { partition, offset, timestamp, headers, key: self.bytes()?, value: self.bytes()? })
+    }
 }

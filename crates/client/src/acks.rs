@@ -1,12 +1,12 @@
-//! Which notifications are with the program that reads them, and how far each partition may be committed.
+//! Which notifications are handed out, and how far each partition may be committed.
 //!
-//! For each partition: `committable <= offset` of every notification that was handed out in its term and is not
-//! acknowledged. A term begins with the first record after the group gave the partition, and ends when it takes it
-//! away; what was handed out in an earlier term is no longer this member's to commit.
+//! For each partition: `committable <= offset` of every unacknowledged notification that was handed out in its term. A term
+//! begins with the first record after an assignment, and ends with the revocation. This member may not commit what it
+//! handed out in an earlier term.
 
 use std::collections::{BTreeSet, HashMap};
 
-/// Stands for one record that was handed out.
+/// One record that was handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Ticket {
     pub partition: i32,
@@ -24,7 +24,7 @@ pub(super) struct Acks {
 #[derive(Debug)]
 struct Held {
     term: u64,
-    /// Offsets that are not acknowledged.
+    /// Unacknowledged offsets.
     open: BTreeSet<i64>,
     /// One past the last that was handed out.
     next_offset: i64,
@@ -32,7 +32,7 @@ struct Held {
 }
 
 impl Acks {
-    /// A record goes to the reader. Offsets of a partition ascend; one that does not belongs to a topic that was made
+    /// A record goes to the reader. Offsets of a partition ascend; one that does not belongs to a topic that was created
     /// again, and begins a new term.
     pub fn hand_out(&mut self, partition: i32, offset: i64) -> Ticket {
         if self.held.get(&partition).is_some_and(|held| offset < held.next_offset) {
@@ -48,7 +48,7 @@ impl Acks {
         Ticket { partition, offset, term: held.term }
     }
 
-    /// The offset that is now to be committed, where this acknowledgement moves it.
+    /// The offset to commit, if this acknowledgement moves it.
     pub fn acknowledge(&mut self, ticket: Ticket) -> Option<i64> {
         let held = self.held.get_mut(&ticket.partition).filter(|held| held.term == ticket.term)?;
         held.open.remove(&ticket.offset);
@@ -63,14 +63,14 @@ impl Acks {
         self.held.get(&ticket.partition).is_some_and(|held| held.term == ticket.term)
     }
 
-    /// The group takes these partitions away.
+    /// The group revokes these partitions.
     pub fn lose(&mut self, partitions: impl IntoIterator<Item = i32>) {
         for partition in partitions {
             self.held.remove(&partition);
         }
     }
 
-    /// The group takes all partitions away.
+    /// The group revokes all partitions.
     pub fn lose_all(&mut self) {
         self.held.clear();
     }
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn nothing_is_committed_past_what_is_not_acknowledged() {
         let mut acks = Acks::default();
-        // Offset 12 is a control record, which nobody sees.
+        // Offset 12 is a control record.
         let [a, b, c] = [10, 11, 13].map(|offset| acks.hand_out(0, offset));
         assert_eq!(acks.acknowledge(c), None);
         assert_eq!(acks.acknowledge(a), Some(11));
@@ -175,7 +175,7 @@ mod tests {
                         for (ticket, _, lost) in &mut out {
                             *lost |= ticket.partition == partition;
                         }
-                        // The next owner goes on from there.
+                        // The next owner continues from there.
                         let from = committed.get(&partition).copied().unwrap_or(0);
                         next.insert(partition, from);
                     }

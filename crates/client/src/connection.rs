@@ -1,4 +1,4 @@
-//! Where the brokers are, and how to talk to them.
+//! The brokers, and how to connect to them.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use kafka::{
 
 use super::SetupError;
 
-/// Brokers and librdkafka properties, as they were given.
+/// Brokers and librdkafka properties, as given.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     bootstrap_servers: String,
     properties: Vec<(String, String)>,
 }
 
-/// Where a client has another reason than the processor, which is what `protected` speaks of.
+/// Properties that a client refuses for another reason than the processor (`protected`).
 const REASONS: [(&str, &str); 7] = [
     ("bootstrap.servers", "it is an argument of the builder"),
     ("group.id", "it is an argument of the stream's builder"),
@@ -28,7 +28,7 @@ const REASONS: [(&str, &str); 7] = [
     ("offset.store.method", ACKNOWLEDGED),
 ];
 const ACKNOWLEDGED: &str = "offsets are committed once their notifications are acknowledged";
-/// Protected in the processor for its transactions, which a client has none of.
+/// Protected in the processor for its transactions, which a client does not have.
 const FREE: [&str; 2] = ["delivery.timeout.ms", "queuing.strategy"];
 
 impl Connection {
@@ -40,7 +40,7 @@ impl Connection {
         self.properties.push((name, value));
     }
 
-    /// The settings for a client that uses these names; `group` is that of a consumer.
+    /// The settings for a client with these names; `group` is for a consumer.
     pub fn settings(&self, group: &str, commands: &str, notifications: &str) -> Result<Settings, SetupError> {
         let mut properties = BTreeMap::new();
         for (name, value) in &self.properties {
@@ -57,7 +57,7 @@ impl Connection {
             topics: Topics {
                 commands: commands.to_owned(),
                 notifications: notifications.to_owned(),
-                // A client makes no topics and reads no rejections, so the rest is never looked at.
+                // Unused: a client creates no topics and reads no rejections.
                 rejections: String::new(),
                 replies: ReplyTopics::default(),
                 partitions: 1,

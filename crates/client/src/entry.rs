@@ -73,26 +73,25 @@ impl Entry {
         }
     }
 
-    /// What was done (`@type`): `share`, which it is unless it is set, `update`, `assign`, `complete` or any other.
+    /// What was done (`@type`): `share` (the default), `update`, `assign`, `complete` or any other.
     #[must_use]
     pub fn verb(self, verb: impl Into<String>) -> Self {
         Self { verb: Some(verb.into()), ..self }
     }
 
-    /// Who did it; the system itself, unless it is set.
+    /// Who did it. Default: the system itself.
     #[must_use]
     pub fn actor(self, actor: impl Into<Identity>) -> Self {
         Self { actor: Some(actor.into()), ..self }
     }
 
-    /// When it happened: a date-time of RFC 3339 with an offset, which is kept as it is. The record's timestamp,
-    /// unless it is set.
+    /// When it happened: a date-time of RFC 3339 with an offset, which is stored unchanged. Default: the record's timestamp.
     #[must_use]
     pub fn published_at(self, at: impl fmt::Display) -> Self {
         Self { published_at: Some(at.to_string()), ..self }
     }
 
-    /// Adds one who may see it. An entry without any is for everyone, and nobody is notified.
+    /// Adds an audience. Everyone may see an entry without targets, and nobody is notified.
     #[must_use]
     pub fn target(mut self, target: impl Into<Target>) -> Self {
         self.targets.push(target.into());
@@ -112,29 +111,28 @@ impl Entry {
         Self { content: Some(content.into()), ..self }
     }
 
-    /// Adds a property of yours (`task`, `href`, …), which is stored and passed on. One that has a name of the
-    /// contract's or of another vocabulary's audience (`cc`, `to`, …), or that was given already, is a problem when the
-    /// entry is posted.
+    /// Adds a property of your own (`task`, `href`, …), which is stored and forwarded. Posting fails if its name belongs to
+    /// the contract or names an audience in another vocabulary (`cc`, `to`, …), or was used already.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.properties.push((name.into(), value.into()));
         self
     }
 
-    /// By which the same entry, sent again, is known as a duplicate: 1 to 255 bytes.
+    /// Identifies the entry, so that another copy is a duplicate: 1 to 255 bytes.
     #[must_use]
     pub fn idempotency_key(self, key: impl Into<String>) -> Self {
         self.header(IDEMPOTENCY_KEY, key.into())
     }
 
-    /// The record's key, which chooses its partition; `objectType/objectId`, unless it is set, so that the activities
-    /// of one object stay in order.
+    /// The record's key, which selects its partition. Default: `objectType/objectId`, so that the activities of one object stay
+    /// in order.
     #[must_use]
     pub fn record_key(self, key: impl Into<Vec<u8>>) -> Self {
         Self { record_key: Some(key.into()), ..self }
     }
 
-    /// Adds a header of the record. `traceparent` and `tracestate` are passed on to notifications and replies.
+    /// Adds a header to the record. `traceparent` and `tracestate` are copied to notifications and replies.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
         self.headers.push(Header::new(name.into(), value));
@@ -144,7 +142,7 @@ impl Entry {
     /// The value of the command's record.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Strings and values of JSON: there is nothing that could fail to be written.
+        // Strings and JSON values can't fail to serialize.
         serde_json::to_string(self).unwrap_or_default()
     }
 

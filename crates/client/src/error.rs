@@ -1,4 +1,4 @@
-//! What can go wrong for those who post.
+//! Errors of setup, posting and waiting.
 
 use std::time::Duration;
 
@@ -17,59 +17,59 @@ pub enum SetupError {
     Kafka(String),
 }
 
-/// An entry was not posted, or nobody knows whether it was.
+/// An entry was not posted, or that is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PostError {
-    /// It was not sent, because the processor would reject it for these problems.
+    /// Not sent, because the processor would reject it for these problems.
     #[error("the entry would be rejected, so it was not posted:\n{0}")]
     Invalid(Problems),
-    /// The broker does not have it, as far as the Kafka client knows: where the partition's leader changed in that moment,
-    /// it may. An idempotency key lets it be posted again without doubt.
+    /// The broker does not have it, as far as the Kafka client knows; it may if the partition's leader changed at that moment.
+    /// With an idempotency key it is safe to post it again.
     #[error("the entry was not posted: {0}")]
     NotPosted(String),
-    /// The broker may have it or not. Sent again, it could be posted twice, unless it has an idempotency key.
+    /// The broker may have it. Without an idempotency key, posting it again could create a second activity.
     #[error("it is not known whether the entry was posted: {0}. Send it again only with an idempotency key")]
     Unconfirmed(String),
 }
 
-/// There is no verdict.
+/// Waiting ended without a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WaitError {
     #[error(transparent)]
     Post(#[from] PostError),
-    /// No reply came in time. The command was sent, or may still be: it may become an activity, or be rejected.
+    /// No reply came in time. The command was sent, or may still be sent, and may become an activity or be rejected.
     #[error("no reply within {after:?}; the command {}", sent(.posted))]
     TimedOut {
-        /// `None`: the broker has not said yet that it has the command, which the Kafka client may still send.
+        /// `None`: the broker has not confirmed the command, which the Kafka client may still send.
         posted: Option<Posted>,
         after: Duration,
     },
-    /// Nothing was sent within the time, since the topic of replies could not be read.
+    /// Nothing was sent in time, because the reply topic could not be read.
     #[error("nothing was sent: replies could not be read within {after:?}")]
     NotReady { after: Duration },
-    /// Nothing was sent within the time, since the client's queue was full of what the brokers have not answered.
+    /// Nothing was sent in time, because the client's queue was full of unanswered commands.
     #[error("nothing was sent: the queue of commands was full for {after:?}")]
     QueueFull { after: Duration },
     /// The client has no topic for replies.
     #[error("nothing was sent: the client has no topic for replies; give it one with `reply_topic`")]
     NoReplyTopic,
-    /// The entry says itself where its reply goes, so it can't come to who waits.
+    /// The entry has a header of its own for its reply, which would go elsewhere.
     #[error(
         "nothing was sent: the entry has a header of its own for its reply, {header}. Leave it out, or post the entry \
          with `post` and read the reply where the header sends it"
     )]
     OwnReply { header: &'static str },
-    /// The topic of replies can't be read. Nothing was sent.
+    /// The reply topic can't be read. Nothing was sent.
     #[error("nothing was sent: replies can't be read: {0}")]
     Replies(String),
-    /// The topic of replies can't be read any more. The next wait tries it anew.
+    /// The reply topic can no longer be read. The next wait tries again.
     #[error("replies can't be read any more: {reason}; the command {}", sent(.posted))]
     RepliesLost {
-        /// `None`: the broker has not said yet that it has the command, which the Kafka client may still send.
+        /// `None`: the broker has not confirmed the command, which the Kafka client may still send.
         posted: Option<Posted>,
         reason: String,
     },
-    /// A reply that is none came. The command was sent.
+    /// The reply is malformed. The command was sent.
     #[error("the command was sent, and its reply can't be understood: {0}")]
     BadReply(String),
 }

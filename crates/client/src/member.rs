@@ -1,4 +1,4 @@
-//! The stream's member of the readers' group.
+//! The stream's member of its consumer group.
 
 use std::{
     future::poll_fn,
@@ -30,7 +30,7 @@ use super::{acks::Acks, seen::Seen};
 /// For the last commit of a member that leaves.
 const LAST_COMMIT: Duration = Duration::from_secs(3);
 
-/// What is under way, known to the consumer's callbacks too.
+/// Notifications under way, shared with the consumer's callbacks.
 #[derive(Clone)]
 pub(super) struct Ledger(Arc<Mutex<(Acks, Seen)>>);
 
@@ -41,10 +41,10 @@ pub(super) struct Joined {
     waker: Arc<AtomicWaker>,
 }
 
-/// Notes which partitions the group takes away.
+/// Notes revoked partitions.
 struct Watching {
     ledger: Ledger,
-    /// Another consumer is the stream's member now. Set and read with the ledger locked.
+    /// A new consumer is the stream's member now. Set and read with the ledger locked.
     replaced: AtomicBool,
 }
 
@@ -69,7 +69,7 @@ impl Group for Watching {
         let acks = &mut self.ledger.lock().0;
         if !is_assigned && !self.replaced.load(Ordering::Relaxed) {
             match event {
-                // What was stored before is committed with the revocation; nothing can be stored after.
+                // Stored offsets are committed with the revocation; nothing can be stored afterwards.
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                     acks.lose(partitions.elements().iter().map(|element| element.partition()));
                 }
@@ -92,8 +92,8 @@ impl Group for Watching {
         LAST_COMMIT
     }
 
-    /// Commits what is acknowledged. Closing does so too, but only once, and a broker refuses it while the group waits for
-    /// its members to agree, as where another one joins just now: then all of it would be delivered again.
+    /// Commits what is acknowledged. Closing does so too, but only once, and a broker refuses that during a rebalance: then
+    /// all of it would be redelivered.
     fn before_leaving(&self, consumer: &BaseConsumer<Context>) {
         let deadline = Instant::now() + LAST_COMMIT;
         while let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
@@ -101,7 +101,7 @@ impl Group for Watching {
             if !is_of_a_rebalance || Instant::now() >= deadline {
                 break;
             }
-            // The consumer takes its part in the rebalance. A record is not acknowledged by being polled.
+            // Polling takes part in the rebalance. It does not acknowledge a record.
             consumer.poll(Duration::from_millis(20));
         }
     }
@@ -120,27 +120,25 @@ impl Joined {
         Ok(Self { consumer, watching, waker })
     }
 
-    /// It is left from now on what the group does with it: another one is the stream's member.
-    ///
-    /// Called with the ledger locked.
+    /// Ignores the group from now on: a new consumer is the stream's member. Call it with the ledger locked.
     pub fn replaced(&self, acks: &mut Acks) {
         self.watching.replaced.store(true, Ordering::Relaxed);
         acks.lose_all();
     }
 
-    /// The consumer, which may be kept without keeping it in the group.
+    /// The consumer. A reference does not keep it in the group.
     pub fn consumer(&self) -> &Arc<BaseConsumer<Context>> {
         &self.consumer
     }
 
-    /// The next record. Nothing is lost where the future is dropped. To be awaited by one task at a time.
+    /// The next record. Dropping the future loses nothing. Await it in one task at a time.
     pub async fn record(&self) -> Result<Record, KafkaError> {
         poll_fn(|context| {
             self.waker.register(context.waker());
             match self.consumer.poll(Duration::ZERO) {
                 Some(polled) => Poll::Ready(polled.map(|message| record_of(&message))),
                 None => {
-                    // The consumer wakes only when its queue was empty.
+                    // The consumer wakes only for an empty queue.
                     if native::waiting(self.consumer.client()) > 0 {
                         context.waker().wake_by_ref();
                     }

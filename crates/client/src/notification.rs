@@ -1,4 +1,4 @@
-//! Notifications, as they are read.
+//! Notifications, as received.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
@@ -17,12 +17,12 @@ pub struct NotificationId {
     pub place: u32,
 }
 
-/// What one audience is told of one activity.
+/// A notification of one audience about one activity.
 #[derive(Debug, Clone)]
 pub struct Notification {
     pub id: NotificationId,
     pub activity_id: ActivityId,
-    /// The audience that is told.
+    /// The notified audience.
     pub target: Audience,
     pub activity: Activity,
     /// The record's key: the audience, as the contract writes it.

@@ -1,10 +1,9 @@
-//! What is posted and not yet answered, and the producer that sends it.
+//! Commands that are posted and not yet answered, and the producer that sends them.
 //!
-//! A producer can be of no use any more: a fatal error of an idempotent one ends it, and librdkafka can lose all brokers
-//! for good (see [`kafka::liveness`]). Another one takes its place then. What the old one surely never sent is sent by the new one,
-//! in its order; what may have been sent is not, since nobody else could tell it from what was posted twice. A producer
-//! that fails before anything is sent will as a rule fail so again, as where the user lacks a right: then what it did not
-//! send is given up.
+//! A producer can become useless: a fatal error ends an idempotent one, and librdkafka can lose all brokers for good (see
+//! [`kafka::liveness`]). Then it is replaced. The new producer sends what the old one definitely never sent, in order, and
+//! not what it may have sent, since the processor could not tell that from a second command. A producer that fails before
+//! it sent anything would usually fail again, for example for lack of a right: then its unsent commands fail too.
 
 use std::{
     fmt, mem,
@@ -27,21 +26,21 @@ use tokio::{sync::oneshot, time::sleep};
 
 use super::reports::{Answer, Failed, Reports, Waiting};
 
-/// How soon the thread notices that nobody needs it any more, or that its producer failed.
+/// How soon the thread notices that it has to stop, or that its producer failed.
 const SLICE: Duration = Duration::from_millis(100);
-/// Until a command is tried again that found no room.
+/// Between two attempts to put a command into a full queue.
 const FULL: Duration = Duration::from_millis(10);
-/// How long a producer that failed may still hear of what it has sent.
+/// How long a failed producer may still receive answers.
 const SETTLE: Duration = Duration::from_secs(5);
-/// For another producer to take the place of one that failed.
-const ANEW: Duration = Duration::from_secs(30);
+/// For the replacement of a failed producer.
+const REPLACED: Duration = Duration::from_secs(30);
 
 type Producing = BaseProducer<Context<Reports>>;
 
-/// Keeps the order in which commands are posted, also where they wait for room and where the producer is replaced.
+/// Keeps commands in the order in which they are posted, also while the queue is full and when the producer is replaced.
 pub(super) struct Outbox {
     shared: Arc<Shared>,
-    /// Those who wait for room, in their order.
+    /// Callers that wait for a full queue, in order.
     entrance: tokio::sync::Mutex<()>,
 }
 
@@ -50,20 +49,20 @@ struct Shared {
     settings: Settings,
     topic: String,
     topic_bits: u16,
-    /// How long a command may be under way (`delivery.timeout.ms`).
+    /// How long a command may take (`delivery.timeout.ms`).
     lifetime: Duration,
     /// Locked for writing while it is replaced.
     producer: RwLock<Arc<Producing>>,
-    /// A command could not be taken in because the producer failed.
+    /// A caller needs a new producer.
     is_wanted: AtomicBool,
     stop: AtomicBool,
 }
 
-/// Why a command was not taken into the queue.
+/// Why a command is not in the queue.
 enum Refused {
-    /// There will be room.
+    /// The queue is full.
     Full,
-    /// The producer failed; another one will take its place.
+    /// The producer failed, and will be replaced.
     Broken(KafkaError),
     For(KafkaError),
 }
@@ -78,7 +77,7 @@ impl From<Refused> for KafkaError {
 }
 
 impl Outbox {
-    /// A producer of commands, and its thread, which ends with this.
+    /// Starts a producer of commands, and its thread, which ends when this is dropped.
     pub fn open(config: ClientConfig, settings: Settings, topic: &str) -> Result<Self, String> {
         let lifetime = lifetime(&config).map_err(|error| error.to_string())?;
         let producer = new_producer(&config).map_err(|error| error.to_string())?;
@@ -100,8 +99,8 @@ impl Outbox {
         Ok(Self { shared, entrance: tokio::sync::Mutex::new(()) })
     }
 
-    /// Takes a command in, for this partition or where its key belongs. It is under way from then on, and its answer comes
-    /// by what is returned. Waits while there is no room; where that future is dropped, nothing is sent.
+    /// Puts a command into the queue, for this partition or for that of its key, and returns the receiver of its answer. Waits
+    /// while the queue is full; if that future is dropped, nothing is sent.
     pub async fn take(
         &self,
         record: &Record,
@@ -114,7 +113,7 @@ impl Outbox {
             match self.shared.try_send(record, partition, answer).map_err(|(refused, _)| refused) {
                 Ok(()) => return Ok(receiver),
                 Err(Refused::Full) => {}
-                Err(Refused::Broken(_)) if begun.elapsed() < ANEW => {
+                Err(Refused::Broken(_)) if begun.elapsed() < REPLACED => {
                     self.shared.is_wanted.store(true, Ordering::Relaxed);
                 }
                 Err(Refused::Broken(error) | Refused::For(error)) => return Err(Failed::unsent(error)),
@@ -123,10 +122,10 @@ impl Outbox {
         }
     }
 
-    /// Waits until all that was taken in is answered.
+    /// Waits until every command is answered.
     pub async fn settled(&self) {
         let is_settled = || match self.shared.producer.try_read() {
-            // What waits for others of its batch goes once `linger.ms` is over.
+            // An incomplete batch is sent once `linger.ms` is over.
             Ok(producer) => {
                 producer.flush(Duration::ZERO).is_ok() && producer.context().deliveries().unsent().is_empty()
             }
@@ -151,7 +150,7 @@ impl Drop for Outbox {
 }
 
 impl Shared {
-    /// Serves delivery reports, and replaces the producer where it is of no use any more.
+    /// Serves delivery reports, and replaces a useless producer.
     fn serve(&self) {
         let mut liveness = Liveness::new(&self.settings, &self.topic);
         let mut heard = 0;
@@ -159,9 +158,9 @@ impl Shared {
             let producer = Arc::clone(&self.producer.read().expect("never poisoned"));
             producer.poll(SLICE);
             if let Some((code, reason)) = producer.client().fatal_error() {
-                // Where it fails again and again, not more often than somebody posts.
+                // A producer that fails repeatedly is replaced only as often as somebody posts.
                 if self.is_needed(&producer) {
-                    tracing::warn!(%code, reason, "the producer failed for good; going on with another one");
+                    tracing::warn!(%code, reason, "the producer failed permanently; continuing with a new one");
                     self.replace(producer, Some((code, reason)));
                 } else {
                     thread::sleep(FULL);
@@ -175,7 +174,7 @@ impl Shared {
                 continue;
             }
             if liveness.is_client_stuck(&producer) {
-                tracing::warn!("the producer has lost the brokers; going on with another one");
+                tracing::warn!("the producer lost the brokers; continuing with a new one");
                 self.replace(producer, None);
             }
         }
@@ -188,8 +187,8 @@ impl Shared {
             || !producer.context().deliveries().unsent().is_empty()
     }
 
-    /// Sends what the old producer has not sent by a new one, unless it failed (`fatal`) as the new one would. Meanwhile
-    /// nothing is taken in.
+    /// Moves unsent commands to a new producer, unless the old one failed (`fatal`) in a way in which the new one would too.
+    /// Meanwhile the queue is closed.
     fn replace(&self, old: Arc<Producing>, fatal: Option<(RDKafkaErrorCode, String)>) {
         let mut current = self.producer.write().expect("never poisoned");
         old.purge(PurgeConfig::default().queue());
@@ -197,12 +196,12 @@ impl Shared {
         old.purge(PurgeConfig::default().queue().inflight());
         settle(&old, SETTLE);
         let mut unsent = mem::take(&mut *old.context().deliveries().unsent());
-        // What was to be tried again was purged later than what stood behind it.
+        // Commands that were to be retried were purged after later ones.
         unsent.sort_by_key(|(_, waiting)| waiting.place);
         match new_producer(&self.config) {
             Ok(producer) => *current = Arc::new(producer),
             Err(error) => {
-                tracing::warn!(%error, "no other producer could be made; trying again");
+                tracing::warn!(%error, "a new producer could not be made; trying again");
                 for (_, waiting) in unsent {
                     let _ = waiting.answer.send(Err(Failed::unsent(error.clone())));
                 }
@@ -221,12 +220,12 @@ impl Shared {
                 let late = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
                 let _ = answer.send(Err(Failed::unsent(late)));
             } else if let Err((refused, answer)) = self.send(&current, &record, partition, answer, since) {
-                // There was room: the old one had no more of it.
+                // The queue has space for them, as the old one had.
                 let _ = answer.send(Err(Failed::unsent(refused.into())));
             }
         }
         drop(current);
-        // It may wait a little for its threads.
+        // Dropping may wait for its threads.
         let _ = thread::Builder::new().name("replaced".into()).spawn(move || drop(old));
     }
 

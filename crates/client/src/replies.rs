@@ -1,4 +1,4 @@
-//! Replies, each brought to the one that waits for it.
+//! Replies, each delivered to its waiter.
 
 use std::{
     collections::HashMap,
@@ -26,39 +26,39 @@ use uuid::Uuid;
 
 use super::Reply;
 
-/// How soon the reader notices that nobody needs it any more.
+/// How soon the reader notices that it has to stop.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// A reply, or why it is none.
+/// A reply, or why it is malformed.
 type Answer = Result<Reply, String>;
 
-/// Where replies are wanted.
+/// Where replies should go.
 #[derive(Debug, Clone)]
 pub(super) struct ReplyTo {
     pub topic: String,
-    /// `None`: one of those that there are.
+    /// `None`: any.
     pub partition: Option<i32>,
 }
 
-/// Reads one partition of the topic of replies, on a thread of its own, until it is dropped.
+/// Reads one partition of the reply topic, on a separate thread, until it is dropped.
 pub(super) struct Replies {
     to: Vec<Header>,
     waiting: Arc<Waiting>,
     stop: Arc<AtomicBool>,
 }
 
-/// Those who wait, by their correlation ids.
+/// Waiters by correlation id.
 #[derive(Debug, Default)]
 struct Waiting(Mutex<Senders>);
 
 #[derive(Debug, Default)]
 struct Senders {
     by_id: HashMap<Uuid, oneshot::Sender<Answer>>,
-    /// Why nothing is read any more.
+    /// Why the reading has ended.
     ended: Option<String>,
 }
 
-/// One reply that is waited for.
+/// One expected reply.
 #[derive(Debug)]
 pub(super) struct Awaited {
     replies: Arc<Replies>,
@@ -71,12 +71,12 @@ impl Replies {
     pub fn start(settings: &Settings, to: &ReplyTo) -> Result<Self, String> {
         let partition = partition(settings, to)?;
         let mut properties = client::reader(settings);
-        // Whoever waited for what is gone learns of it by the time-out; those to come must not wait in vain.
+        // Lost replies end in a time-out; later ones must still arrive.
         properties.set("auto.offset.reset", "latest");
         let mut reader = Reader::with_config(settings, properties)
             .map_err(|error| error.to_string())?
             .on_passing_error(unreadable);
-        // A number instead of "the end", which would be where it is when the first fetch comes to it.
+        // A number, because "the end" would be that of the first fetch.
         let end = reader.offsets_at(&to.topic, [partition], Offset::End);
         let from = end.map(|end| end.into_iter().map(|(partition, end)| (partition, Offset::Offset(end))));
         from.and_then(|from| reader.start(&to.topic, from)).map_err(|error| error.to_string())?;
@@ -96,7 +96,7 @@ impl Replies {
         Ok(replies)
     }
 
-    /// To be called before the command is sent, which needs the headers of what is returned.
+    /// Call it before sending the command, which needs the headers of the result.
     pub fn expect(self: &Arc<Self>) -> Awaited {
         let (sender, answer) = oneshot::channel();
         let id = Uuid::new_v4();
@@ -108,7 +108,7 @@ impl Replies {
         Awaited { replies: Arc::clone(self), id, answer }
     }
 
-    /// Whether nothing is read any more.
+    /// Whether the reading has ended.
     pub fn have_ended(&self) -> bool {
         self.waiting.lock().ended.is_some()
     }
@@ -127,14 +127,14 @@ impl fmt::Debug for Replies {
 }
 
 impl Awaited {
-    /// With which a command asks for this reply.
+    /// The headers with which a command asks for this reply.
     pub fn headers(&self) -> Vec<Header> {
         let mut headers = self.replies.to.clone();
         headers.push(Header::new(CORRELATION_ID, *self.id.as_bytes()));
         headers
     }
 
-    /// What came for it, or why nothing will.
+    /// The reply, or why none will come.
     pub async fn reply(&mut self) -> Result<Answer, String> {
         (&mut self.answer).await.map_err(|_| {
             let ended = self.replies.waiting.lock().ended.clone();
@@ -154,17 +154,17 @@ impl Waiting {
         self.0.lock().expect("never poisoned")
     }
 
-    /// Brings a reply to the one that waits for it; those of others, and those that come too late, are let go.
+    /// Delivers a reply to its waiter. Drops late replies and those of other clients.
     fn answer(&self, record: &Record) {
         let id = record.headers.iter().rev().find(|header| header.name == CORRELATION_ID.as_bytes());
         let id = id.and_then(|header| Uuid::from_slice(header.value.as_deref()?).ok());
         let Some(sender) = id.and_then(|id| self.lock().by_id.remove(&id)) else { return };
         let answer = serde_json::from_slice(record.value.as_deref().unwrap_or_default());
-        // Who waited may have given up just now.
+        // The waiter may have stopped just now.
         let _ = sender.send(answer.map_err(|error| error.to_string()));
     }
 
-    /// Nothing is read any more: those who wait learn of it now.
+    /// The reading has ended: fails all waiters.
     fn end(&self, reason: String) {
         let mut senders = self.lock();
         senders.ended = Some(reason);
@@ -182,7 +182,7 @@ fn read(mut reader: Reader, waiting: &Waiting, stop: &AtomicBool) {
     }
 }
 
-/// In an outage the client reports it at each attempt to connect.
+/// In an outage this comes with each attempt to connect.
 fn unreadable(error: &KafkaError) {
     repeats::warn(Origin::Program, &format!("replies can't be read just now: {error}"));
 }
@@ -190,7 +190,7 @@ fn unreadable(error: &KafkaError) {
 /// The partition that is read.
 fn partition(settings: &Settings, to: &ReplyTo) -> Result<i32, String> {
     let count = topics::require(settings, &to.topic, Operation::Read).map_err(|error| match error {
-        // The processor makes its own topics, and never those.
+        // The processor never creates reply topics.
         TopicsError::Missing { topic } => {
             format!(
                 "the topic '{topic}' does not exist. Create it, and name it in the processor's topics.replies"

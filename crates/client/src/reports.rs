@@ -1,4 +1,4 @@
-//! The delivery reports of one producer, each brought to the one that waits for it, and what they say of a command.
+//! The delivery reports of one producer, each delivered to its waiter, and what they mean for a command.
 
 use std::{
     sync::{
@@ -24,16 +24,16 @@ use tokio::sync::oneshot;
 
 use super::{PostError, Posted};
 
-/// The broker has it, or not, or nobody knows.
+/// Whether the broker has the command.
 pub(super) type Answer = Result<Posted, Failed>;
 
 /// Why a command was not delivered.
 #[derive(Debug, Clone)]
 pub(super) struct Failed {
     pub error: KafkaError,
-    /// The broker may have it all the same.
+    /// The broker may have it nevertheless.
     pub may_be_persisted: bool,
-    /// What the Kafka client says of it beyond the error.
+    /// What the Kafka client adds to the error.
     pub detail: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl Failed {
         Self { error, may_be_persisted: false, detail: None }
     }
 
-    /// In words, of a command of so many bytes.
+    /// In words, for a command of so many bytes.
     pub fn explain(&self, access: &Access, topic: &str, bytes: usize) -> PostError {
         let code = self.error.rdkafka_error_code();
         if code == Some(Code::MessageTimedOut) && !self.may_be_persisted {
@@ -77,14 +77,14 @@ impl Failed {
     }
 }
 
-/// Brings each delivery report to the one that waits for it.
+/// Delivers each report to its waiter.
 #[derive(Default)]
 pub(super) struct Reports {
-    /// How many commands were taken in.
+    /// The number of commands so far.
     pub places: AtomicU64,
-    /// How many reports there were.
+    /// The number of reports so far.
     pub count: AtomicU64,
-    /// A command came to a broker, or may have.
+    /// A command reached a broker, or may have.
     pub has_sent: AtomicBool,
     /// What a replaced producer has definitely not sent.
     unsent: Mutex<Vec<(Record, Waiting)>>,
@@ -119,7 +119,7 @@ impl Deliver for Reports {
                 Err(Failed { error: error.clone(), may_be_persisted, detail: None })
             }
         };
-        // Whoever wanted to know may be gone.
+        // The waiter may be gone.
         let _ = waiting.answer.send(answer);
     }
 }
@@ -127,9 +127,9 @@ impl Deliver for Reports {
 /// A command under way.
 pub(super) struct Waiting {
     pub answer: oneshot::Sender<Answer>,
-    /// When the first producer took the command in.
+    /// When the first producer got the command.
     pub since: Instant,
-    /// In the order in which commands were taken in.
+    /// Its place in the order of commands.
     pub place: u64,
     /// The partition that was asked for.
     pub partition: Option<i32>,
@@ -139,7 +139,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Reads a report without an error.
+    /// Reads a successful report.
     fn posted(&self, partition: i32, offset: i64, timestamp: Option<i64>) -> Posted {
         match timestamp {
             Some(timestamp) if offset >= 0 => {
@@ -156,8 +156,8 @@ impl Waiting {
     }
 }
 
-/// Whether no broker has a command that failed so. Where that is not sure, sending it again could post it twice. `is_sent`
-/// is what the Kafka client noted of it: it may have reached a broker.
+/// Whether no broker has a command that failed with this error. Otherwise sending it again could post it twice. `is_sent`:
+/// by the Kafka client's notes, it may have reached a broker.
 fn definitely_not_persisted(error: &KafkaError, is_sent: bool) -> bool {
     match error.rdkafka_error_code() {
         Some(
@@ -167,8 +167,8 @@ fn definitely_not_persisted(error: &KafkaError, is_sent: bool) -> bool {
             | Code::InvalidTimestamp
             | Code::QueueFull,
         ) => true,
-        // The client's own, of which no broker said anything, or what is said of a later attempt without a look at the
-        // command: an earlier one, whose answer was lost, may have brought it there.
+        // Errors of the client itself, or of a later attempt that was refused without a look at the command: an earlier
+        // attempt, whose answer was lost, may have delivered it.
         Some(
             Code::MessageTimedOut
             | Code::PurgeQueue

@@ -1,10 +1,10 @@
-//! The ids of the last notifications, by which one that comes again is known.
+//! The ids of the last notifications, to recognise redelivered ones.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::{NotificationId, acks::Ticket};
 
-/// The last ids, at most as many as its capacity.
+/// The last ids, up to the capacity.
 #[derive(Debug)]
 pub(super) struct Seen {
     capacity: usize,
@@ -24,11 +24,10 @@ impl Seen {
         Self { capacity, order: VecDeque::new(), states: HashMap::new() }
     }
 
-    /// Whether this one is to be handed out.
+    /// Whether to hand out this notification.
     ///
-    /// One that was acknowledged is not. Neither is one whose first copy is still with the reader, since the commit
-    /// waits for that copy. But where its partition was lost meanwhile nothing waits for it any more, and to drop the
-    /// second copy could lose the notification.
+    /// Not if it was acknowledged, and not while the reader has its first copy, because the commit waits for that copy. But
+    /// once its partition was lost nothing waits for the first copy, and dropping the second could lose the notification.
     pub fn is_new(&mut self, id: NotificationId, ticket: Ticket, is_held: impl Fn(Ticket) -> bool) -> bool {
         if self.capacity == 0 {
             return true;

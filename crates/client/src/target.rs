@@ -1,4 +1,4 @@
-//! Who may see an activity, and who is told of it.
+//! Who may see an activity, and who is notified.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,13 +60,13 @@ impl From<String> for Identity {
     }
 }
 
-/// Those who may see an activity.
+/// Who may see an activity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "@type", content = "targetId")]
 pub enum Audience {
     /// That user or group.
     Identity(Identity),
-    /// All who are signed in.
+    /// All signed-in users.
     Everyone,
     /// All members of that channel; `None`: of the object's own channel.
     Members(Option<String>),
@@ -74,7 +74,7 @@ pub enum Audience {
     Public,
 }
 
-/// An audience, and whether it is told.
+/// An audience, and whether it is notified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Target {
     #[serde(flatten)]
@@ -89,7 +89,7 @@ impl Target {
         Audience::Identity(identity.into()).into()
     }
 
-    /// All who are signed in.
+    /// All signed-in users.
     #[must_use]
     pub fn everyone() -> Self {
         Audience::Everyone.into()
@@ -113,7 +113,7 @@ impl Target {
         Audience::Public.into()
     }
 
-    /// A notification goes to this audience. Without it, the audience may see the activity and is not told.
+    /// Notifies this audience. Otherwise it may see the activity, and gets no notification.
     #[must_use]
     pub fn notify(self) -> Self {
         Self { notify: true, ..self }

@@ -1,11 +1,11 @@
-//! What blocks, on a thread of its own.
+//! Blocking work on a separate thread.
 
 use std::thread;
 
 use tokio::sync::oneshot;
 
-/// Runs what may wait for brokers. It is not one of the runtime's own threads for what blocks: those are waited for when
-/// the runtime ends, and this one stays behind.
+/// Runs work that may wait for brokers. Not on the runtime's own threads for blocking work: the runtime waits for those when
+/// it shuts down, and abandons this one.
 pub(super) async fn on_its_own<T: Send + 'static>(
     name: &str,
     blocking: impl FnOnce() -> T + Send + 'static,
@@ -14,7 +14,7 @@ pub(super) async fn on_its_own<T: Send + 'static>(
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            // Who wanted to know may be gone.
+            // The caller may be gone.
             let _ = done.send(blocking());
         })
         .map_err(|error| format!("a thread could not be started: {error}"))?;

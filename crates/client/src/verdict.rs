@@ -1,4 +1,4 @@
-//! Waiting for what becomes of a command, by its delivery report and its reply.
+//! Waiting for a command's delivery report and reply.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{PostError, Posted, Reply, WaitError};
 
-/// The end of a wait. There may be none: a time-out can be longer than the clock goes.
+/// The end of a wait; none if the time-out exceeds the clock's range.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
     at: Option<Instant>,
-    /// So long after the beginning.
+    /// The time-out.
     pub after: Duration,
 }
 
@@ -19,7 +19,7 @@ impl Deadline {
         Self { at: Instant::now().checked_add(timeout), after: timeout }
     }
 
-    /// `None` where it is not ready in time.
+    /// `None` if it is not ready in time.
     pub async fn of<F: Future>(self, future: F) -> Option<F::Output> {
         match self.at {
             Some(deadline) => timeout_at(deadline, future).await.ok(),
@@ -27,7 +27,7 @@ impl Deadline {
         }
     }
 
-    /// The reply to a command. Where nobody knows whether the command was posted, the reply may come all the same.
+    /// The reply to a command. It may also come if it is unknown whether the command was posted.
     pub async fn verdict(
         self,
         confirmed: impl Future<Output = Result<Posted, PostError>>,
@@ -36,7 +36,7 @@ impl Deadline {
         let mut posted = Ok(None);
         let replied = async {
             tokio::pin!(reply);
-            // The reply can be quicker than the delivery report. Where both are there, both are told.
+            // The reply can arrive before the delivery report. If both are there, both are used.
             tokio::select! {
                 biased;
                 confirmed = confirmed => posted = confirmed.map(Some),

@@ -67,3 +67,23 @@ pub fn settle(
         Decision::Rejected(Problems::one(Code::IdempotencyKeyReused, message))
     }
 }
+
+/// What is known so far of what a command becomes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Fate {
+    #[default]
+    Undecided,
+    /// Its record was read, and the log is to decide by the idempotency window.
+    Read(Verdict),
+    Decided(Decision),
+}
+
+impl Fate {
+    #[must_use]
+    pub fn decision(&self) -> Option<&Decision> {
+        match self {
+            Self::Decided(decision) => Some(decision),
+            Self::Undecided | Self::Read(_) => None,
+        }
+    }
+}

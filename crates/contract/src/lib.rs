@@ -52,7 +52,7 @@ pub use command_ref::{CommandRef, IdOfOtherTopic, NotACommandRef, PartitionOffse
 pub use date_time::utc;
 pub use dead_letter::{DeadLetter, OmittedParts};
 pub use decider::Decider;
-pub use decision::{Decision, Reading, Verdict, settle};
+pub use decision::{Decision, Fate, Reading, Verdict, settle};
 pub use entry::object_key;
 pub use event::{Event, EventTarget, NotNormalForm};
 pub use id::{ActivityId, IdSpaceExceeded, NotAnActivityId, topic_bits};

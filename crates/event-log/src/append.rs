@@ -1,9 +1,11 @@
 //! Appending: one SQLite transaction that decides duplicates, inserts rows and moves the cursors.
 
 use std::collections::{BTreeMap, btree_map};
+use std::mem;
+use std::ops::Range;
 
 use contract::{
-    ActivityId, Claim, Coordinates, Decision, Event, IdempotencyKey, Problems, Reading, Verdict, settle,
+    ActivityId, Claim, Coordinates, Decision, Event, Fate, IdempotencyKey, Problems, Reading, Verdict, settle,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection};
@@ -14,43 +16,33 @@ use crate::cursor::CursorRow;
 use crate::error::LogError;
 use crate::writer::EventLog;
 
-/// Consecutive records of one partition.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Chunk {
+/// Consecutive commands of one partition.
+#[derive(Debug)]
+pub struct Stretch<'a> {
     pub partition: i32,
-    /// The consumer's position after the last record. It is beyond control records.
+    /// The consumer's position after the last command. It is beyond control records.
     pub next_offset: i64,
-    /// In order of offset; empty if only the position moved.
-    pub verdicts: Vec<Verdict>,
-}
-
-/// What a command became.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settled {
-    pub coordinates: Coordinates,
-    /// The event's position in the log, from 1; `None` if the command did not become an event.
-    pub position: Option<i64>,
-    pub decision: Decision,
+    /// In order of offset, all of them read; empty if only the position moved.
+    pub fates: &'a mut [Fate],
 }
 
 impl EventLog {
     /// Decides each command by the idempotency window, appends the decisions, and moves the cursors, in one transaction.
-    /// If it returns `Ok`, all of this is durable (see [`Synchronous`](crate::Synchronous)). If it returns an error,
-    /// nothing was appended, and the call can be repeated.
+    /// If it returns `Ok`, all of this is durable (see [`Synchronous`](crate::Synchronous)), and each fate is decided. If it
+    /// returns an error, nothing was appended, and the fates are lost.
     ///
-    /// `published` has committed offsets of the group; they never lower `published_seen`. The result has one list for
-    /// each chunk.
-    pub fn append(
+    /// `published` has committed offsets of the group; they never lower `published_seen`.
+    pub fn append_batch(
         &mut self,
-        chunks: Vec<Chunk>,
+        stretches: &mut [Stretch<'_>],
         published: &[(i32, i64)],
-    ) -> Result<Vec<Vec<Settled>>, LogError> {
+    ) -> Result<(), LogError> {
         let mut next_offsets = BTreeMap::new();
-        for chunk in &chunks {
-            let logged = || self.row(chunk.partition).cursor.logged;
-            let next_offset = next_offsets.entry(chunk.partition).or_insert_with(logged);
-            check_order(chunk, *next_offset)?;
-            *next_offset = chunk.next_offset;
+        for stretch in &*stretches {
+            let logged = || self.row(stretch.partition).cursor.logged;
+            let next_offset = next_offsets.entry(stretch.partition).or_insert_with(logged);
+            check_order(stretch, *next_offset)?;
+            *next_offset = stretch.next_offset;
         }
         let partitions = next_offsets.into_keys().chain(published.iter().map(|&(partition, _)| partition));
         let mut rows: BTreeMap<i32, CursorRow> =
@@ -63,7 +55,7 @@ impl EventLog {
             rows.keys().filter_map(|partition| self.claims.remove_entry(partition)).collect();
 
         let (topic_bits, window_ms, next_position) = (self.topic_bits, self.window_ms, self.next_position);
-        let (settled, next_position) = self.transact(|connection| {
+        let next_position = self.transact(|connection| {
             let mut append = Append {
                 topic_bits,
                 window_ms,
@@ -72,29 +64,28 @@ impl EventLog {
                 statements: Statements::prepare(connection)?,
                 claim_statements: None,
             };
-            let mut settled = Vec::with_capacity(chunks.len());
-            for chunk in chunks {
-                let row = rows.get_mut(&chunk.partition).expect("it has a row for each chunk");
-                settled.push(append.append(chunk, row, &mut claims)?);
+            for stretch in stretches {
+                let row = rows.get_mut(&stretch.partition).expect("it has a row for each stretch");
+                append.append(stretch, row, &mut claims)?;
             }
             rows.values().try_for_each(|row| row.store(connection))?;
-            Ok((settled, append.next_position))
+            Ok(append.next_position)
         })?;
         self.next_position = next_position;
         self.claims.extend(claims);
         self.rows.extend(rows);
         // After the commit: what was committed to a removed file must not be published.
-        self.files.check()?;
-        Ok(settled)
+        self.files.check()
     }
 }
 
 /// Returns an error unless `logged <= first offset < ... < last offset < next_offset`.
-fn check_order(chunk: &Chunk, logged: i64) -> Result<(), LogError> {
-    let partition = chunk.partition;
+fn check_order(stretch: &Stretch<'_>, logged: i64) -> Result<(), LogError> {
+    let partition = stretch.partition;
     let wrong = |what, found, wanted| Err(LogError::OutOfOrder { partition, what, found, wanted });
     let mut lowest = logged;
-    for (index, verdict) in chunk.verdicts.iter().enumerate() {
+    for (index, fate) in stretch.fates.iter().enumerate() {
+        let Fate::Read(verdict) = fate else { panic!("a command that was not read is appended") };
         let at = verdict.coordinates;
         if at.partition != partition {
             return wrong("a record's partition", at.partition.into(), partition.to_string());
@@ -110,8 +101,8 @@ fn check_order(chunk: &Chunk, logged: i64) -> Result<(), LogError> {
         }
         lowest = at.offset + 1;
     }
-    if chunk.next_offset < lowest {
-        return wrong("the next offset", chunk.next_offset, format!("at least {lowest}"));
+    if stretch.next_offset < lowest {
+        return wrong("the next offset", stretch.next_offset, format!("at least {lowest}"));
     }
     Ok(())
 }
@@ -130,13 +121,14 @@ struct Append<'a> {
 impl Append<'_> {
     fn append(
         &mut self,
-        chunk: Chunk,
+        stretch: &mut Stretch<'_>,
         row: &mut CursorRow,
         claims: &mut BTreeMap<i32, Claims>,
-    ) -> rusqlite::Result<Vec<Settled>> {
+    ) -> rusqlite::Result<()> {
         let first_position = self.next_position;
-        let mut settled = Vec::with_capacity(chunk.verdicts.len());
-        for Verdict { coordinates, checksum, reading } in chunk.verdicts {
+        let mut events: Option<Range<i64>> = None;
+        for fate in &mut *stretch.fates {
+            let Fate::Read(Verdict { coordinates, checksum, reading }) = mem::take(fate) else { continue };
             row.advance(coordinates, checksum);
             let decision = match reading {
                 Reading::Valid { event, key: None } => {
@@ -147,35 +139,39 @@ impl Append<'_> {
                 }
                 Reading::Rejected(problems) => Decision::Rejected(problems),
             };
-            let position = self.insert(coordinates, checksum, &decision, row)?;
-            settled.push(Settled { coordinates, position, decision });
+            self.insert(coordinates, checksum, &decision, row)?;
+            if let Decision::Accepted(_) = &decision {
+                events.get_or_insert(coordinates.offset..0).end = coordinates.offset + 1;
+            }
+            *fate = Fate::Decided(decision);
         }
-        self.insert_batch(first_position, &settled)?;
-        if let Some(claims) = claims.get_mut(&chunk.partition) {
-            claims.expire(row.cursor.clock, chunk.next_offset);
+        if let Some(Range { start, end }) = events {
+            let events = self.next_position - first_position;
+            let values = [stretch.partition.into(), start, end, first_position, events];
+            checksum::insert(&mut self.statements.batch, &BATCHES, &values.map(ValueRef::Integer))?;
+        }
+        if let Some(claims) = claims.get_mut(&stretch.partition) {
+            claims.expire(row.cursor.clock, stretch.next_offset);
             claims.trim(self.connection)?;
             row.claims = claims.rows;
         }
-        row.cursor.logged = chunk.next_offset;
+        row.cursor.logged = stretch.next_offset;
         row.cursor.clean = false;
-        Ok(settled)
+        Ok(())
     }
 
-    /// Returns the position of an event.
     fn insert(
         &mut self,
         at: Coordinates,
         checksum: u32,
         decision: &Decision,
         row: &mut CursorRow,
-    ) -> rusqlite::Result<Option<i64>> {
+    ) -> rusqlite::Result<()> {
         match decision {
             Decision::Accepted(event) => {
-                let position = self.next_position;
-                self.statements.event(position, event, checksum)?;
+                self.statements.event(self.next_position, event, checksum)?;
                 self.next_position += 1;
                 row.counts.add_event(at.timestamp);
-                return Ok(Some(position));
             }
             // `settle_keyed` inserted the row.
             Decision::Duplicate { .. } => row.counts.duplicates += 1,
@@ -184,16 +180,7 @@ impl Append<'_> {
                 row.counts.rejections += 1;
             }
         }
-        Ok(None)
-    }
-
-    fn insert_batch(&mut self, first_position: i64, settled: &[Settled]) -> rusqlite::Result<()> {
-        let mut events = settled.iter().filter(|settled| settled.position.is_some());
-        let Some(Settled { coordinates: first, .. }) = events.next() else { return Ok(()) };
-        let last = events.next_back().map_or(first, |last| &last.coordinates);
-        let events = self.next_position - first_position;
-        let values = [first.partition.into(), first.offset, last.offset + 1, first_position, events];
-        checksum::insert(&mut self.statements.batch, &BATCHES, &values.map(ValueRef::Integer))
+        Ok(())
     }
 
     /// Decides a command by the window, updates the window, and inserts the row of a duplicate.

@@ -37,13 +37,15 @@ mod scan;
 mod schema;
 mod show;
 mod stats;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
 mod window;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub use append::{Chunk, Settled};
+pub use append::Stretch;
 pub use backup::Backup;
 pub use check::{CheckError, CheckReport, Checked, LogFinding, WalState};
 pub use checksum::DamagedRow;
@@ -58,4 +60,6 @@ pub use reader::{ListQuery, Listed, LogReader, Order};
 pub use rows::{Content, Row};
 pub use show::{Absence, Shown};
 pub use stats::{PartitionStats, Stats};
+#[cfg(any(test, feature = "testing"))]
+pub use testing::{Chunk, Settled};
 pub use writer::{EventLog, Gap, Intervention};

@@ -10,7 +10,7 @@ use crate::checksum::{DamagedRow, EVENTS, check_row, coordinates};
 use crate::error::LogError;
 use crate::lookup::{self, MISSING, Recorded};
 use crate::preflight::check_writable;
-use crate::scan::Scan;
+use crate::scan::{Found, Scan};
 use crate::schema::{self, Presence};
 
 /// Neither writes nor creates a log.
@@ -33,6 +33,26 @@ pub struct ListQuery {
     pub until: Option<i64>,
     pub order: Order,
     pub limit: Option<u64>,
+}
+
+impl ListQuery {
+    /// Passes up to `limit` events, and the damaged rows before the last of them, to `each`.
+    pub(crate) fn pass_on<E: From<LogError>>(
+        &self,
+        mut found: impl Iterator<Item = Result<Found, LogError>>,
+        mut each: impl FnMut(Found) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        let mut left = self.limit.unwrap_or(u64::MAX);
+        while left > 0
+            && let Some(found) = found.next().transpose()?
+        {
+            left -= u64::from(found.is_ok());
+            if each(found)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The order of positions, in which the events were appended.
@@ -125,61 +145,22 @@ impl LogReader {
 
     /// Searches all events in order of position, and passes each that matches, and each damaged row, to `each`, until
     /// `each` breaks. Events that are appended during the call are left out.
-    ///
-    /// No read transaction is open while `each` runs: if it is slow, SQLite could not checkpoint.
     pub fn list<E: From<LogError>>(
         &self,
         query: &ListQuery,
-        mut each: impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
+        each: impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
-        let mut left = query.limit.unwrap_or(u64::MAX);
-        self.scan(query, 1..=self.last_position()?, &mut left, &mut each).map(drop)
+        query.pass_on(self.scan(query, 1..=self.last_position()?), each)
+    }
+
+    /// Searches a range of positions, without the query's limit.
+    pub(crate) fn scan<'a>(&'a self, query: &'a ListQuery, positions: RangeInclusive<i64>) -> Scan<'a> {
+        Scan::new(self, query, positions)
     }
 
     /// The position of the last event; 0 if there is none.
     pub fn last_position(&self) -> Result<i64, LogError> {
         lookup::last_position(&self.connection).map_err(|error| self.sqlite(error))
-    }
-
-    /// Like [`list`](Self::list), for a range of positions. The limit is `left`, not the query's.
-    pub(crate) fn scan<E: From<LogError>>(
-        &self,
-        query: &ListQuery,
-        positions: RangeInclusive<i64>,
-        left: &mut u64,
-        each: &mut impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
-    ) -> Result<ControlFlow<()>, E> {
-        let mut scan = Scan::new(positions, query.order);
-        while *left > 0
-            && let Some(gathered) = scan.gather(self, query, *left)?
-        {
-            for listed in gathered {
-                *left -= u64::from(listed.is_ok());
-                if each(listed)?.is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// Like [`scan`](Self::scan), for these positions, in the order given.
-    pub(crate) fn pick<E: From<LogError>>(
-        &self,
-        query: &ListQuery,
-        positions: &[i64],
-        left: &mut u64,
-        each: &mut impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
-    ) -> Result<ControlFlow<()>, E> {
-        for &position in positions {
-            if *left == 0 {
-                break;
-            }
-            if self.scan(query, position..=position, left, each)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
     }
 
     /// Passes position, record timestamp, object type and object id of each event in the range to `each`.

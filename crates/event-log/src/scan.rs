@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::vec;
 
 use rusqlite::{ErrorCode, Row, params};
 
@@ -21,78 +22,108 @@ const GATHER_BYTES: usize = 4 << 20;
 const ONE_BY_ONE: u64 = 1024;
 
 /// A scan in progress. Positions have no holes, so if SQLite doesn't return one, its row is missing.
-pub(crate) struct Scan {
-    order: Order,
-    /// The range that is not read yet: [low, high].
-    low: i64,
-    high: i64,
-    /// Consecutive positions without a readable row, reported as one.
+///
+/// It counts in ranks, which ascend in the order of the scan, whatever the order of positions. No read transaction is
+/// open between two calls of [`next`](Iterator::next): if the caller is slow, SQLite could not checkpoint.
+pub(crate) struct Scan<'a> {
+    log: &'a LogReader,
+    query: &'a ListQuery,
+    gathered: vec::IntoIter<Found>,
+    /// The ranks that are not read yet: `next..=last`.
+    next: i64,
+    last: i64,
+    /// Consecutive ranks without a readable row, reported as one.
     lost: Option<Lost>,
-    /// Damaged rows that were reported before the scan reached their positions. It may meet them again.
+    /// Ranks of damaged rows that were reported before the scan reached them. It may meet them again.
     reported: BTreeSet<i64>,
 }
 
-/// Positions, and why they can't be read.
+pub(crate) type Found = Result<Listed, DamagedRow>;
+
+/// Ranks, and why they can't be read.
 type Lost = (RangeInclusive<i64>, String);
 
-impl Scan {
-    pub(crate) fn new(positions: RangeInclusive<i64>, order: Order) -> Self {
+impl Order {
+    /// The rank of a position, and the position of a rank. The complement reverses the order and can't overflow.
+    fn rank(self, position: i64) -> i64 {
+        match self {
+            Self::OldestFirst => position,
+            Self::NewestFirst => !position,
+        }
+    }
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Result<Found, LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(found) = self.gathered.next() {
+                return Some(Ok(found));
+            }
+            if self.is_done() {
+                return self.take_lost().map(|lost| Ok(Err(lost)));
+            }
+            if let Err(error) = self.gather() {
+                (self.next, self.last, self.lost) = (1, 0, None);
+                return Some(Err(self.log.sqlite(error)));
+            }
+        }
+    }
+}
+
+impl<'a> Scan<'a> {
+    /// Ignores the query's limit, except that it never reads more rows at once.
+    pub(crate) fn new(log: &'a LogReader, query: &'a ListQuery, positions: RangeInclusive<i64>) -> Self {
         let (low, high) = positions.into_inner();
-        Self { order, low, high, lost: None, reported: BTreeSet::new() }
+        let (next, last) = match query.order {
+            Order::OldestFirst => (low, high),
+            order => (order.rank(high), order.rank(low)),
+        };
+        let gathered = Vec::new().into_iter();
+        Self { log, query, gathered, next, last, lost: None, reported: BTreeSet::new() }
     }
 
-    /// The next events and damaged rows, perhaps none; `None` at the end.
-    pub(crate) fn gather(
-        &mut self,
-        log: &LogReader,
-        query: &ListQuery,
-        limit: u64,
-    ) -> Result<Option<Vec<Result<Listed, DamagedRow>>>, LogError> {
-        if self.is_done() {
-            return Ok(self.lost.take().map(|lost| vec![Err(damaged_range(lost))]));
-        }
+    fn gather(&mut self) -> rusqlite::Result<()> {
         let mut gathered = Vec::new();
-        match self.read(log, query, limit, &mut gathered) {
-            Ok(()) => {}
+        match self.read(&mut gathered) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
                 self.skip(self.step(), &format!("unreadable: {error}"), &mut gathered);
             }
-            Err(error) => return Err(log.sqlite(error)),
+            read => read?,
         }
-        Ok(Some(gathered))
+        self.gathered = gathered.into_iter();
+        Ok(())
     }
 
-    fn read(
-        &mut self,
-        log: &LogReader,
-        query: &ListQuery,
-        limit: u64,
-        gathered: &mut Vec<Result<Listed, DamagedRow>>,
-    ) -> rusqlite::Result<()> {
-        let others = STRIDE.max(self.step()) - 1;
-        let (from, to, direction) = match self.order {
-            Order::OldestFirst => (self.low, self.high.min(self.low.saturating_add(others)), "ASC"),
-            Order::NewestFirst => (self.low.max(self.high.saturating_sub(others)), self.high, "DESC"),
+    fn read(&mut self, gathered: &mut Vec<Found>) -> rusqlite::Result<()> {
+        let (log, order, limit) = (self.log, self.query.order, self.query.limit.unwrap_or(u64::MAX));
+        let to = self.next.saturating_add(STRIDE.max(self.step()) - 1).min(self.last);
+        let (low, high, direction) = match order {
+            Order::OldestFirst => (self.next, to, "ASC"),
+            Order::NewestFirst => (order.rank(to), order.rank(self.next), "DESC"),
         };
         let mut statement = log.connection.prepare_cached(&format!(
             "{} WHERE position BETWEEN ?1 AND ?2 ORDER BY position {direction}",
             EVENTS.select
         ))?;
-        let mut rows = statement.query(params![from, to])?;
+        let mut rows = statement.query(params![low, high])?;
         let (mut bytes, mut found) = (0, 0);
-        while bytes < GATHER_BYTES && found < limit && !self.is_done() && (from..=to).contains(&self.next()) {
+        while bytes < GATHER_BYTES && found < limit && !self.is_done() && self.next <= to {
             let Some(row) = rows.next()? else {
                 // Later rows may exist: a damaged inner page ends a query early.
                 self.skip(self.step(), MISSING, gathered);
                 return Ok(());
             };
+            let rank = order.rank(row.get(0)?);
+            // Negative if the scan has passed the row.
+            let missing = rank.saturating_sub(self.next);
             let read = || -> rusqlite::Result<_> {
                 check_row(row, &EVENTS)?;
-                Ok((row.get::<_, i64>(0)?, if query.matches(row)? { Some(log.listed(row)?) } else { None }))
+                if self.query.matches(row)? { log.listed(row).map(Some) } else { Ok(None) }
             };
             match read() {
-                Ok((position, listed)) => {
-                    let missing = self.missing_before(position);
+                Ok(listed) => {
                     if missing > 0 {
                         self.skip(missing, MISSING, gathered);
                     }
@@ -107,9 +138,8 @@ impl Scan {
                     }
                 }
                 Err(error) => {
-                    let (damaged, position) = (DamagedRow::from_error(error, &EVENTS, row)?, row.get(0)?);
-                    let missing = self.missing_before(position);
-                    let is_reported = self.reported.contains(&position);
+                    let damaged = DamagedRow::from_error(error, &EVENTS, row)?;
+                    let is_reported = self.reported.contains(&rank);
                     if is_reported && missing != 0 {
                         continue;
                     }
@@ -117,7 +147,7 @@ impl Scan {
                     if missing > 0 && self.lost.is_some() {
                         self.skip(missing, MISSING, gathered);
                     } else if missing != 0 {
-                        self.reported.insert(position);
+                        self.reported.insert(rank);
                     }
                     self.report_lost(gathered);
                     self.advance(1);
@@ -130,71 +160,52 @@ impl Scan {
         Ok(())
     }
 
-    fn next(&self) -> i64 {
-        match self.order {
-            Order::OldestFirst => self.low,
-            Order::NewestFirst => self.high,
-        }
-    }
-
-    /// How many positions are missing before a row's; negative if the scan has passed it.
-    fn missing_before(&self, position: i64) -> i64 {
-        match self.order {
-            Order::OldestFirst => position.saturating_sub(self.low),
-            Order::NewestFirst => self.high.saturating_sub(position),
-        }
-    }
-
     fn is_done(&self) -> bool {
-        self.low > self.high
+        self.next > self.last
     }
 
-    /// Moves the start by that many positions, at most to the end.
-    fn advance(&mut self, positions: i64) {
-        let next = match self.order {
-            Order::OldestFirst => self.low.checked_add(positions).map(|low| (low, self.high)),
-            Order::NewestFirst => self.high.checked_sub(positions).map(|high| (self.low, high)),
-        };
-        (self.low, self.high) = next.unwrap_or((1, 0));
+    fn advance(&mut self, ranks: i64) {
+        match self.next.checked_add(ranks) {
+            Some(next) => self.next = next,
+            None => (self.next, self.last) = (1, 0),
+        }
     }
 
-    /// How many positions to skip if the next one has no row. The query just searched all of them.
+    /// How many ranks to skip if the next one has no row. The query just searched all of them.
     fn step(&self) -> i64 {
-        let lost =
-            self.lost.as_ref().map_or(0, |(positions, _)| positions.start().abs_diff(*positions.end()));
+        let lost = self.lost.as_ref().map_or(0, |(ranks, _)| ranks.start().abs_diff(*ranks.end()));
         i64::try_from(lost / ONE_BY_ONE).unwrap_or(i64::MAX).saturating_add(1)
     }
 
-    /// Skips positions without a readable row.
-    fn skip(&mut self, positions: i64, why: &str, gathered: &mut Vec<Result<Listed, DamagedRow>>) {
-        let (others, left) = (positions - 1, self.low..=self.high);
-        let positions = match self.order {
-            Order::OldestFirst => self.low..=self.low.saturating_add(others).min(*left.end()),
-            Order::NewestFirst => self.high.saturating_sub(others).max(*left.start())..=self.high,
-        };
-        self.advance(others.saturating_add(1));
+    /// Skips ranks without a readable row.
+    fn skip(&mut self, ranks: i64, why: &str, gathered: &mut Vec<Found>) {
+        let skipped = self.next..=self.next.saturating_add(ranks - 1).min(self.last);
+        self.advance(ranks);
         match &mut self.lost {
             Some((lost, because)) if because == why => {
-                *lost = *positions.start().min(lost.start())..=*positions.end().max(lost.end());
+                *lost = *skipped.start().min(lost.start())..=*skipped.end().max(lost.end());
             }
             _ => {
                 self.report_lost(gathered);
-                self.lost = Some((positions, why.to_owned()));
+                self.lost = Some((skipped, why.to_owned()));
             }
         }
     }
 
-    fn report_lost(&mut self, gathered: &mut Vec<Result<Listed, DamagedRow>>) {
-        gathered.extend(self.lost.take().map(|lost| Err(damaged_range(lost))));
+    fn report_lost(&mut self, gathered: &mut Vec<Found>) {
+        gathered.extend(self.take_lost().map(Err));
     }
-}
 
-fn damaged_range((positions, why): Lost) -> DamagedRow {
-    let (first, last) = positions.into_inner();
-    if first == last {
-        return DamagedRow::event(first, why);
+    fn take_lost(&mut self) -> Option<DamagedRow> {
+        let (ranks, why) = self.lost.take()?;
+        let (first, last) = (self.query.order.rank(*ranks.start()), self.query.order.rank(*ranks.end()));
+        Some(if first == last {
+            DamagedRow::event(first, why)
+        } else {
+            let key = format!("positions {} to {}", first.min(last), first.max(last));
+            DamagedRow::of_key(&EVENTS, key, why)
+        })
     }
-    DamagedRow::of_key(&EVENTS, format!("positions {first} to {last}"), why)
 }
 
 impl ListQuery {

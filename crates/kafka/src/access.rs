@@ -56,11 +56,11 @@ impl fmt::Display for Resource<'_> {
     }
 }
 
-/// Says which right is missing, to whom, and how it is granted.
+/// Names a missing right, its user, and the command that grants it.
 #[derive(Debug, Clone)]
 pub struct Access {
     servers: String,
-    /// The principal's name, where this side knows it: a certificate is named by the brokers' rules.
+    /// The principal's name, if known: the brokers' rules name a certificate.
     user: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl Access {
         Self { servers: settings.bootstrap_servers.clone(), user: user.map(str::to_owned) }
     }
 
-    /// The sentence for a right that the broker missed.
+    /// The sentence for a missing right.
     #[must_use]
     pub fn lacks(&self, operation: Operation, resource: Resource<'_>) -> String {
         let user = self.user.as_ref().map_or("this user".to_owned(), |user| format!("user '{user}'"));
@@ -96,7 +96,7 @@ impl Access {
         )
     }
 
-    /// The same where an error is one of access to this topic, or to the configured group.
+    /// The same if an error is one of access to this topic, or to the configured group.
     #[must_use]
     pub fn lacking(
         &self,
@@ -112,14 +112,14 @@ impl Access {
     }
 }
 
-/// The operations that the brokers allow this user; `None` where the resource does not exist or they do not tell.
+/// The operations that the brokers allow this user; `None` if the resource does not exist or they do not say.
 pub type Allowed = Option<BTreeSet<Operation>>;
 
-/// Asks the brokers what this user may do. Changes nothing.
+/// Asks the brokers for this user's rights. Changes nothing.
 pub struct Rights<'a> {
     settings: &'a Settings,
     client: BaseProducer<Context>,
-    /// Whether there was an answer to the first question: the embedded broker gives none.
+    /// Whether the first question was answered: the embedded broker never answers.
     answers: Cell<Option<bool>>,
 }
 
@@ -156,14 +156,14 @@ impl<'a> Rights<'a> {
         tracing::debug!(?described, name, ?answer, "access rights");
         match answer {
             Ok(allowed) => allowed.map(|allowed| allowed.into_iter().filter_map(operation).collect()),
-            // Whoever may not even describe it may do nothing with it.
+            // Without Describe the user has no right on it.
             Err(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed) => Some(BTreeSet::new()),
             Err(_) => None,
         }
     }
 
-    /// Whether a producer may use transactional ids with this prefix: one of them is registered, as at every start of
-    /// the processor, and fences nobody but another check.
+    /// Whether a producer may use transactional ids with this prefix. Registers one, as each start of the processor does; it
+    /// fences only another check.
     pub fn may_transact(&self, prefix: &str) -> Result<bool, KafkaError> {
         let mut properties = client::producer(self.settings, client::BATCH_BYTES);
         let producer: BaseProducer<Context> =
@@ -181,13 +181,13 @@ impl<'a> Rights<'a> {
     }
 }
 
-/// Whether the numbers of operations are with this one.
+/// Whether an operation is among these numbers.
 #[must_use]
 pub fn contains(allowed: &[u32], wanted: Operation) -> bool {
     allowed.iter().any(|&number| operation(number) == Some(wanted))
 }
 
-/// Of the numbers that the protocol has for operations.
+/// The protocol's numbers for operations.
 fn operation(number: u32) -> Option<Operation> {
     use rdkafka::bindings::rd_kafka_AclOperation_t as Native;
     [

@@ -1,4 +1,4 @@
-//! At-least-once: everything delivered first, offsets after it. For brokers without transactions.
+//! At-least-once: first the output, then the offsets. For brokers without transactions.
 
 use std::{
     fmt,
@@ -57,7 +57,7 @@ impl AtLeastOnce {
         self.producer.as_ref().ok_or_else(no_producer)
     }
 
-    /// Where the brokers refuse a topic of the output: which one it is.
+    /// Names the output topic that the brokers refuse, if they do.
     fn denied(&self, error: PublishError) -> PublishError {
         self.deliveries.take_denied().map_or(error, |topic| {
             let access = Access::of(&self.settings);
@@ -65,7 +65,7 @@ impl AtLeastOnce {
         })
     }
 
-    /// Waits for own output as long as it takes, for replies a little: there is no transaction that they could undo.
+    /// Waits for own output as long as it takes, and shortly for replies, which can't undo a transaction here.
     fn drain(&mut self) -> Result<(), PublishError> {
         let producer = self.producer()?;
         let begun = Instant::now();
@@ -123,11 +123,11 @@ impl Sink for AtLeastOnce {
             let (topic, group) = (&self.settings.topics.commands, &self.settings.group);
             let access = Access::of(&self.settings);
             let text = format!("committing offsets: {error}");
-            // No single command is at fault, and all of them would be out once more with each attempt.
+            // No single command is at fault, and each attempt would publish all of them again.
             let refusal = OutputRefusal::of_error(&error, || text.clone()).map(|refusal| refusal.to_string());
             match access.lacking(&error, (Operation::Read, topic), (Operation::Read, group)).or(refusal) {
                 Some(reason) => PublishError::Fatal(reason),
-                // Everything is out, and will be out once more: that is the guarantee's name.
+                // Everything is published, and will be again: at least once.
                 None => PublishError::Unknown(text),
             }
         })?;
@@ -135,7 +135,7 @@ impl Sink for AtLeastOnce {
     }
 
     fn abort(&mut self) -> Result<(), PublishError> {
-        // What was sent can't be called back; a new producer forgets what was not.
+        // What was sent can't be undone; a new producer forgets the rest.
         self.reset()
     }
 }
@@ -152,7 +152,7 @@ mod tests {
         mark::{Mark, RulesHash},
     };
 
-    /// Else its notifications would be out again and again.
+    /// Otherwise its notifications would be published again and again.
     #[test]
     fn offsets_that_the_brokers_refuse_for_good_end_it() {
         let mut settings = Settings::for_test("", &[("fetch.wait.max.ms", "10")]);

@@ -1,4 +1,4 @@
-//! From the configuration to librdkafka's properties.
+//! From the settings to librdkafka's properties.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::{Settings, connection::not_made, topics::producer_limit};
 /// KiB of librdkafka's fetch queue; its own default is 64 MiB a consumer. Some 9,000 usual commands, which is more than
 /// the brokers bring between two looks. What librdkafka adds to a short record is not counted, and is as much again.
 const FETCH_QUEUE_KIB: u32 = 3 * 1024;
-/// How soon librdkafka looks again whether its fetch queue has room. Its own default is a second, for most of which a
-/// short queue is empty.
+/// How soon librdkafka checks a full fetch queue again. Its own default is a second, for most of which a short queue is
+/// empty.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
 /// What a zstd batch may unpack to, and a third of it at least: librdkafka refuses a longer one, again and again, and
 /// triples its buffer until it is long enough. Its own default, 100 MB, let a record of 5 kB stop a partition. It bounds
@@ -18,9 +18,9 @@ const FETCH_QUEUE_BACKOFF_MS: &str = "10";
 const UNPACKED_MAX_BYTES: u64 = 1_000_000_000;
 /// Of the protocol, around the records of an answer to a fetch.
 const FRAMING: u64 = 512;
-/// A crashed instance's partitions go to others after this, as its transaction does.
+/// After this a crashed instance's partitions are assigned to others, and its transaction is aborted.
 const SESSION_TIMEOUT_MS: &str = "10000";
-/// How soon partitions that were added to a topic are noticed. librdkafka's own default is five minutes.
+/// How soon added partitions are noticed. librdkafka's own default is five minutes.
 const METADATA_REFRESH_MS: &str = "10000";
 /// KiB of librdkafka's produce queue; its own default is 1 GiB.
 const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
@@ -29,7 +29,7 @@ pub const MESSAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes that the publisher sends together, where its topics take as many; librdkafka's own default. Fewer are more
 /// requests for the same records.
 pub const BATCH_BYTES: usize = 1_000_000;
-/// The same for who posts, and does not ask what the topic takes.
+/// The same for producers of commands, which do not know the topic's limit.
 pub const POST_BATCH_BYTES: usize = 128 * 1024;
 /// Until a frozen instance's transaction is aborted, it holds back every `read_committed` reader.
 pub const TRANSACTION_TIMEOUT_MS: u32 = 10_000;
@@ -50,8 +50,8 @@ fn with_operators(settings: &Settings, mut client: ClientConfig) -> ClientConfig
     for (property, value) in &settings.properties {
         client.set(property, value);
     }
-    // Else a producer makes a topic by asking for it, on brokers that allow that: one for replies that was deleted came
-    // back with the brokers' defaults.
+    // On brokers that allow it, a producer would create topics by asking for them: a deleted reply topic came back with
+    // the brokers' defaults.
     client.set("allow.auto.create.topics", "false");
     client
 }
@@ -68,20 +68,20 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         .set("fetch.error.backoff.ms", "100")
         .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS);
     let mut client = with_fetch_bytes(with_operators(settings, client));
-    // Kept last: these keep the promise and can't be overridden.
+    // Set last: the guarantee depends on these, so they can't be overridden.
     client
         .set("group.id", &settings.group)
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
-        // Who keeps a partition keeps working, and taking one over means reading its history.
+        // A partition that stays keeps being processed, and a new owner has to read its history.
         .set("partition.assignment.strategy", "cooperative-sticky");
     client
 }
 
-/// Sets the bytes of one answer to a fetch, unless the operator does: half of the queue, so that one is on its way while
-/// there is still something to read. librdkafka's own choice is the whole queue, and it refuses one that is shorter than
+/// Sets the bytes of one answer to a fetch, unless the operator does: half of the queue, so that the next one is under way
+/// while records are left to read. librdkafka's own choice is the whole queue, and it refuses one that is shorter than
 /// `message.max.bytes` or longer than `receive.message.max.bytes` has room for. That is also the limit of what is
 /// unpacked, and so far above the bytes that are asked for, unless the operator lowers it.
 fn with_fetch_bytes(mut client: ClientConfig) -> ClientConfig {
@@ -91,7 +91,7 @@ fn with_fetch_bytes(mut client: ClientConfig) -> ClientConfig {
     if client.get(PROPERTY).is_none() {
         let (queue_kib, longest) =
             (number(&client, "queued.max.messages.kbytes"), number(&client, "message.max.bytes"));
-        // What can't be read is refused when the client is made.
+        // An invalid value is refused when the client is made.
         let (Some(queue_kib), Some(longest)) = (queue_kib, longest) else { return client };
         let fits = room.unwrap_or(UNPACKED_MAX_BYTES).saturating_sub(FRAMING);
         client.set(PROPERTY, (queue_kib * 1024 / 2).min(fits).max(longest).to_string());
@@ -104,7 +104,7 @@ fn with_fetch_bytes(mut client: ClientConfig) -> ClientConfig {
     client
 }
 
-/// What a client has for this property: what was set, or librdkafka's default.
+/// The value of a property: what was set, or librdkafka's default.
 fn number(client: &ClientConfig, property: &str) -> Option<u64> {
     let value = client.create_native_config().and_then(|config| config.get(property));
     value.ok().and_then(|value| value.parse().ok())
@@ -130,9 +130,8 @@ pub fn reader(settings: &Settings) -> ClientConfig {
     client
 }
 
-/// A producer that keeps order and writes nothing twice by itself. What it sends together has at most `batch_bytes`,
-/// unless it is one record: a topic's `max.message.bytes` counts for the whole, and librdkafka does not divide what was
-/// refused (Kafka's Java client does).
+/// An idempotent producer that keeps order. Its batches have at most `batch_bytes`, or one record: a topic's
+/// `max.message.bytes` limits the batch, and librdkafka does not split a refused one (Kafka's Java client does).
 #[must_use]
 pub fn producer(settings: &Settings, batch_bytes: usize) -> ClientConfig {
     let mut client = common(settings, "producer");
@@ -158,7 +157,7 @@ pub fn transactional<'a>(client: &'a mut ClientConfig, transactional_id: &str) -
         .set("delivery.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
 }
 
-/// Whether librdkafka takes the operator's properties together with those that keep the promise. Asks no broker.
+/// Whether librdkafka accepts the operator's properties together with the fixed ones. Asks no broker.
 ///
 /// # Errors
 ///
@@ -174,7 +173,7 @@ pub fn check_properties(settings: &Settings) -> Result<(), String> {
     let mut client = producer(&settings, BATCH_BYTES);
     let made: Result<BaseProducer, _> = transactional(&mut client, "check").create();
     made.map(drop).map_err(refused)?;
-    // Its own limits would refuse the output, or keep it waiting for ever, at a command that may come after months.
+    // Its own limits would refuse the output, or block it for ever, at a large command that may come after months.
     let largest = producer_limit(&settings.topics).unsigned_abs();
     for (property, unit, unit_bytes) in
         [("message.max.bytes", "bytes", 1), ("queue.buffering.max.kbytes", "KiB", 1024)]
@@ -189,13 +188,13 @@ pub fn check_properties(settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
-/// How long an answer may wait behind that to a fetch, where both are on one connection.
+/// How long a fetch may delay an answer on the same connection.
 #[must_use]
 pub(crate) fn fetch_wait(settings: &Settings) -> Duration {
     consumer_time(settings, "fetch.wait.max.ms")
 }
 
-/// How much time a member of the group may let pass between two polls.
+/// The longest time that a group member may let pass between two polls.
 #[must_use]
 pub fn poll_interval(settings: &Settings) -> Duration {
     consumer_time(settings, "max.poll.interval.ms")
@@ -203,7 +202,7 @@ pub fn poll_interval(settings: &Settings) -> Duration {
 
 /// The operator's value, the program's, or librdkafka's default.
 fn consumer_time(settings: &Settings, milliseconds: &str) -> Duration {
-    // What librdkafka does not take has been refused before: see `check_properties`.
+    // Invalid values were refused before: see `check_properties`.
     number(&consumer(settings), milliseconds).map_or(Duration::ZERO, Duration::from_millis)
 }
 

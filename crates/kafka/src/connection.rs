@@ -1,4 +1,4 @@
-//! Why no broker can be talked to, in words: network, login, certificates, and the files that they are read from.
+//! Why no broker can be reached, in words: network, login, certificates, and their files.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -21,7 +21,7 @@ const FILES: [&str; 5] = [
     "ssl.crl.location",
 ];
 
-/// What keeps this side from a broker.
+/// Why a broker can't be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConnectionError {
     #[error("no broker answers at '{servers}': {reason}. Check kafka.bootstrap_servers and the network")]
@@ -68,7 +68,7 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// What the last client-wide error says, or, where there was none, the failed request's.
+    /// From the last client-wide error or, without one, from that of the failed request.
     #[must_use]
     pub fn of(
         settings: &Settings,
@@ -89,7 +89,7 @@ impl ConnectionError {
         if says("certificate verify failed") {
             return Self::certificate(settings, essence(&reason));
         }
-        // Alerts by which a listener refuses the certificate of this side, or that there is none.
+        // Alerts with which a listener refuses a client's certificate, or the lack of one.
         if ["certificate required", "bad certificate", "unknown ca", "alert certificate"]
             .iter()
             .any(|alert| says(alert))
@@ -106,7 +106,7 @@ impl ConnectionError {
             let wanted = if has_sasl { "sasl_plaintext" } else { "plaintext" };
             return Self::WithoutTls { servers, protocol, wanted };
         }
-        // librdkafka only says that it was disconnected, if that.
+        // librdkafka reports a disconnect at most.
         if !is_tls && speaks_tls(&servers) {
             let wanted = if has_sasl { "sasl_ssl" } else { "ssl" };
             return Self::ExpectsTls { servers, protocol, wanted };
@@ -114,7 +114,7 @@ impl ConnectionError {
         Self::Unreachable { servers, reason: essence(&reason).to_owned() }
     }
 
-    /// librdkafka says the same of every certificate that it does not accept; OpenSSL's number tells why.
+    /// librdkafka reports every refused certificate alike; OpenSSL's number says why.
     fn certificate(settings: &Settings, reason: &str) -> Self {
         let servers = settings.bootstrap_servers.clone();
         match native::certificate_error(&client::admin(settings)) {
@@ -154,7 +154,7 @@ fn speaks_tls(servers: &str) -> bool {
     servers.into_iter().any(|server| ask(server).unwrap_or(false))
 }
 
-/// Why a Kafka client can't be made of these properties.
+/// Why no Kafka client can be made with these properties.
 #[must_use]
 pub fn not_made(settings: &Settings, error: &KafkaError) -> String {
     let reason = match error {
@@ -198,7 +198,7 @@ pub fn not_made(settings: &Settings, error: &KafkaError) -> String {
     format!("librdkafka refuses the properties together: {reason}")
 }
 
-/// What librdkafka says of a connection, without its name for the broker and its statistics.
+/// librdkafka's text about a connection, without its name for the broker and its statistics.
 fn essence(reason: &str) -> &str {
     let reason = reason.split_once("/bootstrap: ").map_or(reason, |(_, reason)| reason);
     reason.split_once(" (after ").map_or(reason, |(reason, _)| reason)

@@ -1,9 +1,8 @@
 //! The group member that reads the commands topic.
 //!
-//! Rebalance events are only noted in librdkafka's callback and acted on by the thread that polls: an
-//! assignment waits for offsets that may take seconds to be known, a revocation for a pipeline to drain,
-//! and a callback that waits would hold up stopping. librdkafka waits in its join state until the
-//! partitions are assigned or unassigned, whenever that is called.
+//! librdkafka's callback only notes rebalance events; the polling thread acts on them. An assignment needs offsets that may
+//! take seconds, a revocation waits for the pipeline to drain, and a blocked callback would delay a stop. librdkafka stays
+//! in its join state until the partitions are assigned or unassigned.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -39,7 +38,7 @@ use super::{
     topic_id::{self, TopicId},
 };
 
-/// How long one question to the brokers may hold up the polling thread.
+/// How long one question to the brokers may block the polling thread.
 const ASK: Duration = Duration::from_secs(2);
 
 /// A member of the consumer group.
@@ -49,7 +48,7 @@ pub struct GroupConsumer {
     settings: Settings,
     topic: String,
     pending: VecDeque<Polled>,
-    /// What librdkafka fetches, which can be less than what the group assigned.
+    /// What librdkafka fetches: all or some of the assigned partitions.
     started: BTreeSet<i32>,
     probing: Query<Probe>,
     asking_ends: Query<Ends>,
@@ -62,7 +61,7 @@ impl fmt::Debug for GroupConsumer {
     }
 }
 
-/// The group's view of one member, with the generation for people to read.
+/// The group's view of one member, with a readable generation.
 #[derive(Clone)]
 pub struct Membership {
     pub metadata: Arc<ConsumerGroupMetadata>,
@@ -107,7 +106,7 @@ impl Notes {
         let context = Context::default().on_log(move |_, line| log.topic_id.hear(line));
         let context = context.on_error(move |error, reason| {
             errors.hear(reason.to_owned());
-            // Whoever only asks reports the answer.
+            // Outside the group the caller reports the answer.
             if is_member {
                 client_error(error, reason);
             }
@@ -142,7 +141,7 @@ impl Group for Notes {
         }
         let numbers = partitions.elements().iter().map(|element| element.partition()).collect();
         let polled = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            // Frees librdkafka's join state; the partitions are started when their offsets are known.
+            // Completes librdkafka's join; the partitions start when their offsets are known.
             if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
                 tracing::warn!(%error, "could not acknowledge an assignment");
             }
@@ -156,7 +155,7 @@ impl Group for Notes {
     }
 
     fn leaving(&self, consumer: &BaseConsumer<Context>) {
-        // Of a revocation that was noted but not yet acted on.
+        // A revocation may be noted and not yet acted on.
         let _ = consumer.unassign();
     }
 }
@@ -172,7 +171,7 @@ impl GroupConsumer {
         Ok(member)
     }
 
-    /// For questions in the group's name, without being a member: [`Source::poll`] brings nothing.
+    /// For questions in the group's name, without being a member: [`Source::poll`] returns no records.
     pub fn outside(settings: &Settings) -> Result<Self, SourceError> {
         Self::make(settings, false)
     }
@@ -195,7 +194,7 @@ impl GroupConsumer {
         })
     }
 
-    /// For offset commits of the at-least-once publisher, which go through the member itself.
+    /// Commits offsets through this member, for the at-least-once publisher.
     #[must_use]
     pub fn committer(&self) -> Committer {
         Committer { consumer: Arc::clone(&self.consumer), topic: self.topic.clone() }
@@ -211,7 +210,7 @@ impl GroupConsumer {
     }
 
     fn unassign(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
-        // librdkafka refuses a list in which one partition was never started; an empty list is welcome.
+        // librdkafka refuses a list with a partition that was never started, and accepts an empty list.
         let started: Vec<_> = partitions.iter().filter(|partition| self.started.remove(partition)).collect();
         let list = self.list(started.into_iter().map(|&partition| (partition, Offset::Invalid)));
         self.consumer.incremental_unassign(&list).map_err(|error| self.retriable("unassign", &error))
@@ -232,10 +231,10 @@ impl Source for GroupConsumer {
         }
         let consumer = Arc::clone(&self.consumer);
         let polled = poll_past_log_lines(&consumer, &self.notes, timeout);
-        // Before the record: it may be of a partition that is lost.
+        // Before the record, whose partition may be lost.
         self.pending.append(&mut self.notes.rebalances());
-        // After the poll: a log line is in the queue before librdkafka asks for anything of the new topic, and comes out of
-        // it before every record.
+        // After the poll: the log line is queued before librdkafka requests anything of the new topic, so it comes out before
+        // every record.
         if self.notes.topic_id.has_changed() {
             return Err(SourceError::Retriable(format!(
                 "the brokers name another topic '{}' than before, which is compared with the log",
@@ -320,7 +319,7 @@ impl Source for GroupConsumer {
             return Ok(Vec::new());
         }
         let mut properties = client::reader(&self.settings);
-        // Else nothing says that a partition ends before the offset.
+        // Otherwise nothing reports that a partition ends before the offset.
         properties.set("enable.partition.eof", "true");
         let mut reader = Reader::with_config(&self.settings, properties)?;
         reader.start(
@@ -334,7 +333,7 @@ impl Source for GroupConsumer {
             match reader.poll(Duration::from_millis(50)) {
                 Ok(Some(record)) => drop(found.insert(record.coordinates.partition, record)),
                 Ok(None) => {}
-                // librdkafka does not say of which partition an error is; those that get their record are not meant.
+                // The binding does not name the partition of an error; it is not one whose record arrives.
                 Err(error) => failed = Some(error.to_string()),
             }
         }
@@ -353,7 +352,7 @@ impl Source for GroupConsumer {
         let consumer = &self.consumer;
         let (generation, member_id) = native::generation(consumer.client())?;
         let metadata = Arc::new(consumer.group_metadata()?);
-        // Two calls: only metadata whose generation was the same before and after may be used.
+        // Two calls: the metadata is valid only if the generation was the same before and after.
         let unchanged = native::generation(consumer.client())? == (generation, member_id.clone());
         unchanged.then_some(Membership { metadata, generation, member_id })
     }
@@ -367,13 +366,13 @@ impl Source for GroupConsumer {
 }
 
 impl Drop for GroupConsumer {
-    /// Leaves the group, and waits no longer than 3 s for it.
+    /// Leaves the group, within 3 s.
     fn drop(&mut self) {
         self.notes.closing.store(true, Ordering::SeqCst);
     }
 }
 
-/// Commits offsets as the group member, from another thread than the one that polls.
+/// Commits offsets as the group member, on another thread than the polling one.
 #[derive(Clone)]
 pub struct Committer {
     consumer: Arc<BaseConsumer<Context>>,
@@ -394,7 +393,7 @@ impl Committer {
     }
 }
 
-/// A list of next offsets with their marks, as commits take it.
+/// Next offsets with their marks, to commit.
 #[must_use]
 pub(crate) fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
@@ -406,7 +405,7 @@ pub(crate) fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPart
     list
 }
 
-/// A list of offsets to read from.
+/// Offsets to read from.
 #[must_use]
 pub(crate) fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
@@ -416,7 +415,7 @@ pub(crate) fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPart
     list
 }
 
-/// The record that a message is.
+/// Copies a message.
 #[must_use]
 pub fn record_of(message: &BorrowedMessage<'_>) -> Record {
     Record {
@@ -439,7 +438,7 @@ pub(super) fn offsets(list: &TopicPartitionList) -> Vec<(i32, Option<i64>)> {
     list.elements().iter().map(|element| (element.partition(), number(element.offset()))).collect()
 }
 
-/// The binding's poll takes a line of the log as nothing, and lines come before rebalances and records.
+/// The binding's poll returns nothing for a log line, and log lines come before rebalances and records.
 fn poll_past_log_lines<'a>(
     consumer: &'a BaseConsumer<Context>,
     notes: &Notes,
@@ -449,7 +448,7 @@ fn poll_past_log_lines<'a>(
     let mut waiting = usize::MAX;
     while polled.is_none() && notes.rebalances().is_empty() {
         let left = native::waiting(consumer.client());
-        // What does not get less is not taken by polling.
+        // Polling does not take what is left.
         if left == 0 || left >= waiting {
             break;
         }
@@ -459,7 +458,7 @@ fn poll_past_log_lines<'a>(
     polled
 }
 
-/// What an error from polling means; most of them librdkafka mends by itself.
+/// What an error of a poll means; librdkafka recovers from most of them.
 fn classify(settings: &Settings, error: &KafkaError) -> Result<Option<Polled>, SourceError> {
     let topic = &settings.topics.commands;
     if let Some(lacking) = lacking(settings, error) {
@@ -500,7 +499,7 @@ fn classify(settings: &Settings, error: &KafkaError) -> Result<Option<Polled>, S
     }
 }
 
-/// Which right of the group's members is missing, where an error is one of access.
+/// The missing right, if the error is one of access.
 fn lacking(settings: &Settings, error: &KafkaError) -> Option<String> {
     let (topic, group) = (&settings.topics.commands, &settings.group);
     Access::of(settings).lacking(error, (Operation::Read, topic), (Operation::Read, group))
@@ -515,7 +514,7 @@ mod tests {
         mark::{Mark, RulesHash},
     };
 
-    /// Else what comes behind them waits for as many polls, of which there are few while the pipeline is busy.
+    /// Otherwise what follows them waits for as many polls, which are rare while the pipeline is busy.
     #[test]
     fn a_poll_takes_all_lines_of_the_log_that_wait() {
         const LINES: usize = 5;

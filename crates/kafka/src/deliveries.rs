@@ -1,4 +1,4 @@
-//! What becomes of the records that a producer was given: own output, which must arrive, and replies, which may not.
+//! Deliveries of own output, which must arrive, and of replies, which may be dropped.
 
 use std::{
     collections::BTreeMap,
@@ -27,16 +27,16 @@ use super::{
     replies::{Destination, Refused},
 };
 
-/// For room in librdkafka's queue.
+/// For space in librdkafka's queue.
 const ROOM: Duration = Duration::from_secs(15);
 
-/// Counts what is delivered, keeps the first failure of own output and every one of a reply.
+/// Counts deliveries; keeps the first failure of own output and all failures of replies.
 #[derive(Debug, Default, Clone)]
 pub struct Deliveries(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Records without a report.
+    /// Records without a delivery report.
     pending: AtomicUsize,
     /// Those of them that are replies.
     pending_replies: AtomicUsize,
@@ -46,7 +46,7 @@ struct State {
     replies: Mutex<Replies>,
 }
 
-/// Of the replies since the last look.
+/// Replies since the last [`Deliveries::take_replies`].
 #[derive(Debug, Default)]
 struct Replies {
     pending: BTreeMap<Destination, usize>,
@@ -77,7 +77,7 @@ impl Deliveries {
         Err(delivery_error(code, text))
     }
 
-    /// The same for a reply. One that librdkafka does not even take is no error: the code says why.
+    /// The same for a reply. One that librdkafka refuses at once is not an error: the code is returned.
     pub fn send_reply(
         &self,
         producer: &Publisher,
@@ -114,7 +114,7 @@ impl Deliveries {
         record: &OutputRecord,
     ) -> Result<(), (RDKafkaErrorCode, String)> {
         let deadline = Instant::now() + ROOM;
-        // Tells a reply from own output when its report comes.
+        // Distinguishes a reply from own output in its report.
         let opaque = reply_to.map_or(0, |_| record.bytes().max(1));
         loop {
             let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, opaque);
@@ -134,7 +134,7 @@ impl Deliveries {
         }
     }
 
-    /// Serves the producer until every record was delivered or failed, or until then.
+    /// Serves the producer until every record is delivered or failed, or until `until`.
     pub fn wait(&self, producer: &Publisher, until: Instant) -> bool {
         self.wait_for(producer, until, Self::pending)
     }
@@ -162,7 +162,7 @@ impl Deliveries {
         self.pending().saturating_sub(self.0.pending_replies.load(Ordering::Acquire))
     }
 
-    /// Replies that were sent and have no report.
+    /// Replies that were sent and have no report yet.
     pub fn pending_replies(&self) -> Vec<(Destination, usize)> {
         self.replies().pending.iter().map(|(to, count)| (to.clone(), *count)).collect()
     }
@@ -176,12 +176,12 @@ impl Deliveries {
         self.0.failure.lock().expect("never poisoned").clone()
     }
 
-    /// The same, once.
+    /// Takes it.
     pub fn take_failure(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.0.failure.lock().expect("never poisoned").take()
     }
 
-    /// The topic of own output that this user may not write to, once.
+    /// Takes the topic of own output that this user may not write to.
     pub fn take_denied(&self) -> Option<String> {
         self.0.denied.lock().expect("never poisoned").take()
     }
@@ -190,7 +190,7 @@ impl Deliveries {
         self.0.denied.lock().expect("never poisoned").get_or_insert_with(|| topic.to_owned());
     }
 
-    /// Where replies went, and which were refused, since the last time that this was asked.
+    /// Takes the destinations of replies, and the refused ones, since the last call.
     pub fn take_replies(&self) -> (Vec<Destination>, Vec<Refused>) {
         let mut replies = self.replies();
         let sent = std::mem::take(&mut replies.sent).into_keys().collect();
@@ -223,15 +223,15 @@ impl Deliveries {
     }
 }
 
-/// Takes delivery reports, and lets librdkafka's threads work. A poll with a time-out uses all of it
-/// whatever arrives, and `flush` waits in steps of 100 ms.
+/// Takes delivery reports, and yields to librdkafka's threads. A poll with a time-out uses all of it even if reports arrive,
+/// and `flush` waits in steps of 100 ms.
 pub fn serve(producer: &Publisher) {
     producer.poll(Duration::ZERO);
     thread::sleep(Duration::from_micros(100));
 }
 
-/// A partition that could not be added to the transaction. librdkafka says only in its log which one it was; all records
-/// of the transaction are then reported as purged.
+/// A partition that could not be added to the transaction. librdkafka names it only in its log, and reports all records of
+/// the transaction as purged.
 fn not_added(facility: &str, message: &str) -> Option<(Destination, RDKafkaErrorCode)> {
     if facility != "ADDPARTS" {
         return None;
@@ -271,7 +271,7 @@ impl Deliver for Deliveries {
                 self.deny(message.topic());
             }
             let mut failure = self.0.failure.lock().expect("never poisoned");
-            // The first cause, and not what it did to other records.
+            // The first cause, not its consequences for other records.
             if failure.as_ref().is_none_or(|(first, _)| is_consequence(*first) && !is_consequence(code)) {
                 *failure = Some((code, format!("a record for '{}': {error}", message.topic())));
             }

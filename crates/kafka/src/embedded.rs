@@ -1,8 +1,8 @@
-//! A broker inside this process: librdkafka's mock cluster, reachable by librdkafka clients on this machine. Others ask for
+//! A broker inside this process: librdkafka's mock cluster, for librdkafka clients on this machine. Other clients need
 //! versions of the protocol that it does not know, and hang or fail.
 //!
-//! For trying things out and for tests. It keeps everything in memory, at most 5 MiB or 100,000 message
-//! sets a partition, and its transactions have no effect: use the at-least-once guarantee on it.
+//! For demonstrations and tests. It keeps everything in memory, up to 5 MiB or 100,000 message sets a partition, and its
+//! transactions have no effect: use the at-least-once guarantee.
 
 use std::fmt;
 
@@ -16,13 +16,13 @@ use thiserror::Error;
 
 use super::{Topics, context::Context};
 
-/// The log append time that it answers whatever the time is, in milliseconds, while it keeps the record's own
-/// timestamp. No other broker's clock shows it: it is a second after the beginning of 1970.
+/// The log append time in each of its answers, in milliseconds, although it stores the record's own timestamp. A real broker
+/// never returns it: it is a second after the start of 1970.
 pub const ANSWERED_APPEND_TIME: i64 = 1234;
 
-/// A running embedded broker; it ends when it is dropped.
+/// A running embedded broker, until it is dropped.
 pub struct EmbeddedBroker {
-    // Owns the cluster: the property that makes it also ends it with the client.
+    // Owns the cluster, which ends with the client.
     client: BaseProducer<Context>,
 }
 
@@ -74,13 +74,13 @@ impl EmbeddedBroker {
         self.client.client().mock_cluster().expect("the client was made with one")
     }
 
-    /// Where clients on this machine find it.
+    /// Its address for clients on this machine.
     #[must_use]
     pub fn bootstrap_servers(&self) -> String {
         self.cluster().bootstrap_servers()
     }
 
-    /// A first member need not wait 3 s for others.
+    /// Otherwise a first member waits 3 s for others.
     #[allow(unsafe_code)]
     fn join_at_once(&self) {
         // SAFETY: the client is alive, and the cluster is its own.

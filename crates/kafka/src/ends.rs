@@ -1,4 +1,4 @@
-//! Where the partitions of the commands topic end, and whether the topics of the output are there.
+//! Where the partitions of the commands topic end, and which output topics are missing.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,11 +10,11 @@ use rdkafka::{
 
 use super::{EndOffsets, Ends, Settings, Topics, client, native};
 
-/// How long each question may take, besides the time for which its answer may wait behind that to a fetch on the same
-/// connection. librdkafka closes the connection over a question that had no answer in time.
+/// For each question, in addition to the delay by a fetch on the same connection. librdkafka closes the connection if a
+/// question has no answer in time.
 const ASK: Duration = Duration::from_secs(2);
 
-/// Asks each leader once, and for each topic once. A question without an answer takes nothing away from the others.
+/// Asks each leader once, and for each topic once. A question without an answer does not affect the others.
 pub(super) fn ask<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[i32],
@@ -43,7 +43,7 @@ pub(super) fn ask<C: ConsumerContext>(
             None => ends.error = Some(format!("partition {partition} has no leader")),
         }
     }
-    // One after the other: asked together, librdkafka returns no answer at all where one leader gives none.
+    // One after the other: in a joint question librdkafka returns no answer at all if one leader does not answer.
     for (leader, partitions) in led {
         if let Err(error) = ask_leader(consumer, &topics.commands, &partitions, within, &mut ends) {
             ends.error = Some(format!("node {leader}, which leads {partitions:?}: {error}"));
@@ -61,15 +61,14 @@ fn ask_leader<C: ConsumerContext>(
 ) -> Result<(), KafkaError> {
     let mut list = TopicPartitionList::new();
     for &partition in partitions {
-        // In place of an offset comes the time that it is asked for; the end stands for the latest.
+        // The list holds times instead of offsets; the end stands for the latest.
         list.add_partition_offset(topic, partition, Offset::End)?;
     }
     for element in consumer.offsets_for_times(list, within)?.elements() {
         let partition = element.partition();
         match (element.error(), element.offset()) {
             (Ok(()), Offset::Offset(stable)) => {
-                // The broker tells a `read_committed` consumer the last stable offset. The high watermark comes with
-                // each answer to a fetch.
+                // A `read_committed` consumer gets the last stable offset. The high watermark comes with each fetch.
                 let fetched = native::high_watermark(consumer.client(), topic, partition);
                 let high_watermark = fetched.map_or(stable, |fetched| fetched.max(stable));
                 ends.offsets.push((partition, EndOffsets { stable, high_watermark }));
@@ -81,7 +80,7 @@ fn ask_leader<C: ConsumerContext>(
     Ok(())
 }
 
-/// The node that leads each partition which has a leader.
+/// The leader of each partition that has one.
 fn leaders<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -94,7 +93,7 @@ fn leaders<C: ConsumerContext>(
     Ok(led.map(|partition| (partition.id(), partition.leader())).collect())
 }
 
-/// The topics of the output that do not exist.
+/// The output topics that do not exist.
 fn missing<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topics: &Topics,

@@ -15,17 +15,17 @@ use super::{
     reader::Reader,
 };
 
-/// For one count of the topic's partitions, besides what a fetch may hold its answer up.
+/// For one count of the topic's partitions, in addition to the delay by a fetch.
 const COUNT: Duration = Duration::from_secs(2);
-/// Between two looks for partitions that were added to the topic.
+/// Between two checks for added partitions.
 const ADDED: Duration = Duration::from_secs(10);
 
 /// Where to start in each partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// The first record that is still retained.
+    /// The first retained record.
     Beginning,
-    /// The first record that is not there yet.
+    /// The next record to be written.
     End,
 }
 
@@ -42,7 +42,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Starts at the beginnings, or at the ends as they are now, of that many partitions.
+    /// Starts in so many partitions at their beginnings, or at their current ends.
     pub fn start(
         settings: &Settings,
         topic: &str,
@@ -56,7 +56,7 @@ impl Follower {
                 reader.start(topic, (0..partitions).map(|partition| (partition, Offset::Beginning)))?;
             }
             Start::End => {
-                // Numbers instead of "the end", which would be where it is when the first fetch comes to it.
+                // Numbers, because "the end" would be that of the first fetch.
                 let ends = reader.offsets_at(topic, 0..partitions, Offset::End)?;
                 reader.start(
                     topic,
@@ -75,11 +75,11 @@ impl Follower {
         })
     }
 
-    /// Stops at the ends that the partitions have now.
+    /// Stops at the current ends.
     pub fn stop_at_ends(&mut self) -> Result<(), SourceError> {
         let place = |place| self.reader.offsets_at(&self.topic, self.reader.partitions(), place);
         let (starts, ends) = (place(Offset::Beginning)?, place(Offset::End)?);
-        // What is empty is done.
+        // Nothing comes from an empty partition.
         let ends = starts.into_iter().zip(ends).filter(|(start, end)| start.1 < end.1).map(|(_, end)| end);
         let ends: Vec<_> = ends.collect();
         self.reader.stop_at(ends);
@@ -87,21 +87,21 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether all ends are reached that it stops at.
+    /// Whether it has reached all ends at which it stops.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.reader.is_done()
     }
 
-    /// The next record, if one arrives in time. None from beyond the ends that it stops at.
+    /// The next record, if one arrives in time.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Record>, SourceError> {
         self.follow_added_partitions()?;
         self.reader.poll(timeout)
     }
 
-    /// Reads partitions that were added to the topic, each from its beginning: nothing was in it when this one started.
+    /// Reads added partitions from their beginnings: they were empty when this follower started.
     fn follow_added_partitions(&mut self) -> Result<(), SourceError> {
-        // An end that is stopped at is that of the partitions there were.
+        // The ends are those of the partitions that existed at the start.
         if self.stops || Instant::now() < self.count_at {
             return Ok(());
         }
@@ -114,7 +114,7 @@ impl Follower {
         self.count_at = Instant::now() + ADDED;
         let count = match counted.flatten() {
             Ok(count) => i32::try_from(count).unwrap_or(i32::MAX),
-            // Brokers that are away are noticed elsewhere.
+            // The reader notices unreachable brokers.
             Err(reason) => {
                 tracing::debug!(reason, "could not count the topic's partitions");
                 return Ok(());

@@ -1,7 +1,7 @@
-//! The Kafka side: what the processor needs of a consumer and of a producer, and how librdkafka gives it.
+//! What the processor, the checker, the client library and the subcommands share of Kafka.
 //!
-//! [`Source`] and [`Sink`] are the processor's view. The processor is driven through them by a real
-//! broker ([`consumer`], [`transactional`], [`at_least_once`]) and, in tests, by a simulated one.
+//! [`Source`] and [`Sink`] are what the processor needs of a consumer and of a producer. [`consumer`], [`transactional`] and
+//! [`at_least_once`] implement them with librdkafka; the simulation implements them without a broker.
 
 pub mod access;
 pub mod at_least_once;
@@ -41,30 +41,30 @@ use mark::{Committed, NextOffset};
 use refusal::OutputRefusal;
 use replies::ReplyCounts;
 
-/// Where the brokers are and what the names on them are.
+/// The brokers, and the names of group and topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `host:port`, separated by commas.
     pub bootstrap_servers: String,
     /// The consumer group whose members share the partitions.
     pub group: String,
-    /// Any other librdkafka property, as the operator set it.
+    /// Other librdkafka properties, as the operator set them.
     pub properties: BTreeMap<String, String>,
     pub topics: Topics,
 }
 
-/// The three topics, and how they are made where that is allowed.
+/// The topics, and how to create the missing ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
     pub commands: String,
     pub notifications: String,
     pub rejections: String,
-    /// Those that replies may go to. They are others', so they are never made here, but on the embedded broker.
+    /// Topics for replies. They belong to other programs, so only the embedded broker creates them.
     pub replies: ReplyTopics,
     pub partitions: i32,
-    /// −1: the broker's default.
+    /// −1 is the broker's default.
     pub replication_factor: i32,
-    /// Bytes of the largest command that may be accepted: the notifications topic has to take what follows of it.
+    /// Bytes of the largest command that may be accepted: its notifications have to fit their topic.
     pub largest_command: usize,
 }
 
@@ -81,7 +81,7 @@ impl Topics {
 
 #[cfg(any(test, feature = "testing"))]
 impl Settings {
-    /// Of a group that reads the topic `c`.
+    /// For a group that reads the topic `c`.
     pub fn for_test(bootstrap_servers: &str, properties: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self {
@@ -95,7 +95,7 @@ impl Settings {
 
 #[cfg(any(test, feature = "testing"))]
 impl Topics {
-    /// This one for commands, `n` and `r`, each with one partition.
+    /// This topic for commands, `n` and `r` for output, with one partition each.
     pub fn for_test(commands: &str) -> Self {
         Self {
             commands: commands.into(),
@@ -109,24 +109,24 @@ impl Topics {
     }
 }
 
-/// What a poll brought.
+/// What a poll returned.
 #[derive(Debug)]
 pub enum Polled {
     Record(Record),
-    /// The group gave these partitions to this instance; nothing is fetched before [`Source::start`].
+    /// The group assigned these partitions to this instance; fetching begins with [`Source::start`].
     Assigned(Vec<i32>),
-    /// The group takes these partitions away. They are still owned until [`Source::release`].
+    /// The group revokes these partitions. They are owned until [`Source::release`].
     Revoked(Vec<i32>),
-    /// These partitions may belong to somebody else already; nothing of theirs may be published.
+    /// These partitions may already belong to another member; nothing of theirs may be published.
     Lost(Vec<i32>),
-    /// Nothing arrived within the time-out.
+    /// Nothing arrived in time.
     Nothing,
 }
 
-/// Where a partition begins and ends for a `read_committed` reader.
+/// Where a partition starts and ends for a `read_committed` consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The first offset that is still retained.
+    /// The first retained offset.
     pub start: i64,
     /// One past the last readable offset (the last stable offset).
     pub end: i64,
@@ -135,28 +135,28 @@ pub struct Bounds {
 /// Where a partition ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndOffsets {
-    /// One past the last record that a `read_committed` consumer gets (the last stable offset).
+    /// One past the last record that a `read_committed` consumer sees (the last stable offset).
     pub stable: i64,
-    /// One past the last record, those of open transactions included.
+    /// One past the last record, including those of open transactions.
     pub high_watermark: i64,
 }
 
 impl EndOffsets {
-    /// Where no transaction is open.
+    /// The ends while no transaction is open.
     #[must_use]
     pub const fn all_stable(offset: i64) -> Self {
         Self { stable: offset, high_watermark: offset }
     }
 }
 
-/// What the brokers say of the topics, asked now and then.
+/// What the brokers report about the topics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ends {
-    /// By partition of the commands topic; without those whose leader does not answer.
+    /// By partition of the commands topic. Partitions whose leader does not answer are left out.
     pub offsets: Vec<(i32, EndOffsets)>,
-    /// Topics that output goes to, and that do not exist; `None` where that is unknown.
+    /// Output topics that do not exist; `None` if unknown.
     pub missing: Option<Vec<String>>,
-    /// Why they could not be asked, or not about all.
+    /// Why some or all of this is unknown.
     pub error: Option<String>,
 }
 
@@ -166,55 +166,55 @@ impl From<String> for Ends {
     }
 }
 
-/// Of one partition among others; without it, why.
+/// An answer about one partition, or why there is none.
 pub type Answer<T> = Result<T, String>;
 
 /// A member of the consumer group that reads the commands topic. Used by one thread.
 pub trait Source {
-    /// Which member of which generation of the group this is, as the broker checks it (KIP-447).
+    /// The member and generation that the broker checks (KIP-447).
     type Membership: Clone + PartialEq + fmt::Debug + Send;
 
     fn poll(&mut self, timeout: Duration) -> Result<Polled, SourceError>;
     /// Starts fetching each partition at its offset.
     fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError>;
-    /// Stops fetching these partitions, which stay owned.
+    /// Stops fetching these partitions and keeps owning them.
     fn halt(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
     /// Gives revoked or lost partitions back to the group.
     fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
-    /// For each started partition the offset that is read next, past control records.
+    /// The next offset of each started partition, past control records.
     fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError>;
-    /// The group's committed offsets, whoever committed them, waiting for open transactions to end.
+    /// The group's committed offsets, whoever committed them. Waits for open transactions to end.
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError>;
-    /// Commits offsets outside any transaction, where the group had none with a mark: from then on their absence says
-    /// that they were lost, and another one without a mark that somebody else moved them.
+    /// Commits offsets outside any transaction, where the group had none with a mark. From then on a missing offset means
+    /// that it was lost, and one without a mark means that another program moved it.
     fn commit_first(&mut self, next_offsets: &[NextOffset]) -> Result<(), SourceError>;
     fn bounds(&mut self, partition: i32) -> Result<Bounds, SourceError>;
-    /// Where these partitions end, and which output topics are missing. Waits for nobody: `None` while the brokers are
-    /// being asked, and the answer once, at a later call.
+    /// Where these partitions end, and which output topics are missing. Never blocks: `None` while the brokers are asked,
+    /// and the answer once, at a later call.
     fn ends(&mut self, partitions: &[i32]) -> Option<Ends>;
-    /// The last error that the client told of, once.
+    /// Takes the last error that the client reported.
     fn take_error(&mut self) -> Option<String>;
-    /// The record at each of these offsets, or why it cannot be had just now; `None` where there is none at just that offset.
+    /// The record at each of these offsets, or why it can't be read now; `None` if no record has that offset.
     fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Answer<Option<Record>>>, SourceError>;
-    /// `None` while this is not a member: with a generation below 0 or an empty member id the broker would check nothing.
+    /// `None` outside the group: with a generation below 0 or an empty member id the broker would check nothing.
     fn membership(&mut self) -> Option<Self::Membership>;
-    /// Whether the brokers still answer. Never blocks: `None` while they are being asked, and the answer once, at a later
-    /// call. They are asked again where they were asked before `since`: that answer may be stale.
+    /// Whether the brokers still answer. Never blocks: `None` while they are asked, and the answer once, at a later call. An
+    /// answer to a question from before `since` is stale, and they are asked again.
     fn probe(&mut self, since: Instant) -> Option<Probe>;
 }
 
 /// What goes wrong while reading.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// May pass: the same call can be made again.
+    /// May pass; the call can be repeated.
     #[error("{0}")]
     Retriable(String),
-    /// Does not pass by itself.
+    /// Does not pass without help.
     #[error("{0}")]
     Fatal(String),
 }
 
-/// Which topic an output record belongs to.
+/// The topic of an output record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OutputTopic {
     Notifications,
@@ -225,45 +225,45 @@ pub enum OutputTopic {
 pub trait Sink {
     type Membership;
 
-    /// Makes the sink usable: after it, nothing that was under way before can still become visible or undone.
+    /// Makes the sink usable. Afterwards the outcome of everything sent before is final.
     fn reset(&mut self) -> Result<(), PublishError>;
     fn begin(&mut self) -> Result<(), PublishError>;
     fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError>;
-    /// Sends a reply, or leaves it out where it can't be delivered: that is no error.
+    /// Sends a reply. One that can't be delivered is dropped, which is not an error.
     fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError>;
-    /// Makes all that was sent since `begin` visible and moves the offsets: all of it or, on an error
-    /// other than those of unknown end, none. Where a reply is why it failed, the next attempt leaves it out.
+    /// Makes everything sent since `begin` visible and moves the offsets: all or nothing, unless the error says that the
+    /// outcome is unknown. After a failure due to a reply, the next attempt drops that reply.
     fn commit(
         &mut self,
         offsets: &[NextOffset],
         membership: &Self::Membership,
     ) -> Result<ReplyCounts, PublishError>;
-    /// Gives up what was sent since `begin`.
+    /// Aborts what was sent since `begin`.
     fn abort(&mut self) -> Result<(), PublishError>;
 }
 
 /// Why a batch was not published.
 #[derive(Debug, Error)]
 pub enum PublishError {
-    /// Nothing is out. The group moved on to another generation; this instance may still own the partitions.
+    /// Nothing is published. The group is in another generation; this instance may still own the partitions.
     #[error("the consumer group moved on: {0}")]
     StaleMembership(String),
-    /// Nothing is out, and the same batch can be tried again.
+    /// Nothing is published, and the batch can be retried.
     #[error("{0}")]
     Aborted(String),
-    /// It is not known whether the batch is out; [`Sink::reset`] settles it.
+    /// It is unknown whether the batch is published; [`Sink::reset`] settles it.
     #[error("{0}")]
     Unknown(String),
-    /// The same, since there was no answer in time.
+    /// The same, because there was no answer in time.
     #[error("{0}")]
     TimedOut(String),
-    /// Something of the batch is not taken, now or later. [`Sink::reset`] undoes the rest.
+    /// The brokers refuse something of the batch permanently. [`Sink::reset`] undoes the rest.
     #[error("{0}")]
     Refused(OutputRefusal),
     /// Another producer uses the same transactional id.
     #[error("fenced by a newer producer with the same transactional id: {0}")]
     Fenced(String),
-    /// Trying again can't help.
+    /// A retry can't help.
     #[error("{0}")]
     Fatal(String),
 }

@@ -1,16 +1,15 @@
-//! Whether a quiet client has only nothing to hear, still finds the brokers, or is stuck for good.
+//! Whether a quiet client is merely idle, has lost the brokers for a while, or is stuck for good.
 //!
-//! Since its version 2.10 librdkafka drops each broker that an answer to Metadata does not name. A Kafka node that is
-//! alone names none, not even itself, while its own controller takes it for dead: for a moment after it was started or
-//! frozen. A client that hears this has no brokers left, and should begin again at `bootstrap.servers`. But where its
-//! threads have shut the connections down before the rest of that same answer is read, the answer ends the new
-//! beginning as well, and marks it as under way: from then on the client looks for nobody, and reports nothing. Only
-//! another client helps.
+//! Since version 2.10 librdkafka drops each broker that a Metadata response does not list. A lone Kafka node lists none, not
+//! even itself, while its own controller considers it dead: for a moment after it was started or frozen. A client that
+//! receives this has no brokers left, and should bootstrap again from `bootstrap.servers`. But if its threads have closed
+//! the connections before the rest of that response is processed, the response ends the new bootstrap too, and marks it as
+//! in progress: from then on the client looks for no broker, and reports nothing. Only a new client helps.
 //!
 //! That is librdkafka's issue [5301](https://github.com/confluentinc/librdkafka/issues/5301), open as of 2.13, with a
 //! fix that is not merged ([5303](https://github.com/confluentinc/librdkafka/pull/5303)). This program is built with
-//! 2.12.1 (`rdkafka-sys` 4.10.0+2.12.1). With one that has the fix, `tests/forgotten_embedded.rs` waits in vain for
-//! clients to get stuck.
+//! 2.12.1 (`rdkafka-sys` 4.10.0+2.12.1). Once librdkafka has the fix, `tests/embedded/forgotten.rs` waits in vain for clients
+//! to get stuck.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +32,7 @@ use super::{
     context::{Context, Deliver},
 };
 
-/// A client that hears nothing for so long is probed, and again after each such time.
+/// Between two probes of a client that hears nothing.
 const QUIET: Duration = Duration::from_secs(10);
 /// For one answer of the brokers to a client that is connected.
 const ASK: Duration = Duration::from_secs(2);
@@ -62,7 +61,7 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Probes ask for `topic`. The watch begins now, as if something was heard.
+    /// Probes ask for `topic`. The first is due after a quiet period from now.
     #[must_use]
     pub fn new(settings: &Settings, topic: &str) -> Self {
         let heard_at = Instant::now();
@@ -75,14 +74,13 @@ impl Liveness {
         }
     }
 
-    /// The brokers were heard from.
+    /// Something came from the brokers.
     pub fn heard(&mut self) {
         self.heard_at = Instant::now();
         self.probe_at = self.heard_at + QUIET;
     }
 
-    /// Whether this client is stuck, so that another one has to take its place. Probes a quiet client on a thread of its
-    /// own, and waits for nobody.
+    /// Whether this client is stuck and has to be replaced. Probes a quiet client on a separate thread, and never blocks.
     pub fn is_client_stuck(&mut self, client: &Arc<impl Probed>) -> bool {
         if Instant::now() < self.probe_at {
             return false;
@@ -98,7 +96,7 @@ impl Liveness {
     }
 }
 
-/// A client that a probe can ask through.
+/// A client that can be probed.
 pub trait Probed: Send + Sync + 'static {
     fn metadata(&self, topic: &str, timeout: Duration) -> KafkaResult<Metadata>;
 }
@@ -115,7 +113,7 @@ impl<D: Deliver + 'static> Probed for BaseProducer<Context<D>> {
     }
 }
 
-/// A question under way, and since when, on a thread of its own: whoever polls can't wait for seconds.
+/// A question to the brokers on a separate thread, with the time of its start: a polling thread can't wait for seconds.
 #[derive(Debug)]
 pub(crate) struct Query<T>(Option<(Instant, Receiver<T>)>);
 
@@ -126,20 +124,20 @@ impl<T> Default for Query<T> {
 }
 
 impl<T: Send + 'static> Query<T> {
-    /// The answer, once, or why nobody could be asked. Begins to `ask` where no question is under way that was begun
-    /// since then.
+    /// Takes the answer, or the reason why nobody could be asked. Starts to `ask` unless a question is under way that was
+    /// started after `since`.
     pub(crate) fn poll(
         &mut self,
         since: Instant,
         ask: impl FnOnce() -> T + Send + 'static,
     ) -> Option<Result<T, String>> {
-        // The thread of an older question goes on, and finds nobody to answer.
+        // The thread of an older question runs on, and nobody receives its answer.
         self.0.take_if(|(begun, _)| *begun < since);
         let Some((_, answer)) = &self.0 else {
             let (done, answer) = bounded(1);
             let begun = Instant::now();
             let asking = thread::Builder::new().name("probe".into()).spawn(move || {
-                // Nobody listens any more where the session has ended.
+                // The session may have ended.
                 let _ = done.send(ask());
             });
             self.0 = asking.is_ok().then_some((begun, answer));
@@ -155,9 +153,9 @@ impl<T: Send + 'static> Query<T> {
     }
 }
 
-/// Asks for a topic, through this client and where it does not answer through a new one. Blocks.
+/// Asks for a topic through this client and, without an answer, through a new one. Blocks.
 pub(crate) fn probe(client: &impl Probed, settings: &Settings, topic: &str) -> Probe {
-    // On the same connection the answer may wait behind that to a fetch.
+    // A fetch on the same connection may delay the answer.
     let patience = ASK + client::fetch_wait(settings);
     let is_reached = || client.metadata(topic, patience).is_ok();
     if is_reached() {
@@ -165,22 +163,22 @@ pub(crate) fn probe(client: &impl Probed, settings: &Settings, topic: &str) -> P
     }
     match answers(settings, topic) {
         Err(reason) => Probe::Unreachable(reason),
-        // Asked once more: the brokers may have come back between the two.
+        // The brokers may have come back between the two.
         Ok(()) if is_reached() => Probe::Reached,
         Ok(()) => Probe::ClientStuck,
     }
 }
 
-/// Whether the brokers answer a client that knows nothing but where to begin: there, and where they say that they are.
+/// Whether the brokers answer a client that knows only `bootstrap.servers`: there, and at the addresses that they advertise.
 fn answers(settings: &Settings, topic: &str) -> Result<(), String> {
     let client: BaseProducer<Context> =
         client::admin(settings).create_with_context(Context::quiet()).map_err(|error| error.to_string())?;
     let client = client.client();
     let told = client.fetch_metadata(Some(topic), CONNECT).map_err(|error| error.to_string())?;
     if told.brokers().is_empty() {
-        return Err("who answers knows of no broker".into());
+        return Err("the node that answers knows no broker".into());
     }
-    // One partition of each leader: a leader is asked at the address that it was named with.
+    // One partition of each leader: a leader is asked at its advertised address.
     let partitions =
         told.topics().iter().filter(|told| told.name() == topic).flat_map(|told| told.partitions());
     let led = partitions.filter(|partition| partition.leader() >= 0);
@@ -203,11 +201,11 @@ fn answers(settings: &Settings, topic: &str) -> Result<(), String> {
     })
 }
 
-/// Whether a partition's leader answers, if only to refuse.
+/// Whether a partition's leader answers, even with an error.
 fn lead(client: &Client<Context>, topic: &str, partition: i32) -> Result<(), KafkaError> {
     let asked = client.fetch_watermarks(topic, partition, CONNECT).map(drop);
     asked.or_else(|error| match error.rdkafka_error_code() {
-        // Below 0 are librdkafka's own codes, above it the brokers'.
+        // Codes below 0 are librdkafka's own, those above are the brokers'.
         Some(code) if code as i32 > 0 => Ok(()),
         _ => Err(error),
     })

@@ -1,39 +1,39 @@
-//! Whose offset it is: the mark that this program puts into the metadata of every offset that it commits.
+//! The mark in the metadata of every offset that this program commits.
 //!
-//! Anybody can move a group's offsets: a consumer that joins the group by mistake, or a person with Kafka's tools. What
-//! they commit carries no mark, so it says nothing of what is published. A mark names its own offset too: a client that
-//! keeps the metadata and moves the offset leaves none that can be read.
+//! Other programs can move a group's offsets: a consumer that joins the group by mistake, or Kafka's own tools. Their offsets
+//! carry no mark, so they do not say what is published. A mark also names its own offset: a client that keeps the metadata
+//! and moves the offset leaves an invalid mark.
 
 use std::fmt;
 
 use contract::{Decider, Limits};
 use uuid::Uuid;
 
-/// Which form of the text this is. One that a later version of the program writes is none to this one.
+/// The format. A mark of a later version of the program is invalid for this one.
 const FORM: &str = "activity-stream/1";
 
-/// What this program knows of an offset when it commits it.
+/// What this program knows when it commits an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// Of the log whose process committed it.
+    /// The log of the process that committed it.
     pub instance: Uuid,
     /// The partition's clock there: the highest valid record timestamp before the offset, as far as that process read.
     pub clock: i64,
     pub rules: RulesHash,
 }
 
-/// What commands are decided by, as a checksum that differs where it does: limits, topics for replies, idempotency window.
+/// A checksum of what decisions depend on: limits, reply topics, idempotency window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RulesHash(pub u32);
 
-/// What is the same in all marks of one process.
+/// The constant part of a process's marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Marker {
     pub instance: Uuid,
     pub rules: RulesHash,
 }
 
-/// An offset of the group as this program commits it.
+/// An offset of the group to commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextOffset {
     pub partition: i32,
@@ -41,11 +41,11 @@ pub struct NextOffset {
     pub mark: Mark,
 }
 
-/// An offset of the group as it is found.
+/// A committed offset of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
     pub offset: i64,
-    /// `None` where somebody else committed it, or a version of this program that knew no marks.
+    /// `None` if another program committed it, or a version of this one without marks.
     pub mark: Option<Mark>,
 }
 
@@ -96,17 +96,17 @@ impl Marker {
 }
 
 impl Mark {
-    /// Of its metadata, where each number is as long as it can be.
+    /// The longest metadata.
     pub(crate) const MOST_BYTES: usize = 132;
 
-    /// As it is committed: up to [`Mark::MOST_BYTES`], of the 4,096 that a broker takes unless told otherwise.
+    /// The metadata to commit: up to [`Mark::MOST_BYTES`], of the 4,096 that brokers accept by default.
     #[must_use]
     pub fn metadata(&self, offset: i64) -> String {
         let Self { instance, clock, rules } = self;
         format!("{FORM} offset={offset} clock={clock} rules={rules} instance={instance}")
     }
 
-    /// Reads the metadata of an offset. Whatever this program would not have written just so is no mark.
+    /// Reads the metadata of an offset. Only exactly what this program writes is a mark.
     #[must_use]
     pub fn read(metadata: &[u8], offset: i64) -> Option<Self> {
         let text = std::str::from_utf8(metadata).ok()?;

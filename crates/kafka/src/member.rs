@@ -1,4 +1,4 @@
-//! A consumer that leaves its group, if it is in one, without waiting for brokers that are away.
+//! A consumer that leaves its group, if it has one, without waiting for unreachable brokers.
 
 use std::{fmt, ops::Deref, sync::Arc, thread, time::Duration, time::Instant};
 
@@ -6,7 +6,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::context::{Context, Group};
 
-/// How long closing may wait for the broker; leaving the group is a courtesy that the session time-out replaces.
+/// How long closing may wait for the broker. Leaving the group is a courtesy; the session time-out replaces it.
 const CLOSE: Duration = Duration::from_millis(1500);
 /// How long dropping a member may take at most.
 const LEAVE: Duration = Duration::from_millis(3000);
@@ -42,18 +42,18 @@ impl Deref for Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
-        // Whoever only reads, or only asks, is in no group that could notice anything.
+        // A consumer that only reads or asks is in no group.
         let is_member = consumer.subscription().is_ok_and(|topics| topics.count() > 0);
         let patience = LEAVE + consumer.context().group().map_or(Duration::ZERO, Group::leaving_takes);
         let (done, left) = crossbeam_channel::bounded(1);
-        // On a thread of its own, which stays behind if need be: a revocation that is answered in the moment in which
-        // the close ends is never acknowledged, and librdkafka waits for that without an end.
+        // On a separate thread, which is abandoned if it hangs: a revocation that is answered just as the close ends is never
+        // acknowledged, and librdkafka waits for that for ever.
         let closing = thread::Builder::new().name("leave".into()).spawn(move || {
             let closed = close(&consumer);
             if closed {
                 drop(consumer);
             } else {
-                // The binding's own drop would wait for the broker without an end.
+                // The binding's own drop would wait for the broker for ever.
                 std::mem::forget(consumer);
             }
             let _ = done.send(closed);

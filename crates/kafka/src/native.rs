@@ -1,6 +1,6 @@
-//! The few calls that the Rust binding does not offer: header names that are not UTF-8 (the binding
-//! panics on them), whose the group's offsets are, a group membership's generation, what waits to be polled, whether a
-//! message was sent, what the brokers allow, where a partition ends, and what is wrong with their certificates.
+//! Calls that the Rust binding lacks: header names that are not UTF-8 (the binding panics on them), the metadata of the
+//! group's offsets, the generation of a membership, the length of the poll queue, whether a message was sent, the rights on
+//! the brokers, the high watermark, and OpenSSL's reason to refuse a certificate.
 #![allow(unsafe_code)]
 
 use std::{
@@ -20,8 +20,8 @@ use rdkafka::{
 
 use super::mark::Committed;
 
-/// The headers of a message, names as bytes. A name that holds a NUL ends there: librdkafka does not tell how long it is.
-/// [`Header::unreadable`] where librdkafka reads none of them, as where there are more than 100,000.
+/// The headers of a message, names as bytes. A name with a NUL ends there: librdkafka does not return its length.
+/// [`Header::unreadable`] if librdkafka can't read them, for example more than 100,000.
 #[must_use]
 pub fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
     let mut native = ptr::null_mut();
@@ -56,11 +56,11 @@ pub fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
     headers
 }
 
-/// Headers for a record that is to be produced.
+/// Headers for a record to produce.
 ///
 /// # Panics
 ///
-/// Where librdkafka has no memory left.
+/// If librdkafka runs out of memory.
 #[must_use]
 pub fn to_native(headers: &[Header]) -> OwnedHeaders {
     let mut owned = OwnedHeaders::new_with_capacity(headers.len());
@@ -99,7 +99,7 @@ fn add_bytes(owned: &OwnedHeaders, header: &Header) {
     );
 }
 
-/// One past the last record of a partition, as the last answer to a fetch said; `None` before the first.
+/// One past the last record of a partition, from the last fetch; `None` before the first.
 #[must_use]
 pub(crate) fn high_watermark<C: ClientContext>(
     client: &Client<C>,
@@ -121,7 +121,7 @@ pub(crate) fn high_watermark<C: ClientContext>(
     (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
 
-/// Generation and member id of a consumer; `None` before it has joined a group.
+/// Generation and member id of a consumer; `None` outside a group.
 #[must_use]
 pub(crate) fn generation<C: ClientContext>(client: &Client<C>) -> Option<(i32, String)> {
     // SAFETY: the client is alive; the metadata is a copy that is destroyed here.
@@ -142,8 +142,8 @@ pub(crate) fn generation<C: ClientContext>(client: &Client<C>) -> Option<(i32, S
     }
 }
 
-/// The group's offsets in a list, with what their metadata says of who committed them; `None` where there is none. The
-/// binding panics on metadata that is not UTF-8.
+/// The group's offsets in a list, with the marks in their metadata; `None` without an offset. The binding panics on metadata
+/// that is not UTF-8.
 #[must_use]
 pub(crate) fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<Committed>)> {
     // SAFETY: the list is alive, and holds as many elements as it says.
@@ -165,8 +165,8 @@ pub(crate) fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<Committed
     elements.iter().map(read).collect()
 }
 
-/// How many messages and events wait to be polled by this consumer. The binding's poll tells an event that it took as
-/// nothing, and so does not say whether that was all.
+/// The number of messages and events in this consumer's poll queue. The binding's poll returns nothing for an event, and so
+/// does not show whether more are left.
 #[must_use]
 pub fn waiting<C: ClientContext>(client: &Client<C>) -> usize {
     // SAFETY: the client is alive; the reference to its queue is given back here.
@@ -181,7 +181,7 @@ pub fn waiting<C: ClientContext>(client: &Client<C>) -> usize {
     }
 }
 
-/// Whether the broker may have a message that was not delivered, by what librdkafka noted of it when it sent it.
+/// Whether the broker may have an undelivered message, by librdkafka's notes.
 #[must_use]
 pub fn was_sent(message: &BorrowedMessage<'_>) -> bool {
     // SAFETY: the message is alive; a field of it is read.
@@ -189,18 +189,18 @@ pub fn was_sent(message: &BorrowedMessage<'_>) -> bool {
     status != sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
-/// What [`allowed`] asks about.
+/// The kind of resource for [`allowed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Described {
     Topic,
     Group,
 }
 
-/// The numbers of the operations that the brokers allow this user on a topic or group; `None` where they do not tell.
+/// The numbers of the operations that the brokers allow this user on a topic or group; `None` if they do not say.
 ///
 /// # Errors
 ///
-/// The brokers' code, or librdkafka's where they do not answer.
+/// The brokers' code, or librdkafka's if they do not answer.
 pub(crate) fn allowed<C: ClientContext>(
     client: &Client<C>,
     described: Described,
@@ -305,7 +305,7 @@ unsafe fn allowed_by(
     }
 }
 
-/// OpenSSL's number for what is wrong with a broker's certificate; `None` where nothing is, or nobody answers.
+/// OpenSSL's number for the error of a broker's certificate; `None` without one, or if no broker answers.
 #[must_use]
 pub(crate) fn certificate_error(config: &ClientConfig) -> Option<c_int> {
     const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! librdkafka's properties: which are refused, and which have two names.
+//! librdkafka's properties that are refused, and those with two names.
 //!
 //! Names and aliases are those of librdkafka's `CONFIGURATION.md`.
 
@@ -10,7 +10,7 @@ const SUBSCRIPTION: &str =
 const PUBLISHER: &str =
     "the publisher sets it: for as long as it is, a frozen instance holds back every reader";
 
-/// Properties that keep what the program promises, and why they cannot be set.
+/// Properties that the guarantees depend on, and why they cannot be set.
 const PROTECTED: &[(&str, &str)] = &[
     ("bootstrap.servers", "set `kafka.bootstrap_servers`, or --bootstrap-servers, instead"),
     ("group.id", "set `kafka.group`, or --group, instead"),
@@ -46,7 +46,7 @@ const PROTECTED: &[(&str, &str)] = &[
     ("delivery.timeout.ms", PUBLISHER),
 ];
 
-/// Second names, and the one that is used for both. Left to librdkafka, which of two names wins would be chance.
+/// Aliases, and the name to use. In librdkafka chance would decide between the two.
 const ALIASES: &[(&str, &str)] = &[
     ("metadata.broker.list", "bootstrap.servers"),
     ("max.in.flight", "max.in.flight.requests.per.connection"),
@@ -62,10 +62,10 @@ const ALIASES: &[(&str, &str)] = &[
     ("auto.commit.enable", "enable.auto.commit"),
 ];
 
-/// The one name of a property.
+/// The canonical name of a property.
 ///
-/// librdkafka takes a topic's property with `topic.` in front as well (`topic.acks`), so the prefix goes too,
-/// or it would be a way around what is protected.
+/// librdkafka also accepts a topic's property with the prefix `topic.` (`topic.acks`). It is removed, since it would bypass
+/// the protection.
 #[must_use]
 pub fn canonical(name: &str) -> &str {
     let mut name = name;
@@ -80,7 +80,7 @@ fn is_really_topic(name: &str) -> bool {
     name.starts_with("topic.metadata.") || name == "topic.blacklist"
 }
 
-/// Why this property, given by its one name, cannot be set; `None` where it can.
+/// Why this property, given by its canonical name, cannot be set; `None` if it can.
 #[must_use]
 pub fn protected(canonical: &str) -> Option<&'static str> {
     PROTECTED.iter().find(|(protected, _)| *protected == canonical).map(|(_, reason)| *reason)

@@ -1,4 +1,4 @@
-//! The one reader outside any group: only what is committed, without a trace on the brokers.
+//! The one reader outside any group. It sees only committed records, and leaves no trace on the brokers.
 
 use std::{
     collections::BTreeMap,
@@ -35,28 +35,28 @@ const ASK: Duration = Duration::from_secs(10);
 /// Between two questions of the same kind.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Offsets of a partition that could not be read.
+/// Offsets of a partition that were not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
     pub partition: i32,
     pub offsets: Range<i64>,
 }
 
-/// Reads partitions of one topic at a time, for ever or up to an end each. A client that lost the brokers is replaced.
+/// Reads partitions of one topic, for ever or up to an end each. Replaces its Kafka client when that is stuck.
 pub struct Reader {
     settings: Settings,
     config: ClientConfig,
     consumer: Member,
     topic: String,
-    /// For each partition that is being read, where a new client would continue.
+    /// Where a new client would continue in each partition.
     next: BTreeMap<i32, Offset>,
-    /// The ends of the partitions that have not reached theirs; `None`: it never stops.
+    /// The ends that are not reached; `None`: read for ever.
     ends: Option<BTreeMap<i32, i64>>,
     moved_at: Instant,
     liveness: Liveness,
-    /// Whether it was said that no broker answers.
-    said: Arc<AtomicBool>,
-    /// What is done about an error that librdkafka mends by trying again.
+    /// Whether an outage was reported.
+    outage: Arc<AtomicBool>,
+    /// Reports an error after which librdkafka retries.
     on_passing_error: fn(&KafkaError),
     last_error: Option<String>,
 }
@@ -75,29 +75,29 @@ impl Reader {
 
     /// The same, with other properties than [`client::reader`] has.
     pub fn with_config(settings: &Settings, config: ClientConfig) -> Result<Self, SourceError> {
-        let said = Arc::default();
+        let outage = Arc::default();
         Ok(Self {
             settings: settings.clone(),
-            consumer: consumer(&config, &said)?,
+            consumer: consumer(&config, &outage)?,
             config,
             topic: String::new(),
             next: BTreeMap::new(),
             ends: None,
             moved_at: Instant::now(),
             liveness: Liveness::new(settings, ""),
-            said,
+            outage,
             on_passing_error: |error| tracing::debug!(%error, "while reading"),
             last_error: None,
         })
     }
 
-    /// Replaces what is done about errors that librdkafka mends by trying again, which are logged at `debug` otherwise.
+    /// Reports errors after which librdkafka retries; by default they are logged at `debug`.
     #[must_use]
     pub fn on_passing_error(self, take: fn(&KafkaError)) -> Self {
         Self { on_passing_error: take, ..self }
     }
 
-    /// Reads these partitions of a topic from now on, and no others.
+    /// Reads these partitions of a topic, in place of those before.
     pub fn start(
         &mut self,
         topic: &str,
@@ -111,7 +111,7 @@ impl Reader {
         self.assign(&self.consumer).map_err(|error| self.failure(&error))
     }
 
-    /// Reads these partitions too.
+    /// Reads these partitions as well.
     pub fn add(&mut self, from: &[(i32, Offset)]) -> Result<(), SourceError> {
         let added =
             list(&self.topic, from.iter().copied()).and_then(|list| self.consumer.incremental_assign(&list));
@@ -120,7 +120,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Stops each partition at its end. One that is not named, or is there already, is not read on.
+    /// Stops each partition at its end. A partition without an end stops at once.
     pub fn stop_at(&mut self, ends: impl IntoIterator<Item = (i32, i64)>) {
         let is_before = |partition: &i32, end: i64| match self.next.get(partition) {
             Some(Offset::Offset(next)) => *next < end,
@@ -135,7 +135,7 @@ impl Reader {
         self.ends.as_ref().is_some_and(BTreeMap::is_empty)
     }
 
-    /// What lies between here and the ends.
+    /// What is left to read up to the ends.
     #[must_use]
     pub fn unread(&self) -> Vec<Unread> {
         let unread = |(&partition, &end): (&i32, &i64)| match self.next.get(&partition) {
@@ -145,7 +145,7 @@ impl Reader {
         self.ends.iter().flatten().map(unread).collect()
     }
 
-    /// How long nothing has moved.
+    /// The time since the last progress.
     #[must_use]
     pub fn idle(&self) -> Duration {
         self.moved_at.elapsed()
@@ -164,13 +164,13 @@ impl Reader {
         self.ends.as_ref().is_some_and(|ends| !ends.contains_key(&partition))
     }
 
-    /// The last error that librdkafka may mend by itself.
+    /// The last error after which librdkafka retried.
     pub(crate) fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
     }
 
-    /// The first or last offset of each partition, for a reader of what is committed: an open transaction can hold back
-    /// what lies behind it for as long as it likes.
+    /// The start or the end of each partition, as a `read_committed` consumer sees them: an open transaction hides everything
+    /// after its first record.
     pub fn offsets_at(
         &self,
         topic: &str,
@@ -193,11 +193,11 @@ impl Reader {
         known.collect()
     }
 
-    /// The next record, if one arrives in time. None from beyond an end.
+    /// The next record, if one arrives in time.
     ///
     /// # Errors
     ///
-    /// What librdkafka does not mend by trying again.
+    /// [`SourceError::Fatal`] where a retry does not help.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Record>, SourceError> {
         let polled = self.consumer.poll(timeout).map(|polled| polled.map(|message| record_of(&message)));
         match polled {
@@ -219,7 +219,7 @@ impl Reader {
     }
 
     fn take(&mut self, record: Record) -> Result<Option<Record>, SourceError> {
-        self.said.store(false, Ordering::Relaxed);
+        self.outage.store(false, Ordering::Relaxed);
         self.liveness.heard();
         self.moved_at = Instant::now();
         let at = record.coordinates;
@@ -233,7 +233,7 @@ impl Reader {
         Ok((at.offset < end).then_some(record))
     }
 
-    /// Moves past what is not shown: control records, and records of aborted transactions.
+    /// Moves past hidden records: control records, and those of aborted transactions.
     fn pass_over(&mut self) -> Result<(), SourceError> {
         let Some(ends) = self.ends.as_ref().filter(|ends| !ends.is_empty()) else { return Ok(()) };
         let positions = self.consumer.position().map_err(|error| self.failure(&error))?;
@@ -251,7 +251,7 @@ impl Reader {
         reached.into_iter().try_for_each(|partition| self.finish(partition))
     }
 
-    /// Records beyond the end need not be fetched. (A pause would outlive the assignment.)
+    /// Stops fetching the partition. (A pause would outlive the assignment.)
     fn finish(&mut self, partition: i32) -> Result<(), SourceError> {
         let Some(ends) = &mut self.ends else { return Ok(()) };
         ends.remove(&partition);
@@ -267,7 +267,7 @@ impl Reader {
             return;
         }
         tracing::warn!("the Kafka client lost the brokers; continuing with a new one");
-        let renewed = consumer(&self.config, &self.said).and_then(|consumer| {
+        let renewed = consumer(&self.config, &self.outage).and_then(|consumer| {
             self.assign(&consumer).map_err(|error| self.failure(&error))?;
             Ok(consumer)
         });
@@ -277,7 +277,7 @@ impl Reader {
         }
     }
 
-    /// All that is to be read, in place of what is assigned.
+    /// Assigns what is left to read.
     fn assign(&self, consumer: &Member) -> Result<(), KafkaError> {
         consumer.assign(&list(&self.topic, self.next.iter().map(|(&partition, &next)| (partition, next)))?)
     }
@@ -288,12 +288,12 @@ impl Reader {
 }
 
 /// Reports an outage once; librdkafka keeps trying.
-fn consumer(config: &ClientConfig, said: &Arc<AtomicBool>) -> Result<Member, SourceError> {
-    let said = Arc::clone(said);
+fn consumer(config: &ClientConfig, outage: &Arc<AtomicBool>) -> Result<Member, SourceError> {
+    let outage = Arc::clone(outage);
     let context = Context::default().on_error(move |error, reason| {
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             client_error(error, reason);
-        } else if !said.swap(true, Ordering::Relaxed) {
+        } else if !outage.swap(true, Ordering::Relaxed) {
             tracing::warn!("no broker answers any more; waiting for one");
         }
     });
@@ -314,7 +314,7 @@ fn list(
     Ok(list)
 }
 
-/// What librdkafka does not mend by trying again.
+/// Whether a retry does not help.
 pub fn is_lasting(error: &KafkaError) -> bool {
     let code = error.rdkafka_error_code();
     matches!(error, KafkaError::MessageConsumptionFatal(_))
@@ -331,8 +331,8 @@ pub fn is_lasting(error: &KafkaError) -> bool {
         )
 }
 
-/// Whether the broker lets this user do nothing with the group. A reader never asks anything of its group, whose name only
-/// librdkafka wants, so it needs no right on it.
+/// Whether this user may not use the group. A reader never uses its group, which only librdkafka wants named, so it needs
+/// no right on it.
 pub fn is_group_denied(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }
@@ -340,8 +340,8 @@ pub fn is_group_denied(error: &KafkaError) -> bool {
 pub fn failure(settings: &Settings, topic: &str, error: &KafkaError) -> SourceError {
     SourceError::Fatal(match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => format!(
-            "the topic '{topic}' no longer holds the record that comes next: it was deleted, or the topic was \
-             made anew. Start again"
+            "the topic '{topic}' no longer holds the next record: it was deleted, or the topic was \
+             created again. Start again"
         ),
         Some(
             RDKafkaErrorCode::UnknownTopicOrPartition
@@ -358,7 +358,7 @@ pub fn failure(settings: &Settings, topic: &str, error: &KafkaError) -> SourceEr
     })
 }
 
-/// Asks again while the answer is one that passes, as where a partition is getting another leader; for so long at most.
+/// Asks again while the error may pass, for example during a leader election; up to `within`.
 pub(crate) fn patiently<T>(
     within: Duration,
     ask: impl Fn(Duration) -> Result<T, KafkaError>,
@@ -368,14 +368,14 @@ pub(crate) fn patiently<T>(
         let left = deadline.saturating_duration_since(Instant::now());
         match ask(left) {
             Err(error) if passes(&error) && left > Duration::from_millis(20) => {
-                thread::sleep(AGAIN.min(left))
+                thread::sleep(AGAIN.min(left));
             }
             answer => return answer,
         }
     }
 }
 
-/// An error of one partition is one of the answer.
+/// Fails where one partition has an error.
 pub(crate) fn whole(list: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
     match list.elements().iter().find_map(|element| element.error().err()) {
         Some(error) => Err(error),
@@ -383,7 +383,7 @@ pub(crate) fn whole(list: TopicPartitionList) -> Result<TopicPartitionList, Kafk
     }
 }
 
-/// Whether a broker that answers so may answer otherwise in a moment.
+/// Whether the broker may answer differently in a moment.
 fn passes(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(

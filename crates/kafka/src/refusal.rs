@@ -1,4 +1,4 @@
-//! Refusals for good: what the brokers do not take, however often it is sent.
+//! Permanent refusals by the brokers: a retry does not help.
 
 use std::{borrow::Cow, fmt};
 
@@ -6,7 +6,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::mark::Mark;
 
-/// Why the brokers do not take something, and the way out.
+/// Why the brokers refuse something, and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputRefusal {
     pub code: Code,
@@ -15,7 +15,7 @@ pub struct OutputRefusal {
 }
 
 impl OutputRefusal {
-    /// Where a code is no matter of time. One that may pass, or that nothing is known of, is none.
+    /// For a permanent error. `None` for one that may pass, or is unknown.
     pub fn of(code: Code, text: impl FnOnce() -> String) -> Option<Self> {
         let is_refusal = matches!(
             code,
@@ -35,7 +35,7 @@ impl OutputRefusal {
         is_refusal.then(|| Self { code, text: text() })
     }
 
-    /// The same of an error that has a code.
+    /// The same for an error that has a code.
     pub(crate) fn of_error(error: &KafkaError, text: impl FnOnce() -> String) -> Option<Self> {
         Self::of(error.rdkafka_error_code()?, text)
     }

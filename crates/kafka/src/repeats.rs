@@ -1,8 +1,8 @@
-//! Warnings that repeat while something is away: the first is logged at once, then one with a count every [`EVERY`].
+//! Repeated warnings during an outage: the first is logged at once, then one line with a count every 30 s.
 //!
-//! In an outage each Kafka client reports each failed attempt to connect, several times a second, and the program itself
-//! tries again every second or two. A count whose time has come is logged with the next warning of any text, or by
-//! [`log_due`]: after an outage there is no other warning.
+//! In an outage each Kafka client reports each failed attempt to connect, several times a second, and the program retries
+//! every second or two. A due count is logged with the next warning of any text, or by [`log_due`], since no other warning
+//! may follow an outage.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -11,13 +11,13 @@ use std::{
 
 /// Between two lines of one text.
 const EVERY: Duration = Duration::from_secs(30);
-/// Texts remembered at most; beyond them the one that was logged longest ago is forgotten.
+/// The most texts to remember; beyond it the one that was logged longest ago is dropped.
 const TEXTS: usize = 128;
 
-/// One for the process: an outage is the same for each of its clients.
+/// One for the process: all of its clients share an outage.
 static REPEATS: Mutex<Repeats> = Mutex::new(Repeats::new());
 
-/// Who says it, which log filters tell apart.
+/// The source of a warning, for log filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// One of librdkafka's clients.
@@ -26,12 +26,12 @@ pub enum Origin {
     Program,
 }
 
-/// Logs a warning, unless it was logged lately; then it is counted.
+/// Logs a warning, or counts it if it was logged lately.
 pub fn warn(origin: Origin, text: &str) {
     log(|repeats| repeats.hear(Instant::now(), origin, text));
 }
 
-/// Logs the counts whose time has come. For a thread that comes by often, whether there are warnings or not.
+/// Logs the due counts. Call it often, whether there are warnings or not.
 pub fn log_due(now: Instant) {
     log(|repeats| repeats.due(now));
 }
@@ -40,7 +40,7 @@ fn log(due: impl FnOnce(&mut Repeats) -> Vec<Due>) {
     // Unlocked before anything is written.
     let due = due(&mut REPEATS.lock().unwrap_or_else(PoisonError::into_inner));
     for Due { origin, text, repeats } in due {
-        // The first time there is no count.
+        // A new text has no count.
         let repeats = (repeats > 0).then_some(repeats);
         match origin {
             Origin::Client => tracing::warn!(target: "librdkafka", repeats, "{text}"),
@@ -89,7 +89,7 @@ impl Repeats {
         Self(Vec::new())
     }
 
-    /// Takes a text; returns what is to be logged now: the text if it is new, and every count whose time has come.
+    /// Takes a text; returns what to log now: the text if it is new, and every due count.
     fn hear(&mut self, now: Instant, origin: Origin, text: &str) -> Vec<Due> {
         self.forget(now);
         let known = |line: &&mut Line| line.origin == origin && key(&line.text) == key(text);
@@ -112,7 +112,7 @@ impl Repeats {
         due
     }
 
-    /// The counts whose time has come.
+    /// The due counts.
     fn due(&mut self, now: Instant) -> Vec<Due> {
         let mut due = Vec::new();
         for line in self.0.iter_mut().filter(|line| line.held_back > 0 && line.is_over(now)) {
@@ -123,7 +123,7 @@ impl Repeats {
         due
     }
 
-    /// A text that was not reported again for so long is new the next time.
+    /// A text without repeats since its line is new the next time.
     fn forget(&mut self, now: Instant) {
         self.0.retain(|line| line.held_back > 0 || !line.is_over(now));
     }

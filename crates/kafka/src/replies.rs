@@ -19,7 +19,7 @@ use directory::{ASK, Directory, Told};
 
 /// How long a refusal is remembered.
 const REMEMBERED: Duration = Duration::from_secs(30);
-/// The same reason is told of the same topic no more often than this.
+/// Between two warnings of one reason for one topic.
 const TOLD: Duration = Duration::from_secs(600);
 
 /// Why a reply was not delivered.
@@ -98,7 +98,7 @@ impl Refused {
     }
 }
 
-/// What was learnt of a partition by trying.
+/// What a refused reply showed about a partition.
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
     reason: Undeliverable,
@@ -107,22 +107,22 @@ struct Refusal {
     from_bytes: usize,
 }
 
-/// Chooses each reply's partition, or says why there is none. Used by one thread.
+/// Chooses each reply's partition, or says why it can't be delivered. Used by one thread.
 #[derive(Debug)]
 pub(crate) struct Routes {
     directory: Option<Directory>,
     refusals: HashMap<Destination, Refusal>,
     told: HashMap<(String, Undeliverable), Instant>,
-    /// Replies that may go anywhere take turns.
+    /// The next partition for replies that may go to any.
     turn: i32,
-    /// How long the transaction under way may still wait for answers.
+    /// How long the current transaction may still wait for answers.
     patience: Duration,
-    /// Of the transaction under way.
+    /// Of the current transaction.
     counts: ReplyCounts,
 }
 
 impl Routes {
-    /// Asks the brokers nothing where no topic is allowed.
+    /// Asks the brokers nothing if no reply topic is allowed.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let wanted = !settings.topics.replies.is_empty();
@@ -136,7 +136,7 @@ impl Routes {
         }
     }
 
-    /// To be called where a transaction begins: however many topics it has replies for, it waits two seconds at most.
+    /// Call it when a transaction begins: that waits up to two seconds in all, for any number of reply topics.
     pub fn begin(&mut self) {
         self.patience = ASK;
         self.counts = ReplyCounts::default();
@@ -170,8 +170,7 @@ impl Routes {
         std::mem::take(&mut self.counts)
     }
 
-    /// The partition that the reply can go to. Where it seems that there is none, the brokers are asked again, at most
-    /// about once a second for a topic.
+    /// The reply's partition. If there seems to be none, asks the brokers again, about once a second for a topic at most.
     fn find(&mut self, reply: &ReplyRecord) -> Result<i32, Undeliverable> {
         match self.look_up(reply) {
             Ok(partition) => {
@@ -189,7 +188,7 @@ impl Routes {
         let Some(directory) = &self.directory else { return Err(Undeliverable::Unavailable) };
         match self.choose(reply, &directory.latest(&reply.topic)) {
             Ok(partition) => Ok(partition),
-            // What was refused stays refused, whatever the brokers say.
+            // A refusal counts more than what the brokers say.
             Err((reason, Why::Tried)) => Err(reason),
             Err((_, Why::Told)) => {
                 let begun = Instant::now();
@@ -230,7 +229,7 @@ impl Routes {
         counts.then_some(refusal.reason)
     }
 
-    /// Remembers what was refused. The destinations come back with the reason for each reply.
+    /// Remembers refused replies, to drop others to the same partitions for the same reason.
     pub fn refuse(&mut self, refused: &[Refused]) {
         let now = Instant::now();
         self.refusals.retain(|_, refusal| now < refusal.until);
@@ -240,8 +239,8 @@ impl Routes {
             entry.1 = entry.1.max(*bytes);
         }
         for (to, (reason, bytes)) in latest {
-            // Of replies that were sent together the largest is taken for the one that did not fit; where the others
-            // do not pass without it either, none does.
+            // Of replies that were sent together the largest is assumed not to fit; if the others fail without it too, all are
+            // refused.
             let first = !self.refusals.contains_key(&to);
             let from_bytes = if reason == Undeliverable::TooLarge && first { bytes } else { 0 };
             tracing::debug!(
@@ -255,7 +254,7 @@ impl Routes {
         }
     }
 
-    /// Asks the brokers again about these, and gives those that can't be delivered to.
+    /// Asks the brokers again, and returns the destinations that can't be delivered to.
     pub fn look_again(&self, destinations: Vec<Destination>) -> Vec<Destination> {
         let Some(directory) = &self.directory else { return Vec::new() };
         let until = Instant::now() + ASK;
@@ -285,7 +284,7 @@ impl Routes {
     }
 }
 
-/// How it is known that a reply can't go somewhere.
+/// How a destination is known to be bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     /// The brokers said so.

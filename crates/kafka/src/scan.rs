@@ -1,4 +1,4 @@
-//! Reading topics from one offset to another, as often as it is wanted, outside any group.
+//! Reading ranges of offsets, as often as needed, outside any group.
 
 use std::{
     collections::BTreeMap,
@@ -27,16 +27,15 @@ use super::{
 
 /// For one question to the brokers.
 const ASK: Duration = Duration::from_secs(15);
-/// How long nothing at all may arrive before what is left counts as unreadable. A transaction that its owner left
-/// open holds back what lies behind it until the broker aborts it.
+/// Without progress for so long, the rest counts as unreadable. An abandoned transaction hides what follows until the
+/// broker aborts it.
 const PATIENCE: Duration = Duration::from_millis(client::TRANSACTION_TIMEOUT_MS as u64 * 3 / 2);
-/// How soon a wait notices that the position moved over records that are not shown.
+/// How soon a wait notices that the position moved past hidden records.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// Reads only what is committed, and leaves no trace on the brokers.
 pub struct Scanner {
     reader: Reader,
-    /// Asks in the group's name, without being a member, and sees what is not committed yet.
+    /// Asks for the group's offsets without being a member, and sees uncommitted records.
     asker: BaseConsumer<Context>,
     settings: Settings,
 }
@@ -58,8 +57,8 @@ impl Scanner {
         Ok(Self { reader, asker, settings: settings.clone() })
     }
 
-    /// The group's committed offset of each partition of the commands topic; never waits for a transaction, so
-    /// one whose end is on its way counts as not committed.
+    /// The group's committed offset of each partition of the commands topic. Never waits for a transaction: one that is
+    /// about to end counts as uncommitted.
     pub fn committed(&self, partitions: usize) -> Result<Vec<Option<Committed>>, SourceError> {
         let topic = &self.settings.topics.commands;
         let group = &self.settings.group;
@@ -85,7 +84,7 @@ impl Scanner {
         Ok(numbers(partitions).map(|partition| found.get(&partition).copied().flatten()).collect())
     }
 
-    /// Where each partition begins and ends, records of open transactions included.
+    /// Where each partition starts and ends, including records of open transactions.
     pub fn bounds(&self, topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
         let bounds = numbers(partitions).map(|partition| {
             let (start, end) = patiently(ASK, |within| self.asker.fetch_watermarks(topic, partition, within))
@@ -95,8 +94,8 @@ impl Scanner {
         bounds.collect()
     }
 
-    /// Gives every committed record of these partitions and offsets to `each`, in order within a partition, until
-    /// that breaks off. Says what could not be read because an open transaction holds it back.
+    /// Gives every committed record in these ranges to `each`, in order within a partition, until that breaks. Returns what
+    /// was not read because an open transaction hides it.
     pub fn read<E: From<SourceError>>(
         &mut self,
         topic: &str,
@@ -108,14 +107,12 @@ impl Scanner {
             .start(topic, wanted().map(|(partition, offsets)| (*partition, Offset::Offset(offsets.start))))?;
         self.reader.stop_at(wanted().map(|(partition, offsets)| (*partition, offsets.end)));
         while !self.reader.is_done() {
-            match self.reader.poll(SLICE)? {
-                Some(record) => {
-                    if each(record)?.is_break() {
-                        return Ok(Vec::new());
-                    }
+            if let Some(record) = self.reader.poll(SLICE)? {
+                if each(record)?.is_break() {
+                    return Ok(Vec::new());
                 }
-                None if self.reader.idle() > PATIENCE => break,
-                None => {}
+            } else if self.reader.idle() > PATIENCE {
+                break;
             }
         }
         Ok(self.reader.unread())

@@ -1,9 +1,9 @@
-//! Hears from librdkafka's log that a topic was made again under its name.
+//! Detects in librdkafka's log that a topic was deleted and created again.
 //!
-//! librdkafka takes the id of the new topic for that of the old one and goes on there, at the old offset where that
-//! exists ("FIXME: an offset reset must be triggered", in its `rd_kafka_topic_metadata_update`; issue 4898 of
-//! confluentinc/librdkafka). It tells nobody but its log. From Kafka 3.1 on a fetch names the topic by its id (KIP-516,
-//! Fetch version 13), so no record of the new topic can have been fetched before.
+//! librdkafka accepts the id of the new topic and continues there, at the old offset if that exists ("FIXME: an offset reset
+//! must be triggered", in its `rd_kafka_topic_metadata_update`; issue 4898 of confluentinc/librdkafka). Only its log reports
+//! that. Since Kafka 3.1 a fetch names the topic by its id (KIP-516, Fetch version 13), so no record of the new topic can
+//! have been fetched before the line.
 
 use std::sync::{
     Mutex,
@@ -12,12 +12,12 @@ use std::sync::{
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
-/// The context of librdkafka's log that tells of it. Some lines for each answer with metadata, none for records.
+/// The debug context with these lines. Some lines for each Metadata response, none for records.
 const CONTEXT: &str = "metadata";
 /// 16 bytes of zeros: the topic was not seen before, or by a broker that knows no ids.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
-/// Lets librdkafka's log tell of ids. What the operator wants it to tell besides is asked for where it is written.
+/// Enables the log lines about ids, and the operator's own debug contexts if their lines are written.
 #[must_use]
 pub fn told(mut client: ClientConfig) -> ClientConfig {
     let wanted = client.get("debug").filter(|wanted| !wanted.trim().is_empty());
@@ -31,11 +31,11 @@ pub fn told(mut client: ClientConfig) -> ClientConfig {
     client
 }
 
-/// The id of one topic, as far as the log told it.
+/// The id of one topic, as seen in the log.
 #[derive(Debug)]
 pub struct TopicId {
     topic: String,
-    /// The last one that was any.
+    /// The last known id.
     id: Mutex<Option<String>>,
     changed: AtomicBool,
 }
@@ -58,7 +58,7 @@ impl TopicId {
         }
     }
 
-    /// Whether it is another topic by now.
+    /// Whether the topic was created again.
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.changed.load(Ordering::SeqCst)

@@ -1,4 +1,4 @@
-//! The topics: whether they are there, made where missing, and fit for the promise.
+//! The topics: whether they exist, creating missing ones, and whether their settings allow the guarantees.
 
 mod error;
 mod fitness;
@@ -34,19 +34,19 @@ use super::{
 
 /// For one question to the brokers.
 const ASK: Duration = Duration::from_secs(5);
-/// For a topic that all brokers should know.
+/// For a topic that should be known to all brokers.
 const KNOWN: Duration = Duration::from_secs(2);
-/// For the topics' settings, which the embedded broker never tells.
+/// For the topics' settings, which the embedded broker never returns.
 const SETTINGS: Duration = Duration::from_secs(3);
-/// For a topic that was made to be known to all.
+/// For a created topic to be known to all brokers.
 const CREATED: Duration = Duration::from_secs(15);
 /// Kafka's own default of `max.message.bytes`.
 const DEFAULT_MAX_MESSAGE_BYTES: i64 = 1_048_588;
 
-/// As many as there are numbers for in an activity id.
+/// What an activity id can hold.
 const MAX_PARTITIONS: usize = ActivityId::MAX_PARTITION as usize + 1;
 
-/// What a topic with Kafka's defaults takes, where the broker does not tell.
+/// The record limit of a topic with Kafka's defaults, if the broker does not return it.
 pub const DEFAULT_RECORD_BYTES: usize = 1_048_588;
 
 /// One topic as the brokers describe it.
@@ -62,11 +62,11 @@ pub struct TopicState {
 pub struct Report {
     pub brokers: usize,
     pub topics: Vec<TopicState>,
-    /// Bytes of one record that the rejections topic takes; `None` where the broker does not tell.
+    /// Bytes of the largest record that the rejections topic accepts; `None` if the broker does not return it.
     pub rejection_bytes: Option<usize>,
-    /// Bytes that may go to each of the output topics at once; `None` where the broker does not tell.
+    /// Bytes of the largest batch that both output topics accept; `None` if the broker does not return it.
     pub batch_bytes: Option<usize>,
-    /// Sentences for the operator; nothing that keeps the program from working.
+    /// Sentences for the operator about what does not stop the program.
     pub warnings: Vec<String>,
 }
 
@@ -86,34 +86,34 @@ impl fmt::Debug for Brokers<'_> {
     }
 }
 
-/// What becomes of a topic that does not exist.
+/// What to do about a missing topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     Refuse,
     Create,
-    /// It is only found out whether it could be created.
+    /// Only check whether it could be created.
     Validate,
 }
 
-/// Whether topics are there, as [`find`] found it.
+/// What [`find`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub brokers: usize,
-    /// Of each topic, in the order asked for; `None` where it does not exist.
+    /// Of each topic, in the order of the question; `None` if it does not exist.
     pub partitions: Vec<Option<usize>>,
 }
 
-/// Looks for topics that are needed for this, and neither creates nor judges them.
+/// Looks for topics that `needed` is done with. Neither creates nor checks them.
 pub fn find(settings: &Settings, topics: &[&str], needed: Operation) -> Result<Found, TopicsError> {
     let topics: Vec<_> = topics.iter().map(|topic| (*topic, needed)).collect();
     let (brokers, found) = look(settings, &topics)?;
     Ok(Found { brokers, partitions: found.into_iter().collect::<Result<_, _>>()? })
 }
 
-/// The partitions of a topic, where it exists; or why that can't be told.
+/// The partitions of a topic if it exists, or why that is unknown.
 pub type Presence = Result<Option<usize>, TopicsError>;
 
-/// How many brokers there are, and for each topic what [`find`] says of it.
+/// The number of brokers, and for each topic what [`find`] returns.
 pub fn look(
     settings: &Settings,
     topics: &[(&str, Operation)],
@@ -123,13 +123,13 @@ pub fn look(
     Ok((count, topics.iter().map(|(topic, needed)| brokers.partitions(topic, *needed)).collect()))
 }
 
-/// The partitions of a topic that has to be there, and is needed for this.
+/// The partitions of a topic that has to exist, because `needed` is done with it.
 pub fn require(settings: &Settings, topic: &str, needed: Operation) -> Result<usize, TopicsError> {
     let found = find(settings, &[topic], needed)?.partitions.into_iter().flatten().next();
     found.ok_or_else(|| TopicsError::Missing { topic: topic.to_owned() })
 }
 
-/// Bytes of one record that the rejections topic takes; `None` where the broker does not tell.
+/// Bytes of the largest record that the rejections topic accepts; `None` if the broker does not return it.
 pub fn rejection_bytes(settings: &Settings) -> Result<Option<usize>, TopicsError> {
     let topic = &settings.topics.rejections;
     let brokers = Brokers::connect(settings)?;
@@ -143,7 +143,7 @@ pub fn rejection_bytes(settings: &Settings) -> Result<Option<usize>, TopicsError
     }
 }
 
-/// Checks the topics, and creates missing ones where that is wanted. Fails with all that [`examine`] finds.
+/// Checks the topics, and creates missing ones if wanted. Fails with all problems that [`examine`] finds.
 pub fn prepare(settings: &Settings, missing: Missing) -> Result<Report, TopicsError> {
     let (report, mut problems) = examine(settings, missing)?;
     match problems.len() {
@@ -153,7 +153,7 @@ pub fn prepare(settings: &Settings, missing: Missing) -> Result<Report, TopicsEr
     }
 }
 
-/// As [`prepare`], and gives all that keeps the topics from being used. Fails where the brokers do not answer.
+/// As [`prepare`], and returns all problems. Fails if the brokers do not answer.
 pub fn examine(settings: &Settings, missing: Missing) -> Result<(Report, Vec<TopicsError>), TopicsError> {
     let brokers = Brokers::connect(settings)?;
     let mut report = Report { brokers: brokers.count()?, ..Report::default() };
@@ -170,7 +170,7 @@ pub fn examine(settings: &Settings, missing: Missing) -> Result<(Report, Vec<Top
                 problems.push(TopicsError::TooManyPartitions { topic: name.clone(), found });
             }
             Ok(found) => report.topics.push(found),
-            // Nothing is known then, whatever was found before.
+            // Then earlier answers mean nothing.
             Err(error @ (TopicsError::Connection(_) | TopicsError::Client(_))) => return Err(error),
             Err(problem) => problems.push(problem),
         }
@@ -219,7 +219,7 @@ impl Brokers<'_> {
         TopicsError::Forbidden(Access::of(self.settings).lacks(operation, Resource::Topic(topic)))
     }
 
-    /// How many partitions a topic has that is needed for this; `None` where it does not exist.
+    /// The number of partitions of a topic that `needed` is done with; `None` if it does not exist.
     fn partitions(&self, topic: &str, needed: Operation) -> Result<Option<usize>, TopicsError> {
         let metadata =
             self.client.client().fetch_metadata(Some(topic), ASK).map_err(|error| self.unanswered(&error))?;
@@ -230,13 +230,13 @@ impl Brokers<'_> {
             None => Ok(Some(found.partitions().len()).filter(|&partitions| partitions > 0)),
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
             Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(Some(found.partitions().len())),
-            // Whoever lacks Describe lacks what comes with it too, of which the caller needs this one.
+            // Without Describe the user also lacks every right that includes it, such as the needed one.
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(self.lacks(needed, topic)),
             Some(code) => Err(TopicsError::Undescribed { topic: topic.to_owned(), reason: code.to_string() }),
         }
     }
 
-    /// How many replicas the partition has that has the fewest; `None` where that is unknown.
+    /// The lowest number of replicas of a partition; `None` if unknown.
     fn replicas(&self, topic: &str) -> Option<usize> {
         let metadata = self.client.client().fetch_metadata(Some(topic), ASK).ok()?;
         let found = metadata.topics().iter().find(|found| found.name() == topic)?;
@@ -248,14 +248,14 @@ impl Brokers<'_> {
             .map_err(|error| TopicsError::Client(not_made(self.settings, &error)))
     }
 
-    /// Creates a topic, or finds out whether it could, as `check` does.
+    /// Creates a topic, or checks whether it could.
     fn create(&self, topic: &str, only_validate: bool) -> Result<(), TopicsError> {
         let topics = &self.settings.topics;
         let mut new =
             NewTopic::new(topic, topics.partitions, TopicReplication::Fixed(topics.replication_factor));
-        // Whatever the brokers' defaults are.
+        // Regardless of the brokers' defaults.
         new = new.set("cleanup.policy", "delete");
-        // Retries of a producer then keep their place in time, and nobody's clock can outrun the window.
+        // Then a producer's retries keep their place in time, and no producer's clock can outrun the idempotency window.
         if topic == topics.commands {
             new = new.set("message.timestamp.type", "LogAppendTime");
         }
@@ -292,7 +292,7 @@ impl Brokers<'_> {
         }
     }
 
-    /// One topic that is needed for this; one that is looked for in vain is looked for again until `known`.
+    /// One topic that `needed` is done with. Looks for a missing one until `known`.
     fn prepare(
         &self,
         topic: &str,
@@ -315,7 +315,7 @@ impl Brokers<'_> {
         Ok(TopicState { name: topic.to_owned(), partitions, created })
     }
 
-    /// A topic that was made a moment ago is not known to all brokers yet, and each question may go to another one.
+    /// A new topic is not known to all brokers at once, and each question may go to another broker.
     fn look_again(&self, topic: &str, needed: Operation, known: Instant) -> Result<usize, TopicsError> {
         while Instant::now() < known {
             std::thread::sleep(Duration::from_millis(100));
@@ -340,14 +340,14 @@ impl Brokers<'_> {
         }
     }
 
-    /// What the rejections topic must take: the commands topic's limit and what a rejection adds.
+    /// The record limit of the rejections topic: that of the commands topic, and what a rejection adds.
     fn rejection_limit(&self) -> i64 {
         let described = self.describe(&[(Role::Commands, &self.settings.topics.commands)]);
         let commands = described.ok().and_then(|described| described.into_iter().next()?.2.ok());
         fitness::rejection_limit(commands.as_ref())
     }
 
-    /// The settings of each topic, in order. Fails where the broker answers nothing at all.
+    /// The settings of each topic, in order. Fails if the broker does not answer at all.
     fn describe(&self, topics: &[(Role, &str)]) -> Result<Vec<Described>, KafkaError> {
         let admin = AdminClient::from_config_and_context(&client::admin(self.settings), Context::default())?;
         let options = AdminOptions::new().request_timeout(Some(SETTINGS));
@@ -370,7 +370,7 @@ impl Brokers<'_> {
         Ok(described.collect())
     }
 
-    /// Why a topic's settings are not told. Each topic has some; the Rust binding leaves out the broker's code.
+    /// Why a topic's settings are missing. Each topic has some; the Rust binding drops the broker's code.
     fn why_undescribed(&self, topic: &str) -> RDKafkaErrorCode {
         match self.partitions(topic, Operation::Describe) {
             Ok(None) => RDKafkaErrorCode::UnknownTopicOrPartition,

@@ -28,35 +28,34 @@ use super::{
 
 /// For one request of the transaction protocol; librdkafka retries within it.
 const REQUEST: Duration = Duration::from_secs(15);
-/// For the replies of a transaction. Whoever asked for one can't hold up those who did not for longer.
+/// For the replies of a transaction. They can't delay other commands for longer.
 pub(super) const REPLIES: Duration = Duration::from_secs(3);
 /// For the reports of records that are purged.
 const PURGE: Duration = Duration::from_secs(1);
-/// For the offsets: librdkafka does not go on for longer than the transaction may last, unless it forgets to stop.
+/// For the offsets: librdkafka stops with the transaction's time-out, unless it hangs.
 const OFFSETS: Duration = Duration::from_millis(client::TRANSACTION_TIMEOUT_MS as u64 + 1_000);
 
 /// The transactional publisher: two producers that take turns.
 ///
-/// A commit is acknowledged once it is decided. The coordinator then marks it in each partition, and refuses the next
-/// transaction of the same id until that is done (`CONCURRENT_TRANSACTIONS`), which librdkafka answers by asking again 20
-/// ms later. Another id need not wait. Order stays: a transaction begins when the one before it is decided, so its records
-/// and offsets lie behind those, and a `read_committed` reader waits for whichever is marked last. One transaction is open
-/// at a time, so the end of one alone can be unknown.
+/// A commit is acknowledged once it is decided. The coordinator then writes its markers to each partition, and refuses the
+/// next transaction of the same id until that is done (`CONCURRENT_TRANSACTIONS`), which librdkafka retries after 20 ms.
+/// Another id does not have to wait. The order stays: a transaction begins when the one before is decided, so its records
+/// and offsets follow those, and a `read_committed` consumer waits for the last marker. Only one transaction is open at a
+/// time, so only one can have an unknown outcome.
 pub struct Transactional {
     settings: Settings,
     transactional_id: String,
     batch_bytes: usize,
-    /// None, or as many as there are ids.
+    /// None, or one for each id.
     producers: Vec<Transacting>,
-    /// Of the transaction under way, or of the last one.
+    /// The producer of the current transaction, or of the last one.
     turn: usize,
     routes: Routes,
-    /// How long the group's coordinator may take.
+    /// For the group's coordinator.
     offsets_within: Duration,
 }
 
-/// One producer, whose context knows what became of its records. Shared with a thread that librdkafka does not let go, at
-/// most.
+/// One producer, with the deliveries of its records. Shared at most with a thread that hangs in librdkafka.
 type Transacting = Arc<Publisher>;
 
 impl fmt::Debug for Transactional {
@@ -66,8 +65,8 @@ impl fmt::Debug for Transactional {
 }
 
 impl Transactional {
-    /// `transactional_id` and what begins with it is this instance's alone: whoever uses it next fences this one. Each of
-    /// the two output topics has to take `batch_bytes` at once.
+    /// `transactional_id`, also as a prefix, belongs to this instance alone: another producer that uses it fences this one.
+    /// Both output topics have to accept batches of `batch_bytes`.
     #[must_use]
     pub fn new(settings: &Settings, transactional_id: String, batch_bytes: usize) -> Self {
         Self {
@@ -81,12 +80,12 @@ impl Transactional {
         }
     }
 
-    /// Of the transaction under way.
+    /// The producer of the current transaction.
     fn producer(&self) -> Result<&Transacting, PublishError> {
         self.producers.get(self.turn).ok_or_else(no_producer)
     }
 
-    /// Fences whoever had the id, and waits until what it left open is settled.
+    /// Fences the id's previous producer, and waits until its open transaction is settled.
     fn make(&self, transactional_id: &str) -> Result<Transacting, PublishError> {
         let mut properties = client::producer(&self.settings, self.batch_bytes);
         let producer =
@@ -97,10 +96,9 @@ impl Transactional {
         Ok(Arc::new(producer))
     }
 
-    /// Begins to add the offsets to the transaction, on a thread of its own: where the group's coordinator has gone,
-    /// librdkafka forgets the time-out that it was given, and may never return (its issues 5456 and 5511). Then thread and
-    /// producer are left behind; the next producer with the same transactional id fences that one, and the thread ends
-    /// if its call ever does.
+    /// Starts to add the offsets to the transaction, on a separate thread: if the group's coordinator is gone, librdkafka
+    /// ignores the time-out, and may never return (its issues 5456 and 5511). Then thread and producer are abandoned; the
+    /// next producer with the same transactional id fences that one, and the thread ends if the call ever returns.
     fn send_offsets(
         &self,
         offsets: TopicPartitionList,
@@ -112,17 +110,17 @@ impl Transactional {
             .name("offsets".into())
             .spawn(move || {
                 let result = producer.send_offsets_to_transaction(&offsets, &metadata, REQUEST);
-                // Else the last reference could be this one, and the producer would end here.
+                // Otherwise this could be the last reference, and the producer would end here.
                 drop(producer);
-                // Nobody listens any more where it took too long.
+                // After the time-out nobody receives it.
                 let _ = done.send(result);
             })
             .map_err(|error| PublishError::Unknown(format!("a thread could not be started: {error}")))?;
         Ok(sent)
     }
 
-    /// Waits for records and offsets, which are on their way at the same time. The offsets are waited for in any case:
-    /// librdkafka takes one call about a transaction at a time, an abort too.
+    /// Waits for records and offsets, which are sent at the same time. Always waits for the offsets: librdkafka accepts one
+    /// transactional call at a time, including an abort.
     fn deliver(&mut self, offsets: TopicPartitionList, membership: &Membership) -> Result<(), PublishError> {
         let until = Instant::now() + self.offsets_within;
         let offsets = self.send_offsets(offsets, membership)?;
@@ -136,9 +134,9 @@ impl Transactional {
         match sent.map_err(|error| lacking.unwrap_or_else(|| classify("send_offsets_to_transaction", &error)))
         {
             Ok(()) => drained,
-            // With a transaction that can only be aborted its records are purged; that says less.
+            // The records of a transaction that can only be aborted are purged, which says less.
             Err(error @ (PublishError::StaleMembership(_) | PublishError::Fenced(_))) => Err(error),
-            // What is not allowed may have been a reply, which the records tell. The next attempt is without it.
+            // The right may be missing for a reply, which its record shows. The next attempt drops it.
             Err(error @ PublishError::Fatal(_)) if !self.producer()?.context().deliveries().any_refused() => {
                 Err(error)
             }
@@ -146,8 +144,8 @@ impl Transactional {
         }
     }
 
-    /// Names a fencing that shows itself only in what it did to the records: once the client has failed for good,
-    /// they are reported as purged, or as failed with it.
+    /// Names a fencing that shows only in the records: once the client has failed permanently, they are reported as purged, or
+    /// as failed with it.
     fn named(&self, error: PublishError) -> PublishError {
         use RDKafkaErrorCode as Code;
         let (PublishError::Unknown(text) | PublishError::TimedOut(text)) = &error else { return error };
@@ -159,14 +157,14 @@ impl Transactional {
         }
     }
 
-    /// The missing right, where an error is one of access. librdkafka does not say of which topic it is where a partition
-    /// could not be added to the transaction: see [`Transactional::denied`].
+    /// The missing right, if the error is one of access. librdkafka does not name the topic whose partition could not be added
+    /// to the transaction: see [`Transactional::denied`].
     fn lacking(&self, error: &KafkaError) -> Option<PublishError> {
         use RDKafkaErrorCode as Code;
         let access = Access::of(&self.settings);
         let (operation, resource) = match error.rdkafka_error_code()? {
             Code::TransactionalIdAuthorizationFailed => {
-                // Those of all instances of the group: this one's has the instance behind it.
+                // Of all instances of the group: this one's id ends with the instance.
                 let group = format!("-{}-", self.settings.group);
                 let id = &self.transactional_id;
                 let ids = id.rfind(&group).map_or(&id[..], |at| &id[..at + group.len()]);
@@ -178,7 +176,7 @@ impl Transactional {
         Some(PublishError::Fatal(access.lacks(operation, resource)))
     }
 
-    /// Where the brokers refuse a topic of the output: which one it is.
+    /// Names the output topic that the brokers refuse, if they do.
     fn denied(&self, error: PublishError) -> PublishError {
         match self.producer().ok().and_then(|producer| producer.context().deliveries().take_denied()) {
             Some(topic) => {
@@ -189,7 +187,7 @@ impl Transactional {
         }
     }
 
-    /// Waits until all is delivered. A reply that takes too long is given up, and the transaction with it.
+    /// Waits until everything is delivered. A reply that takes too long aborts the transaction.
     fn drain(&mut self) -> Result<(), PublishError> {
         let producer = Arc::clone(self.producer()?);
         let deliveries = producer.context().deliveries();
@@ -198,7 +196,7 @@ impl Transactional {
             if Instant::now() >= until {
                 return Err(PublishError::TimedOut("the broker did not confirm the records in time".into()));
             }
-            self.give_late_replies_up()?;
+            self.refuse_late_replies()?;
         }
         match deliveries.failure() {
             Some((code, text)) => Err(delivery_error(code, text)),
@@ -208,9 +206,9 @@ impl Transactional {
         }
     }
 
-    /// Gives up replies that keep the transaction waiting: where nothing else is missing, or where the brokers say by
-    /// now that they can't be delivered.
-    fn give_late_replies_up(&mut self) -> Result<(), PublishError> {
+    /// Refuses replies that delay the transaction: if only they are missing, or if the brokers now say that they can't be
+    /// delivered.
+    fn refuse_late_replies(&mut self) -> Result<(), PublishError> {
         let deliveries = self.producer()?.context().deliveries().clone();
         let mut late: Vec<_> = deliveries.pending_replies().into_iter().map(|(to, _)| to).collect();
         if deliveries.own_pending() > 0 {
@@ -224,13 +222,13 @@ impl Transactional {
         Err(PublishError::Aborted("a reply was not taken in time".into()))
     }
 
-    /// Where replies are why the transaction failed, remembers which, so that the next attempt is without them.
+    /// Remembers replies that made the transaction fail, so that the next attempt drops them.
     fn blame_replies(&mut self, error: PublishError) -> PublishError {
         let Ok(producer) = self.producer().cloned() else { return error };
         let deliveries = producer.context().deliveries();
         let is_unknown = matches!(error, PublishError::Unknown(_) | PublishError::TimedOut(_));
         if is_unknown {
-            // A transaction that can only be aborted has its records purged, which is told record by record.
+            // The records of a transaction that can only be aborted are purged, with one report each.
             deliveries.wait(&producer, Instant::now() + PURGE);
         }
         let own = deliveries.take_failure();
@@ -241,19 +239,19 @@ impl Transactional {
         }
         let mut causes: Vec<_> = refused.into_iter().filter(|reply| !is_consequence(reply.code)).collect();
         if causes.is_empty() && self.routes.look_again(sent.clone()).is_empty() {
-            // With nobody to blame it may have been any of them; where it was none, they are missed for a while.
+            // Any of them may be the cause; if none was, they are dropped for a while.
             causes = Refused::all(sent, RDKafkaErrorCode::Fail);
         }
         self.routes.refuse(&causes);
         PublishError::Aborted(error.to_string())
     }
 
-    /// Aborts after `error`, and says what the batch's end is.
+    /// Aborts after `error`, and returns the batch's outcome.
     fn aborted(&mut self, error: PublishError) -> PublishError {
         let error = self.named(error);
         let error = self.blame_replies(error);
         let error = self.denied(error);
-        // After each of these a new producer settles what is left of the transaction.
+        // After the other errors a new producer settles the rest of the transaction.
         if !matches!(
             error,
             PublishError::StaleMembership(_) | PublishError::Aborted(_) | PublishError::Fatal(_)
@@ -272,7 +270,7 @@ impl Sink for Transactional {
 
     fn reset(&mut self) -> Result<(), PublishError> {
         self.producers.clear();
-        // All of them or none: whichever the one before used last may have left a transaction open.
+        // All or none: the last used producer may have left a transaction open.
         let ids = [self.transactional_id.clone(), format!("{}-2", self.transactional_id)];
         self.producers = ids.iter().map(|id| self.make(id)).collect::<Result<_, _>>()?;
         Ok(())
@@ -325,14 +323,14 @@ impl Sink for Transactional {
         let producer = self.producer()?;
         let deliveries = producer.context().deliveries();
         loop {
-            // An abort waits for delivery reports that only a poll serves.
+            // An abort waits for delivery reports, which only a poll serves.
             producer.poll(Duration::ZERO);
             match producer.abort_transaction(Duration::from_millis(200)) {
                 Ok(()) => break,
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
-                // A transaction that holds nothing has nothing to abort.
+                // An empty transaction has nothing to abort.
                 Err(KafkaError::Transaction(error)) if error.code() == RDKafkaErrorCode::State => break,
-                // Tried again, the batch would be the other producer's, beside a transaction that is still open.
+                // A retry would use the other producer, while this transaction is still open.
                 Err(error) => {
                     return Err(match classify("abort_transaction", &error) {
                         error @ (PublishError::Fenced(_) | PublishError::Fatal(_)) => error,
@@ -348,7 +346,7 @@ impl Sink for Transactional {
     }
 }
 
-/// What an error of the transaction protocol says of the batch's end.
+/// The batch's outcome after an error of the transaction protocol.
 fn classify(request: &str, error: &KafkaError) -> PublishError {
     use RDKafkaErrorCode as Code;
     let text = format!("{request}: {error}");
@@ -416,7 +414,7 @@ mod tests {
     }
 
     /// A second process on a copy of the log uses the same transactional id. The broker says so when the
-    /// transaction takes up its first partition, which is long before the commit.
+    /// transaction adds its first partition, long before the commit.
     #[test]
     fn a_fencing_is_known_by_its_name_however_early_it_comes() {
         let mut settings = settings();
@@ -431,7 +429,7 @@ mod tests {
         sink.send(OutputTopic::Notifications, &record()).unwrap();
         let error = sink.commit(&[first()], &membership).unwrap_err();
         assert!(matches!(error, PublishError::Fenced(_)), "{error:?}");
-        // Made anew, it is the newer one.
+        // A new producer is the newer one.
         broker.cluster().clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
         sink.reset().unwrap();
     }

@@ -1,53 +1,51 @@
-//! What travels between the stages.
+//! What travels between the stages: commands, whose fates are settled on the way.
 
-use contract::{Decision, Record, Verdict};
+use contract::{Decision, Fate, Record};
 
 use super::ownership::Epoch;
 
-/// Consecutive records of one partition, all of one epoch.
+/// What one pass through the pipeline works on.
+pub(crate) type Batch = Vec<Chunk>;
+
+/// Consecutive commands of one partition, all of one epoch. Their records and their fates lie apart: stages change fates
+/// only.
 #[derive(Debug, Clone)]
-pub struct Chunk<T> {
+pub(crate) struct Chunk {
     pub partition: i32,
     pub epoch: Epoch,
     /// Where the chunk before it ended.
     pub first_offset: i64,
     /// Where the next chunk begins: past the last record and past control records behind it.
     pub next_offset: i64,
-    pub content: T,
+    /// It is below `logged`: its commands were decided before, and the log knows what they became.
+    pub is_logged: bool,
+    pub records: Vec<Record>,
+    /// Of each record, from the stage on that first knows something of it.
+    pub fates: Vec<Fate>,
 }
 
-impl<T> Chunk<T> {
-    /// The same stretch of the partition with other content.
-    pub fn with<U>(&self, content: U) -> Chunk<U> {
-        Chunk {
-            partition: self.partition,
-            epoch: self.epoch,
-            first_offset: self.first_offset,
-            next_offset: self.next_offset,
-            content,
-        }
+/// Commands of which each is decided.
+#[derive(Debug, Clone, Copy)]
+pub struct DecidedCommands<'a> {
+    records: &'a [Record],
+    fates: &'a [Fate],
+}
+
+impl<'a> DecidedCommands<'a> {
+    pub fn iter(self) -> impl Iterator<Item = (&'a Record, &'a Decision)> {
+        let decision = |fate: &'a Fate| fate.decision().expect("the log decided it");
+        self.records.iter().zip(self.fates.iter().map(decision))
     }
 }
 
-/// From intake to decide.
-#[derive(Debug, Clone)]
-pub enum Fetched {
-    /// At or above `logged`: to be decided and appended.
-    New(Vec<Record>),
-    /// Below `logged`: decided already; the log knows what it became.
-    Known(Vec<Record>),
-}
+impl Chunk {
+    /// The commands in these places of a chunk that went through the log.
+    pub fn decided(&self, first: usize, next: usize) -> DecidedCommands<'_> {
+        DecidedCommands { records: &self.records[first..next], fates: &self.fates[first..next] }
+    }
 
-/// From decide to the log.
-#[derive(Debug, Clone)]
-pub enum Read {
-    New { records: Vec<Record>, verdicts: Vec<Verdict> },
-    Known(Vec<Record>),
-}
-
-/// From the log to the publisher.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    pub record: Record,
-    pub decision: Decision,
+    /// The command in this place of such a chunk.
+    pub fn command(&self, index: usize) -> Option<(&Record, &Decision)> {
+        self.decided(index, self.records.len().min(index + 1)).iter().next()
+    }
 }

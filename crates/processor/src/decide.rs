@@ -1,23 +1,12 @@
 //! The pure stage: what each new record says by itself.
 
-use contract::Decider;
+use contract::{Decider, Fate};
 
-use super::batch::{Chunk, Fetched, Read};
+use super::batch::Chunk;
 
-/// Reads what is new; what is known has been decided, and stays so.
-#[must_use]
-pub fn decide(decider: &Decider, batch: Vec<Chunk<Fetched>>) -> Vec<Chunk<Read>> {
-    batch
-        .into_iter()
-        .map(|chunk| {
-            let place = chunk.with(());
-            place.with(match chunk.content {
-                Fetched::Known(records) => Read::Known(records),
-                Fetched::New(records) => {
-                    let verdicts = records.iter().map(|record| decider.read(record)).collect();
-                    Read::New { records, verdicts }
-                }
-            })
-        })
-        .collect()
+/// Reads what is new; what is logged was decided before, and stays so.
+pub(crate) fn decide(decider: &Decider, batch: &mut [Chunk]) {
+    for chunk in batch.iter_mut().filter(|chunk| !chunk.is_logged) {
+        chunk.fates = chunk.records.iter().map(|record| Fate::Read(decider.read(record))).collect();
+    }
 }

@@ -24,13 +24,8 @@ use silence::Silence;
 pub use take_up::{Learned, learn};
 
 use super::{
-    Observer, ProcessorError,
-    batch::{Chunk, Fetched},
-    ownership::Owner,
-    progress::Progress,
-    running::Running,
-    start::Terms,
-    timing::Timing,
+    Observer, ProcessorError, batch::Batch, ownership::Owner, progress::Progress, running::Running,
+    start::Terms, timing::Timing,
 };
 
 /// When a batch is full.
@@ -300,7 +295,7 @@ impl<S: Source> Intake<S> {
     }
 
     /// Takes what was gathered, in one chunk a partition (two where `logged` lies inside it).
-    pub fn take_batch(&mut self) -> Result<Vec<Chunk<Fetched>>, ProcessorError> {
+    pub fn take_batch(&mut self) -> Result<Batch, ProcessorError> {
         let positions: BTreeMap<i32, i64> =
             self.source.positions().map_err(source_error)?.into_iter().collect();
         if self.positions_at.elapsed() >= self.timing.positions {

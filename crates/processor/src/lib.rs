@@ -30,7 +30,7 @@ mod start;
 mod supervise;
 mod timing;
 
-pub use batch::Outcome;
+pub use batch::DecidedCommands;
 pub use intake::{AT_ONCE, Caps, Learned, learn};
 pub use pipeline::{BUSY, IDLE};
 pub use start::{Accept, Facts, Loss, Refusal, plan};
@@ -46,8 +46,8 @@ use thiserror::Error;
 /// Watches the processor work. Called on the threads of its stages, so it must be quick.
 pub trait Observer: Send + Sync {
     /// These commands of a partition have been through the whole pipeline, in order of offset.
-    fn decided(&self, partition: i32, outcomes: &[Outcome]) {
-        let _ = (partition, outcomes);
+    fn decided(&self, partition: i32, commands: DecidedCommands<'_>) {
+        let _ = (partition, commands);
     }
 
     /// So many notifications and rejections became visible in one transaction.

@@ -18,7 +18,7 @@ use kafka::{Sink, Source};
 use super::{
     Observer, ProcessorError,
     append::Append,
-    batch::{Chunk, Fetched, Outcome, Read},
+    batch::Batch,
     decide::decide,
     intake::{Caps, Intake, IntakeOptions},
     ownership::{self, Ownership},
@@ -101,7 +101,7 @@ pub(super) struct Ending {
 /// What the publishing stage is at.
 pub(crate) struct Publishing<K: Sink> {
     pub publish: Publish<K>,
-    pub batch: Option<Vec<Chunk<Vec<Outcome>>>>,
+    pub batch: Option<Batch>,
     /// From where in the batch the next transaction publishes.
     place: Place,
 }
@@ -111,11 +111,11 @@ pub(crate) struct Pipeline<S: Source, K: Sink<Membership = S::Membership>> {
     /// `None` once the group was left.
     pub(super) intake: Mutex<Option<Intake<S>>>,
     decider: Decider,
-    pub(super) append: Mutex<Append<S::Membership>>,
+    pub(super) append: Append<S::Membership>,
     pub(super) publishing: Mutex<Publishing<K>>,
-    pub(super) to_decide: Slot<Vec<Chunk<Fetched>>>,
-    pub(super) to_append: Slot<Vec<Chunk<Read>>>,
-    pub(super) to_publish: Slot<Vec<Chunk<Vec<Outcome>>>>,
+    pub(super) to_decide: Slot,
+    pub(super) to_append: Slot,
+    pub(super) to_publish: Slot,
     pub(super) in_flight: AtomicUsize,
     pub(super) ownership: Ownership<S::Membership>,
     log: Arc<Mutex<EventLog>>,
@@ -152,7 +152,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         Self {
             intake: Mutex::new(Some(intake)),
             decider: decider.clone(),
-            append: Mutex::new(Append::new(Arc::clone(log), ownership.clone())),
+            append: Append::new(Arc::clone(log), ownership.clone()),
             publishing: Mutex::new(Publishing { publish, batch: None, place: Place::default() }),
             to_decide: Slot::default(),
             to_append: Slot::default(),
@@ -172,7 +172,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         }
         let stepped = match stage {
             Stage::Poll => self.poll(),
-            Stage::Decide => pass(&self.to_decide, &self.to_append, |batch| Ok(decide(&self.decider, batch))),
+            Stage::Decide => pass(&self.to_decide, &self.to_append, |batch| {
+                decide(&self.decider, batch);
+                Ok(())
+            }),
             Stage::Append => pass(&self.to_append, &self.to_publish, |batch| self.append(batch)),
             Stage::Publish => self.publish(),
         };
@@ -293,14 +296,13 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         Ok(Step::Ended)
     }
 
-    fn append(&self, batch: Vec<Chunk<Read>>) -> Result<Vec<Chunk<Vec<Outcome>>>, ProcessorError> {
+    fn append(&self, batch: &mut Batch) -> Result<(), ProcessorError> {
         let begun = Instant::now();
-        let outcomes = lock(&self.append).append(batch)?;
-        let commands = outcomes.iter().map(|chunk| chunk.content.len()).sum();
-        let next_offsets: Vec<_> =
-            outcomes.iter().map(|chunk| (chunk.partition, chunk.next_offset)).collect();
+        self.append.append(batch)?;
+        let commands = batch.iter().map(|chunk| chunk.records.len()).sum();
+        let next_offsets: Vec<_> = batch.iter().map(|chunk| (chunk.partition, chunk.next_offset)).collect();
         self.observer.appended(&next_offsets, commands, begun.elapsed());
-        Ok(outcomes)
+        Ok(())
     }
 
     /// One attempt at a transaction, or at the first producer.
@@ -330,10 +332,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
 }
 
 /// Takes a batch through a stage, where there is one and room for it behind the stage.
-fn pass<T, U>(
-    from: &Slot<T>,
-    to: &Slot<U>,
-    work: impl FnOnce(T) -> Result<U, ProcessorError>,
+fn pass(
+    from: &Slot,
+    to: &Slot,
+    work: impl FnOnce(&mut Batch) -> Result<(), ProcessorError>,
 ) -> Result<Step, ProcessorError> {
     if from.is_closed() {
         return Ok(Step::Ended);
@@ -341,8 +343,9 @@ fn pass<T, U>(
     if to.is_full() {
         return Ok(Step::Wait(Wait::Batch));
     }
-    let Some(batch) = from.take() else { return Ok(Step::Wait(Wait::Batch)) };
-    to.put(work(batch)?);
+    let Some(mut batch) = from.take() else { return Ok(Step::Wait(Wait::Batch)) };
+    work(&mut batch)?;
+    to.put(batch);
     Ok(Step::Worked)
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Decision, Notification, ReplyTopics, rejection_record};
+use contract::{Decision, Notification, Record, ReplyTopics, rejection_record};
 use kafka::{
     OutputTopic, PublishError, Sink,
     mark::{Marker, NextOffset},
@@ -17,7 +17,7 @@ use kafka::{
 
 use super::{
     AbortReason, Observer, ProcessorError,
-    batch::{Chunk, Outcome},
+    batch::Chunk,
     ownership::{Held, Publication, Snapshot},
     timing::Timing,
 };
@@ -31,7 +31,7 @@ const SLICE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Place {
     chunk: usize,
-    outcome: usize,
+    command: usize,
 }
 
 /// What one attempt achieved.
@@ -177,11 +177,7 @@ where
     }
 
     /// One transaction of the batch, or one attempt at a producer: waits for the broker only.
-    pub fn attempt(
-        &mut self,
-        batch: &[Chunk<Vec<Outcome>>],
-        from: Place,
-    ) -> Result<Progress, ProcessorError> {
+    pub fn attempt(&mut self, batch: &[Chunk], from: Place) -> Result<Progress, ProcessorError> {
         match self.producer {
             Producer::Usable => {}
             Producer::None | Producer::Void => return self.reset(from),
@@ -321,7 +317,7 @@ where
     /// One transaction: from `from` up to the returned place.
     fn transact(
         &mut self,
-        batch: &[Chunk<Vec<Outcome>>],
+        batch: &[Chunk],
         from: Place,
         snapshot: &Snapshot<K::Membership>,
     ) -> Result<Place, PublishError> {
@@ -335,9 +331,9 @@ where
             let held = snapshot.held.get(&chunk.partition).filter(|held| held.epoch == chunk.epoch);
             if let Some(held) = held {
                 let clock = clocks.entry(chunk.partition).or_insert(held.clock);
-                while let Some(outcome) = chunk.content.get(at.outcome) {
-                    let offset = outcome.record.coordinates.offset;
-                    *clock = outcome.record.coordinates.advance(*clock);
+                while let Some((record, decision)) = chunk.command(at.command) {
+                    let offset = record.coordinates.offset;
+                    *clock = record.coordinates.advance(*clock);
                     if offset >= held.published {
                         if !begun {
                             self.sink.begin()?;
@@ -346,9 +342,9 @@ where
                         self.commands += 1;
                         self.last = Some((chunk.partition, offset));
                         self.offsets.insert(chunk.partition, offset + 1);
-                        self.send(outcome, &mut sent)?;
+                        self.send(record, decision, &mut sent)?;
                     }
-                    at.outcome += 1;
+                    at.command += 1;
                     let is_alone = self.suspect.is_some() && self.commands > 0;
                     if sent.bytes >= self.options.output_bytes || is_alone {
                         break 'batch;
@@ -359,7 +355,7 @@ where
                     self.offsets.insert(chunk.partition, chunk.next_offset);
                 }
             }
-            at = Place { chunk: at.chunk + 1, outcome: 0 };
+            at = Place { chunk: at.chunk + 1, command: 0 };
         }
         let mut replies = ReplyCounts::default();
         if !self.offsets.is_empty() {
@@ -398,10 +394,10 @@ where
         self.sink.commit(&offsets, membership)
     }
 
-    fn send(&mut self, outcome: &Outcome, sent: &mut Sent) -> Result<(), PublishError> {
-        match &outcome.decision {
+    fn send(&mut self, command: &Record, decision: &Decision, sent: &mut Sent) -> Result<(), PublishError> {
+        match decision {
             Decision::Accepted(event) => {
-                let mut notifications = event.notifications(&self.options.source, &outcome.record.headers);
+                let mut notifications = event.notifications(&self.options.source, &command.headers);
                 while notifications.next_into(&mut self.notification) {
                     let record = &self.notification.record;
                     sent.bytes += record.bytes();
@@ -411,18 +407,14 @@ where
             }
             Decision::Duplicate { .. } => {}
             Decision::Rejected(problems) => {
-                let record = rejection_record(
-                    &outcome.record,
-                    &self.options.topic,
-                    problems,
-                    self.options.rejection_bytes,
-                );
+                let record =
+                    rejection_record(command, &self.options.topic, problems, self.options.rejection_bytes);
                 sent.bytes += record.bytes();
                 sent.rejections += 1;
                 self.sink.send(OutputTopic::Rejections, &record)?;
             }
         }
-        if let Some(reply) = self.options.replies.reply(&outcome.record, &outcome.decision) {
+        if let Some(reply) = self.options.replies.reply(command, decision) {
             sent.bytes += reply.record.bytes();
             self.sink.reply(&reply)?;
         }
@@ -430,13 +422,7 @@ where
     }
 
     /// What is out is out: moves the shared cursors, and tells whoever watches.
-    fn note(
-        &self,
-        batch: &[Chunk<Vec<Outcome>>],
-        from: Place,
-        to: Place,
-        snapshot: &Snapshot<K::Membership>,
-    ) {
+    fn note(&self, batch: &[Chunk], from: Place, to: Place, snapshot: &Snapshot<K::Membership>) {
         for chunk in &batch[from.chunk..batch.len().min(to.chunk + 1)] {
             if let Some(&next_offset) = self.offsets.get(&chunk.partition) {
                 self.publication.set_published(
@@ -448,10 +434,10 @@ where
         }
         for (index, chunk) in batch.iter().enumerate().take(to.chunk + 1).skip(from.chunk) {
             let held = snapshot.held.get(&chunk.partition).is_some_and(|held| held.epoch == chunk.epoch);
-            let first = if index == from.chunk { from.outcome } else { 0 };
-            let last = if index == to.chunk { to.outcome } else { chunk.content.len() };
+            let first = if index == from.chunk { from.command } else { 0 };
+            let last = if index == to.chunk { to.command } else { chunk.records.len() };
             if held {
-                self.observer.decided(chunk.partition, &chunk.content[first..last]);
+                self.observer.decided(chunk.partition, chunk.decided(first, last));
             }
             if index < to.chunk {
                 self.publication.set_done(chunk.partition, chunk.epoch, chunk.next_offset);

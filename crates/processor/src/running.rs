@@ -3,7 +3,7 @@
 use contract::Record;
 
 use super::{
-    batch::{Chunk, Fetched},
+    batch::{Batch, Chunk},
     ownership::Epoch,
 };
 
@@ -22,22 +22,20 @@ pub(super) struct Running {
 impl Running {
     /// Hands on the stretch from `sent` to `polled`, which holds these records and otherwise only control
     /// records, as one chunk, or as two where `logged` lies inside it.
-    pub fn cut(&mut self, partition: i32, records: Vec<Record>, chunks: &mut Vec<Chunk<Fetched>>) {
+    pub fn cut(&mut self, partition: i32, records: Vec<Record>, chunks: &mut Batch) {
         let Self { epoch, logged, sent, polled } = *self;
-        if polled == sent {
-            return;
-        }
-        let mut known = records;
-        let new = known.split_off(known.partition_point(|record| record.coordinates.offset < logged));
+        let mut logged_records = records;
+        let new = logged_records
+            .split_off(logged_records.partition_point(|record| record.coordinates.offset < logged));
         let boundary = polled.min(logged).max(sent);
-        if boundary > sent {
-            let content = Fetched::Known(known);
-            chunks.push(Chunk { partition, epoch, first_offset: sent, next_offset: boundary, content });
-        }
-        if polled > boundary {
-            let content = Fetched::New(new);
-            chunks.push(Chunk { partition, epoch, first_offset: boundary, next_offset: polled, content });
-        }
+        let mut push = |(first_offset, next_offset), is_logged, records| {
+            if first_offset < next_offset {
+                let fates = Vec::new();
+                chunks.push(Chunk { partition, epoch, first_offset, next_offset, is_logged, records, fates });
+            }
+        };
+        push((sent, boundary), true, logged_records);
+        push((boundary, polled), false, new);
         self.sent = polled;
     }
 }
@@ -65,10 +63,9 @@ mod tests {
         assert!(chunks.iter().all(|chunk| (chunk.partition, chunk.epoch) == (3, 7)));
         chunks
             .iter()
-            .map(|Chunk { first_offset, next_offset, content, .. }| {
-                let (Fetched::Known(records) | Fetched::New(records)) = content;
+            .map(|Chunk { first_offset, next_offset, is_logged, records, .. }| {
                 let offsets = records.iter().map(|record| record.coordinates.offset);
-                (matches!(content, Fetched::Known(_)), *first_offset, *next_offset, offsets.collect())
+                (*is_logged, *first_offset, *next_offset, offsets.collect())
             })
             .collect()
     }

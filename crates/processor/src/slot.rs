@@ -2,27 +2,23 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-#[derive(Debug)]
-struct State<T> {
-    batch: Option<T>,
+use super::batch::Batch;
+
+#[derive(Debug, Default)]
+struct State {
+    batch: Option<Batch>,
     closed: bool,
 }
 
 /// One stage fills it and another one empties it.
-#[derive(Debug)]
-pub(crate) struct Slot<T> {
-    state: Mutex<State<T>>,
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-impl<T> Default for Slot<T> {
-    fn default() -> Self {
-        Self { state: Mutex::new(State { batch: None, closed: false }), changed: Condvar::new() }
-    }
-}
-
-impl<T> Slot<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }
 
@@ -35,12 +31,12 @@ impl<T> Slot<T> {
     }
 
     /// Only where it is not full.
-    pub fn put(&self, batch: T) {
+    pub fn put(&self, batch: Batch) {
         self.lock().batch = Some(batch);
         self.changed.notify_all();
     }
 
-    pub fn take(&self) -> Option<T> {
+    pub fn take(&self) -> Option<Batch> {
         let taken = self.lock().batch.take();
         self.changed.notify_all();
         taken
@@ -58,12 +54,12 @@ impl<T> Slot<T> {
     }
 
     /// Waits until there is a batch here and none in the next one.
-    pub fn await_full_and_room_in<U>(&self, next: &Slot<U>) {
+    pub fn await_full_and_room_in(&self, next: &Slot) {
         self.await_full();
         next.wait_while(|state| state.batch.is_some());
     }
 
-    fn wait_while(&self, is_to_wait: impl Fn(&State<T>) -> bool) {
+    fn wait_while(&self, is_to_wait: impl Fn(&State) -> bool) {
         let waited = self.changed.wait_while(self.lock(), |state| !state.closed && is_to_wait(state));
         drop(waited.expect("no holder panics"));
     }

@@ -1,4 +1,4 @@
-//! What the tests of the pure core share: short ways to a record and to what became of it.
+//! Helpers of the tests of the contract: short ways to build a record and to read it.
 
 use ::contract::{Coordinates, Decider, Event, Header, IdempotencyKey, Limits, Problems, Reading, Record};
 

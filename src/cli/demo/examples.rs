@@ -1,4 +1,4 @@
-//! The contract's five calls, and some that show what else can become of a command.
+//! The contract's five calls, and some that are duplicates or rejected.
 
 use contract::Header;
 
@@ -29,7 +29,7 @@ const BAD: [Example; 4] = [
     ("not-json.json", br#"{"objectType":"case","#),
 ];
 
-/// Posted twice with one idempotency key, as a producer does that was not sure of the first time.
+/// Posted twice with one idempotency key, as by a producer that is not sure of its first attempt.
 const REPEATED: Example = (
     "repeated.json",
     br#"{"@type":"complete","objectType":"workitem","objectId":"w-9","content":"Approved.","targets":[{"targetId":"carl","notify":true}]}"#,

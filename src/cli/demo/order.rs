@@ -1,4 +1,4 @@
-//! Joins what was posted with what was decided, and gives it out in the order of the input.
+//! Joins commands with their decisions, in the order of the input.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,7 +16,7 @@ pub(super) struct InOrder {
     waiting: VecDeque<Waiting>,
     first: usize,
     indexes: HashMap<(i32, i64), usize>,
-    /// Decided before the producer was told where it lies.
+    /// Decided before the broker confirmed the command.
     early: HashMap<(i32, i64), Decided>,
     undecided: usize,
     undecided_bytes: usize,
@@ -85,7 +85,7 @@ impl InOrder {
         self.last_progress = Instant::now();
     }
 
-    /// The next command in order, where it is decided, with its bytes.
+    /// The next command in order, once it is decided, with its bytes.
     pub(super) fn next(&mut self) -> Option<(Place, usize, Decided)> {
         let decided = self.waiting.front_mut()?.decided.take()?;
         let Waiting { place, bytes, .. } = self.waiting.pop_front()?;
@@ -101,7 +101,7 @@ impl InOrder {
         self.waiting.is_empty()
     }
 
-    /// Commands that wait to be decided or, behind one of those, to be shown; and bytes of the former.
+    /// The number of commands that are not shown yet, and the bytes of the undecided ones.
     pub(super) fn under_way(&self) -> (usize, usize) {
         (self.waiting.len().max(self.undecided), self.undecided_bytes)
     }

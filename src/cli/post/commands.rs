@@ -1,4 +1,4 @@
-//! From what is read to the record that is posted, and whether the processor would reject it.
+//! From the input to the record to post, and whether the processor would reject it.
 
 use std::{collections::VecDeque, io, path::PathBuf};
 
@@ -30,7 +30,7 @@ struct Refused<'a> {
     problems: &'a [Problem],
 }
 
-/// What each command is posted with, and held against.
+/// What is added to each command, and how it is checked.
 #[derive(Debug)]
 pub(super) struct Commands {
     key: Option<Vec<u8>>,
@@ -45,23 +45,23 @@ impl Commands {
         headers.extend(args.idempotency_key.as_deref().map(|key| Header::new("idempotency-key", key)));
         let decider = (!args.no_check).then(|| {
             let decider = settings::decider(config);
-            // Whoever posts need not know which topics the processor allows.
+            // A producer need not know which reply topics the processor allows.
             let unknown = config.topics.replies.is_empty();
             if unknown { decider.with_reply_topics(ReplyTopics::any()) } else { decider }
         });
         Self { key: args.key.clone().map(String::into_bytes), headers, decider }
     }
 
-    /// The command's record as it is posted now.
+    /// The command's record, with the current time.
     pub(super) fn record(&self, value: Vec<u8>) -> Record {
         let key = self.key.clone().or_else(|| object_key(&value).map(String::into_bytes));
         let timestamp = Timestamp::now().as_millisecond();
-        // Where it will lie changes nothing of what is wrong with it.
+        // Partition and offset do not matter for its problems.
         let coordinates = Coordinates { partition: 0, offset: 0, timestamp };
         Record { coordinates, key, value: Some(value), headers: self.headers.clone() }
     }
 
-    /// Why the processor would reject it. Nothing where that is not to be checked.
+    /// Why the processor would reject it. Nothing with `--no-check`.
     pub(super) fn problems(&self, record: &Record) -> Option<Problems> {
         match self.decider.as_ref()?.read(record).reading {
             Reading::Valid { .. } => None,
@@ -69,12 +69,12 @@ impl Commands {
         }
     }
 
-    /// The input, once everything of it that can be known is checked: files before anything is posted, and with
-    /// `--check` what is read only once too. One idempotency key is for one command.
+    /// Checks the input in advance: files, and with `--check` also what can be read only once. One idempotency key is for one
+    /// command.
     pub(super) fn checked(&self, args: &Args, inputs: Inputs) -> anyhow::Result<Source> {
         let mut source: Source = Box::new(inputs);
         if args.check {
-            // What is read only once stays in memory.
+            // It can be read only once, so it stays in memory.
             let inputs = source.collect::<anyhow::Result<Vec<_>>>()?;
             self.refuse_invalid(inputs.iter().cloned().map(Ok), args.json)?;
             source = Box::new(inputs.into_iter().map(Ok));
@@ -97,7 +97,7 @@ impl Commands {
         Ok(source)
     }
 
-    /// Prints what the processor would reject, and fails if there is any.
+    /// Prints the invalid commands, and fails if there are any.
     fn refuse_invalid(
         &self,
         inputs: impl Iterator<Item = anyhow::Result<Input>>,
@@ -125,7 +125,7 @@ impl Commands {
     }
 }
 
-/// A command that would be rejected, with all that is wrong.
+/// Prints an invalid command with all its problems.
 pub(super) fn print_refused(
     place: &Place,
     problems: &Problems,

@@ -19,7 +19,7 @@ use crate::cli::{
     time::JsonTime,
 };
 
-/// Prints the broker's answers, and counts them.
+/// Prints and counts the broker's answers.
 pub(super) struct Show {
     json: bool,
     out: Output,
@@ -47,7 +47,7 @@ impl<'a, T: Serialize> Line<'a, T> {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Told<'a> {
-    /// Id, offset and timestamp are null where the broker does not tell them.
+    /// Id, offset and timestamp are null if the broker did not return them.
     Posted {
         id: Option<ActivityId>,
         partition: i32,
@@ -115,7 +115,7 @@ impl super::Show<Result<Posted, PostError>> for Show {
         if self.bar.is_hidden() || !io::stdout().is_terminal() {
             return Ok(self.out.flush()?);
         }
-        // Lines and bar share the terminal, so one makes way for the other.
+        // Lines and bar share the terminal.
         let out = &mut self.out;
         Ok(self.bar.suspend(|| out.flush())?)
     }

@@ -1,4 +1,4 @@
-//! `post --wait`: says what the processor decided of each command.
+//! `post --wait`: prints the processor's verdict on each command.
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -18,13 +18,13 @@ use crate::{
     config::Config,
 };
 
-/// Commands whose verdict is waited for at once.
+/// Commands that wait for their verdicts at the same time.
 pub(super) const WINDOW: usize = 500;
-/// What has a verdict, and is not good. Different from the exit code of a command that has none.
+/// Exit codes for verdicts, different from that for a command without one.
 const REJECTED: u8 = 3;
 const DUPLICATE: u8 = 4;
 
-/// With the outcomes that `log show` and `demo` have.
+/// With the outcomes of `log show` and `demo`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 enum Verdict<'a> {
@@ -34,7 +34,7 @@ enum Verdict<'a> {
     Unknown { error: String },
 }
 
-/// Counted by what the exit code says of them.
+/// Counts for the exit code.
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
     events: u64,
@@ -44,14 +44,14 @@ struct Counts {
     without_verdict: u64,
 }
 
-/// Prints verdicts, and counts them.
+/// Prints and counts verdicts.
 pub(super) struct Show {
     json: bool,
     out: Output,
     counts: Counts,
 }
 
-/// The topic on which the verdicts come.
+/// The topic for the verdicts.
 pub(super) fn reply_topic(args: &Args, config: &Config) -> anyhow::Result<String> {
     let mut configured = config.topics.replies.names();
     match (&args.reply_topic, configured.next(), configured.next()) {
@@ -110,8 +110,8 @@ impl super::Show<Result<Reply, WaitError>> for Show {
         Ok(self.out.flush()?)
     }
 
-    /// The exit code is that of the worst: 1 where a command has no verdict or was not posted, 3 where one is rejected, 4
-    /// where one is a duplicate, 0 where all are accepted.
+    /// The exit code is that of the worst result: 1 if a command has no verdict or was not posted, 3 if one is rejected, 4 if
+    /// one is a duplicate, 0 if all are accepted.
     fn summary(&mut self) -> anyhow::Result<ExitCode> {
         let Counts { events, duplicates, rejections, unposted, without_verdict } = self.counts;
         let failed = unposted + without_verdict;
@@ -146,7 +146,7 @@ impl super::Show<Result<Reply, WaitError>> for Show {
     }
 }
 
-/// What happened, and how to learn what became of the command.
+/// The error, and how to find out about the command.
 fn sentence(error: &WaitError) -> String {
     match error {
         WaitError::TimedOut { posted: Some(Posted::As(id)), .. } => format!(

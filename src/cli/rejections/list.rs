@@ -44,7 +44,7 @@ struct Group {
     rejections: u64,
     first: JsonTime,
     last: JsonTime,
-    /// Of the first that was read.
+    /// The first one read.
     example: PartitionOffset,
     message: String,
 }
@@ -56,7 +56,7 @@ struct GroupLine<'a> {
     group: &'a Group,
 }
 
-/// Prints how many there are of each code; with a choice, each that was chosen.
+/// Prints the number of rejections of each code or, with a selection, each selected rejection.
 pub(super) fn list(args: &Args, kafka: &Settings) -> anyhow::Result<ExitCode> {
     let mut out = output::stdout(Unread::Stop);
     let chosen = super::Chosen::of(&args.selection, kafka)?;

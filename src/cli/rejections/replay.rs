@@ -1,4 +1,4 @@
-//! `rejections replay`: back onto the commands topic.
+//! `rejections replay`: posts rejected commands again.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -59,7 +59,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Replays that are posted and not yet answered.
+/// Commands that are posted and not yet answered.
 const WINDOW: usize = 1000;
 
 /// A command's line of `--json`.
@@ -76,15 +76,15 @@ struct Line<'a> {
 enum Outcome<'a> {
     /// With `--dry-run`.
     WouldBePosted,
-    /// The id is null where the broker does not say where the command lies now.
+    /// The id is null if the broker did not return the command's offset.
     Posted {
         id: Option<ActivityId>,
     },
-    /// Another one of the chosen has the same command, for example the rejection of an earlier replay.
+    /// Another selected rejection has the same command, for example that of an earlier replay.
     Repeated {
         of: PartitionOffset,
     },
-    /// It would be rejected again, so it is not posted.
+    /// It would be rejected again, and was not posted.
     StillInvalid {
         problems: &'a [Problem],
     },
@@ -93,9 +93,8 @@ enum Outcome<'a> {
     },
 }
 
-/// Posts the commands of the chosen rejections again, each to the partition that it came from. Exit code 1 where
-/// one could not be posted or would be rejected again, a place was chosen of which there is no rejection, or not all
-/// rejections could be read.
+/// Posts the commands of the selected rejections again, each to its original partition. Exit code 1 if one was not posted or
+/// would be rejected again, if a selected place has no rejection, or if not all rejections were read.
 pub(super) fn replay(args: &Args, kafka: &Settings, decider: Decider) -> anyhow::Result<ExitCode> {
     let chosen = Chosen::of(&args.selection, kafka)?;
     let partitions = topics::require(kafka, &kafka.topics.commands, Operation::Write)?;
@@ -105,7 +104,7 @@ pub(super) fn replay(args: &Args, kafka: &Settings, decider: Decider) -> anyhow:
         answers: FuturesUnordered::new(),
         decider: (!args.no_check).then_some(decider),
         commands: HashMap::new(),
-        // Nobody can know what was posted and not printed; a dry run posts nothing, and its exit code is an answer.
+        // Posting needs output for its results; a dry run posts nothing, and its exit code is an answer.
         out: output::stdout(if args.dry_run { Unread::GoOn } else { Unread::Stop }),
         json: args.json,
         is_read: false,
@@ -126,17 +125,17 @@ struct Replay {
     /// `None`: nothing is posted.
     client: Option<ActivityClient>,
     runtime: Runtime,
-    /// Of what is posted and not yet answered.
+    /// The broker's answers.
     answers: FuturesUnordered<LocalBoxFuture<'static, (PartitionOffset, Result<Posted, PostError>)>>,
     /// By whose rules a command would be rejected again.
     decider: Option<Decider>,
-    /// Commands that were chosen so far, by a hash of the command and its partition: where it was found first.
+    /// The first place of each selected command, by a hash of the command and its partition.
     commands: HashMap<blake3::Hash, PartitionOffset>,
     out: Output,
     json: bool,
-    /// All chosen rejections are read.
+    /// All rejections were read.
     is_read: bool,
-    /// Of the commands topic as it is now.
+    /// Of the current commands topic.
     partitions: i32,
     posted: u64,
     repeated: u64,
@@ -155,7 +154,7 @@ impl Replay {
             }
             Ok(ControlFlow::Continue(()))
         });
-        // What was posted before the reading failed is reported too.
+        // Report what was posted before reading failed.
         self.collect(0)?;
         let passed = read?;
         self.is_read = true;
@@ -175,8 +174,8 @@ impl Replay {
         Ok(summary)
     }
 
-    /// Posts the command, unless it was posted just now: a replay that was refused is a rejection of its own, and
-    /// without this each further one would double them.
+    /// Posts the command once. A rejected replay is a rejection of its own, so without this each further replay would double
+    /// them.
     fn one(&mut self, letter: &DeadLetter<'_>) -> anyhow::Result<()> {
         let place = letter.at;
         if place.partition >= self.partitions {
@@ -209,7 +208,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Why it would be rejected again, where that is to be known.
+    /// Why it would be rejected again. Nothing with `--no-check`.
     fn problems(&self, command: &Record) -> Option<Problems> {
         match self.decider.as_ref()?.read(command).reading {
             Reading::Valid { .. } => None,
@@ -217,7 +216,7 @@ impl Replay {
         }
     }
 
-    /// Prints answers until at most so many are missing.
+    /// Prints answers until at most `missing` are left.
     fn collect(&mut self, missing: usize) -> anyhow::Result<()> {
         while self.answers.len() > missing
             && let Some((place, answer)) = self.runtime.block_on(self.answers.next())
@@ -234,7 +233,7 @@ impl Replay {
         }
     }
 
-    /// Waits for what is under way, and says how many were posted.
+    /// Waits for the commands under way, and adds the numbers of posted commands to the error.
     fn unshown(&mut self, error: anyhow::Error) -> anyhow::Error {
         while self.collect(0).is_err() {}
         client::unshown(error, self.posted, self.invalid + self.failed, self.is_read)
@@ -300,7 +299,7 @@ impl Replay {
     }
 }
 
-/// The command as it is posted now.
+/// The command with the current time.
 fn posted_now(place: PartitionOffset, command: OutputRecord) -> Record {
     let OutputRecord { key, value, headers } = command;
     let timestamp = Timestamp::now().as_millisecond();
@@ -308,7 +307,7 @@ fn posted_now(place: PartitionOffset, command: OutputRecord) -> Record {
     Record { coordinates, key, value, headers }
 }
 
-/// Of everything that would be posted, and the partition.
+/// Of the record and its partition.
 fn hash(command: &Record) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&command.coordinates.partition.to_le_bytes());

@@ -1,7 +1,7 @@
 //! A record as one JSON object.
 //!
-//! Kafka's keys, values and headers are bytes. What is not UTF-8 is shown with replacement characters, and the field
-//! `base16` then has the bytes, under the same names. A header that a record carries several times is an array.
+//! Kafka's keys, values and headers are bytes. Invalid UTF-8 is shown with replacement characters, and the field `base16` has
+//! the bytes, under the same names. A repeated header is an array.
 
 use std::{borrow::Cow, collections::HashMap, hash::Hash};
 
@@ -24,7 +24,7 @@ pub(in crate::cli) struct Line<'a> {
     base16: Option<Bytes<'a>>,
 }
 
-/// JSON as it came, any other text as a string; null where there is no value.
+/// JSON unchanged, other text as a string, null without a value.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Value<'a> {
@@ -112,7 +112,7 @@ impl Serialize for Headers<'_> {
     }
 }
 
-/// The values of each name, in the order in which the names come first.
+/// The values of each name, in the order of first appearance.
 fn grouped<N: Copy + Eq + Hash, V>(pairs: impl Iterator<Item = (N, V)>) -> Vec<(N, Vec<V>)> {
     let mut groups: Vec<(N, Vec<V>)> = Vec::new();
     let mut places = HashMap::new();

@@ -1,4 +1,4 @@
-//! Notifications and rejections as people like to read them.
+//! Notifications and rejections for people to read.
 
 use std::{
     borrow::Cow,
@@ -13,7 +13,7 @@ use crate::cli::{
     output::{BAD, FAINT, GOOD, excerpt, plain, time},
 };
 
-/// What is read of a notification.
+/// The displayed fields of a notification.
 #[derive(Deserialize)]
 struct Notification<'a> {
     #[serde(borrow)]
@@ -34,7 +34,7 @@ struct Activity<'a> {
     content: Option<String>,
 }
 
-/// Time, key, id, and what was done.
+/// Time, key, id and activity.
 pub(super) fn notification(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     let time = time(record.coordinates.timestamp);
     let key = plain(&text(record.key.as_deref()));
@@ -45,12 +45,12 @@ pub(super) fn notification(record: &Record, out: &mut dyn Write) -> io::Result<(
             let what = plain(&format!("{verb} {object_type}/{object_id}"));
             writeln!(out, "  {FAINT}{}{FAINT:#}  {what}{}", plain(&id), excerpt(content.as_deref()))
         }
-        // Somebody else's.
+        // Written by another program.
         Err(_) => writeln!(out, "  not a notification:{}", excerpt(Some(&text(value)))),
     }
 }
 
-/// Time, why, where the command lies, and a line for each problem.
+/// Time, code and place of the command, and a line for each problem.
 pub(super) fn rejection(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     let time = time(record.coordinates.timestamp);
     let said = |name: &str| {
@@ -76,7 +76,7 @@ pub(super) fn rejection(record: &Record, out: &mut dyn Write) -> io::Result<()> 
     }
 }
 
-/// The last of that name: a command that is a rejection itself carries the earlier ones.
+/// The last header of that name: a command that is a rejection itself has earlier ones.
 fn header<'r>(record: &'r Record, name: &str) -> Option<&'r [u8]> {
     let named = |header: &&Header| header.name == name.as_bytes();
     record.headers.iter().rev().find(named)?.value.as_deref()

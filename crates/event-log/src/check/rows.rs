@@ -1,7 +1,5 @@
 //! Compares the rows of commands and keys with the other tables.
 
-use std::ops::ControlFlow;
-
 use contract::{Coordinates, Event, Problems};
 use rusqlite::{ErrorCode, OptionalExtension, params};
 
@@ -13,10 +11,10 @@ use crate::reader::{ListQuery, Listed};
 
 impl Check<'_> {
     pub(super) fn events(&mut self, last: i64) -> Result<(), CheckError> {
-        let (log, mut left, mut batch, mut wanted) = (self.log, u64::MAX, None, 0);
-        let _ = log.scan(&ListQuery::default(), 1..=last, &mut left, &mut |listed| {
+        let (log, query, mut batch, mut wanted) = (self.log, ListQuery::default(), None, 0);
+        for found in log.scan(&query, 1..=last) {
             self.advance();
-            match listed {
+            match found? {
                 Ok(listed) => {
                     for found in self.event(&listed, &mut batch, &mut wanted)? {
                         self.report(DamagedRow::event(listed.position, found))?;
@@ -24,8 +22,7 @@ impl Check<'_> {
                 }
                 Err(damaged) => self.report_damaged(damaged)?,
             }
-            Ok::<_, CheckError>(ControlFlow::Continue(()))
-        })?;
+        }
         let mut batches = 0;
         self.walk(&BATCHES, |_, row| {
             batches += i64::from(Batch::read(row)?.first_position <= last);

@@ -14,7 +14,7 @@ impl ReadModel {
         &self,
         log: &LogReader,
         query: &ListQuery,
-        mut each: impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
+        each: impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
         // The follower may merge runs meanwhile.
         let _snapshot = self.snapshot()?;
@@ -28,28 +28,22 @@ impl ReadModel {
             segments.reverse();
         }
         let hash = query.object.as_deref().map(entries::hash_of_object);
-        let mut left = query.limit.unwrap_or(u64::MAX);
-        for (positions, run) in segments {
-            let picked = run.zip(hash).and_then(|(run, hash)| {
-                let picked = self.positions(&run, hash);
-                picked
-                    .inspect_err(|error| tracing::warn!(%error, "reading the log instead of the read model"))
-                    .ok()
-            });
-            let flow = match picked {
-                Some(mut positions) => {
-                    if query.order == Order::NewestFirst {
-                        positions.reverse();
-                    }
-                    log.pick(query, &positions, &mut left, &mut each)?
-                }
-                None => log.scan(query, positions, &mut left, &mut each)?,
-            };
-            if flow.is_break() || left == 0 {
-                break;
-            }
-        }
-        Ok(())
+        let ranges = segments.into_iter().flat_map(|(positions, run)| {
+            run.zip(hash)
+                .and_then(|(run, hash)| self.ranges(&run, hash, query.order))
+                .unwrap_or(vec![positions])
+        });
+        query.pass_on(ranges.flat_map(|positions| log.scan(query, positions)), each)
+    }
+
+    /// The positions of the run's events of objects with that hash, each as a range.
+    fn ranges(&self, run: &Run, hash: u64, order: Order) -> Option<Vec<RangeInclusive<i64>>> {
+        let positions = self.positions(run, hash);
+        let positions = positions
+            .inspect_err(|error| tracing::warn!(%error, "reading the log instead of the read model"))
+            .ok()?;
+        let ranges = positions.into_iter().map(|position| position..=position);
+        Some(if order == Order::OldestFirst { ranges.collect() } else { ranges.rev().collect() })
     }
 }
 

@@ -56,7 +56,7 @@ impl Place {
     }
 }
 
-/// Appends events about these objects to the partition, a second apart from `from` on.
+/// Appends events of these objects, a second apart, from offset `from` on.
 fn append(log: &mut EventLog, partition: i32, from: i64, objects: &[String]) {
     let decider = Decider::new("c", Limits::default());
     let verdicts = (from..).zip(objects).map(|(offset, object)| {
@@ -68,7 +68,7 @@ fn append(log: &mut EventLog, partition: i32, from: i64, objects: &[String]) {
     log.append(vec![Chunk { partition, next_offset, verdicts: verdicts.collect() }], &[]).unwrap();
 }
 
-/// `count` objects, of which there are `different`.
+/// `count` ids of `different` objects.
 fn objects(count: usize, different: usize) -> Vec<String> {
     (0..count).map(|number| (number * 7 % different).to_string()).collect()
 }
@@ -88,7 +88,7 @@ fn collect(
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "shown where a test fails")]
+#[expect(dead_code, reason = "printed if a test fails")]
 enum Failure {
     Log(LogError),
     Model(ReadModelError),
@@ -106,7 +106,7 @@ impl From<ReadModelError> for Failure {
     }
 }
 
-/// The model gives what a scan of the log gives.
+/// Compares the model's answer with that of a scan.
 fn assert_same(place: &Place, query: &ListQuery) -> usize {
     let (log, model) = (place.reader(), place.model());
     let wanted = collect(|each| log.list(query, each));
@@ -130,7 +130,7 @@ fn assert_same_for_many_queries(place: &Place) {
 }
 
 #[test]
-fn answers_are_those_of_a_scan_however_far_the_model_is() {
+fn answers_are_those_of_a_scan_however_much_the_model_covers() {
     let place = Place::new();
     let mut log = place.log();
     append(&mut log, 0, 0, &objects(10_000, 50));
@@ -138,7 +138,7 @@ fn answers_are_those_of_a_scan_however_far_the_model_is() {
     assert_eq!(follower.advance(false).unwrap(), Progress { covered: 10_000, last: 10_000 });
     assert_same_for_many_queries(&place);
 
-    // A tail that is not worth a run is read from the log.
+    // Too few events for a run are read from the log.
     append(&mut log, 1, 0, &objects(3000, 50));
     assert_eq!(follower.advance(false).unwrap(), Progress { covered: 10_000, last: 13_000 });
     assert_same_for_many_queries(&place);
@@ -149,7 +149,7 @@ fn answers_are_those_of_a_scan_however_far_the_model_is() {
 }
 
 #[test]
-fn small_runs_are_merged_and_nothing_is_lost() {
+fn small_runs_are_merged_without_loss() {
     let place = Place::new();
     let mut log = place.log();
     let mut follower = place.follower();
@@ -162,9 +162,9 @@ fn small_runs_are_merged_and_nothing_is_lost() {
     assert_same_for_many_queries(&place);
 }
 
-/// An older copy of the log, whose next appends put other events at the positions that the model knows.
+/// After an older copy is restored, other events are appended at positions that the model covers.
 #[test]
-fn a_log_that_was_put_back_is_followed_again_from_there() {
+fn a_restored_log_is_followed_from_its_end() {
     let place = Place::new();
     {
         let mut log = place.log();
@@ -189,7 +189,7 @@ fn a_log_that_was_put_back_is_followed_again_from_there() {
 }
 
 #[test]
-fn another_log_in_the_same_place_is_not_answered_from_the_old_model() {
+fn another_log_at_the_same_path_is_not_answered_from_the_old_model() {
     let place = Place::new();
     append(&mut place.log(), 0, 0, &objects(100, 10));
     place.follower().advance(true).unwrap();
@@ -206,7 +206,7 @@ fn another_log_in_the_same_place_is_not_answered_from_the_old_model() {
 }
 
 #[test]
-fn a_model_that_is_damaged_or_of_another_version_is_made_anew() {
+fn a_model_that_is_damaged_or_of_another_version_is_rebuilt() {
     let place = Place::new();
     append(&mut place.log(), 0, 0, &objects(100, 10));
     place.follower().advance(true).unwrap();
@@ -231,7 +231,7 @@ fn a_model_that_is_damaged_or_of_another_version_is_made_anew() {
 }
 
 #[test]
-fn what_is_not_surely_a_read_model_is_left_alone() {
+fn a_file_that_may_not_be_a_read_model_is_not_changed() {
     use std::os::unix::fs::symlink;
     let place = Place::new();
     append(&mut place.log(), 0, 0, &objects(100, 10));
@@ -246,7 +246,7 @@ fn what_is_not_surely_a_read_model_is_left_alone() {
         &|| fs::write(&model, "precious, and longer than the header of a database ".repeat(9)).unwrap(),
         &|| database(&model),
         &|| {
-            // Of another log, which would be written to through the link.
+            // A link to another log's model, which must not be written to.
             place.follower();
             fs::rename(&model, &elsewhere).unwrap();
             symlink(&elsewhere, &model).unwrap();
@@ -277,7 +277,7 @@ fn what_is_not_surely_a_read_model_is_left_alone() {
 }
 
 #[test]
-fn a_model_that_is_deleted_or_replaced_is_followed_again() {
+fn a_deleted_or_replaced_model_is_rebuilt() {
     let place = Place::new();
     let mut log = place.log();
     append(&mut log, 0, 0, &objects(100, 10));
@@ -309,7 +309,7 @@ fn a_model_that_is_deleted_or_replaced_is_followed_again() {
         assert_same_for_many_queries(&place);
         place.model().check().unwrap();
     }
-    // What it can't write to is not covered.
+    // A follower that can't write covers nothing.
     remove(&["", "-wal", "-shm"]);
     fs::write(place.path_of_model(), "precious").unwrap();
     let (stop, mut behind) = (AtomicBool::new(false), None);
@@ -340,9 +340,9 @@ fn no_flipped_bit_of_the_model_changes_an_answer() {
     let reader = place.reader();
     let mut wanted = collect(|each| reader.list(&query, each));
     let mut random = fastrand::Rng::with_seed(7);
-    let (mut found_by_check, mut made_again) = (0, 0);
+    let (mut found_by_check, mut rebuilt) = (0, 0);
     for number in 0..300 {
-        // The runs and the tables' descriptions are in the first pages, the blocks in the others.
+        // The runs and the schema are in the first pages, the blocks in the others.
         let end = if number % 2 == 0 { bytes.len() } else { 4 * 4096 };
         let bit = random.usize(..end * 8);
         if let Some(model) = model(bit) {
@@ -352,14 +352,14 @@ fn no_flipped_bit_of_the_model_changes_an_answer() {
             found_by_check += u32::from(model.check().is_err());
         }
         if number % 10 == 0 {
-            // A follower throws it away where it finds it damaged, and follows on.
+            // A follower rebuilds a damaged model and continues.
             append(&mut log, 2, number * 10, &objects(10, 50));
             let now = place.reader();
             wanted = collect(|each| now.list(&query, each));
             let before = now.last_position().unwrap();
             let Ok(mut follower) = Follower::open(place.reader(), &place.options.path) else { continue };
             let mut progress = follower.advance(true).unwrap();
-            made_again += u32::from(progress.covered < before);
+            rebuilt += u32::from(progress.covered < before);
             while progress.behind() > 0 {
                 progress = follower.advance(true).unwrap();
             }
@@ -367,11 +367,11 @@ fn no_flipped_bit_of_the_model_changes_an_answer() {
             assert_eq!(collect(|each| place.model().list(&now, &query, each)), wanted, "bit {bit}");
         }
     }
-    assert!(found_by_check > 30, "{found_by_check}, {made_again}");
+    assert!(found_by_check > 30, "{found_by_check}, {rebuilt}");
 }
 
 #[test]
-fn two_followers_do_not_hinder_each_other_and_a_rebuild_begins_again() {
+fn two_followers_share_a_model_and_a_rebuild_clears_it() {
     let place = Place::new();
     let mut log = place.log();
     append(&mut log, 0, 0, &objects(100, 10));
@@ -391,7 +391,7 @@ fn two_followers_do_not_hinder_each_other_and_a_rebuild_begins_again() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
-    fn any_runs_give_what_a_scan_gives(batches in prop::collection::vec((1_usize..900, 1_usize..40, any::<bool>()), 1..12)) {
+    fn any_runs_give_the_answers_of_a_scan(batches in prop::collection::vec((1_usize..900, 1_usize..40, any::<bool>()), 1..12)) {
         let place = Place::new();
         let mut log = place.log();
         let mut follower = place.follower();
@@ -424,7 +424,7 @@ fn an_idle_log_is_covered_to_its_last_event() {
 }
 
 #[test]
-fn a_model_that_could_not_be_opened_is_behind_and_opened_when_it_can_be() {
+fn a_model_that_could_not_be_opened_is_opened_later() {
     let place = Place::new();
     let mut log = place.log();
     append(&mut log, 0, 0, &objects(10, 3));

@@ -1,34 +1,35 @@
 -- The event log, version 1.
 --
--- Every command that was decided has exactly one row in exactly one of events, duplicates, rejections.
--- Offsets and partitions are the commands topic's; times are milliseconds since 1970-01-01T00:00:00Z.
--- An activity's id follows from topic, partition, offset and timestamp, so it is not stored: the view
+-- Every decided command has exactly one row in exactly one of the tables events, duplicates and rejections.
+-- Partitions and offsets are those of the commands topic; times are milliseconds since 1970-01-01T00:00:00Z.
+-- An activity's id is computed from topic, partition, offset and timestamp, so it is not stored; the view
 -- `activities` shows it.
 --
--- There is no secondary index, on purpose. One over random keys (objects, say) costs more than all the
--- rest and grows without end; what needs one is built beside the log and can be thrown away.
+-- There is no secondary index, on purpose: one over random keys (such as objects) costs more than all the
+-- rest, and its cost grows with the table. The read model, which has such an index, is a separate file that can be
+-- deleted.
 
 -- One row for each fact about the log as a whole.
 CREATE TABLE meta (
     name  TEXT NOT NULL PRIMARY KEY,
     value ANY  NOT NULL
 ) STRICT, WITHOUT ROWID;
--- name = 'topic':      the commands topic; ids depend on it, so a log belongs to one topic for ever.
--- name = 'topic_bits': the 12 bits of its CRC-32C that every id holds.
+-- name = 'topic':      the commands topic. Ids depend on it, so a log belongs to one topic for ever.
+-- name = 'topic_bits': the 12 bits of its CRC-32C that every id contains.
 
--- Accepted commands, in the order in which they were appended. Positions start at 1 and have no holes.
+-- Accepted commands in the order of their append. Positions start at 1 and have no holes.
 CREATE TABLE events (
     position    INTEGER PRIMARY KEY,
     partition   INTEGER NOT NULL,
     offset      INTEGER NOT NULL,
     timestamp   INTEGER NOT NULL,  -- of the record
     checksum    INTEGER NOT NULL,  -- CRC-32C of the record
-    object_type TEXT    NOT NULL,  -- these two stand in `json` as well: a scan for them does not parse it
+    object_type TEXT    NOT NULL,  -- these two are in `json` too; a scan need not parse it
     object_id   TEXT    NOT NULL,
-    json        TEXT    NOT NULL   -- the entry in normal form; last, so that a scan can leave it unread
+    json        TEXT    NOT NULL   -- the entry in normal form; last, so that a scan can skip it
 ) STRICT;
 
--- Commands that came before: the event that the first one became. It is of the same partition.
+-- Commands that repeat an earlier one, with the event that the first of them became, in the same partition.
 CREATE TABLE duplicates (
     partition    INTEGER NOT NULL,
     offset       INTEGER NOT NULL,
@@ -39,28 +40,28 @@ CREATE TABLE duplicates (
     PRIMARY KEY (partition, offset)
 ) STRICT, WITHOUT ROWID;
 
--- Commands that were refused, and why.
+-- Commands that were rejected, and why.
 CREATE TABLE rejections (
     partition INTEGER NOT NULL,
     offset    INTEGER NOT NULL,
-    timestamp INTEGER NOT NULL,   -- as Kafka gave it, which may be what is wrong
+    timestamp INTEGER NOT NULL,   -- as Kafka returned it; it may be the problem
     checksum  INTEGER NOT NULL,
     problems  TEXT    NOT NULL,   -- JSON array of {pointer, code, message}
     PRIMARY KEY (partition, offset)
 ) STRICT, WITHOUT ROWID;
 
--- How far each partition is. Moved in the transaction that appends.
+-- The cursor of each partition. An append moves it in its transaction.
 CREATE TABLE cursors (
     partition      INTEGER NOT NULL PRIMARY KEY,
-    logged         INTEGER NOT NULL,  -- the next offset that the log lacks
-    clock          INTEGER NOT NULL,  -- highest valid record timestamp seen; 0 before the first
+    logged         INTEGER NOT NULL,  -- the next offset to append
+    clock          INTEGER NOT NULL,  -- highest valid record timestamp; 0 before the first
     published_seen INTEGER,           -- a lower bound of the group's committed offset
     clean          INTEGER NOT NULL,  -- 1 after a clean stop: published_seen is exact
-    -- the last record below `logged`, by which the topic is known again; all null before the first
+    -- the last record below `logged`, to recognise the topic; all null before the first
     anchor_offset    INTEGER,
     anchor_timestamp INTEGER,
     anchor_checksum  INTEGER,
-    -- counted here, because counting rows reads them all
+    -- counters, since counting the rows would read them all
     events     INTEGER NOT NULL,
     duplicates INTEGER NOT NULL,
     rejections INTEGER NOT NULL,
@@ -69,9 +70,9 @@ CREATE TABLE cursors (
     latest     INTEGER
 ) STRICT;
 
--- One row for each append and partition that brought events: [first_offset, next_offset) spans their
--- offsets, and their positions are first_position, first_position + 1, ... in order of offset. An event
--- is found from its offset by binary search between two positions.
+-- One row for each append and partition with events: their offsets are in [first_offset, next_offset), and
+-- their positions are first_position, first_position + 1, ... in order of offset. A binary search between
+-- two positions finds an event by its offset.
 CREATE TABLE batches (
     partition      INTEGER NOT NULL,
     first_offset   INTEGER NOT NULL,  -- of the first event
@@ -81,9 +82,8 @@ CREATE TABLE batches (
     PRIMARY KEY (partition, first_offset)
 ) STRICT, WITHOUT ROWID;
 
--- The idempotency window: a row for each event or duplicate whose command carried a key, in order of
--- offset, hence of last_seen. The latest row with a key is the one that counts. Rows leave at the old
--- end when they are older than the window.
+-- The idempotency window: a row for each event or duplicate whose command had a key, in order of offset,
+-- hence of last_seen. Only the latest row with a key counts. Rows older than the window are deleted.
 CREATE TABLE claims (
     partition       INTEGER NOT NULL,
     offset          INTEGER NOT NULL,
@@ -95,7 +95,7 @@ CREATE TABLE claims (
     PRIMARY KEY (partition, offset)
 ) STRICT, WITHOUT ROWID;
 
--- Offsets [first_offset, next_offset) that this log never saw, and never will.
+-- Offsets [first_offset, next_offset) whose commands this log never received.
 CREATE TABLE gaps (
     partition    INTEGER NOT NULL,
     first_offset INTEGER NOT NULL,
@@ -104,7 +104,7 @@ CREATE TABLE gaps (
     PRIMARY KEY (partition, first_offset)
 ) STRICT, WITHOUT ROWID;
 
--- Where a person overruled a stop of the program, and with which flag.
+-- When a person overruled a refusal to start, and with which flag.
 CREATE TABLE interventions (
     id        INTEGER PRIMARY KEY,
     partition INTEGER NOT NULL,
@@ -113,7 +113,7 @@ CREATE TABLE interventions (
     details   TEXT    NOT NULL
 ) STRICT;
 
--- For people with the sqlite3 shell. `id` is the UUID of the contract: 48 bits timestamp, version 8,
+-- For the sqlite3 shell. `id` is the UUID of the contract: 48 bits timestamp, version 8,
 -- 12 bits topic, variant, 14 bits partition, 48 bits offset.
 CREATE VIEW activities AS
 SELECT

@@ -1,16 +1,13 @@
-//! Whatever a column holds, whoever reads the log comes to an end without a panic.
-
-use std::ops::ControlFlow;
+//! Whatever value a column has, every read of the log ends without a panic.
 
 use contract::PartitionOffset;
 use rusqlite::types::Value;
 
-use super::rot::{bytes_of_version_1, change, check, filled, list, version_1};
 use super::*;
 
 const SCHEMA: &str = "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = ";
 
-/// Sets a column of a row to a value that the tables' definitions may forbid, as damage does not ask them.
+/// Sets a column to a value that the table's definition may forbid, as damage can.
 fn set(path: &Path, (table, column): (&str, &str), row: u32, value: &Value) -> bool {
     let connection = Connection::open(path).unwrap();
     let sql: String = connection
@@ -26,7 +23,7 @@ fn set(path: &Path, (table, column): (&str, &str), row: u32, value: &Value) -> b
     redefine(&lax);
     let key = checksum::TABLES.iter().find(|known| known.name == table).unwrap();
     let names = key.columns[..key.key].join(", ");
-    // Another row may have that key, and a rowid is a number: then there is nothing to see.
+    // It fails if another row has that key, or if the column is a rowid and the value no number.
     let changed = connection.execute(
         &format!(
             "UPDATE {table} SET {column} = ?1 WHERE ({names}) = (SELECT {names} FROM {table} ORDER BY {names} LIMIT 1 \
@@ -43,7 +40,7 @@ fn read_everything(path: &Path) {
     let _ = (reader.check_counts(), reader.stats(), reader.last_position());
     let mut ids = Vec::new();
     for order in [Order::OldestFirst, Order::NewestFirst] {
-        for one in list(&reader, order).into_iter().flatten().flatten() {
+        for one in list_all(&reader, order).into_iter().flatten().flatten() {
             ids.push(one.id);
         }
         let query = ListQuery {
@@ -53,7 +50,7 @@ fn read_everything(path: &Path) {
             order,
             limit: Some(3),
         };
-        let _ = reader.list(&query, |_| Ok::<_, LogError>(ControlFlow::Continue(())));
+        let _ = list(&reader, &query);
     }
     for id in ids {
         let _ = reader.show(id);
@@ -76,7 +73,7 @@ fn read_everything(path: &Path) {
 }
 
 #[test]
-fn no_value_of_a_column_makes_a_reader_panic_or_go_on_for_ever() {
+fn readers_return_whatever_value_a_column_has() {
     let (directory, options) = filled();
     let unchecked = bytes_of_version_1();
     let sealed = fs::read(&options.path).unwrap();
@@ -98,13 +95,13 @@ fn no_value_of_a_column_makes_a_reader_panic_or_go_on_for_ever() {
         for &column in table.columns {
             for value in &values {
                 let row = random.u32(..1000);
-                // Without checksums, and with those of what it holds then.
+                // Without checksums, and with the checksums of the changed rows.
                 for (bytes, is_sealed) in [(&unchecked, false), (&sealed, true)] {
                     fs::write(&path, bytes).unwrap();
                     if column == "claims" && !is_sealed || !set(&path, (table.name, column), row, value) {
                         continue;
                     }
-                    // SQLite writes no row with a value that its column forbids.
+                    // SQLite refuses to update a row with a forbidden value.
                     if is_sealed
                         && checksum::update_checksums(&Connection::open(&path).unwrap(), |_| ()).is_err()
                     {
@@ -123,11 +120,12 @@ fn no_value_of_a_column_makes_a_reader_panic_or_go_on_for_ever() {
 }
 
 #[test]
-fn a_damaged_last_position_is_named_with_the_range_that_it_leaves_empty() {
+fn a_damaged_last_position_is_reported_with_the_missing_range() {
     for version in [1, 2] {
         for position in [4096 * 3, 7_680_779, 1 << 62, i64::MAX] {
             let (_directory, options) = if version == 1 { version_1() } else { filled() };
-            let events = list(&LogReader::open(&options.path).unwrap(), Order::OldestFirst).unwrap().len();
+            let events =
+                list_all(&LogReader::open(&options.path).unwrap(), Order::OldestFirst).unwrap().len();
             change(
                 &options,
                 &format!(
@@ -138,11 +136,11 @@ fn a_damaged_last_position_is_named_with_the_range_that_it_leaves_empty() {
             reader.check_counts().unwrap_err();
             for order in [Order::OldestFirst, Order::NewestFirst] {
                 let (sound, damaged): (Vec<_>, Vec<_>) =
-                    list(&reader, order).unwrap().into_iter().partition(Result::is_ok);
+                    list_all(&reader, order).unwrap().into_iter().partition(Result::is_ok);
                 let mut rows: Vec<_> = damaged.into_iter().map(|one| one.unwrap_err().row).collect();
                 rows.sort();
                 let missing = format!("positions {events} to {}", position - 1);
-                // A row without a checksum is what it says.
+                // A row without a checksum is taken as sound.
                 match version {
                     1 => assert_eq!((sound.len(), rows), (events, vec![missing])),
                     _ => {
@@ -159,7 +157,7 @@ fn a_damaged_last_position_is_named_with_the_range_that_it_leaves_empty() {
 }
 
 #[test]
-fn an_event_out_of_its_batch_is_named() {
+fn an_event_outside_its_batch_is_reported() {
     let changes = [
         "UPDATE events SET offset = 0 WHERE position = 1",
         "UPDATE events SET offset = 9223372036854775807 WHERE position = 1",
@@ -170,7 +168,7 @@ fn an_event_out_of_its_batch_is_named() {
     for sql in changes {
         let (_directory, options) = version_1();
         let reader = LogReader::open(&options.path).unwrap();
-        let first = list(&reader, Order::OldestFirst).unwrap().remove(0).unwrap().coordinates;
+        let first = list_all(&reader, Order::OldestFirst).unwrap().remove(0).unwrap().coordinates;
         drop(reader);
         change(&options, sql);
         let reader = LogReader::open_damaged(&options.path).unwrap();
@@ -186,7 +184,7 @@ fn an_event_out_of_its_batch_is_named() {
 }
 
 #[test]
-fn an_offset_beyond_all_is_not_reached_yet() {
+fn an_offset_beyond_the_cursor_is_not_appended_yet() {
     let (_directory, options) = filled();
     let reader = LogReader::open(&options.path).unwrap();
     let shown = reader.show_at(PartitionOffset { partition: 0, offset: i64::MAX }).unwrap();
@@ -217,17 +215,17 @@ fn a_damaged_log_of_version_1_is_not_upgraded() {
 }
 
 #[test]
-fn rows_between_long_ranges_without_any_are_listed() {
+fn rows_between_long_missing_ranges_are_listed() {
     for order in [Order::OldestFirst, Order::NewestFirst] {
         let (_directory, options) = version_1();
-        let wanted = list(&LogReader::open(&options.path).unwrap(), order).unwrap().len();
+        let wanted = list_all(&LogReader::open(&options.path).unwrap(), order).unwrap().len();
         change(
             &options,
             "UPDATE events SET position = position * 1000003 WHERE position > 20 AND position % 3 = 0; \
              UPDATE events SET position = position + 4000000000 WHERE position BETWEEN 40 AND 1000",
         );
         let reader = LogReader::open_damaged(&options.path).unwrap();
-        let listed = list(&reader, order).unwrap();
+        let listed = list_all(&reader, order).unwrap();
         assert_eq!(listed.into_iter().filter_map(Result::ok).count(), wanted);
     }
 }

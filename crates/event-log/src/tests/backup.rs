@@ -1,4 +1,4 @@
-//! Copies of a log, and that making one, or a new log, leaves everybody else's files alone.
+//! Backups; they and new logs change no other file.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Barrier;
@@ -16,27 +16,24 @@ fn refused(log: &LogReader, to: &Path) -> LogError {
     }
 }
 
-fn append(log: &mut EventLog, offsets: std::ops::Range<i64>) {
-    let verdicts = offsets.map(|offset| valid(at(0, offset, 1), None)).collect();
-    log.append(vec![chunk(verdicts)], &[]).unwrap();
+fn append(log: &mut EventLog, offsets: Range<i64>) {
+    log.append(plain(offsets), &[]).unwrap();
 }
 
 #[test]
-fn a_backup_is_a_whole_log_of_another_instance() {
+fn a_backup_is_a_complete_log_of_another_instance() {
     let (directory, options, mut log) = new_log();
-    let records =
-        |from: i64| vec![chunk((from..from + 500).map(|offset| valid(at(0, offset, 1), None)).collect())];
-    log.append(records(0), &[]).unwrap();
+    append(&mut log, 0..500);
     let reader = log.reader().unwrap();
     let backup = directory.path().join("backup.db");
     assert_eq!(back_up(&reader, &backup).unwrap(), Backup::Made { events: 500 });
-    log.append(records(500), &[]).unwrap();
+    append(&mut log, 500..1000);
     let error = refused(&reader, &backup);
     assert!(matches!(error, LogError::Exists { .. }), "{error}");
-    assert!(!files::names(directory.path()).iter().any(|name| name.starts_with("backup.db-")));
+    assert!(!names(directory.path()).iter().any(|name| name.starts_with("backup.db-")));
     assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777 & !0o640, 0);
 
-    // Appends to a former log of that name.
+    // The remains of another log with that name.
     fs::write(directory.path().join("other.db-wal"), "appends").unwrap();
     let error = refused(&reader, &directory.path().join("other.db"));
     assert!(matches!(error, LogError::Exists { .. }), "{error}");
@@ -45,11 +42,11 @@ fn a_backup_is_a_whole_log_of_another_instance() {
 
     let mut copy = EventLog::open(&self::options(&backup)).unwrap();
     assert_ne!(copy.instance_id(), log.instance_id());
-    copy.append(records(500), &[]).unwrap();
+    append(&mut copy, 500..1000);
     assert_eq!(copy.cursors().unwrap(), log.cursors().unwrap());
     drop((copy, log, reader));
     assert_eq!((audit(&backup), audit(&options.path)), (1000, 1000));
-    // Of a log at rest too, which is read without a lock, or through a connection that may write.
+    // A log that is not open is read without a lock, or through a connection that may write.
     let at_rest = directory.path().join("at-rest.db");
     let made = back_up(&LogReader::open(&options.path).unwrap(), &at_rest).unwrap();
     assert_eq!(made, Backup::Made { events: 1000 });
@@ -57,10 +54,10 @@ fn a_backup_is_a_whole_log_of_another_instance() {
 }
 
 #[test]
-fn a_backup_and_a_new_log_leave_all_other_files_alone() {
+fn a_backup_and_a_new_log_change_no_other_file() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    // The names under which drafts were made once, the last one of a log in use.
+    // Earlier versions gave these names to drafts.
     let precious = ["new.db-new", "new.db-new-journal", "events-new-new", "new.db-draft", "events-draft"];
     for name in precious {
         fs::write(at(name), "precious").unwrap();
@@ -83,11 +80,11 @@ fn a_backup_and_a_new_log_leave_all_other_files_alone() {
         .chain(precious)
         .collect();
     wanted.sort_unstable();
-    assert_eq!(files::names(directory.path()), wanted);
+    assert_eq!(names(directory.path()), wanted);
 }
 
 #[test]
-fn of_backups_to_one_name_at_once_one_is_made_and_whole() {
+fn of_concurrent_backups_to_one_name_exactly_one_is_made() {
     let (directory, _, mut log) = new_log();
     append(&mut log, 0..2000);
     for round in 0..5 {
@@ -112,15 +109,15 @@ fn of_backups_to_one_name_at_once_one_is_made_and_whole() {
         assert_eq!((made, ended.iter().filter(taken).count()), (1, 3), "{ended:?}");
         assert_eq!(audit(&to), 2000);
     }
-    assert!(!files::names(directory.path()).iter().any(|name| name.contains("-draft-")));
+    assert!(!names(directory.path()).iter().any(|name| name.contains("-draft-")));
 }
 
 #[test]
-fn a_damaged_log_gives_no_backup() {
+fn a_damaged_log_is_not_backed_up() {
     let (directory, options, mut log) = new_log();
     append(&mut log, 0..50);
     drop(log);
-    let (before, last_good) = (files::names(directory.path()), directory.path().join("last-good.db"));
+    let (before, last_good) = (names(directory.path()), directory.path().join("last-good.db"));
     let made = back_up(&LogReader::open(&options.path).unwrap(), &last_good).unwrap();
     assert_eq!(made, Backup::Made { events: 50 });
     let connection = Connection::open(&options.path).unwrap();
@@ -132,19 +129,19 @@ fn a_damaged_log_gives_no_backup() {
     let reader = LogReader::open_damaged(&options.path).unwrap();
     let backup = reader.back_up(&to, &mut findings).unwrap();
     assert!(matches!(backup, Backup::Damaged { findings: 1.. }), "{backup:?}");
-    let told: Vec<_> = findings.0.iter().map(ToString::to_string).collect();
-    assert!(told.iter().any(|told| told.contains("table events, position 7")), "{told:?}");
-    // As `log check` says it of the log itself.
+    let reported: Vec<_> = findings.0.iter().map(ToString::to_string).collect();
+    assert!(reported.iter().any(|row| row.contains("table events, position 7")), "{reported:?}");
+    // The same findings as those of the log itself.
     let mut wanted = Findings::default();
     reader.check(&mut wanted).unwrap();
     assert_eq!(findings.0, wanted.0);
     drop(reader);
     fs::remove_file(&last_good).unwrap();
-    assert_eq!(files::names(directory.path()), before);
+    assert_eq!(names(directory.path()), before);
 }
 
 #[test]
-fn a_backup_gets_no_name_that_sqlite_or_a_log_gives_to_another_file() {
+fn a_backup_rejects_reserved_and_taken_names() {
     let (directory, _, mut log) = new_log();
     append(&mut log, 0..10);
     let reader = log.reader().unwrap();
@@ -152,7 +149,7 @@ fn a_backup_gets_no_name_that_sqlite_or_a_log_gives_to_another_file() {
         let error = refused(&reader, &directory.path().join(format!("other.db{suffix}")));
         assert!(matches!(error, LogError::BackupName { .. }), "{suffix}: {error}");
     }
-    // What SQLite would replay onto the copy.
+    // SQLite would replay these onto the copy.
     for suffix in ["-wal", "-journal"] {
         let taken = directory.path().join(format!("other.db{suffix}"));
         fs::write(&taken, "of another").unwrap();
@@ -163,7 +160,7 @@ fn a_backup_gets_no_name_that_sqlite_or_a_log_gives_to_another_file() {
 }
 
 #[test]
-fn a_new_log_gets_no_journal_of_another() {
+fn a_new_log_is_refused_beside_an_orphaned_journal() {
     for suffix in ["-wal", "-journal"] {
         let directory = tempfile::tempdir().unwrap();
         let options = options(directory.path().join("activity.db"));
@@ -174,7 +171,7 @@ fn a_new_log_gets_no_journal_of_another() {
     }
 }
 
-/// SQLite takes a path as bytes; text need not be UTF-8.
+/// A path need not be UTF-8.
 #[test]
 fn a_backups_folder_may_have_any_name() {
     use std::os::unix::ffi::OsStrExt;
@@ -184,5 +181,5 @@ fn a_backups_folder_may_have_any_name() {
     fs::create_dir(&folder).unwrap();
     let made = back_up(&log.reader().unwrap(), &folder.join("backup.db")).unwrap();
     assert_eq!(made, Backup::Made { events: 10 });
-    assert_eq!(files::names(&folder), ["backup.db"]);
+    assert_eq!(names(&folder), ["backup.db"]);
 }

@@ -1,4 +1,4 @@
-//! Kills, power loss and a full disk leave an earlier or the present state, whole.
+//! Kills, power loss and a full disk leave the current state or an earlier one, complete.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn batch(number: i64) -> Vec<Chunk> {
         .collect()
 }
 
-/// What a log says of itself: cursors, and everything recorded.
+/// The cursors and all recorded commands.
 fn state(log: &EventLog) -> (Vec<Cursor>, Vec<Recorded>) {
     let cursors = log.cursors().unwrap();
     let recorded =
@@ -27,7 +27,7 @@ fn state(log: &EventLog) -> (Vec<Cursor>, Vec<Recorded>) {
 }
 
 #[test]
-fn after_a_kill_the_log_is_as_the_last_append_left_it_and_goes_on_alike() {
+fn a_killed_log_has_the_state_of_the_last_append_and_continues_the_same() {
     let (_directory, options, mut log) = new_log();
     for number in 0..20 {
         log.append(batch(number), &[(0, number)]).unwrap();
@@ -55,7 +55,7 @@ fn after_a_kill_the_log_is_as_the_last_append_left_it_and_goes_on_alike() {
 }
 
 #[test]
-fn power_loss_leaves_an_earlier_state_from_which_the_log_heals() {
+fn power_loss_leaves_an_earlier_state_that_catches_up() {
     let (_directory, options, mut log) = new_log();
     let mut states = vec![state(&log)];
     for number in 0..6 {
@@ -70,7 +70,7 @@ fn power_loss_leaves_an_earlier_state_from_which_the_log_heals() {
         fs::write(with_suffix(&copy, "-wal"), &wal[..wal.len() * part / 60]).unwrap();
         let mut copied = EventLog::open(&self::options(&copy)).unwrap();
         let found = state(&copied);
-        let after = states.iter().position(|state| *state == found).expect("a state that never was");
+        let after = states.iter().position(|state| *state == found).expect("a state that the log had");
         seen.insert(after);
         for number in after as i64..6 {
             copied.append(batch(number), &[]).unwrap();
@@ -83,7 +83,7 @@ fn power_loss_leaves_an_earlier_state_from_which_the_log_heals() {
 }
 
 #[test]
-fn a_full_disk_loses_nothing_and_the_same_append_succeeds_when_there_is_room() {
+fn an_append_that_failed_on_a_full_disk_succeeds_when_there_is_room() {
     let (_directory, options, mut log) = new_log();
     log.append(batch(0), &[]).unwrap();
     drop(log);
@@ -106,13 +106,13 @@ fn a_full_disk_loses_nothing_and_the_same_append_succeeds_when_there_is_room() {
     assert!(number > 1, "the window was not in use before the disk was full");
     assert_eq!(state(&log), before);
     log.append(batch(number), &[]).unwrap_err();
-    // Small ones may still fit: what a failed one claimed in the window must be forgotten.
+    // The failed appends must not have claimed keys.
     log.connection.pragma_update(None, "max_page_count", 100_000).unwrap();
     while number < 20 {
         log.append(batch(number), &[]).unwrap();
         number += 1;
     }
-    let healed = state(&log);
+    let caught_up = state(&log);
     drop(log);
     audit(&options.path);
 
@@ -120,14 +120,14 @@ fn a_full_disk_loses_nothing_and_the_same_append_succeeds_when_there_is_room() {
     for number in 0..20 {
         never_full.append(batch(number), &[]).unwrap();
     }
-    assert_eq!(state(&never_full).1, healed.1);
+    assert_eq!(state(&never_full).1, caught_up.1);
 }
 
 #[test]
-fn a_failed_append_forgets_what_it_claimed() {
+fn a_failed_append_claims_no_key() {
     let (_directory, _options, mut log) = new_log();
     log.append(vec![chunk(vec![valid(at(0, 0, 1), Some(key(4, 1)))])], &[]).unwrap();
-    // Fails late: behind the claims.
+    // Fails after the claims were inserted.
     log.connection
         .execute_batch(
             "CREATE TEMP TRIGGER fail BEFORE INSERT ON rejections BEGIN SELECT raise(ABORT, 'no'); END",
@@ -138,13 +138,13 @@ fn a_failed_append_forgets_what_it_claimed() {
     assert!(matches!(error, LogError::Sqlite { .. }), "{error}");
     log.connection.execute_batch("DROP TRIGGER fail").unwrap();
     let settled = log.append(next(), &[]).unwrap();
-    assert_eq!(settled[0][0].position, Some(2), "a command met its own key");
+    assert_eq!(settled[0][0].position, Some(2), "a command is a duplicate of itself");
     let again = log.append(vec![chunk(vec![valid(at(0, 3, 2), Some(key(4, 1)))])], &[]).unwrap();
     assert_eq!(again[0][0].decision, Decision::Duplicate { of: id(at(0, 0, 1)) });
 }
 
 #[test]
-fn a_writer_waits_for_nobody_for_ever() {
+fn a_writer_gives_up_waiting_for_the_write_lock() {
     let (_directory, options, mut log) = new_log();
     let other = Connection::open(&options.path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();

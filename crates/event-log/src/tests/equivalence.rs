@@ -1,5 +1,5 @@
-//! The decisions are a function of each partition's records: the same however they are cut into batches, and
-//! wherever the log is closed and opened again.
+//! The decisions depend only on each partition's records, not on how they are cut into batches or when the log is
+//! reopened.
 
 use proptest::prelude::*;
 
@@ -60,7 +60,7 @@ fn records(items: &[Item]) -> Vec<Verdict> {
     items.iter().map(record).collect()
 }
 
-/// Appends the records cut as `cuts` say: a number of records, and whether to reopen behind them.
+/// Appends the records in batches: each cut has a number of records, and whether to reopen the log after them.
 fn run(records: &[Verdict], cuts: &[(usize, bool)]) -> (Vec<Recorded>, Vec<Cursor>) {
     let (_directory, options, log) = new_log();
     let mut log = Some(log);
@@ -88,7 +88,7 @@ fn run(records: &[Verdict], cuts: &[(usize, bool)]) -> (Vec<Recorded>, Vec<Curso
     all.sort_by_key(|one| one.coordinates);
     let kept: Vec<Recorded> =
         cursors.iter().flat_map(|cursor| log.recorded(cursor.partition, 0..cursor.logged).unwrap()).collect();
-    assert_eq!(kept, all, "the log keeps what append returned");
+    assert_eq!(kept, all, "the log has what append returned");
     drop(log);
     audit(&options.path);
     check_claims(&options.path, &cursors);
@@ -98,7 +98,7 @@ fn run(records: &[Verdict], cuts: &[(usize, bool)]) -> (Vec<Recorded>, Vec<Curso
     (all, cursors)
 }
 
-/// A claim leaves the table no later than when its eighth of the window is a window old.
+/// A claim is deleted at the latest when its bucket, an eighth of the window, has expired.
 fn check_claims(path: &Path, cursors: &[Cursor]) {
     let connection = Connection::open(path).unwrap();
     for cursor in cursors {
@@ -108,12 +108,12 @@ fn check_claims(path: &Path, cursors: &[Cursor]) {
             })
             .unwrap();
         let claimed = oldest.is_some_and(|oldest| cursor.clock - oldest < WINDOW_MS + WINDOW_MS / 8);
-        // Rejections and unkeyed commands after reopening move the clock without loading the window.
-        assert!(claimed || oldest.is_none() || connection_is_lazy(&connection, cursor));
+        // Rejections and commands without a key advance the clock after reopening, but don't load the window.
+        assert!(claimed || oldest.is_none() || is_not_loaded(&connection, cursor));
     }
 }
 
-fn connection_is_lazy(connection: &Connection, cursor: &Cursor) -> bool {
+fn is_not_loaded(connection: &Connection, cursor: &Cursor) -> bool {
     let last: i64 = connection
         .query_row("SELECT max(offset) FROM claims WHERE partition = ?1", [cursor.partition], |row| {
             row.get(0)
@@ -184,9 +184,9 @@ fn a_window_far_larger_than_a_batch_agrees_with_the_model() {
 }
 
 #[test]
-fn commands_without_a_key_never_look_at_the_claims() {
+fn commands_without_a_key_never_read_the_claims() {
     let (_directory, options, mut log) = new_log();
-    // Without the table any look at it would fail.
+    // Without the table, every read of it fails.
     Connection::open(&options.path).unwrap().execute_batch("DROP TABLE claims").unwrap();
     log.append(vec![chunk(vec![valid(at(0, 0, 1), None), rejected(at(0, 1, 1))])], &[]).unwrap();
     log.append(vec![chunk(vec![valid(at(0, 2, 1), Some(key(1, 1)))])], &[]).unwrap_err();

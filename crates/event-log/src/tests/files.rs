@@ -1,4 +1,4 @@
-//! The files themselves: what may stand at the log's path, who may have it open, and what happens when it is taken away.
+//! The files: what may be at the log's path, locks, and files that are removed while the log is open.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -11,15 +11,6 @@ use super::*;
 fn refusal(path: &Path) -> (LogError, LogError) {
     let writer = EventLog::open(&options(path)).map(drop).unwrap_err();
     (writer, LogReader::open(path).map(drop).unwrap_err())
-}
-
-pub(super) fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]
@@ -47,7 +38,7 @@ fn refuses_what_is_not_a_regular_file() {
 }
 
 #[test]
-fn refuses_a_log_with_a_foreign_file_beside_it() {
+fn refuses_a_log_with_a_link_beside_it() {
     for suffix in ["-wal", "-shm", "-journal"] {
         let (directory, options, log) = new_log();
         drop(log);
@@ -93,7 +84,7 @@ fn refuses_an_instance_file_that_it_did_not_write() {
     let error = EventLog::open(&options).map(drop).unwrap_err();
     assert!(matches!(error, LogError::NotAFile { found: "is a FIFO", .. }), "{error}");
 
-    // What a power loss leaves of a file that was just being written.
+    // Power loss leaves a file that was being written like this.
     fs::remove_file(&file).unwrap();
     for unfinished in [Vec::new(), id.to_string().as_bytes()[..20].to_vec(), vec![0; 37]] {
         fs::write(&file, unfinished).unwrap();
@@ -102,9 +93,8 @@ fn refuses_an_instance_file_that_it_did_not_write() {
     }
 }
 
-/// Whoever asks beforehand gets the writer's own answer, and changes nothing.
 #[test]
-fn says_beforehand_what_the_writer_would_refuse() {
+fn the_preflight_returns_the_writers_error() {
     let ask = |path: &Path| {
         let before = path.parent().filter(|folder| folder.exists()).map(names);
         let asked = examine_files(path).and_then(|_| check_writable(path));
@@ -121,7 +111,7 @@ fn says_beforehand_what_the_writer_would_refuse() {
     assert!(same(&missing).contains("the folder of the event log does not exist"));
 
     let (directory, options, log) = new_log();
-    ask(&options.path).expect("the one who has it open hinders nobody");
+    ask(&options.path).expect("a log in use is no problem");
     drop(log);
     assert!(examine_files(&options.path).unwrap());
     assert!(!examine_files(&directory.path().join("new.db")).unwrap());
@@ -136,7 +126,7 @@ fn says_beforehand_what_the_writer_would_refuse() {
     fs::write(&instance, id).unwrap();
     let link = directory.path().join("hard-link.db");
     fs::hard_link(&options.path, &link).unwrap();
-    // Under the name that is a link to one of them, too.
+    // A symbolic link to one of the names is refused too.
     let symbolic = directory.path().join("symbolic.db");
     symlink(&link, &symbolic).unwrap();
     for path in [&options.path, &link, &symbolic] {
@@ -154,7 +144,7 @@ fn locks_the_database_under_every_name() {
     assert!(matches!(error, LogError::Locked { .. }), "{error}");
     assert_eq!(names(directory.path()), before, "something was made beside the other name");
     drop(log);
-    // A crash could have left appends beside one of the names only.
+    // A crash may have left appends beside only one of the names.
     for path in [&options.path, &link] {
         let error = EventLog::open(&self::options(path)).map(drop).unwrap_err();
         assert!(matches!(error, LogError::HardLinked { links: 2, .. }), "{error}");
@@ -164,9 +154,9 @@ fn locks_the_database_under_every_name() {
 }
 
 #[test]
-fn others_may_not_read_new_files() {
+fn other_users_cannot_read_new_files() {
     let (directory, _options, mut log) = new_log();
-    log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[]).unwrap();
+    log.append(plain(0..1), &[]).unwrap();
     let names = names(directory.path());
     assert_eq!(names, ["activity.db", "activity.db-instance", "activity.db-shm", "activity.db-wal"]);
     for name in names {
@@ -175,14 +165,13 @@ fn others_may_not_read_new_files() {
     }
 }
 
-/// Whatever is taken away, nothing more is appended, and what was put there instead stays as it is.
+/// Whatever is removed, appends fail, and the file that replaced it is not changed.
 #[test]
-fn notices_files_that_are_removed_or_replaced_while_it_is_open() {
-    let records = |offset| vec![chunk(vec![valid(at(0, offset, 1), None)])];
+fn detects_files_that_are_removed_or_replaced_while_it_is_open() {
     for suffix in ["", "-wal", "-shm", "-instance"] {
         for replaced in [false, true] {
             let (directory, options, mut log) = new_log();
-            log.append(records(0), &[]).unwrap();
+            log.append(plain(0..1), &[]).unwrap();
             let files = log.files();
             files.check().unwrap();
             let taken = with_suffix(&options.path, suffix);
@@ -195,7 +184,7 @@ fn notices_files_that_are_removed_or_replaced_while_it_is_open() {
                 error => panic!("{suffix}: {error}"),
             };
             moved(files.check());
-            moved(log.append(records(1), &[]).map(drop));
+            moved(log.append(plain(1..2), &[]).map(drop));
             moved(log.note_published(&[(0, 1)]));
             moved(log.put_down(&[(0, 1)]));
             moved(log.check_room());
@@ -208,7 +197,7 @@ fn notices_files_that_are_removed_or_replaced_while_it_is_open() {
 }
 
 #[test]
-fn notices_a_log_whose_folder_was_moved() {
+fn detects_that_its_folder_was_moved() {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path().join("folder");
     fs::create_dir(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of the log as a whole, on real files. What they share: records to append, a naive model of the
+//! Tests of the whole log on real files, and what they share: records to append, sample logs, a simple model of the
 //! window, and an audit that reads a log file row by row.
 
 mod any_value;
@@ -14,6 +14,7 @@ mod wal;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use super::*;
 const TOPIC: &str = "activity.commands";
 const WINDOW_MS: i64 = 80;
 
-/// Keeps what a check finds.
+/// Collects the findings of a check.
 #[derive(Default)]
 struct Findings(Vec<LogFinding>);
 
@@ -74,7 +75,7 @@ fn event(at: Coordinates, object: &str) -> Event {
     Event::from_log(contract::topic_bits(TOPIC), at, json).unwrap()
 }
 
-/// Two keys each share the 64 bits by which they are found in memory.
+/// Each pair of keys shares the 64 bits that the window holds.
 fn key(number: u8, content: u8) -> IdempotencyKey {
     let mut hash = [0; 16];
     hash[7] = number / 2;
@@ -103,10 +104,15 @@ fn problems(code: &str) -> Problems {
     .unwrap()
 }
 
-/// A chunk that ends behind its last record.
+/// A chunk that ends after its last record.
 fn chunk(verdicts: Vec<Verdict>) -> Chunk {
     let last = verdicts.last().unwrap().coordinates;
     Chunk { partition: last.partition, next_offset: last.offset + 1, verdicts }
+}
+
+/// Commands without a key in partition 0.
+fn plain(offsets: Range<i64>) -> Vec<Chunk> {
+    vec![chunk(offsets.map(|offset| valid(at(0, offset, 1), None)).collect())]
 }
 
 fn as_recorded(settled: &Settled) -> Recorded {
@@ -114,10 +120,10 @@ fn as_recorded(settled: &Settled) -> Recorded {
     Recorded { coordinates, checksum: checksum(coordinates), decision, position }
 }
 
-/// The first command with a key, its fingerprint, and the clock when the key was last seen.
+/// The first command with a key, its fingerprint, and the clock at the last command with it.
 type ModelClaim = (Coordinates, [u8; 16], i64);
 
-/// What the window should say, as plainly as it can be written.
+/// The simplest implementation of the window.
 #[derive(Default)]
 struct Model {
     clock: BTreeMap<i32, i64>,
@@ -167,7 +173,83 @@ fn expected(decision: &Decision) -> Expected {
     }
 }
 
-/// A log's files as they lie on disk at this moment, as after `kill -9`.
+/// A log that version 0.1.0 of the program wrote, with schema version 1.
+fn bytes_of_version_1() -> Vec<u8> {
+    fs::read("tests/fixtures/event-log-v1.sqlite").unwrap()
+}
+
+/// A closed log with rows in every table.
+fn filled() -> (TempDir, LogOptions) {
+    let (directory, options, mut log) = new_log();
+    for batch in 0..4_i64 {
+        let chunks = (0..2).map(|partition| {
+            let offsets = (batch * 16..batch * 16 + 16).filter(|offset| offset % 5 != 4);
+            chunk(
+                offsets
+                    .map(|offset| {
+                        let at = at(partition, offset, 1000 + offset);
+                        match offset % 4 {
+                            0 => rejected(at),
+                            1 => valid(at, Some(key((offset / 8) as u8 / 2, 1))),
+                            2 => valid(at, Some(key(40 + offset as u8, 1))),
+                            _ => valid(at, None),
+                        }
+                    })
+                    .collect(),
+            )
+        });
+        log.append(chunks.collect(), &[(0, batch)]).unwrap();
+    }
+    let logged = log.cursor(1).unwrap().unwrap().logged;
+    let gap = Gap { first_offset: logged, next_offset: 90, reason: "retention".to_owned() };
+    let intervention = Intervention { at: 1, flag: "--accept".to_owned(), details: "a test".to_owned() };
+    log.note_intervention(1, &intervention, 1).unwrap();
+    log.take_up(1, Some(gap), Some(1)).unwrap();
+    log.put_down(&[(0, 3), (1, 90)]).unwrap();
+    (directory, options)
+}
+
+fn version_1() -> (TempDir, LogOptions) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(directory.path().join("activity.db"));
+    fs::write(&options.path, bytes_of_version_1()).unwrap();
+    (directory, options)
+}
+
+fn check(reader: &LogReader) -> Result<(Checked, Vec<String>), CheckError> {
+    let mut findings = Findings::default();
+    let checked = reader.check(&mut findings)?;
+    assert_eq!(checked.findings, findings.0.len() as u64);
+    Ok((checked, findings.0.iter().map(ToString::to_string).collect()))
+}
+
+fn list(reader: &LogReader, query: &ListQuery) -> Result<Vec<Result<Listed, DamagedRow>>, LogError> {
+    let mut listed = Vec::new();
+    reader.list(query, |one| {
+        listed.push(one);
+        Ok::<_, LogError>(ControlFlow::Continue(()))
+    })?;
+    Ok(listed)
+}
+
+fn list_all(reader: &LogReader, order: Order) -> Result<Vec<Result<Listed, DamagedRow>>, LogError> {
+    list(reader, &ListQuery { order, ..ListQuery::default() })
+}
+
+fn change(options: &LogOptions, change: &str) {
+    Connection::open(&options.path).unwrap().execute_batch(change).unwrap();
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Copies a log's files as they are on disk, as after `kill -9`.
 fn crash_copy(path: &Path, to: &Path) -> PathBuf {
     let copy = to.join("copy.db");
     for suffix in ["", "-wal", "-journal"] {
@@ -183,7 +265,7 @@ fn crash_copy(path: &Path, to: &Path) -> PathBuf {
     copy
 }
 
-/// Reads the whole file and holds it against what the schema promises. Returns the events' number.
+/// Compares the whole file with what the schema promises. Returns the number of events.
 fn audit(path: &Path) -> i64 {
     let connection = Connection::open(path).unwrap();
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();

@@ -1,11 +1,11 @@
-use std::ops::ControlFlow;
+//! Queries and statistics.
 
 use contract::{Decider, Limits, Record};
 
 use super::*;
 
 /// Several batches in three partitions, with holes in the offsets.
-fn filled() -> (TempDir, LogOptions, EventLog, Vec<Settled>) {
+fn batches() -> (TempDir, LogOptions, EventLog, Vec<Settled>) {
     let (directory, options, mut log) = new_log();
     let mut all = Vec::new();
     for batch in 0..20_i64 {
@@ -30,20 +30,13 @@ fn filled() -> (TempDir, LogOptions, EventLog, Vec<Settled>) {
     (directory, options, log, all)
 }
 
-fn list(reader: &LogReader, query: &ListQuery) -> Vec<Listed> {
-    let mut listed = Vec::new();
-    reader
-        .list(query, |one| {
-            listed.push(one.unwrap());
-            Ok::<_, LogError>(ControlFlow::Continue(()))
-        })
-        .unwrap();
-    listed
+fn listed(reader: &LogReader, query: &ListQuery) -> Vec<Listed> {
+    list(reader, query).unwrap().into_iter().map(Result::unwrap).collect()
 }
 
 #[test]
-fn every_id_is_shown_as_what_its_command_became() {
-    let (_directory, options, log, all) = filled();
+fn show_returns_the_decision_for_every_id() {
+    let (_directory, options, log, all) = batches();
     let reader = LogReader::open(&options.path).unwrap();
     for settled in &all {
         let at = settled.coordinates;
@@ -72,8 +65,8 @@ fn every_id_is_shown_as_what_its_command_became() {
 }
 
 #[test]
-fn an_id_that_is_not_in_the_log_is_told_why() {
-    let (_directory, options, mut log, _) = filled();
+fn show_says_why_an_id_is_absent() {
+    let (_directory, options, mut log, _) = batches();
     let gap = Gap { first_offset: 799, next_offset: 900, reason: "retention".to_owned() };
     log.take_up(0, Some(gap.clone()), None).unwrap();
     let reader = LogReader::open(&options.path).unwrap();
@@ -90,8 +83,8 @@ fn an_id_that_is_not_in_the_log_is_told_why() {
 }
 
 #[test]
-fn every_range_of_offsets_gives_what_append_returned() {
-    let (_directory, _options, log, all) = filled();
+fn recorded_returns_what_append_returned_for_any_range() {
+    let (_directory, _options, log, all) = batches();
     for partition in 0..3 {
         let of: Vec<_> =
             all.iter().filter(|one| one.coordinates.partition == partition).map(as_recorded).collect();
@@ -109,7 +102,7 @@ fn every_range_of_offsets_gives_what_append_returned() {
 }
 
 #[test]
-fn an_object_is_found_whichever_slash_parts_type_and_id() {
+fn an_object_is_found_whichever_slash_separates_type_and_id() {
     let (_directory, options, mut log) = new_log();
     let with = |offset, object_type: &str, object_id: &str| {
         let json = format!(r#"{{"@type":"update","objectType":"{object_type}","objectId":"{object_id}"}}"#);
@@ -125,31 +118,31 @@ fn an_object_is_found_whichever_slash_parts_type_and_id() {
     log.append(vec![chunk(verdicts)], &[]).unwrap();
     let reader = LogReader::open(&options.path).unwrap();
     let query = ListQuery { object: Some("a/b/c".to_owned()), ..ListQuery::default() };
-    let offsets: Vec<_> = list(&reader, &query).iter().map(|listed| listed.coordinates.offset).collect();
+    let offsets: Vec<_> = listed(&reader, &query).iter().map(|listed| listed.coordinates.offset).collect();
     assert_eq!(offsets, [0, 1]);
 }
 
 #[test]
-fn a_list_is_filtered_ordered_limited_and_broken_off() {
-    let (_directory, options, _log, all) = filled();
+fn a_list_is_filtered_ordered_limited_and_can_be_broken_off() {
+    let (_directory, options, _log, all) = batches();
     let reader = LogReader::open(&options.path).unwrap();
     let events: Vec<i64> = all.iter().filter_map(|one| one.position).collect();
     let positions = |query: ListQuery| -> Vec<i64> {
-        list(&reader, &query).into_iter().map(|listed| listed.position).collect()
+        listed(&reader, &query).into_iter().map(|listed| listed.position).collect()
     };
     assert_eq!(positions(ListQuery::default()), events);
     let newest = ListQuery { order: Order::NewestFirst, limit: Some(5), ..ListQuery::default() };
     assert_eq!(positions(newest), events.iter().rev().take(5).copied().collect::<Vec<_>>());
     assert_eq!(positions(ListQuery { limit: Some(0), ..ListQuery::default() }), [0; 0]);
 
-    let timed = list(&reader, &ListQuery { since: Some(1100), until: Some(1200), ..ListQuery::default() });
+    let timed = listed(&reader, &ListQuery { since: Some(1100), until: Some(1200), ..ListQuery::default() });
     assert!(timed.iter().all(|listed| (1100..1200).contains(&listed.coordinates.timestamp)));
     let wanted = all.iter().filter(|one| one.position.is_some());
     let wanted = wanted.filter(|one| (1100..1200).contains(&one.coordinates.timestamp)).count();
     assert_eq!(timed.len(), wanted);
 
     let object = Some("case/1".to_owned());
-    let of_object = list(&reader, &ListQuery { object, ..ListQuery::default() });
+    let of_object = listed(&reader, &ListQuery { object, ..ListQuery::default() });
     assert!(of_object.iter().all(|listed| listed.object_id == "1"));
     let wanted = all.iter().filter(|one| one.position.is_some());
     assert_eq!(of_object.len(), wanted.filter(|one| one.coordinates.offset % 3 == 1).count());
@@ -165,7 +158,7 @@ fn a_list_is_filtered_ordered_limited_and_broken_off() {
 }
 
 #[test]
-fn a_list_longer_than_a_stride_and_larger_than_memory_allows_is_whole() {
+fn a_list_longer_than_a_stride_and_larger_than_the_buffer_is_complete() {
     let (_directory, options, mut log) = new_log();
     let wide = "x".repeat(1 << 19);
     let small = (0..9000).map(|offset| valid(at(0, offset, 1), None));
@@ -180,7 +173,7 @@ fn a_list_longer_than_a_stride_and_larger_than_memory_allows_is_whole() {
     log.append(vec![chunk(small.chain(large).collect())], &[]).unwrap();
     let reader = LogReader::open(&options.path).unwrap();
     for order in [Order::OldestFirst, Order::NewestFirst] {
-        let mut listed: Vec<i64> = list(&reader, &ListQuery { order, ..ListQuery::default() })
+        let mut listed: Vec<i64> = listed(&reader, &ListQuery { order, ..ListQuery::default() })
             .into_iter()
             .map(|listed| listed.position)
             .collect();
@@ -192,15 +185,15 @@ fn a_list_longer_than_a_stride_and_larger_than_memory_allows_is_whole() {
 }
 
 #[test]
-fn a_reader_sees_what_is_appended_while_it_is_open_and_lists_what_was_there() {
+fn a_list_ends_where_the_log_ended_at_its_start() {
     let (_directory, options, mut log) = new_log();
-    log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[]).unwrap();
+    log.append(plain(0..1), &[]).unwrap();
     let reader = LogReader::open(&options.path).unwrap();
     let mut seen = 0;
     reader
         .list(&ListQuery::default(), |_| {
             seen += 1;
-            log.append(vec![chunk(vec![valid(at(0, seen, 1), None)])], &[]).unwrap();
+            log.append(plain(seen..seen + 1), &[]).unwrap();
             Ok::<_, LogError>(ControlFlow::Continue(()))
         })
         .unwrap();
@@ -209,8 +202,8 @@ fn a_reader_sees_what_is_appended_while_it_is_open_and_lists_what_was_there() {
 }
 
 #[test]
-fn stats_say_what_was_counted() {
-    let (_directory, options, _log, all) = filled();
+fn stats_return_the_counts() {
+    let (_directory, options, _log, all) = batches();
     let stats = LogReader::open(&options.path).unwrap().stats().unwrap();
     let count = |wanted: fn(&Decision) -> bool| all.iter().filter(|one| wanted(&one.decision)).count() as u64;
     assert_eq!(stats.counts.events, count(|decision| matches!(decision, Decision::Accepted(_))));
@@ -225,7 +218,7 @@ fn stats_say_what_was_counted() {
 }
 
 #[test]
-fn the_views_show_people_the_ids_that_the_program_gives() {
+fn the_views_show_the_programs_ids() {
     let (_directory, options, mut log) = new_log();
     let last = at(16383, (1 << 48) - 1, 253_402_300_799_999);
     log.append(

@@ -1,8 +1,8 @@
-//! What is not a log that can be worked on is refused, and left as it is.
+//! Files that can't be used as a log are refused and not changed.
 
 use super::*;
 
-/// Names and bytes of all that lies in a directory, but for the lock.
+/// Names and contents of a directory's files, except the instance file.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(directory)
         .unwrap()
@@ -12,7 +12,7 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Tries to write and to read, and sees that the directory is as it was.
+/// Opens a writer and a reader, and checks that neither changes the directory.
 fn refused(options: &LogOptions) -> (LogError, Option<LogError>) {
     let directory = options.path.parent().unwrap();
     let before = files(directory);
@@ -27,7 +27,7 @@ fn refused(options: &LogOptions) -> (LogError, Option<LogError>) {
 /// A closed log with a few events.
 fn closed() -> (TempDir, LogOptions) {
     let (directory, options, mut log) = new_log();
-    log.append(vec![chunk((0..500).map(|offset| valid(at(0, offset, 1), None)).collect())], &[]).unwrap();
+    log.append(plain(0..500), &[]).unwrap();
     drop(log);
     let names: Vec<_> = files(directory.path()).into_keys().collect();
     assert_eq!(names, ["activity.db"]);
@@ -41,7 +41,7 @@ fn damage(options: &LogOptions, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 #[test]
-fn text_is_no_log() {
+fn a_text_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path().join("notes.txt"));
     for text in ["milk\n".to_owned(), "milk, butter, bread\n".repeat(100)] {
@@ -54,7 +54,7 @@ fn text_is_no_log() {
 }
 
 #[test]
-fn another_programs_database_is_no_log() {
+fn another_programs_database_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path().join("places.sqlite"));
     let connection = Connection::open(&options.path).unwrap();
@@ -119,7 +119,7 @@ fn a_log_changed_by_another_program_is_refused() {
 #[test]
 fn appends_without_their_database_are_refused() {
     let (_directory, options, mut log) = new_log();
-    log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[]).unwrap();
+    log.append(plain(0..1), &[]).unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let copy = crash_copy(&options.path, elsewhere.path());
     fs::remove_file(&copy).unwrap();
@@ -128,7 +128,7 @@ fn appends_without_their_database_are_refused() {
 }
 
 #[test]
-fn a_missing_log_is_made_by_the_writer_only() {
+fn only_the_writer_creates_a_missing_log() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path().join("activity.db"));
     for make_empty in [false, true] {
@@ -149,7 +149,7 @@ fn a_missing_log_is_made_by_the_writer_only() {
 }
 
 #[test]
-fn a_log_in_use_is_locked_also_through_a_link() {
+fn a_log_in_use_is_locked_through_a_link_too() {
     let (directory, options, log) = new_log();
     let link = directory.path().join("link.db");
     std::os::unix::fs::symlink(&options.path, &link).unwrap();
@@ -179,11 +179,11 @@ fn the_instance_id_stays_and_a_copy_gets_its_own() {
     fs::write(&file, "someone\n").unwrap();
     assert!(matches!(EventLog::open(&options), Err(LogError::BadInstance { .. })));
     fs::write(&file, &instance.to_string()[..20]).unwrap();
-    assert_ne!(EventLog::open(&options).unwrap().instance_id(), instance, "half written, never used");
+    assert_ne!(EventLog::open(&options).unwrap().instance_id(), instance, "an incomplete id was never used");
 }
 
 #[test]
-fn who_asks_whether_a_log_is_in_use_hinders_nobody() {
+fn probing_whether_a_log_is_in_use_does_not_fail_a_writer() {
     let (_directory, options) = closed();
     let asks = File::open(with_suffix(&options.path, "-instance")).unwrap();
     asks.lock_shared().unwrap();

@@ -1,55 +1,10 @@
-//! What a disk changes behind the log's back is noticed by whoever reads it.
-
-use std::ops::ControlFlow;
+//! Readers and the writer detect what a disk changed.
 
 use rusqlite::types::Value;
 
 use super::*;
 
-/// A log of schema version 1, as version 0.1.0 of the program wrote it.
-pub(super) fn bytes_of_version_1() -> Vec<u8> {
-    fs::read("tests/fixtures/event-log-v1.sqlite").unwrap()
-}
-
-/// A closed log with rows in every table.
-pub(super) fn filled() -> (TempDir, LogOptions) {
-    let (directory, options, mut log) = new_log();
-    for batch in 0..4_i64 {
-        let chunks = (0..2).map(|partition| {
-            let offsets = (batch * 16..batch * 16 + 16).filter(|offset| offset % 5 != 4);
-            chunk(
-                offsets
-                    .map(|offset| {
-                        let at = at(partition, offset, 1000 + offset);
-                        match offset % 4 {
-                            0 => rejected(at),
-                            1 => valid(at, Some(key((offset / 8) as u8 / 2, 1))),
-                            2 => valid(at, Some(key(40 + offset as u8, 1))),
-                            _ => valid(at, None),
-                        }
-                    })
-                    .collect(),
-            )
-        });
-        log.append(chunks.collect(), &[(0, batch)]).unwrap();
-    }
-    let logged = log.cursor(1).unwrap().unwrap().logged;
-    let gap = Gap { first_offset: logged, next_offset: 90, reason: "retention".to_owned() };
-    let intervention = Intervention { at: 1, flag: "--accept".to_owned(), details: "a test".to_owned() };
-    log.note_intervention(1, &intervention, 1).unwrap();
-    log.take_up(1, Some(gap), Some(1)).unwrap();
-    log.put_down(&[(0, 3), (1, 90)]).unwrap();
-    (directory, options)
-}
-
-pub(super) fn version_1() -> (TempDir, LogOptions) {
-    let directory = tempfile::tempdir().unwrap();
-    let options = options(directory.path().join("activity.db"));
-    fs::write(&options.path, bytes_of_version_1()).unwrap();
-    (directory, options)
-}
-
-/// Every value of every table but the checksums, read without the program's code.
+/// All values of all tables except the checksums, read without the program's code.
 fn content(path: &Path) -> rusqlite::Result<Vec<Vec<Value>>> {
     let connection = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut content = Vec::new();
@@ -100,26 +55,6 @@ fn content(path: &Path) -> rusqlite::Result<Vec<Vec<Value>>> {
     Ok(content)
 }
 
-pub(super) fn check(reader: &LogReader) -> Result<(Checked, Vec<String>), CheckError> {
-    let mut findings = Findings::default();
-    let checked = reader.check(&mut findings)?;
-    assert_eq!(checked.findings, findings.0.len() as u64);
-    Ok((checked, findings.0.iter().map(ToString::to_string).collect()))
-}
-
-pub(super) fn list(reader: &LogReader, order: Order) -> Result<Vec<Result<Listed, DamagedRow>>, LogError> {
-    let mut listed = Vec::new();
-    reader.list(&ListQuery { order, ..ListQuery::default() }, |one| {
-        listed.push(one);
-        Ok::<_, LogError>(ControlFlow::Continue(()))
-    })?;
-    Ok(listed)
-}
-
-pub(super) fn change(options: &LogOptions, change: &str) {
-    Connection::open(&options.path).unwrap().execute_batch(change).unwrap();
-}
-
 #[test]
 fn a_sound_log_has_no_findings() {
     let (_directory, options) = filled();
@@ -134,23 +69,23 @@ fn a_sound_log_has_no_findings() {
 }
 
 #[test]
-fn a_log_of_version_1_is_upgraded_and_nothing_in_it_changes() {
+fn an_upgrade_from_version_1_keeps_the_content() {
     let (_directory, options) = version_1();
     let before = content(&options.path).unwrap();
     for table in ["meta", "events", "duplicates", "rejections", "cursors", "batches", "claims", "gaps"] {
         assert!(before.iter().any(|row| row[0] == Value::Text(table.to_owned())), "{table}");
     }
-    let listed = list(&LogReader::open(&options.path).unwrap(), Order::OldestFirst).unwrap();
+    let listed = list_all(&LogReader::open(&options.path).unwrap(), Order::OldestFirst).unwrap();
 
     let mut log = EventLog::open(&options).unwrap();
     assert_eq!(content(&options.path).unwrap(), before);
     let reader = LogReader::open(&options.path).unwrap();
     assert_eq!(reader.stats().unwrap().schema_version, 2);
-    assert_eq!(list(&reader, Order::OldestFirst).unwrap(), listed);
+    assert_eq!(list_all(&reader, Order::OldestFirst).unwrap(), listed);
     let (checked, findings) = check(&reader).unwrap();
     assert_eq!((findings, checked.has_checksums), (Vec::new(), true));
 
-    // The key that offset 41 claimed at timestamp ...050 is still known.
+    // The key that offset 41 claimed at timestamp ...050 has not expired.
     let again = valid(at(1, 43, 1_795_478_400_060), Some(key(3, 1)));
     let settled = log.append(vec![chunk(vec![again])], &[]).unwrap().remove(0).remove(0);
     let of = id(at(1, 41, 1_795_478_400_050));
@@ -164,7 +99,7 @@ fn a_log_of_version_1_is_read_without_an_upgrade() {
     let reader = LogReader::open(&options.path).unwrap();
     let stats = reader.stats().unwrap();
     assert_eq!((stats.schema_version, stats.gaps.len(), stats.interventions.len()), (1, 1, 1));
-    let listed = list(&reader, Order::NewestFirst).unwrap();
+    let listed = list_all(&reader, Order::NewestFirst).unwrap();
     assert_eq!(listed.len() as u64, stats.counts.events);
     for event in listed.into_iter().map(Result::unwrap) {
         assert!(matches!(reader.show(event.id), Ok(Shown::Event(shown)) if shown == event));
@@ -176,7 +111,7 @@ fn a_log_of_version_1_is_read_without_an_upgrade() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
-/// A change of a row, and the row as it is named.
+/// A change of a row, and how the damaged row is reported.
 const CHANGES: [(&str, &str); 18] = [
     (
         "UPDATE events SET json = replace(json, 'update', 'updale') WHERE position = 7",
@@ -208,7 +143,7 @@ const CHANGES: [(&str, &str); 18] = [
 ];
 
 #[test]
-fn a_row_that_was_changed_is_named_by_the_check() {
+fn the_check_reports_a_changed_row() {
     for (sql, named) in CHANGES {
         let (_directory, options) = filled();
         change(&options, sql);
@@ -219,7 +154,7 @@ fn a_row_that_was_changed_is_named_by_the_check() {
 }
 
 #[test]
-fn tables_that_disagree_are_findings() {
+fn the_check_reports_tables_that_disagree() {
     let changes = [
         (
             "DELETE FROM batches WHERE first_offset = 17 AND partition = 0",
@@ -245,9 +180,7 @@ fn tables_that_disagree_are_findings() {
     for (sql, wanted) in changes {
         let (_directory, options) = filled();
         change(&options, sql);
-        let connection = Connection::open(&options.path).unwrap();
-        checksum::update_checksums(&connection, |_| ()).unwrap();
-        drop(connection);
+        checksum::update_checksums(&Connection::open(&options.path).unwrap(), |_| ()).unwrap();
         let reader = LogReader::open_damaged(&options.path).unwrap();
         let (_, findings) = check(&reader).unwrap();
         assert!(findings.iter().any(|finding| finding.contains(wanted)), "{sql}: {findings:?}");
@@ -259,14 +192,14 @@ fn events_beside_damaged_ones_are_listed() {
     for order in [Order::OldestFirst, Order::NewestFirst] {
         let (_directory, options) = filled();
         let reader = LogReader::open(&options.path).unwrap();
-        let mut wanted = list(&reader, order).unwrap();
+        let mut wanted = list_all(&reader, order).unwrap();
         drop(reader);
         change(
             &options,
             "UPDATE events SET object_id = '9' WHERE position = 7; DELETE FROM events WHERE position IN (11, 12, 20)",
         );
         let reader = LogReader::open_damaged(&options.path).unwrap();
-        let found = list(&reader, order).unwrap();
+        let found = list_all(&reader, order).unwrap();
         wanted.retain(|one| ![7, 11, 12, 20].contains(&one.as_ref().unwrap().position));
         let (sound, damaged): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
         assert_eq!(sound, wanted);
@@ -276,21 +209,16 @@ fn events_beside_damaged_ones_are_listed() {
         }
         assert_eq!(rows, ["position 7", "positions 11 to 12", "position 20"]);
 
-        // It has another object by what is damaged, so whether it is wanted can't be known.
+        // The damage is in the object, so the row may match the query.
         let query = ListQuery { object: Some("case/1".to_owned()), order, ..ListQuery::default() };
-        let mut named = Vec::new();
-        reader
-            .list(&query, |one| {
-                named.extend(one.err().map(|damaged| damaged.row));
-                Ok::<_, LogError>(ControlFlow::Continue(()))
-            })
-            .unwrap();
+        let named = list(&reader, &query).unwrap().into_iter().filter_map(Result::err);
+        let named: Vec<_> = named.map(|damaged| damaged.row).collect();
         assert!(named.contains(&"position 7".to_owned()), "{named:?}");
     }
 }
 
 #[test]
-fn the_writer_stops_at_a_damaged_row_and_says_what_to_do() {
+fn the_writer_refuses_a_damaged_row_and_says_what_to_do() {
     let wanted = |error: LogError, named: &str| {
         let message = error.to_string();
         assert!(matches!(error, LogError::Damaged { .. }), "{message}");
@@ -316,7 +244,7 @@ fn the_writer_stops_at_a_damaged_row_and_says_what_to_do() {
 }
 
 #[test]
-fn claims_that_vanish_are_missed() {
+fn missing_claims_are_detected() {
     let (_directory, options) = filled();
     change(&options, "DELETE FROM claims WHERE offset = 50 AND partition = 0");
     let mut log = EventLog::open(&options).unwrap();
@@ -325,7 +253,7 @@ fn claims_that_vanish_are_missed() {
     assert!(error.contains("rows of table claims, which has"), "{error}");
 }
 
-/// What can be flipped in one file: some bits of any bytes, and some of bytes that are not zero.
+/// Bits to flip: some of any bytes, and some of bytes that are not zero.
 fn flips(bytes: &[u8]) -> Vec<usize> {
     let number = std::env::var("ROT_FLIPS").map_or(300, |text| text.parse().expect("a number"));
     let mut random = fastrand::Rng::with_seed(12);
@@ -336,11 +264,12 @@ fn flips(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn no_flipped_bit_changes_an_answer_unnoticed() {
+fn every_flipped_bit_that_changes_an_answer_is_detected() {
     let (directory, options) = filled();
     let bytes = fs::read(&options.path).unwrap();
     let reader = LogReader::open(&options.path).unwrap();
-    let listed: Vec<_> = list(&reader, Order::OldestFirst).unwrap().into_iter().map(Result::unwrap).collect();
+    let listed: Vec<_> =
+        list_all(&reader, Order::OldestFirst).unwrap().into_iter().map(Result::unwrap).collect();
     let recorded = [0, 1].map(|partition| reader.recorded(partition, 0..100).unwrap());
     drop(reader);
     let sound = content(&options.path).unwrap();
@@ -358,14 +287,14 @@ fn no_flipped_bit_changes_an_answer_unnoticed() {
 
         if let Ok(reader) = LogReader::open_damaged(&path) {
             for order in [Order::OldestFirst, Order::NewestFirst] {
-                let Ok(mut found) = list(&reader, order) else { continue };
+                let Ok(mut found) = list_all(&reader, order) else { continue };
                 if order == Order::NewestFirst {
                     found.reverse();
                 }
-                let is_told = found.iter().any(Result::is_err) || reader.check_counts().is_err();
+                let is_reported = found.iter().any(Result::is_err) || reader.check_counts().is_err();
                 let found: Vec<_> = found.into_iter().filter_map(Result::ok).collect();
                 assert!(found.iter().all(|one| listed.contains(one)), "bit {bit}: {found:?}");
-                assert!(is_told || found == listed, "bit {bit}: an event was lost or moved in silence");
+                assert!(is_reported || found == listed, "bit {bit}: an event was lost or moved unnoticed");
             }
             for (partition, wanted) in (0..).zip(&recorded) {
                 let found = reader.recorded(partition, 0..100).unwrap_or_default();

@@ -1,7 +1,9 @@
+//! What is written is read back.
+
 use super::*;
 
 #[test]
-fn what_was_appended_is_there_and_after_reopening_too() {
+fn appended_commands_are_recorded_and_survive_reopening() {
     let (_directory, options, mut log) = new_log();
     let instance = log.instance_id();
     log.take_up(0, None, None).unwrap();
@@ -26,7 +28,7 @@ fn what_was_appended_is_there_and_after_reopening_too() {
     );
     assert_eq!(first[1][0].position, Some(3));
     assert_eq!(first[0][2].decision, Decision::Duplicate { of: id(at(0, 0, 100)) });
-    assert!(matches!(first[0][4].decision, Decision::Rejected(_)), "the key with other content");
+    assert!(matches!(first[0][4].decision, Decision::Rejected(_)), "the same key with other content");
 
     let cursor = log.cursor(0).unwrap().unwrap();
     assert_eq!((cursor.logged, cursor.clock, cursor.clean), (8, 110, false));
@@ -48,9 +50,9 @@ fn what_was_appended_is_there_and_after_reopening_too() {
     assert_eq!(audit(&options.path), 3);
 }
 
-/// Version 0.1.0 claimed a key with the content as it was written, later ones in canonical form.
+/// Version 0.1.0 computed fingerprints of the content as it was written, later versions of its canonical form.
 #[test]
-fn a_claim_of_an_earlier_version_is_found_again_and_renewed() {
+fn a_claim_of_an_earlier_version_is_found_and_renewed() {
     let (_directory, options, mut log) = new_log();
     let earlier = key(1, 1);
     log.append(vec![chunk(vec![valid(at(0, 0, 1), Some(earlier))])], &[]).unwrap();
@@ -70,7 +72,7 @@ fn a_claim_of_an_earlier_version_is_found_again_and_renewed() {
 }
 
 #[test]
-fn one_partition_can_come_in_several_chunks_of_an_append() {
+fn an_append_takes_several_chunks_of_one_partition() {
     let (_directory, options, mut log) = new_log();
     let chunks = vec![
         chunk(vec![valid(at(0, 0, 1), Some(key(1, 1)))]),
@@ -86,7 +88,7 @@ fn one_partition_can_come_in_several_chunks_of_an_append() {
 }
 
 #[test]
-fn a_chunk_without_records_moves_only_the_cursor() {
+fn a_chunk_without_records_only_moves_the_cursor() {
     let (_directory, options, mut log) = new_log();
     log.append(vec![chunk(vec![valid(at(0, 4, 1), None)])], &[]).unwrap();
     let before = log.cursor(0).unwrap().unwrap();
@@ -98,7 +100,7 @@ fn a_chunk_without_records_moves_only_the_cursor() {
 }
 
 #[test]
-fn what_is_out_of_order_is_refused_and_changes_nothing() {
+fn a_chunk_out_of_order_is_refused_and_changes_nothing() {
     let (_directory, _options, mut log) = new_log();
     log.append(vec![chunk(vec![valid(at(0, 0, 1), None), valid(at(0, 1, 1), None)])], &[]).unwrap();
     let before = log.cursors().unwrap();
@@ -127,7 +129,7 @@ fn what_is_out_of_order_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn published_is_noted_upwards_and_exact_at_a_clean_stop() {
+fn published_seen_only_rises_until_a_clean_stop_sets_it() {
     let (_directory, options, mut log) = new_log();
     let cursor = log.take_up(2, None, None).unwrap();
     assert_eq!((cursor.logged, cursor.published_seen, cursor.clean), (0, None, false));
@@ -143,16 +145,16 @@ fn published_is_noted_upwards_and_exact_at_a_clean_stop() {
     assert!(!log.take_up(2, None, None).unwrap().clean);
     drop(log);
     let mut log = EventLog::open(&options).unwrap();
-    assert!(!log.cursor(2).unwrap().unwrap().clean, "taken up, then killed");
+    assert!(!log.cursor(2).unwrap().unwrap().clean, "the partition started, and the process was killed");
 
     log.put_down(&[(2, 4)]).unwrap();
     log.append(vec![chunk(vec![valid(at(2, 1, 1), None)])], &[]).unwrap();
     assert!(!log.cursor(2).unwrap().unwrap().clean);
 }
 
-/// Between the two, the group's offset is committed, which a kill can come after.
+/// The group's offset is committed in between, and the process may be killed then.
 #[test]
-fn an_intervention_is_noted_before_its_partition_is_taken_up() {
+fn an_intervention_is_recorded_before_its_partition_starts() {
     let (_directory, options, mut log) = new_log();
     log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[(0, 1)]).unwrap();
     log.put_down(&[(0, 1)]).unwrap();
@@ -161,7 +163,7 @@ fn an_intervention_is_noted_before_its_partition_is_taken_up() {
         let cursor = log.cursor(partition).unwrap();
         cursor.map(|cursor| (cursor.published_seen, cursor.clean))
     };
-    // Only where it goes back it changes what was seen, and never whether the log was stopped in order.
+    // It only lowers `published_seen`, and never changes `clean`.
     for (accepted, seen) in [(5, 1), (1, 1), (0, 0)] {
         log.note_intervention(0, &intervention("known"), accepted).unwrap();
         assert_eq!(state(&log, 0), Some((Some(seen), true)), "{accepted}");
@@ -181,7 +183,7 @@ fn an_intervention_is_noted_before_its_partition_is_taken_up() {
 }
 
 #[test]
-fn a_gap_begins_where_the_log_is_and_moves_it() {
+fn a_gap_starts_at_the_cursor_and_moves_it() {
     let (_directory, options, mut log) = new_log();
     log.append(vec![chunk(vec![valid(at(0, 0, 1), None)])], &[]).unwrap();
     let gap =

@@ -1,26 +1,22 @@
-//! What a disk changes in the -wal file hides appends from SQLite, and is noticed.
+//! Damage of the -wal file hides appends from SQLite; it is detected.
 
-use super::rot::{check, list};
 use super::*;
 
 const BATCHES: i64 = 20;
 
-/// The files of a log as a kill leaves them, with all appends in the -wal file. `reused`: over the frames before a
-/// checkpoint, which were more.
+/// A killed log, whose appends are all in the -wal file. With `reused` they overwrite some of the frames from before a
+/// checkpoint.
 fn killed(reused: bool) -> (TempDir, PathBuf) {
     let (directory, options, mut log) = new_log();
-    let append = |log: &mut EventLog, offsets: std::ops::Range<i64>| {
-        log.append(vec![chunk(offsets.map(|offset| valid(at(0, offset, 1000), None)).collect())], &[])
-            .unwrap();
-    };
+    let mut append = |from: i64| _ = log.append(plain(from..from + 4), &[]).unwrap();
     let mut from = 0;
     if reused {
-        (0..2 * BATCHES).for_each(|batch| append(&mut log, 4 * batch..4 * batch + 4));
+        (0..2 * BATCHES).for_each(|batch| append(4 * batch));
         from = 8 * BATCHES;
         let moved = Connection::open(&options.path).unwrap();
         moved.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
     }
-    (0..BATCHES).for_each(|batch| append(&mut log, from + 4 * batch..from + 4 * batch + 4));
+    (0..BATCHES).for_each(|batch| append(from + 4 * batch));
     let copy = crash_copy(&options.path, directory.path());
     (directory, copy)
 }
@@ -36,15 +32,15 @@ fn wal_findings(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn no_flipped_bit_of_the_wal_hides_an_append_unnoticed() {
+fn every_flipped_bit_of_the_wal_that_hides_an_append_is_detected() {
     for reused in [false, true] {
         let (_directory, path) = killed(reused);
         let wal = with_suffix(&path, "-wal");
         let bytes = fs::read(&wal).unwrap();
-        let wanted = list(&LogReader::open(&path).unwrap(), Order::OldestFirst).unwrap();
+        let wanted = list_all(&LogReader::open(&path).unwrap(), Order::OldestFirst).unwrap();
         assert_eq!(wal_findings(&path), [""; 0]);
         let mut random = fastrand::Rng::with_seed(3);
-        // All of the header and of a frame's own header, and some of the rest.
+        // All bits of the header and of the first frame's header, and some of the rest.
         let frame = 24 + 4096;
         let bits = (0..(32 + 24) * 8).chain((0..200).map(|_| random.usize(..bytes.len() * 8)));
         let frames = (0..(bytes.len() - 32) / frame)
@@ -56,17 +52,22 @@ fn no_flipped_bit_of_the_wal_hides_an_append_unnoticed() {
             fs::write(&wal, &flipped).unwrap();
             let _ = fs::remove_file(with_suffix(&path, "-shm"));
             let listed = LogReader::open_damaged(&path)
-                .and_then(|reader| Ok((list(&reader, Order::OldestFirst)?, reader.examine_wal()?)));
+                .and_then(|reader| Ok((list_all(&reader, Order::OldestFirst)?, reader.examine_wal()?)));
             let Ok((listed, state)) = listed else { continue };
             if listed == wanted {
                 unnoticed += u64::from(state == WalState::Sound);
                 continue;
             }
             noticed += 1;
-            let is_told = listed.iter().any(Result::is_err) || matches!(state, WalState::Damaged(_));
-            // Over older frames, the very last one looks as a crash in the middle of its writing leaves it.
+            let is_reported = listed.iter().any(Result::is_err) || matches!(state, WalState::Damaged(_));
+            // If it overwrote an older frame, the last frame looks like one that a crash left incomplete.
             let is_last = reused && wanted.len() - listed.len() == 4;
-            assert!(is_told || is_last, "bit {bit}: {} of {} events, {state:?}", listed.len(), wanted.len());
+            assert!(
+                is_reported || is_last,
+                "bit {bit}: {} of {} events, {state:?}",
+                listed.len(),
+                wanted.len()
+            );
         }
         println!("{noticed} flips hid events, {unnoticed} hid nothing");
         assert!(noticed > 100 && (unnoticed > 0) == reused);
@@ -74,7 +75,7 @@ fn no_flipped_bit_of_the_wal_hides_an_append_unnoticed() {
 }
 
 #[test]
-fn what_a_crash_leaves_at_the_end_of_the_wal_is_no_finding() {
+fn an_incomplete_end_of_the_wal_is_no_finding() {
     for reused in [false, true] {
         let (_directory, path) = killed(reused);
         let wal = with_suffix(&path, "-wal");
@@ -91,9 +92,9 @@ fn what_a_crash_leaves_at_the_end_of_the_wal_is_no_finding() {
 }
 
 #[test]
-fn the_wal_of_a_log_in_use_is_left_alone() {
+fn the_wal_of_a_log_in_use_is_not_checked() {
     let (_directory, options, mut log) = new_log();
-    log.append(vec![chunk(vec![valid(at(0, 0, 1000), None)])], &[]).unwrap();
+    log.append(plain(0..1), &[]).unwrap();
     let reader = LogReader::open(&options.path).unwrap();
     assert_eq!(reader.examine_wal().unwrap(), WalState::InUse);
     assert!(!check(&reader).unwrap().0.is_wal_checked);

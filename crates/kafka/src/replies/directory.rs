@@ -17,14 +17,14 @@ use rdkafka::{
 use super::Undeliverable;
 use crate::{Settings, client, context::Context};
 
-/// How often the brokers are asked of all the topics.
+/// Between two questions about all topics.
 const REFRESH: Duration = Duration::from_secs(5);
 /// For one answer of the brokers.
 pub(super) const ASK: Duration = Duration::from_secs(2);
-/// An answer that keeps a reply back counts for so long; then the brokers are asked again before the next one is.
+/// After this an answer that keeps a reply back is stale.
 const STALE: Duration = Duration::from_secs(1);
 
-/// One topic, as the brokers told it last.
+/// The last answer about one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Told {
     Missing,
@@ -35,7 +35,7 @@ pub(super) enum Told {
     Nothing,
 }
 
-/// Asks the brokers on a thread of its own, which ends with this.
+/// Asks the brokers on a separate thread, which ends when this is dropped.
 pub(super) struct Directory {
     told: Arc<Board>,
     asked_for: Sender<String>,
@@ -54,7 +54,7 @@ impl fmt::Debug for Directory {
 }
 
 impl Directory {
-    /// `None` where the system gives neither client nor thread; then no reply can be delivered.
+    /// `None` without a client or thread; then no reply can be delivered.
     pub fn open(settings: &Settings) -> Option<Self> {
         let asker = Asker { client: new_client(settings)?, settings: settings.clone() };
         let topics: Vec<String> = settings.topics.replies.names().map(str::to_owned).collect();
@@ -85,7 +85,7 @@ impl Directory {
     /// Asks again, however fresh the last answer is.
     pub fn refresh(&self, topic: &str, patience: Duration) -> Told {
         let now = Instant::now();
-        // A full queue holds questions enough: the answer comes with them.
+        // A full queue has enough questions: the answer comes with them.
         let _ = self.asked_for.try_send(topic.to_owned());
         let told = self.told.told.lock().expect("never poisoned");
         let is_old =
@@ -99,14 +99,14 @@ impl Directory {
     }
 }
 
-/// Asks for all topics again and again, and for one out of turn where somebody waits for it.
+/// Asks for all topics repeatedly, and at once for one that a caller waits for.
 fn keep(mut asker: Asker, topics: &[String], board: &Board, questions: &Receiver<String>) {
     let mut due = Instant::now();
     loop {
         if Instant::now() >= due {
             for topic in topics {
                 asker.ask(topic, board);
-                // Who waits does not wait for all the others.
+                // A waiting caller does not wait for all topics.
                 for question in questions.try_iter() {
                     asker.ask(&question, board);
                 }
@@ -131,7 +131,7 @@ impl Asker {
         let begun = Instant::now();
         let told = partitions(&self.client, topic).unwrap_or_else(|error| {
             tracing::debug!(topic, %error, "no answer of a reply topic");
-            // A client may have lost the brokers for good: see `liveness`.
+            // The client may be stuck: see `liveness`.
             if let Some(client) = new_client(&self.settings) {
                 self.client = client;
             }

@@ -1,11 +1,11 @@
-//! What can be wrong with the topics.
+//! Problems of the topics.
 
 use thiserror::Error;
 
 use super::{MAX_PARTITIONS, Role};
 use crate::connection::ConnectionError;
 
-/// What keeps the topics from being used.
+/// Why the topics can't be used.
 #[derive(Debug, Error)]
 pub enum TopicsError {
     #[error("{0}")]
@@ -43,10 +43,10 @@ pub enum TopicsError {
          topic with fewer"
     )]
     TooManyPartitions { topic: String, found: usize },
-    /// Of properties that no client can be made with.
+    /// No client can be made with the properties.
     #[error("{0}")]
     Client(String),
-    /// All that [`examine`](super::examine) found, where that is more than one problem.
+    /// Several problems that [`examine`](super::examine) found.
     #[error("{}", list(.0))]
     Several(Vec<TopicsError>),
 }
@@ -57,8 +57,8 @@ pub(super) fn list(problems: &[TopicsError]) -> String {
 }
 
 impl TopicsError {
-    /// Whether a connection may come about while nobody changes anything here: brokers start, and their certificates are
-    /// renewed.
+    /// Whether a later attempt to connect may succeed without a change on this side: brokers start, and their certificates
+    /// are renewed.
     #[must_use]
     pub fn is_of_connection(&self) -> bool {
         matches!(self, Self::Connection(error) if !matches!(error, ConnectionError::LoginRefused { .. }))

@@ -1,4 +1,4 @@
-//! Whether the settings of all topics allow the promise: one judgement for `run` and for `check`.
+//! Whether the topics' settings allow the guarantees; the same for `run` and for `check`.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,9 +12,9 @@ use crate::{
 
 /// A rejection is its command with up to 64 KiB of problems and the headers that say where it came from.
 const REJECTION_OVERHEAD: i64 = 128 * 1024;
-/// What a notification has above its command: defaults and names of the normal form, the audience, key and headers.
+/// What a notification adds to its command: defaults and names of the normal form, the audience, key and headers.
 const NOTIFICATION_OVERHEAD: i64 = 128 * 1024;
-/// Milliseconds for which a processor may be down without losing commands, at least.
+/// The shortest time, in milliseconds, for which a processor may be down without losing commands.
 const SHORTEST_RETENTION_MS: i64 = 3_600_000;
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 
@@ -39,7 +39,7 @@ impl fmt::Display for Role {
 }
 
 impl Role {
-    /// What Kafka does to such a topic when it is compacted.
+    /// What compaction does to such a topic.
     pub(super) fn when_compacted(self) -> &'static str {
         match self {
             Self::Commands => "Kafka would delete commands that nobody has decided",
@@ -56,7 +56,7 @@ impl Role {
 #[derive(Debug, Clone, Default)]
 pub(super) struct TopicSettings {
     pub values: BTreeMap<String, String>,
-    /// Of the partition that has the fewest; `None` where that is unknown.
+    /// The lowest number of replicas of a partition; `None` if unknown.
     pub replicas: Option<usize>,
 }
 
@@ -75,7 +75,7 @@ impl TopicSettings {
     }
 }
 
-/// One topic and its settings, or the broker's reason not to tell them.
+/// One topic and its settings, or why the broker does not return them.
 pub(super) type Described = (Role, String, Result<TopicSettings, RDKafkaErrorCode>);
 
 /// What the rejections topic must take, given the commands topic's limit.

@@ -1,6 +1,6 @@
 //! What becomes of the producer where a transaction fails, and what is sent.
 
-use contract::{Coordinates, Decider, Header, Limits, Reading, Record};
+use contract::{Coordinates, Decider, Fate, Header, Limits, Reading, Record};
 use rdkafka::error::RDKafkaErrorCode;
 use testing::said_by;
 
@@ -31,10 +31,7 @@ fn open(publish: &mut Publish<ScriptedSink>) -> Result<(), ProcessorError> {
 }
 
 /// As the pipeline does, but for the pauses.
-fn publish_all(
-    publish: &mut Publish<ScriptedSink>,
-    batch: &[Chunk<Vec<Outcome>>],
-) -> Result<(), ProcessorError> {
+fn publish_all(publish: &mut Publish<ScriptedSink>, batch: &[Chunk]) -> Result<(), ProcessorError> {
     let mut from = Place::default();
     loop {
         match publish.attempt(batch, from)? {
@@ -103,7 +100,7 @@ fn a_notification_has_nothing_of_the_one_before_it() {
         let Reading::Valid { event, .. } = Decider::new("c", Limits::default()).read(&record).reading else {
             panic!("a valid command")
         };
-        Outcome { record, decision: Decision::Accepted(event) }
+        (record, Decision::Accepted(event))
     };
     let long = format!(
         r#"{{"objectType":"case","objectId":"1","content":"{}","targets":[{{"targetId":"anna","notify":true}},{{"@type":"Everyone","notify":true}}]}}"#,
@@ -116,12 +113,12 @@ fn a_notification_has_nothing_of_the_one_before_it() {
         outcome(2, short, Vec::new()),
     ];
     let mut publish = publish();
-    for outcome in &outcomes {
-        publish.send(outcome, &mut Sent::default()).unwrap();
+    for (record, decision) in &outcomes {
+        publish.send(record, decision, &mut Sent::default()).unwrap();
     }
     let expected: Vec<_> = outcomes
         .iter()
-        .flat_map(|Outcome { record, decision }| {
+        .flat_map(|(record, decision)| {
             let Decision::Accepted(event) = decision else { panic!("not accepted") };
             event.notifications("s", &record.headers).map(|notification| notification.record)
         })
@@ -142,7 +139,7 @@ fn published_by((owner, publish): &mut (Owner<u32>, Publish<ScriptedSink>)) -> R
         let Reading::Valid { event, .. } = Decider::new("c", Limits::default()).read(&record).reading else {
             panic!("a valid command")
         };
-        Outcome { record, decision: Decision::Accepted(event) }
+        (record, Decision::Accepted(event))
     };
     let ends: BTreeMap<i32, i64> = [(0, 6), (1, 3)].into();
     let mut published: BTreeMap<i32, i64> = [(0, 0), (1, 0)].into();
@@ -154,8 +151,18 @@ fn published_by((owner, publish): &mut (Owner<u32>, Publish<ScriptedSink>)) -> R
             .map(|(&partition, &end)| {
                 let from = published[&partition];
                 let epoch = owner.start_partition(partition, from, from, 0);
-                let content = (from..end).map(|offset| outcome(partition, offset)).collect();
-                Chunk { partition, epoch, first_offset: from, next_offset: end, content }
+                let commands = (from..end).map(|offset| outcome(partition, offset));
+                let (records, fates) =
+                    commands.map(|(record, decision)| (record, Fate::Decided(decision))).unzip();
+                Chunk {
+                    partition,
+                    epoch,
+                    first_offset: from,
+                    next_offset: end,
+                    is_logged: false,
+                    records,
+                    fates,
+                }
             })
             .collect();
         let ended = publish_all(publish, &batch);

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Decider, Decision, Limits, Reading};
+use contract::{Decider, Decision, Fate, Limits, Reading};
 use event_log::{EventLog, LogOptions, Synchronous};
 use files::{beside, copy};
 use kafka::Source;
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     End, Observer, ProcessorError,
     append::Append,
-    batch::{Chunk, Outcome, Read},
+    batch::{Batch, Chunk},
     intake::{Caps, Intake},
     pipeline::{Pipeline, SessionOptions, Stage, Step},
     progress::Progress,
@@ -83,7 +83,7 @@ struct Session {
     /// It was asked to stop in order.
     in_order: bool,
     /// Published before they were appended, which is a fault.
-    late: VecDeque<Vec<Chunk<Read>>>,
+    late: VecDeque<Batch>,
 }
 
 /// What a session would record if it stopped now.
@@ -112,9 +112,10 @@ impl Session {
         self.is_asked_to_stop() || self.pipeline.ending.lock().expect("no holder panics").failed
     }
 
-    fn append(&self, batch: Vec<Chunk<Read>>) -> Option<Vec<Chunk<Vec<Outcome>>>> {
-        let appended = self.pipeline.append.lock().expect("no holder panics").append(batch);
-        appended.map_err(|error| self.pipeline.fail(error)).ok()
+    fn append(&self, batch: &mut Batch) {
+        if let Err(error) = self.pipeline.append.append(batch) {
+            self.pipeline.fail(error);
+        }
     }
 
     /// What outlived its epoch gets the present one before it is published.
@@ -135,7 +136,7 @@ impl Session {
         }
     }
 
-    fn renew<T>(&self, chunk: &mut Chunk<T>) {
+    fn renew(&self, chunk: &mut Chunk) {
         let held = self.pipeline.ownership.held();
         chunk.epoch = held.get(&chunk.partition).map_or(chunk.epoch, |held| held.epoch);
     }
@@ -166,41 +167,38 @@ impl Session {
         if self.pipeline.to_publish.is_full() {
             return Step::Worked;
         }
-        let Some(batch) = self.pipeline.to_append.take() else { return Step::Worked };
-        let is_known = |chunk: &&Chunk<Read>| matches!(chunk.content, Read::Known(_));
-        let known: Vec<_> =
-            batch.iter().filter(is_known).map(|chunk| (chunk.partition, chunk.first_offset)).collect();
-        let Some(mut outcomes) = self.append(batch) else { return Step::Worked };
-        for chunk in outcomes.iter_mut().filter(|c| known.contains(&(c.partition, c.first_offset))) {
-            for outcome in &mut chunk.content {
-                if let Reading::Valid { event, key: Some(_) } = decider.read(&outcome.record).reading {
-                    outcome.decision = Decision::Duplicate { of: event.id() };
+        let Some(mut batch) = self.pipeline.to_append.take() else { return Step::Worked };
+        self.append(&mut batch);
+        for chunk in batch.iter_mut().filter(|chunk| chunk.is_logged) {
+            for (record, fate) in chunk.records.iter().zip(&mut chunk.fates) {
+                if let Reading::Valid { event, key: Some(_) } = decider.read(record).reading {
+                    *fate = Fate::Decided(Decision::Duplicate { of: event.id() });
                 }
             }
         }
-        self.pipeline.to_publish.put(outcomes);
+        self.pipeline.to_publish.put(batch);
         Step::Worked
     }
 
     /// Appends to a copy of the log, which is published, and to the log itself later.
     fn append_late(&mut self, copy: &LogOptions) -> Step {
-        if let Some(batch) = self.late.pop_front() {
-            self.append(batch);
+        if let Some(mut batch) = self.late.pop_front() {
+            self.append(&mut batch);
             return Step::Worked;
         }
         if self.pipeline.to_publish.is_full() {
             return Step::Worked;
         }
-        let Some(batch) = self.pipeline.to_append.take() else { return Step::Worked };
+        let Some(mut batch) = self.pipeline.to_append.take() else { return Step::Worked };
+        self.late.push_back(batch.clone());
         let ownership = self.pipeline.ownership.clone();
         let appended = EventLog::open(copy)
             .map_err(ProcessorError::Log)
-            .and_then(|copy| Append::new(Arc::new(Mutex::new(copy)), ownership).append(batch.clone()));
+            .and_then(|copy| Append::new(Arc::new(Mutex::new(copy)), ownership).append(&mut batch));
         match appended {
-            Ok(outcomes) => self.pipeline.to_publish.put(outcomes),
+            Ok(()) => self.pipeline.to_publish.put(batch),
             Err(error) => self.pipeline.fail(error),
         }
-        self.late.push_back(batch);
         Step::Worked
     }
 }
