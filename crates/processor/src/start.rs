@@ -1,4 +1,4 @@
-//! Where a partition is taken up: the rule of the two cursors, and what it leans on.
+//! Where a partition starts: the rule of the two cursors, and what it depends on.
 //!
 //! `logged` is the next offset that the log lacks, `published` the next offset whose output is not out.
 //! Reading begins at `min(logged, published)`. A record at `o >= logged` is decided and appended; below
@@ -18,10 +18,10 @@ use thiserror::Error;
 pub struct Accept {
     /// Go on behind commands that were deleted before anyone decided them.
     pub lost_commands: bool,
-    /// What was published is unknown: publish again from where it was last seen. Some may be told twice.
+    /// What was published is unknown: publish again from where it was last seen. Some may be published twice.
     pub republish: bool,
     /// What was published is unknown: take everything for published that is in the log or was seen published. Some
-    /// may never be told.
+    /// may never be published.
     pub skip_unpublished: bool,
     /// What was published is unknown: take the group's offset for it, whoever committed it.
     pub group_offset: bool,
@@ -71,7 +71,7 @@ impl From<Option<&Record>> for AtAnchor {
 
 const LOST_COMMANDS: &str = "lost-commands";
 
-/// Where and how the partition is taken up.
+/// Where and how a partition starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
     /// The first offset to read.
@@ -86,7 +86,7 @@ pub struct Start {
     pub accepted: Vec<(&'static str, String)>,
 }
 
-/// Why a partition is not taken up. Nothing was changed.
+/// Why a partition does not start. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
     #[error(
@@ -145,7 +145,7 @@ impl Doubt {
         self.logged.max(self.seen)
     }
 
-    /// Where it goes on, where something is accepted that settles it, and by which flag.
+    /// The flag that settles it, if one is accepted, and where the partition then starts.
     fn settled_by(&self, accept: Accept) -> Option<(&'static str, i64)> {
         match self.found {
             _ if accept.republish => Some(("republish", self.seen)),
@@ -214,7 +214,7 @@ pub fn retained_anchor(cursor: Option<&Cursor>, bounds: Bounds) -> Option<&Ancho
     cursor?.anchor.as_ref().filter(|anchor| (bounds.start..bounds.end).contains(&anchor.offset))
 }
 
-/// Decides where a partition is taken up.
+/// Decides where a partition starts.
 pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
     let Bounds { start, end } = facts.bounds;
     let partition = facts.partition;
@@ -253,7 +253,7 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
         accepted.push((LOST_COMMANDS, refusal.to_string()));
         published = start;
     }
-    // start <= published <= end: whatever lies below `start` was decided by somebody, or given up above.
+    // start <= published <= end: whatever lies below `start` was decided by somebody, or accepted as lost above.
     let gap = (logged < start).then(|| Gap {
         first_offset: logged,
         next_offset: start,
