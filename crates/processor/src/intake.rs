@@ -35,7 +35,7 @@ use super::{
     timing::Timing,
 };
 
-/// Records taken in before the other stages are served again: less than a millisecond of them.
+/// Records polled before the other stages are served again: less than a millisecond of them.
 pub const AT_ONCE: usize = 512;
 
 #[derive(Debug, Clone, Copy)]
@@ -123,14 +123,14 @@ impl<S: Source> Intake<S> {
             let why = delayed.and_then(|delayed| delayed.unknown.iter().next());
             let why =
                 why.map_or(String::new(), |(partition, reason)| format!(": partition {partition}: {reason}"));
-            return Some(format!("taking up partitions{why}"));
+            return Some(format!("starting partitions{why}"));
         }
         // The next step goes back; until then nobody may take it for ready.
         if self.owner.is_restart_wanted() {
             return Some("restarting from the committed cursors".to_owned());
         }
         if self.assignments.len() == 0 && self.source.membership().is_none() {
-            return Some("the group has not taken this instance in yet".to_owned());
+            return Some("waiting to join the consumer group".to_owned());
         }
         self.owner.publisher_waits_for()
     }
@@ -182,10 +182,7 @@ impl<S: Source> Intake<S> {
             }
             Polled::Revoked(partitions) => self.revoke(partitions)?,
             Polled::Lost(partitions) => {
-                tracing::warn!(
-                    ?partitions,
-                    "partitions lost; what was in flight is left to their next owner"
-                );
+                tracing::warn!(?partitions, "partitions lost; their next owner publishes what was in flight");
                 self.release(&partitions)?;
             }
             Polled::Nothing => self.exhausted = true,

@@ -185,7 +185,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         })
     }
 
-    /// Asks for a stop: nothing more is taken in, what is in flight may be finished within this time, and then the group is
+    /// Asks for a stop: consumption ends, what is in flight may be finished within this time, and then the group is
     /// left. Only where everything was finished is the stop recorded as a clean one.
     pub fn stop(&self, within: Duration) {
         lock(&self.ending).stop_by.get_or_insert_with(|| Instant::now() + within);
@@ -286,7 +286,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         let published = if is_drained { self.ownership.published() } else { Vec::new() };
         if !is_drained {
             tracing::warn!(
-                "stopping without waiting for what is in flight; the next start goes on at the cursors"
+                "stopping with batches in flight; the next start resumes from the committed cursors"
             );
         }
         // Before the partitions are given back: nothing of an ended epoch is published.

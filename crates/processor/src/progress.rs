@@ -28,7 +28,7 @@ pub struct Progress {
     missing: Vec<String>,
     missing_said_at: Option<Instant>,
     unknown_said_at: Option<Instant>,
-    /// The last error that anybody told of.
+    /// The last error that was reported.
     heard: Option<(Instant, String)>,
 }
 

@@ -1,18 +1,19 @@
 //! The publisher's stage: outputs and offsets, for what is still held when it is committed.
 
+mod transaction;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use contract::{Decision, Notification, Record, ReplyTopics, rejection_record};
+use contract::{Notification, ReplyTopics};
 use kafka::{
-    OutputTopic, PublishError, Sink,
-    mark::{Marker, NextOffset},
+    PublishError, Sink,
+    mark::Marker,
     refusal::OutputRefusal,
     repeats::{self, Origin},
-    replies::ReplyCounts,
 };
 
 use super::{
@@ -22,7 +23,7 @@ use super::{
     timing::Timing,
 };
 
-/// Attempts at one transaction whose abort succeeded, before the producer is made anew.
+/// Attempts at one transaction whose abort succeeded, before the producer is replaced.
 const ATTEMPTS: u32 = 5;
 /// How soon a wait notices that the session ends.
 const SLICE: Duration = Duration::from_millis(20);
@@ -37,11 +38,11 @@ pub struct Place {
 /// What one attempt achieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// The batch is out, or what is left of it is void.
+    /// The batch is published, or what is left of it is stale.
     Through,
-    /// It is out up to this place.
+    /// It is published up to this place.
     UpTo(Place),
-    /// Nothing more is out. The next attempt is from the same place, when this has passed.
+    /// Nothing more is published. The next attempt starts at the same place, after this.
     Wait(Wait),
 }
 
@@ -86,11 +87,11 @@ enum Producer {
     /// Not yet.
     None,
     Usable,
-    /// It was given up with a transaction whose end is unknown.
-    Void,
+    /// The outcome of its last transaction is unknown.
+    InDoubt,
 }
 
-/// A transaction of which the broker refused something for good. Until all of it is out, each command has a
+/// A transaction of which the broker refused something for good. Until all of it is published, each command has a
 /// transaction of its own, so that the one at fault is known and all before it are published.
 #[derive(Debug, Default)]
 struct Suspect {
@@ -116,7 +117,7 @@ pub(crate) struct Publish<K: Sink> {
     offsets: BTreeMap<i32, i64>,
     suspect: Option<Suspect>,
     fenced: Option<Instant>,
-    /// The last one that was published, whose memory the next one uses.
+    /// The last one that was sent, whose memory the next one uses.
     notification: Notification,
 }
 
@@ -180,7 +181,7 @@ where
     pub fn attempt(&mut self, batch: &[Chunk], from: Place) -> Result<Progress, ProcessorError> {
         match self.producer {
             Producer::Usable => {}
-            Producer::None | Producer::Void => return self.reset(from),
+            Producer::None | Producer::InDoubt => return self.reset(from),
         }
         if from.chunk >= batch.len() {
             return Ok(Progress::Through);
@@ -238,10 +239,10 @@ where
         }
     }
 
-    /// What is out, or another instance's, is under no suspicion.
+    /// What is published, or another instance's, is under no suspicion.
     fn clear_suspicion(&mut self, snapshot: &Snapshot<K::Membership>) {
         let out = &self.offsets;
-        // A batch that is void says nothing.
+        // A stale batch says nothing.
         let Some(suspect) = self.suspect.as_mut().filter(|_| !out.is_empty()) else { return };
         suspect.until.retain(|partition, until| {
             snapshot.held.contains_key(partition) && out.get(partition).is_none_or(|out| out < until)
@@ -258,8 +259,8 @@ where
         self.offsets.keys().all(|partition| epoch(&now, partition) == epoch(&snapshot.held, partition))
     }
 
-    /// The batch's end is unknown. A new producer fences the old one and settles what it left open; then
-    /// everything in flight is void, and the partitions are taken up again at the cursors.
+    /// The transaction's outcome is unknown. A new producer fences the old one and settles what it left open; then
+    /// everything in flight is stale, and the partitions restart from the cursors.
     fn recover(
         &mut self,
         error: PublishError,
@@ -286,7 +287,7 @@ where
         self.publication.set_error(error.to_string());
         // Making one can take as long as the brokers are away.
         self.publication.set_waits_for(Some(format!("making a new producer: {error}")));
-        self.producer = Producer::Void;
+        self.producer = Producer::InDoubt;
         self.attempts = 0;
         self.reset(from)
     }
@@ -310,137 +311,6 @@ where
                 self.publication.set_error(error.to_string());
                 self.publication.set_waits_for(Some(format!("no producer yet: {error}")));
                 Ok(Progress::Wait(Wait::For(self.timing.reset)))
-            }
-        }
-    }
-
-    /// One transaction: from `from` up to the returned place.
-    fn transact(
-        &mut self,
-        batch: &[Chunk],
-        from: Place,
-        snapshot: &Snapshot<K::Membership>,
-    ) -> Result<Place, PublishError> {
-        (self.commands, self.last, self.offsets) = (0, None, BTreeMap::new());
-        let mut clocks: BTreeMap<i32, i64> = BTreeMap::new();
-        let mut sent = Sent::default();
-        let mut begun = false;
-        let started = Instant::now();
-        let mut at = from;
-        'batch: while let Some(chunk) = batch.get(at.chunk) {
-            let held = snapshot.held.get(&chunk.partition).filter(|held| held.epoch == chunk.epoch);
-            if let Some(held) = held {
-                let clock = clocks.entry(chunk.partition).or_insert(held.clock);
-                while let Some((record, decision)) = chunk.command(at.command) {
-                    let offset = record.coordinates.offset;
-                    *clock = record.coordinates.advance(*clock);
-                    if offset >= held.published {
-                        if !begun {
-                            self.sink.begin()?;
-                            begun = true;
-                        }
-                        self.commands += 1;
-                        self.last = Some((chunk.partition, offset));
-                        self.offsets.insert(chunk.partition, offset + 1);
-                        self.send(record, decision, &mut sent)?;
-                    }
-                    at.command += 1;
-                    let is_alone = self.suspect.is_some() && self.commands > 0;
-                    if sent.bytes >= self.options.output_bytes || is_alone {
-                        break 'batch;
-                    }
-                }
-                // Past control records behind the last record.
-                if chunk.next_offset > held.published {
-                    self.offsets.insert(chunk.partition, chunk.next_offset);
-                }
-            }
-            at = Place { chunk: at.chunk + 1, command: 0 };
-        }
-        let mut replies = ReplyCounts::default();
-        if !self.offsets.is_empty() {
-            if !begun {
-                self.sink.begin()?;
-            }
-            replies = self.commit(&clocks, snapshot)?;
-        }
-        for (&partition, &clock) in &clocks {
-            self.publication.set_clock(partition, snapshot.held[&partition].epoch, clock);
-        }
-        if begun {
-            self.observer.published(sent.notifications, sent.rejections, started.elapsed());
-            self.observer.replied(&replies);
-        }
-        self.note(batch, from, at, snapshot);
-        self.clear_suspicion(snapshot);
-        Ok(at)
-    }
-
-    fn commit(
-        &mut self,
-        clocks: &BTreeMap<i32, i64>,
-        snapshot: &Snapshot<K::Membership>,
-    ) -> Result<ReplyCounts, PublishError> {
-        // Asked once more, as late as can be: what was lost meanwhile would only be refused.
-        let Some(membership) = snapshot.membership.as_ref().filter(|_| self.still_holds(snapshot)) else {
-            self.sink.abort()?;
-            return Err(PublishError::StaleMembership("this instance is not a member now".into()));
-        };
-        let marked = |(&partition, &offset): (&i32, &i64)| {
-            let clock = clocks.get(&partition).copied().unwrap_or_default();
-            NextOffset { partition, offset, mark: self.options.marker.mark(clock) }
-        };
-        let offsets: Vec<_> = self.offsets.iter().map(marked).collect();
-        self.sink.commit(&offsets, membership)
-    }
-
-    fn send(&mut self, command: &Record, decision: &Decision, sent: &mut Sent) -> Result<(), PublishError> {
-        match decision {
-            Decision::Accepted(event) => {
-                let mut notifications = event.notifications(&self.options.source, &command.headers);
-                while notifications.next_into(&mut self.notification) {
-                    let record = &self.notification.record;
-                    sent.bytes += record.bytes();
-                    sent.notifications += 1;
-                    self.sink.send(OutputTopic::Notifications, record)?;
-                }
-            }
-            Decision::Duplicate { .. } => {}
-            Decision::Rejected(problems) => {
-                let record =
-                    rejection_record(command, &self.options.topic, problems, self.options.rejection_bytes);
-                sent.bytes += record.bytes();
-                sent.rejections += 1;
-                self.sink.send(OutputTopic::Rejections, &record)?;
-            }
-        }
-        if let Some(reply) = self.options.replies.reply(command, decision) {
-            sent.bytes += reply.record.bytes();
-            self.sink.reply(&reply)?;
-        }
-        Ok(())
-    }
-
-    /// What is out is out: moves the shared cursors, and tells whoever watches.
-    fn note(&self, batch: &[Chunk], from: Place, to: Place, snapshot: &Snapshot<K::Membership>) {
-        for chunk in &batch[from.chunk..batch.len().min(to.chunk + 1)] {
-            if let Some(&next_offset) = self.offsets.get(&chunk.partition) {
-                self.publication.set_published(
-                    chunk.partition,
-                    chunk.epoch,
-                    next_offset.min(chunk.next_offset),
-                );
-            }
-        }
-        for (index, chunk) in batch.iter().enumerate().take(to.chunk + 1).skip(from.chunk) {
-            let held = snapshot.held.get(&chunk.partition).is_some_and(|held| held.epoch == chunk.epoch);
-            let first = if index == from.chunk { from.command } else { 0 };
-            let last = if index == to.chunk { to.command } else { chunk.records.len() };
-            if held {
-                self.observer.decided(chunk.partition, chunk.decided(first, last));
-            }
-            if index < to.chunk {
-                self.publication.set_done(chunk.partition, chunk.epoch, chunk.next_offset);
             }
         }
     }

@@ -29,13 +29,13 @@ pub(super) struct Unobserved;
 
 impl Observer for Unobserved {}
 
-/// Answers as it is told to.
+/// Answers as the test says.
 #[derive(Debug, Default)]
 pub(super) struct Scripted {
     pub polled: VecDeque<Polled>,
     /// Why the group's offsets can't be had; where there is no reason, they can.
     pub held_up: Option<String>,
-    /// Partitions whose bounds nobody tells.
+    /// Partitions whose bounds are unknown.
     pub leaderless: BTreeSet<i32>,
     /// What becomes of the first offsets, one answer after the other; then they are committed.
     pub commits: VecDeque<SourceError>,

@@ -1,4 +1,4 @@
-//! Where a partition is taken up: the rule of the two cursors, and what it leans on.
+//! Where a partition starts: the rule of the two cursors, and what it depends on.
 //!
 //! `logged` is the next offset that the log lacks, `published` the next offset whose output is not out.
 //! Reading begins at `min(logged, published)`. A record at `o >= logged` is decided and appended; below
@@ -110,7 +110,7 @@ impl From<Option<&Record>> for AtAnchor {
     }
 }
 
-/// Where and how the partition is taken up.
+/// Where and how a partition starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
     /// The first offset to read.
@@ -125,7 +125,7 @@ pub struct Start {
     pub accepted: Vec<(Loss, String)>,
 }
 
-/// Why a partition is not taken up. Nothing was changed.
+/// Why a partition does not start. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
     #[error(
@@ -253,7 +253,7 @@ pub fn retained_anchor(cursor: Option<&Cursor>, bounds: Bounds) -> Option<&Ancho
     cursor?.anchor.as_ref().filter(|anchor| (bounds.start..bounds.end).contains(&anchor.offset))
 }
 
-/// Decides where a partition is taken up.
+/// Decides where a partition starts.
 pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
     let Bounds { start, end } = facts.bounds;
     let partition = facts.partition;
@@ -292,7 +292,7 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
         accepted.push((Loss::LostCommands, refusal.to_string()));
         published = start;
     }
-    // start <= published <= end: whatever lies below `start` was decided by somebody, or given up above.
+    // start <= published <= end: whatever lies below `start` was decided by somebody, or accepted as lost above.
     let gap = (logged < start).then(|| Gap {
         first_offset: logged,
         next_offset: start,

@@ -44,7 +44,7 @@ pub enum Guarantee {
     AtLeastOnce,
 }
 
-/// All that the processor is told.
+/// How the processor is to run.
 #[derive(Debug, Clone)]
 pub struct ProcessorOptions {
     pub kafka: Settings,
@@ -110,7 +110,7 @@ impl Sessions {
             progress.interrupted();
         }
         observer.interrupted(&error);
-        tracing::warn!(%error, "stopped taking in commands and left the group; going on when that is over");
+        tracing::warn!(%error, "left the consumer group; will rejoin and resume when this clears");
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST);
         Ok(pause)

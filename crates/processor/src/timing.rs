@@ -7,9 +7,9 @@ use kafka::client::TRANSACTION_TIMEOUT_MS;
 /// Every wait of intake and publisher. The simulation makes them nothing, and stays what it tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a rebalance waits for what is in flight. After that it is void here, and the next owner's work.
+    /// How long a rebalance waits for what is in flight. After that it is stale here, and the next owner's work.
     pub drain: Duration,
-    /// Between two attempts to take up partitions whose facts could not be had.
+    /// Between two attempts to start partitions whose facts could not be had.
     pub retry: Duration,
     /// How often it is said that something is still waited for.
     pub say: Duration,

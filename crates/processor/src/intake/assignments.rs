@@ -8,8 +8,8 @@ use std::{
 use super::gather::Running;
 use crate::start::Accept;
 
-/// Partitions that the group takes away, and until when they may drain. Of these nothing new is taken in,
-/// and no batch is cut: what was gathered is dropped, so a batch would pass over it.
+/// Partitions that the group takes away, and until when they may drain. Their records are
+/// dropped, so no batch may be cut of them: it would pass over what was dropped.
 #[derive(Debug)]
 pub(super) struct Revoking {
     pub partitions: Vec<i32>,

@@ -84,7 +84,7 @@ impl Gathered {
 #[derive(Debug)]
 pub(super) struct Running {
     pub epoch: Epoch,
-    /// The log's cursor when it was taken up: below it the log knows.
+    /// The log's cursor at its start: below it the log has the decisions.
     pub logged: i64,
     /// The next offset that was not handed to the stages ahead.
     pub sent: i64,

@@ -71,10 +71,15 @@ impl<S: Source> Intake<S> {
                 let waited = now - *self.liveness.unjoined.get_or_insert(now);
                 if waited >= self.timing.unjoined {
                     let seconds = waited.as_secs();
-                    let reason = format!("the brokers answer, but the group took nobody in for {seconds} s");
+                    let reason = format!(
+                        "the brokers answer, but the consumer group has admitted no member for {seconds} s"
+                    );
                     return Err(source_error(SourceError::Retriable(reason)));
                 }
-                self.wait_on(now, "the brokers answer, and the group has not taken this instance in".into());
+                self.wait_on(
+                    now,
+                    "the brokers answer, but this instance has not joined the consumer group yet".into(),
+                );
             }
             Probe::Unreachable(reason) => {
                 self.liveness.unjoined = None;
@@ -84,11 +89,11 @@ impl<S: Source> Intake<S> {
         Ok(())
     }
 
-    /// Begins anew, and says so where it was said before that Kafka is waited for.
+    /// Starts over, and logs that where it logged that Kafka is waited for.
     fn end_silence(&mut self) {
         if self.liveness.said_at.is_some() {
             let seconds = self.liveness.since.elapsed().as_secs();
-            tracing::info!(seconds, "the wait for Kafka is over");
+            tracing::info!(seconds, "Kafka answers again");
         }
         self.liveness = Liveness::begin(self.timing.silence);
     }
@@ -97,7 +102,7 @@ impl<S: Source> Intake<S> {
         if now - self.liveness.said_at.unwrap_or(self.liveness.since) >= self.timing.say {
             self.liveness.said_at = Some(now);
             let seconds = (now - self.liveness.since).as_secs();
-            tracing::warn!(reason, seconds, "still waiting for Kafka; nothing is taken in meanwhile");
+            tracing::warn!(reason, seconds, "still waiting for Kafka; consumption is paused");
         }
         self.liveness.reason = Some(reason);
     }

@@ -10,8 +10,8 @@ use crate::ProcessorError;
 
 impl<S: Source> Intake<S> {
     pub(super) fn revoke(&mut self, partitions: Vec<i32>) -> Result<(), ProcessorError> {
-        tracing::info!(?partitions, "partitions revoked; finishing what is in flight");
-        // A second revocation while one drains: the first has waited long enough to be told so.
+        tracing::info!(?partitions, "partitions revoked; draining the batches in flight");
+        // A second revocation while one drains: the first has waited long enough.
         if let Some(Revoking { partitions: earlier, .. }) = self.assignments.revoking.take() {
             self.release(&earlier)?;
         }
@@ -32,7 +32,7 @@ impl<S: Source> Intake<S> {
         }
         let partitions = revoking.partitions;
         if !is_drained {
-            tracing::warn!(?partitions, "not drained in time; what is in flight is left to the next owner");
+            tracing::warn!(?partitions, "not drained in time; the next owner publishes what is in flight");
         }
         self.release(&partitions)?;
         // Revoked is not lost: the brokers gave it to somebody else.

@@ -59,7 +59,7 @@ impl<S: Source> Intake<S> {
         let partitions: Vec<i32> = unknown.keys().copied().collect();
         let reason = unknown.values().next().cloned();
         let Some(delayed) = &mut self.assignments.delayed else {
-            tracing::warn!(?partitions, reason, "can't take up partitions yet; trying again");
+            tracing::warn!(?partitions, reason, "cannot start these partitions yet; trying again");
             self.assignments.delayed = Some(Delayed { unknown, since: now, logged_at: now, retry_at });
             return;
         };
@@ -70,9 +70,9 @@ impl<S: Source> Intake<S> {
                 ?partitions,
                 reason,
                 seconds = (now - delayed.since).as_secs(),
-                "still can't take up partitions; trying again. Where the brokers answer and it is the group's \
-                 committed offsets that can't be had, they lost the end of a transaction: see 'still can't take up \
-                 partitions' in docs/troubleshooting.md"
+                "still cannot start these partitions; trying again. Where the brokers answer and it is the group's \
+                 committed offsets that can't be had, they lost the end of a transaction: see 'still cannot start \
+                 these partitions' in docs/troubleshooting.md"
             );
         }
     }

@@ -98,19 +98,19 @@ fn partitions_that_cannot_be_taken_up_are_told_of_at_intervals_and_when_that_is_
     // The first step is told of the partition, each of the others tries to take it up.
     let (said, ended) = world.steps(4);
     ended.unwrap();
-    assert_eq!(times(&said, "can't take up partitions yet"), 1, "{said}");
-    assert_eq!(times(&said, ": still can't take up partitions; trying again"), 2, "{said}");
+    assert_eq!(times(&said, "cannot start these partitions yet"), 1, "{said}");
+    assert_eq!(times(&said, ": still cannot start these partitions; trying again"), 2, "{said}");
     let last = said.lines().last().unwrap();
     for part in
         ["WARN", "partitions=[3]", "reason=\"the offsets hang\"", "seconds=0", "in docs/troubleshooting.md"]
     {
         assert!(last.contains(part), "{part}: {last}");
     }
-    assert_eq!(world.waits_for(), "taking up partitions: partition 3: the offsets hang");
+    assert_eq!(world.waits_for(), "starting partitions: partition 3: the offsets hang");
     world.intake.source.held_up = None;
     let (said, ended) = world.steps(3);
     ended.unwrap();
-    assert_eq!(times(&said, "can't take up partitions"), 0, "{said}");
+    assert_eq!(times(&said, "cannot start these partitions"), 0, "{said}");
     assert_eq!(times(&said, "kafka.partition=3"), 1, "{said}");
     assert!(world.intake.is_settled());
     assert_eq!(world.waits_for(), "");
@@ -120,8 +120,8 @@ fn partitions_that_cannot_be_taken_up_are_told_of_at_intervals_and_when_that_is_
 fn within_the_interval_it_is_said_once() {
     let (said, ended) = held_up(HOUR).steps(50);
     ended.unwrap();
-    assert_eq!(times(&said, "can't take up partitions yet"), 1, "{said}");
-    assert_eq!(times(&said, ": still can't"), 0, "{said}");
+    assert_eq!(times(&said, "cannot start these partitions yet"), 1, "{said}");
+    assert_eq!(times(&said, ": still cannot"), 0, "{said}");
 }
 
 /// Were it still taken for revoked, the new assignment would be given back with the rest.
@@ -181,12 +181,15 @@ fn a_group_that_takes_nobody_in_is_told_of_and_tried_with_another_client_at_last
     let source = || Scripted { reach: Some(Probe::Reached), ..Scripted::default() };
     let say = Duration::ZERO;
     let mut world = World::new(source(), Timing { say, ..timing() });
-    assert_eq!(world.waits_for(), "the group has not taken this instance in yet");
+    assert_eq!(world.waits_for(), "waiting to join the consumer group");
     let (said, ended) = world.steps(3);
     ended.unwrap();
-    assert_eq!(world.waits_for(), "the brokers answer, and the group has not taken this instance in");
+    assert_eq!(
+        world.waits_for(),
+        "the brokers answer, but this instance has not joined the consumer group yet"
+    );
     assert_eq!(times(&said, "still waiting for Kafka"), 3, "{said}");
-    assert_eq!(times(&said, "the group has not taken this instance in"), 3, "{said}");
+    assert_eq!(times(&said, "has not joined the consumer group yet"), 3, "{said}");
     let (_, ended) = World::new(source(), Timing { unjoined: Duration::ZERO, ..timing() }).steps(1);
     assert!(ended.unwrap_err().is_retriable());
 }
@@ -242,7 +245,7 @@ fn the_end_of_a_wait_is_told_of_where_the_wait_was() {
         let (said, ended) = world.steps(5);
         ended.unwrap();
         assert_eq!(times(&said, "INFO"), told, "{said}");
-        assert_eq!(times(&said, "the wait for Kafka is over seconds=0"), told, "{said}");
+        assert_eq!(times(&said, "Kafka answers again seconds=0"), told, "{said}");
     }
 }
 
@@ -484,7 +487,7 @@ fn a_partition_without_a_leader_keeps_no_other_back() {
     ended.unwrap();
     assert_eq!((world.intake.is_running(3), world.intake.is_running(4)), (false, true), "{said}");
     assert!(said.contains("partitions=[3]") && !said.contains("partitions=[3, 4] reason"), "{said}");
-    assert_eq!(world.waits_for(), "taking up partitions: partition 3: no leader");
+    assert_eq!(world.waits_for(), "starting partitions: partition 3: no leader");
     world.intake.source.leaderless.clear();
     world.steps(2).1.unwrap();
     assert!(world.intake.is_running(3));

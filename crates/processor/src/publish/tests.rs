@@ -1,6 +1,6 @@
 //! What becomes of the producer where a transaction fails, and what is sent.
 
-use contract::{Coordinates, Decider, Fate, Header, Limits, Reading, Record};
+use contract::{Coordinates, Decider, Decision, Fate, Header, Limits, Reading, Record};
 use rdkafka::error::RDKafkaErrorCode;
 use testing::said_by;
 

@@ -333,7 +333,7 @@ impl Instance {
         }
     }
 
-    /// What is told of a partition as published is what the group has committed of it, or less.
+    /// What is reported of a partition as published is what the group has committed of it, or less.
     fn check_told(&self) -> Result<(), String> {
         for (partition, published) in std::mem::take(&mut *self.told.0.lock().expect("no holder panics")) {
             let committed = self.cluster.borrow().committed.get(&partition).copied();
