@@ -97,7 +97,7 @@ impl Marker {
 
 impl Mark {
     /// The longest metadata.
-    pub(crate) const MOST_BYTES: usize = 132;
+    pub const MOST_BYTES: usize = 132;
 
     /// The metadata to commit: up to [`Mark::MOST_BYTES`], of the 4,096 that brokers accept by default.
     #[must_use]
