@@ -33,7 +33,7 @@ use super::{
     input::{Input, Inputs},
     outcome::{Decided, Published},
     settings,
-    stop::{self, Told},
+    stop::{self, StopRequest},
 };
 use crate::config::{Config, Guarantee};
 use order::InOrder;
@@ -76,7 +76,7 @@ const TYPED: Duration = Duration::from_millis(50);
 /// The exit code is 0 if every command was decided, 1 if one was too large to post, and the signal's (130, 143, 129) after a
 /// signal, on which it stops in order and removes its temporary folder.
 pub fn demo(args: &Args, mut config: Config) -> anyhow::Result<ExitCode> {
-    let told = stop::on_signal(None)?;
+    let stop_request = stop::on_signal(None)?;
     let inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>;
     let mut total_bytes = None;
     if args.files.is_empty() {
@@ -109,7 +109,7 @@ pub fn demo(args: &Args, mut config: Config) -> anyhow::Result<ExitCode> {
         );
     }
     let show = Show::new(args.json, total_bytes);
-    run(config, inputs, show, told)
+    run(config, inputs, show, stop_request)
 }
 
 /// A command with its headers.
@@ -123,7 +123,7 @@ fn run(
     mut config: Config,
     inputs: Box<dyn Iterator<Item = anyhow::Result<Posted>> + Send>,
     show: Show,
-    told: Arc<Told>,
+    stop_request: Arc<StopRequest>,
 ) -> anyhow::Result<ExitCode> {
     // The configuration is for other brokers.
     config.kafka.properties.clear();
@@ -143,7 +143,7 @@ fn run(
         decided,
         order: InOrder::default(),
         show,
-        told,
+        stop_request,
     }
     .run(&read(inputs)?);
     stop.store(true, Ordering::SeqCst);
@@ -223,12 +223,12 @@ struct Demonstration {
     order: InOrder,
     show: Show,
     /// A signal arrived.
-    told: Arc<Told>,
+    stop_request: Arc<StopRequest>,
 }
 
 impl Demonstration {
     fn run(mut self, inputs: &Receiver<anyhow::Result<Posted>>) -> anyhow::Result<ExitCode> {
-        while !self.is_told() {
+        while !self.is_stopping() {
             // A person who types commands sees each decision before the next command.
             match inputs.recv_timeout(if self.order.is_empty() { TYPED } else { Duration::ZERO }) {
                 Ok(posted) => self.post(posted?)?,
@@ -236,18 +236,18 @@ impl Demonstration {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        while !self.order.is_empty() && !self.is_told() {
+        while !self.order.is_empty() && !self.is_stopping() {
             self.advance()?;
         }
         // After a signal a summary would look complete.
-        match self.told.exit_code() {
+        match self.stop_request.exit_code() {
             Some(code) => Ok(ExitCode::from(code)),
             None => self.show.summary(),
         }
     }
 
-    fn is_told(&self) -> bool {
-        self.told.is_told()
+    fn is_stopping(&self) -> bool {
+        self.stop_request.is_made()
     }
 
     fn post(&mut self, Posted { input: Input { place, value }, headers }: Posted) -> anyhow::Result<()> {

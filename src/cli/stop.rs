@@ -90,11 +90,11 @@ impl fmt::Display for Signalled {
 
 /// The first signal, once it was received.
 #[derive(Debug, Default)]
-pub struct Told(OnceLock<Signalled>);
+pub struct StopRequest(OnceLock<Signalled>);
 
-impl Told {
+impl StopRequest {
     #[must_use]
-    pub fn is_told(&self) -> bool {
+    pub fn is_made(&self) -> bool {
         self.0.get().is_some()
     }
 
@@ -107,7 +107,7 @@ impl Told {
 
 /// Reports the first signal. A second one ends the process, and so does the time `longest` after the first, so that brokers
 /// that do not answer are not waited for.
-pub fn on_signal(longest: Option<Duration>) -> anyhow::Result<Arc<Told>> {
+pub fn on_signal(longest: Option<Duration>) -> anyhow::Result<Arc<StopRequest>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -116,10 +116,10 @@ pub fn on_signal(longest: Option<Duration>) -> anyhow::Result<Arc<Told>> {
     let guard = runtime.enter();
     let mut signals = Signals::listen()?;
     drop(guard);
-    let stop = Arc::new(Told::default());
-    let told = Arc::clone(&stop);
+    let stop = Arc::new(StopRequest::default());
+    let request = Arc::clone(&stop);
     let wait = async move {
-        let _ = told.0.set(signals.next().await);
+        let _ = request.0.set(signals.next().await);
         let late = async {
             match longest {
                 Some(longest) => tokio::time::sleep(longest).await,

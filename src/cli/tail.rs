@@ -84,7 +84,7 @@ pub fn tail(args: &Args, config: &Config) -> anyhow::Result<()> {
     }
     let mut out = output::stdout(Unread::Stop);
     let mut left = args.limit.unwrap_or(u64::MAX);
-    while left > 0 && !follower.is_done() && !stop.is_told() {
+    while left > 0 && !follower.is_done() && !stop.is_made() {
         // Available records are printed in one go, later ones at once.
         let mut next = follower.next(Duration::ZERO)?;
         if next.is_none() {
