@@ -242,8 +242,8 @@ impl EventLog {
         self.window_ms
     }
 
-    /// Whether there is room for a batch: writes and deletes as many bytes. If there is not, or if another program holds
-    /// the write lock, the error [`LogError::is_transient`].
+    /// Checks that there is room for a batch: writes as many bytes and deletes them. If there is none, or another program
+    /// holds the write lock, the error is [transient](LogError::is_transient).
     pub fn check_room(&mut self) -> Result<(), LogError> {
         let room = vec![0; USUAL_BATCH_BYTES];
         self.change(BTreeMap::new(), |connection| {

@@ -101,6 +101,69 @@ fn recorded_returns_what_append_returned_for_any_range() {
     }
 }
 
+/// The log's rows by [`LogReader::rows`], as what `recorded` returns, and whether the log finds each event.
+fn rows(reader: &LogReader, mut each: impl FnMut()) -> Vec<(Recorded, bool)> {
+    let mut rows = Vec::new();
+    let read = reader.rows(|row| {
+        each();
+        let Row { coordinates, checksum, content } = row.unwrap();
+        let (decision, position, found) = match content {
+            Content::Event { position, json, is_found, .. } => {
+                let event = Event::from_log(contract::topic_bits(TOPIC), coordinates, json).unwrap();
+                (Decision::Accepted(event), Some(position), is_found)
+            }
+            Content::Duplicate { of_offset, of_timestamp } => {
+                let of = id(at(coordinates.partition, of_offset, of_timestamp));
+                (Decision::Duplicate { of }, None, true)
+            }
+            Content::Rejection { problems } => {
+                (Decision::Rejected(serde_json::from_str(&problems).unwrap()), None, true)
+            }
+        };
+        rows.push((Recorded { coordinates, checksum, decision, position }, found));
+        Ok::<_, LogError>(ControlFlow::Continue(()))
+    });
+    read.unwrap();
+    rows
+}
+
+#[test]
+fn rows_returns_every_row_in_any_number_of_strides() {
+    let (_directory, options, mut log, all) = batches();
+    let reader = LogReader::open(&options.path).unwrap();
+    let mut found: Vec<_> = rows(&reader, || ()).into_iter().map(|(row, _)| row).collect();
+    let mut wanted: Vec<_> = all.iter().map(as_recorded).collect();
+    found.sort_by_key(|row| row.coordinates);
+    wanted.sort_by_key(|row| row.coordinates);
+    assert_eq!(found, wanted);
+
+    let before = all.iter().filter(|settled| settled.position.is_some()).count();
+    log.append(plain(1000..11_000), &[]).unwrap();
+    // Events that are appended meanwhile are left out.
+    let mut next = 11_000;
+    let found = rows(&reader, || {
+        log.append(plain(next..next + 1), &[]).unwrap();
+        next += 1;
+    });
+    assert!(found.iter().all(|(_, is_found)| *is_found));
+    assert_eq!(found.iter().filter(|(row, _)| row.position.is_some()).count(), before + 10_000);
+}
+
+#[test]
+fn rows_says_which_events_the_log_does_not_find() {
+    let (_directory, options, log, all) = batches();
+    drop(log);
+    let first = all.iter().find(|settled| settled.position == Some(1)).unwrap();
+    let Coordinates { partition, offset, .. } = first.coordinates;
+    let events = Connection::open(&options.path).unwrap();
+    let delete = "DELETE FROM batches WHERE partition = ?1 AND first_offset = ?2 RETURNING events";
+    let lost: i64 = events.query_row(delete, (partition, offset), |row| row.get(0)).unwrap();
+    drop(events);
+    let found = rows(&LogReader::open(&options.path).unwrap(), || ());
+    let positions: Vec<_> = found.iter().filter(|(_, found)| !found).map(|(row, _)| row.position).collect();
+    assert_eq!(positions, (1..=lost).map(Some).collect::<Vec<_>>());
+}
+
 #[test]
 fn an_object_is_found_whichever_slash_separates_type_and_id() {
     let (_directory, options, mut log) = new_log();
@@ -182,6 +245,7 @@ fn a_list_longer_than_a_stride_and_larger_than_the_buffer_is_complete() {
         }
         assert_eq!(listed, (1..=9020).collect::<Vec<_>>());
     }
+    assert_eq!(rows(&reader, || ()).len(), 9020);
 }
 
 #[test]
