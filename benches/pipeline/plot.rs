@@ -9,7 +9,9 @@ use super::{
     results::{Growth, Latency, Results, SubjectFigures, Throughput},
 };
 
-const WIDTH: f64 = 760.0;
+/// With the margins on both sides.
+const WIDTH: f64 = 780.0;
+const MARGIN: f64 = 14.0;
 const FONT: &str = "-apple-system, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif";
 /// Text and axes.
 const GREY: &str = "#747c86";
@@ -76,7 +78,7 @@ impl Picture {
 
     fn finish(self, height: f64) -> String {
         format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="{FONT}" font-size="16" fill="{GREY}" role="img" aria-labelledby="title">
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="-{MARGIN} 0 {WIDTH} {height}" font-family="{FONT}" font-size="16" fill="{GREY}" role="img" aria-labelledby="title">
 <title id="title">Throughput, cost of an append as the log grows, CPU time per command and latency, beside a loop that only copies records. The tables on the same page have all figures.</title>
 <!-- Made from benches/pipeline/results.json. -->
 {}</svg>
@@ -130,6 +132,7 @@ fn growth(picture: &mut Picture, measured: &Growth) {
     };
     let y = |time: f64| BOTTOM - time / top * HEIGHT;
     picture.line((LEFT - 24.0, BOTTOM), (RIGHT + 24.0, BOTTOM), &format!(r#"stroke="{GREY}""#));
+    picture.text(LEFT - 32.0, BOTTOM + 6.0, END, "0");
     let line = format!(r#"stroke="{OWN}" stroke-width="2""#);
     for pair in measured.sizes.windows(2) {
         let [from, to] = [&pair[0], &pair[1]].map(|size| (x(size.events), y(size.cost.cpu.median)));

@@ -1,7 +1,7 @@
 //! The pages say what the program does: their examples, commands, names, numbers and links are held against it.
 //!
-//! Some parts of them are generated, between comments: the demonstration's output, the table of codes, the figures of performance and the tables of
-//! configuration keys. `PAGES_UPDATE=1 cargo test --test pages` writes them again.
+//! Some parts of them are generated: the demonstration's output, the table of codes, the tables of configuration keys, and
+//! the figures of performance with their picture. `PAGES_UPDATE=1 cargo test --test pages` writes them again.
 
 mod configuration;
 mod examples;

@@ -9,7 +9,7 @@
 //!
 //! That is librdkafka's issue [5301](https://github.com/confluentinc/librdkafka/issues/5301), open as of 2.13, with a
 //! fix that is not merged ([5303](https://github.com/confluentinc/librdkafka/pull/5303)). This program is built with
-//! 2.12.1 (`rdkafka-sys` 4.10.0+2.12.1). With one that has the fix, `tests/forgotten_embedded.rs` waits in vain for
+//! 2.12.1 (`rdkafka-sys` 4.10.0+2.12.1). With one that has the fix, `tests/embedded/forgotten.rs` waits in vain for
 //! clients to be lost.
 
 use std::{
