@@ -25,9 +25,9 @@ impl<F: Field> Member<'_, F> {
         self.raw.value == "null"
     }
 
-    /// Equal for all names of one field, and for equal names that are no field's.
-    fn key(&self) -> (Option<F>, &str) {
-        (self.field, if self.field.is_some() { "" } else { &self.name })
+    /// The field, or the name if it is not a field's. Equal keys are the same property.
+    fn key(&self) -> Result<F, &str> {
+        self.field.ok_or(&*self.name)
     }
 }
 

@@ -8,13 +8,14 @@ pub(crate) fn repeated<K: Ord>(keys: impl ExactSizeIterator<Item = K> + Clone) -
     const FEW: usize = 16;
     let keys = keys.enumerate();
     if keys.len() <= FEW {
-        return keys
-            .clone()
-            .filter_map(|(index, key)| {
-                let (first, _) = keys.clone().take(index).find(|(_, earlier)| *earlier == key)?;
-                Some((index, first))
-            })
-            .collect();
+        let mut repeated = Vec::new();
+        for (index, key) in keys.clone() {
+            let mut earlier = keys.clone().take(index);
+            if let Some((first, _)) = earlier.find(|(_, earlier)| *earlier == key) {
+                repeated.push((index, first));
+            }
+        }
+        return repeated;
     }
     let mut first_of = BTreeMap::new();
     keys.filter_map(|(index, key)| {
