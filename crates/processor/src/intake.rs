@@ -224,7 +224,7 @@ impl<S: Source> Intake<S> {
         }
         let mut gathered = self.gathered.take();
         let mut batch = Batch::new();
-        for (partition, running) in self.assignments.to_cut() {
+        for (partition, running) in self.assignments.cuttable() {
             let records = gathered.remove(&partition).unwrap_or_default();
             // Past control records that were read behind the last record.
             running.polled = running.polled.max(positions.get(&partition).copied().unwrap_or(0));

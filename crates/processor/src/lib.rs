@@ -6,10 +6,10 @@
 //!                              SQLite
 //! ```
 //!
-//! Each stage has its own thread, joined by channels that hold one batch: while one batch commits to
+//! Each stage has its own thread, and between two of them there is room for one batch: while one batch commits to
 //! Kafka, the next is written to SQLite, and the one behind it is decided. A batch is whatever arrived
-//! while the stage ahead was busy. Reading: [`start`] (the rule), then [`intake`], [`decide`], [`append`],
-//! [`publish`], [`pipeline`], `driver`, [`supervise`]. `simulation` holds the rule under faults.
+//! while the stage ahead was busy. Reading: `start` (the rule), then `intake`, `decide`, `append`,
+//! `publish`, `pipeline`, `driver`, `supervise`. `simulation` holds the rule under faults.
 
 mod append;
 mod batch;

@@ -72,7 +72,7 @@ impl Assignments {
     }
 
     /// Those of which a batch may be cut.
-    pub fn to_cut(&mut self) -> impl Iterator<Item = (i32, &mut Running)> {
+    pub fn cuttable(&mut self) -> impl Iterator<Item = (i32, &mut Running)> {
         let Self { partitions, revoking, .. } = self;
         let running =
             partitions.iter_mut().filter_map(|(&partition, running)| Some((partition, running.as_mut()?)));

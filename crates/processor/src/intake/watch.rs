@@ -45,11 +45,11 @@ impl<S: Source> Intake<S> {
     /// Asks the brokers where the topic ends, and holds what is published against it.
     pub(super) fn watch_progress(&mut self) {
         let now = Instant::now();
-        if now >= self.watch.ask_ends_at {
-            if let Some(ends) = self.source.ends(&self.assignments.all_running()) {
-                self.watch.progress().ended(now, ends);
-                self.watch.ask_ends_at = now + self.timing.ends;
-            }
+        if now >= self.watch.ask_ends_at
+            && let Some(ends) = self.source.ends(&self.assignments.all_running())
+        {
+            self.watch.progress().ended(now, ends);
+            self.watch.ask_ends_at = now + self.timing.ends;
         }
         if self.watch.watched_at.is_some_and(|watched_at| now - watched_at < self.timing.positions) {
             return;
