@@ -115,7 +115,9 @@ fn names(module: &str, item: &str) -> bool {
             None => false,
         });
         let here = if is_type {
+            let mut generic = source.lines().filter(|line| line.starts_with("impl<"));
             ["struct", "enum", "trait", "impl", "for"].iter().any(|keyword| declares(&source, keyword, last))
+                || generic.any(|line| declares(line, ">", last))
         } else {
             is_module(path, last)
         };
