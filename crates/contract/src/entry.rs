@@ -73,8 +73,7 @@ impl<'a> Entry<'a> {
         }
         member::require(EntryField::ObjectType, "the object's type, a string", &members, at, findings);
         member::require(EntryField::ObjectId, "the object's id, a string", &members, at, findings);
-        // Only an entry without `targets` is still without targets here: no targets at all are a problem.
-        if entry.targets.is_empty() {
+        if !members.iter().any(|member| member.field == Some(EntryField::Targets)) {
             entry.targets.push(Target::EVERYONE);
         }
         findings.is_empty().then_some(entry)

@@ -322,10 +322,9 @@ impl Source for GroupConsumer {
         // Otherwise nothing reports that a partition ends before the offset.
         properties.set("enable.partition.eof", "true");
         let mut reader = Reader::with_config(&self.settings, properties)?;
-        reader.start(
-            &self.topic,
-            wanted.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))),
-        )?;
+        let from = wanted.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset)));
+        // Whatever the reason, the next attempt may succeed, and nothing was read yet.
+        reader.start(&self.topic, from).map_err(|error| SourceError::Retriable(error.to_string()))?;
         reader.stop_at(wanted.iter().map(|&(partition, offset)| (partition, offset + 1)));
         let (mut found, mut failed) = (BTreeMap::new(), None);
         let deadline = Instant::now() + ASK;

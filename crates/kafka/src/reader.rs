@@ -249,8 +249,10 @@ impl Reader {
         let mut reached = Vec::new();
         for (partition, position) in offsets(&positions) {
             let (Some(end), Some(position)) = (ends.get(&partition), position) else { continue };
-            let next = Offset::Offset(position);
-            if self.next.insert(partition, next) != Some(next) {
+            let next = self.next.entry(partition).or_insert(Offset::Invalid);
+            // A position from before the last record says nothing new.
+            if !matches!(next, Offset::Offset(next) if *next >= position) {
+                *next = Offset::Offset(position);
                 self.moved_at = Instant::now();
             }
             if position >= *end {
@@ -262,11 +264,14 @@ impl Reader {
 
     /// Stops fetching the partition. (A pause would outlive the assignment.)
     fn finish(&mut self, partition: i32) -> Result<(), SourceError> {
-        let Some(ends) = &mut self.ends else { return Ok(()) };
-        ends.remove(&partition);
-        if self.next.remove(&partition).is_some() {
+        if self.next.contains_key(&partition) {
             let list = offset_list(&self.topic, &[(partition, 0)]);
             self.consumer.incremental_unassign(&list).map_err(|error| self.failure(&error))?;
+            self.next.remove(&partition);
+        }
+        // Last: if the partition could not be finished, it has not reached its end.
+        if let Some(ends) = &mut self.ends {
+            ends.remove(&partition);
         }
         Ok(())
     }

@@ -60,6 +60,7 @@ where
     if let Err(panic) = catch_unwind(stepping) {
         pipeline.fail(ProcessorError::Panicked(message(panic.as_ref())));
     }
+    pipeline.close(stage);
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

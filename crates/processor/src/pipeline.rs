@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -112,7 +112,8 @@ pub(crate) struct Pipeline<S: Source, K: Sink<Membership = S::Membership>> {
     pub(super) intake: Mutex<Option<Intake<S>>>,
     decider: Decider,
     pub(super) append: Append<S::Membership>,
-    pub(super) publishing: Mutex<Publishing<K>>,
+    /// `None` once the publishing stage let go of the sink.
+    pub(super) publishing: Mutex<Option<Publishing<K>>>,
     pub(super) to_decide: Slot,
     pub(super) to_append: Slot,
     pub(super) to_publish: Slot,
@@ -153,7 +154,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
             intake: Mutex::new(Some(intake)),
             decider: decider.clone(),
             append: Append::new(Arc::clone(log), ownership.clone()),
-            publishing: Mutex::new(Publishing { publish, batch: None, place: Place::default() }),
+            publishing: Mutex::new(Some(Publishing { publish, batch: None, place: Place::default() })),
             to_decide: Slot::default(),
             to_append: Slot::default(),
             to_publish: Slot::default(),
@@ -200,6 +201,16 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         self.abandon();
     }
 
+    /// A stage has ended, be it by a panic: drops its Kafka client now, which may take a while and must not wait for the
+    /// other stages.
+    pub fn close(&self, stage: Stage) {
+        match stage {
+            Stage::Poll => drop(self.intake.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            Stage::Publish => drop(self.publishing.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            Stage::Decide | Stage::Append => {}
+        }
+    }
+
     /// After all stages ended: whether the session was stopped, or why it failed.
     pub fn result(&self) -> Result<(), ProcessorError> {
         lock(&self.ending).error.take().map_or(Ok(()), Err)
@@ -217,7 +228,11 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
     pub fn wait(&self, stage: Stage, wait: Wait) {
         match (stage, wait) {
             (_, Wait::For(duration)) => std::thread::sleep(duration),
-            (_, Wait::Publisher(wait)) => lock(&self.publishing).publish.wait(wait),
+            (_, Wait::Publisher(wait)) => {
+                if let Some(publishing) = &*lock(&self.publishing) {
+                    publishing.publish.wait(wait);
+                }
+            }
             (Stage::Poll, Wait::Batch) => {}
             (Stage::Decide, Wait::Batch) => self.to_decide.await_full_and_room_in(&self.to_append),
             (Stage::Append, Wait::Batch) => self.to_append.await_full_and_room_in(&self.to_publish),
@@ -310,7 +325,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         if self.ownership.is_abandoned() {
             return Ok(Step::Ended);
         }
-        let Publishing { publish, batch, place } = &mut *lock(&self.publishing);
+        let mut publishing = lock(&self.publishing);
+        let Some(Publishing { publish, batch, place }) = &mut *publishing else { return Ok(Step::Ended) };
         if batch.is_none() && publish.has_producer() {
             *batch = self.to_publish.take();
             if batch.is_none() {

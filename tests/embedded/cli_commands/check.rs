@@ -301,7 +301,7 @@ fn readiness() {
         run(command, b"").transcript()
     };
     let good = answer_once("HTTP/1.1 200 OK\r\n\r\nready\n");
-    let bad = answer_once("HTTP/1.1 503 Service Unavailable\r\n\r\ntaking up partitions\n");
+    let bad = answer_once("HTTP/1.1 503 Service Unavailable\r\n\r\nstarting partitions\n");
     assert_output!("check-ready", ready(&good, &[]));
     assert_output!("check-ready-json", ready(&good, &["--json"]));
     assert_output!("check-not-ready", ready(&bad, &[]));

@@ -121,6 +121,7 @@ impl Session {
     /// What outlived its epoch gets the present one before it is published.
     fn renew_published(&self) {
         let mut publishing = self.pipeline.publishing.lock().expect("no holder panics");
+        let publishing = publishing.as_mut().expect("no stage is closed here");
         publishing.batch.iter_mut().flatten().for_each(|chunk| self.renew(chunk));
         if let Some(mut batch) = self.pipeline.to_publish.take() {
             batch.iter_mut().for_each(|chunk| self.renew(chunk));
@@ -144,8 +145,9 @@ impl Session {
     /// Partitions that this process has lost or given back count as held while something of them is to be published.
     fn hold_on(&self) {
         let publishing = self.pipeline.publishing.lock().expect("no holder panics");
+        let in_publishing = publishing.as_ref().expect("no stage is closed here").batch.iter();
         let held = self.pipeline.ownership.held();
-        for chunk in publishing.batch.iter().flatten().filter(|chunk| !held.contains_key(&chunk.partition)) {
+        for chunk in in_publishing.flatten().filter(|chunk| !held.contains_key(&chunk.partition)) {
             let (first, clock) = (chunk.first_offset, 0);
             self.of_intake(|intake| intake.owner.start_partition(chunk.partition, first, first, clock));
         }
@@ -382,6 +384,7 @@ impl Instance {
     fn check_order(&self) -> Result<(), String> {
         let (Some(session), Some(log)) = (&self.session, &self.log) else { return Ok(()) };
         let publishing = session.pipeline.publishing.lock().expect("no holder panics");
+        let publishing = publishing.as_ref().expect("no stage is closed here");
         for (partition, published) in publishing.publish.sink.asked.take() {
             let cursor = log.lock().expect("no holder panics").cursor(partition).ok().flatten();
             let logged = cursor.map_or(0, |cursor| cursor.logged);

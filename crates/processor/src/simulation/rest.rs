@@ -98,16 +98,21 @@ impl Schedule {
         // The others lose partitions by its leaving.
         let Some(instance) = running.next() else { return Ok(()) };
         let owned = instance.owned();
+        let clean = |instance: &Instance| -> Vec<_> {
+            let cursors = instance.cursors().into_iter().filter(|cursor| cursor.clean);
+            cursors.map(|cursor| (cursor.partition, cursor.seen)).collect()
+        };
+        let before = clean(instance);
         instance.ask_to_stop(true);
         for stage in Stage::ALL {
             instance.step(stage)?;
         }
         let committed = |partition: i32| self.cluster.borrow().committed.get(&partition).copied();
         let wanted: Vec<_> = owned.into_iter().filter_map(|p| Some((p, Some(committed(p)?)))).collect();
-        let clean = instance.cursors().into_iter().filter(|cursor| cursor.clean);
-        let found: Vec<_> = clean.map(|cursor| (cursor.partition, cursor.seen)).collect();
-        // Where it held nothing, a clean stop of before is still one.
-        if instance.is_running() || (found != wanted && !wanted.is_empty()) {
+        // An instance that held nothing keeps an earlier clean stop.
+        let wanted = if wanted.is_empty() { before } else { wanted };
+        let found = clean(instance);
+        if instance.is_running() || found != wanted {
             return Err(format!("{} recorded a clean stop at {found:?}, wanted {wanted:?}", instance.name));
         }
         Ok(())
