@@ -101,7 +101,7 @@ fn refused_running(test: &str, make_again: impl FnOnce(&Work, &mut Instance)) ->
 fn a_topic_made_again_under_a_running_processor_stops_it() {
     let refusal = refused_running("under", |work, instance| {
         make_again_empty(work);
-        wait_until("it to miss its offsets", || instance.stderr().contains("left the group"));
+        wait_until("it to miss its offsets", || instance.stderr().contains("left the consumer group"));
         post_others(work, 1_500);
     });
     assert!(refusal.contains(SHORTER) || refusal.contains(LONGER), "{refusal}");
