@@ -2,7 +2,7 @@
 //! formats, and says of commands what the decision says. (That it does so of any command is a property:
 //! `crates/contract/tests/properties/schemas.rs`.)
 //!
-//! `SCHEMA_UPDATE=1 cargo test --test schema` writes the kept documents anew.
+//! `SCHEMA_UPDATE=1 cargo test --test schema` regenerates the stored documents.
 
 use std::{fs, path::PathBuf};
 

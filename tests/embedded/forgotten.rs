@@ -1,5 +1,5 @@
-//! Clients that were told of a cluster without brokers, and look for none any more: the processor makes others, and
-//! `tail` too. Clients that have not lost them are left alone. How that comes about is told in `crates/kafka/src/liveness.rs`.
+//! Clients that received metadata of a cluster without brokers, and no longer look for any: the processor and `tail` replace
+//! them. Clients that have not lost the brokers are kept. `crates/kafka/src/liveness.rs` explains the cause.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -66,7 +66,7 @@ impl World {
         (0..PARTITIONS).map(end).sum()
     }
 
-    /// Posts commands that ask for replies until so many more are decided and replied to.
+    /// Posts commands that request replies until this number of further ones is decided and replied to.
     #[track_caller]
     fn await_more(&self, more: u32) {
         let (decided, replied) = (self.decided() + u64::from(more), self.replied() + i64::from(more));

@@ -41,7 +41,7 @@ fn brokers_fail_one_at_a_time() {
             cluster.stop(node);
             stops += 1;
         }
-        // Two nodes are enough: the work goes on without the third.
+        // Two nodes are enough: work continues without the third.
         members.advance(random.u64(500..2_000));
         cluster.restart(node);
     }

@@ -152,7 +152,7 @@ fn a_log_from_another_cluster_is_refused() {
         }
     }
 
-    // Where it belongs it goes on.
+    // With its own topic, it continues.
     fs::copy(to, from).expect("a copy");
     work.post(300);
     let mut instance = work.setup.start("only", &[]);

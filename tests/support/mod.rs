@@ -158,7 +158,7 @@ impl Running {
         Finished { status: status.expect("ended"), stdout: self.stdout(), stderr: self.stderr() }
     }
 
-    /// Waits for standard output to hold so many lines, and gives them.
+    /// Waits until standard output has this number of lines, and returns them.
     #[track_caller]
     pub fn lines(&mut self, count: usize) -> Vec<String> {
         wait_until(&format!("{count} lines of output"), || {
