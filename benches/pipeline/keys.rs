@@ -1,4 +1,4 @@
-//! What idempotency keys cost where many are alive.
+//! The cost of idempotency keys while many are alive.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! What the processor itself does for a command, in one thread and without Kafka.
+//! The processor's own work for a command, in one thread and without Kafka.
 //!
 //! For a profiler that counts instructions:
 //!

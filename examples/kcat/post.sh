@@ -8,7 +8,7 @@ set -eu
 servers=${3:-localhost:9092}
 topic=${4:-activity.commands}
 
-# kcat sends each line as a message, so line breaks are removed. In JSON they are only white space.
+# kcat sends each line as a message, so line breaks become spaces. In JSON, both are only white space.
 tr '\n' ' ' | kcat -P -b "$servers" -t "$topic" -k "$1" -H "idempotency-key=$2" \
     -X acks=all -X enable.idempotence=true -X partitioner=murmur2_random
 

@@ -1,4 +1,4 @@
-//! The Rust client while brokers are away, and where its Kafka clients are of no use any more.
+//! The Rust client while brokers are unreachable, and after its Kafka clients have become useless.
 
 use std::{sync::mpsc, thread, time::Duration};
 

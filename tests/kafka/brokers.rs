@@ -1,5 +1,5 @@
-//! Three nodes, each partition on all of them, of which one at a time is killed or stopped and started again: the
-//! group's and the transactions' coordinators first of all.
+//! Three nodes with all partitions on each. One at a time is killed or stopped, and started again: first the coordinators
+//! of the group and of the transactions.
 
 use fastrand::Rng;
 

@@ -1,4 +1,4 @@
-//! The log of one topic and another topic of that name: made again, or of another cluster. It stops, whatever is
+//! A log and another topic with the same name: created again, or in another cluster. The processor stops, whatever is
 //! accepted, and publishes nothing.
 
 use std::{collections::BTreeMap, fs};

@@ -1,4 +1,4 @@
-//! How far a group is, asked of the broker from outside.
+//! A group's progress, queried from the broker.
 
 use std::{
     collections::BTreeMap,

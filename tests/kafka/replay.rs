@@ -1,4 +1,4 @@
-//! Rejected commands put back after a limit was raised, by `rejections replay`.
+//! Replays rejected commands with `rejections replay` after a limit was raised.
 
 use std::{collections::BTreeMap, process::Stdio};
 

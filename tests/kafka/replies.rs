@@ -1,4 +1,4 @@
-//! Replies: each comes with its outcome and once, and one that cannot be delivered holds up nothing.
+//! Replies: each is published once, together with its outcome, and an undeliverable reply delays nothing.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! `tail --until-end` where the end holds nothing to show: marks of transactions, what was undone, and an open one.
+//! `tail --until-end` if there is nothing to show at the end: transaction markers, aborted records, an open transaction.
 
 use std::process::Stdio;
 

@@ -1,5 +1,4 @@
-//! What tests of the whole program share: the binary as a process that ends with its test, and brokers on this
-//! machine.
+//! Helpers for tests of the whole program: the binary as a process that ends with its test, and brokers on this machine.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod poster;

@@ -1,5 +1,5 @@
-//! An address in front of an embedded broker, which can tell of a cluster without brokers, as a Kafka node that
-//! is alone does while its own controller takes it for dead.
+//! A relay in front of an embedded broker. It can send metadata of a cluster without brokers, as a lone Kafka node does
+//! while its own controller considers it dead.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::{

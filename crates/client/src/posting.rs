@@ -79,7 +79,7 @@ pub enum Posted {
 }
 
 impl Posted {
-    /// The id, where it is known.
+    /// The id, if it is known.
     #[must_use]
     pub fn id(&self) -> Option<ActivityId> {
         match self {

@@ -40,7 +40,7 @@ pub fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
         // Librdkafka keeps them in an array, so this does not search.
         let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) =
             (ptr::null(), ptr::null(), 0);
-        // SAFETY: librdkafka sets the three where it reports no error; `name` is NUL-terminated.
+        // SAFETY: librdkafka sets the three if it reports no error; `name` is NUL-terminated.
         unsafe {
             let error =
                 sys::rd_kafka_header_get_all(native, index, &raw mut name, &raw mut value, &raw mut size);

@@ -204,7 +204,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`SourceError::Fatal`] where a retry does not help.
+    /// [`SourceError::Fatal`] if a retry does not help.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Record>, SourceError> {
         let polled = self.consumer.poll(timeout).map(|polled| polled.map(|message| record_of(&message)));
         match polled {
@@ -386,7 +386,7 @@ pub(crate) fn patiently<T>(
     }
 }
 
-/// Fails where one partition has an error.
+/// Fails if a partition has an error.
 pub(crate) fn whole(list: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
     match list.elements().iter().find_map(|element| element.error().err()) {
         Some(error) => Err(error),

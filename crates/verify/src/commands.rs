@@ -75,7 +75,7 @@ struct PartitionDecider<'c> {
     scratch: &'c Scratch,
     /// The first retained offset.
     start: i64,
-    /// The clock before `start`, where it is known.
+    /// The clock before `start`, if it is known.
     clock_before: Option<i64>,
     /// The clock at the first retained command.
     first_clock: Option<i64>,

@@ -67,7 +67,7 @@ struct PartitionLine {
     logged: i64,
     published_seen: Option<i64>,
     clean: bool,
-    /// Null where no record of the partition was seen yet.
+    /// Null if no record of the partition was seen yet.
     clock: Option<JsonTime>,
     #[serde(flatten)]
     counts: CountsLine,

@@ -1,4 +1,4 @@
-//! What a program's exit code says where its output goes nowhere.
+//! Exit codes if nobody reads the output.
 
 use std::{fs::File, path::Path, process::Command};
 

@@ -69,12 +69,12 @@ impl Directory {
         Some(Self { board, asked_for })
     }
 
-    /// The last answer about a topic, at most a few seconds old where the brokers answer.
+    /// The last answer about a topic, at most a few seconds old if the brokers answer.
     pub fn latest(&self, topic: &str) -> TopicAnswer {
         self.known(topic).map_or(TopicAnswer::Unanswered, |(_, answer)| answer)
     }
 
-    /// Asks again where the last answer is stale; waits up to `patience`. For an answer that keeps a reply back.
+    /// Asks again if the last answer is stale; waits up to `patience`. For an answer that keeps a reply back.
     pub fn refresh_if_stale(&self, topic: &str, patience: Duration) -> TopicAnswer {
         match self.known(topic) {
             Some((at, answer)) if at.elapsed() < STALE => answer,

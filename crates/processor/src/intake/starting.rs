@@ -1,4 +1,4 @@
-//! Starts partitions: learns the facts of each, plans where it starts, and begins to hold it.
+//! Starts partitions: learns the facts of each, plans its first offset and its cursors, and begins to hold it.
 
 use std::{
     collections::BTreeMap,
