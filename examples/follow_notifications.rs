@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let (kind, id) = (activity.object_type(), activity.object_id());
                 println!("{} {} {kind}/{id}", notification.id, notification.key);
                 printed += 1;
-                // After the work, so that a crash repeats it rather than loses it.
+                // After the work: a crash then repeats work rather than losing it.
                 notification.acknowledge();
             }
             Some(Err(StreamError::NotANotification { what, acknowledgement })) => {

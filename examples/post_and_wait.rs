@@ -1,7 +1,7 @@
-//! Posts a command, and waits for what the processor says of it:
+//! Posts a command, and waits for the processor's verdict:
 //! `cargo run --example post_and_wait -- [BOOTSTRAP_SERVERS [TOPIC [REPLY_TOPIC]]]`.
 //!
-//! The topic of replies has to be there, and to be one of the processor's `topics.replies`.
+//! The reply topic must exist, and must be one of the processor's `topics.replies`.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .reply_topic(argument("my.answers"))
         .build()?;
 
-    // With a key of its own it can be sent again, whatever became of it.
+    // With an idempotency key, the command can safely be sent again, whatever its outcome.
     let entry = Entry::new("workitem", "w-9").verb("complete").idempotency_key("approve-w-9");
     match client.post_and_wait(&entry, Duration::from_secs(10)).await {
         Ok(Reply::Accepted { id }) => println!("accepted: {id}"),

@@ -15,13 +15,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .property("delivery.timeout.ms", "10000")
         .build()?;
 
-    // They travel together, and each is answered for itself. Those about one customer stay in their order.
+    // They are sent in batches, and each gets its own answer. Commands about one customer keep their order.
     let entries: Vec<_> = (0..100).map(|number| bill(number, "is new")).collect();
     let posted = try_join_all(entries.iter().map(|entry| client.post(entry))).await?;
     let ids: HashSet<_> = posted.iter().filter_map(|posted| posted.id()).collect();
     println!("{} commands posted, {} ids", posted.len(), ids.len());
 
-    // What would be rejected is not sent.
+    // A command that would be rejected is not sent.
     match client.post(&bill(100, "is new").property("Targets", "anna")).await {
         Err(PostError::Invalid(problems)) => println!("not posted: {problems}"),
         other => return Err(format!("expected problems, found {other:?}").into()),

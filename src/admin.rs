@@ -27,8 +27,8 @@ use tokio::net::TcpListener;
 
 use crate::metrics::{self, Metrics};
 
-/// How long the polling thread may be silent: well above what a poll may take, since a transactional request times out
-/// after ten seconds, and another may follow.
+/// How long the polling thread may be silent: well above the longest poll, since a transactional request times out after
+/// ten seconds, and another may follow.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// What the processor reports about itself.

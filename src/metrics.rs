@@ -227,7 +227,7 @@ impl Metrics {
     }
 }
 
-/// Adds a metric that starts from nothing.
+/// Adds a metric that starts at zero.
 fn add<M: Metric + Clone + Default>(
     registry: &mut Registry,
     name: &str,
@@ -279,7 +279,7 @@ mod tests {
         metrics.position(5, 100, Some((160, Instant::now())));
         let page: Vec<String> =
             metrics.render().lines().filter(|line| !line.contains("_bucket{")).map(str::to_owned).collect();
-        // Families keep no order of their own.
+        // The order within a family is not stable.
         let mut page = page;
         page.sort();
         insta::with_settings!({ prepend_module_to_snapshot => false }, {
@@ -296,7 +296,7 @@ mod tests {
             samples(&metrics, "activity_stream_lag_records{"),
             ["activity_stream_lag_records{partition=\"5\"} 0"]
         );
-        // Its end is asked for and not answered.
+        // Its end was queried, but no broker answered.
         metrics.position(5, 99, None);
         for name in ["published_offset", "lag_records", "end_offset_age_seconds"] {
             assert_eq!(samples(&metrics, &format!("activity_stream_{name}{{")).len(), 1, "{name}");

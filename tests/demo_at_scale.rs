@@ -1,5 +1,5 @@
-//! 100,000 commands through `demo`. A test program of its own, because the peak memory of child processes
-//! is counted for all of them together.
+//! 100,000 commands through `demo`. A separate test program, because the operating system reports the peak memory of all
+//! child processes together.
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! The files beside the program agree with it: variables, flags, paths, licences.
 //!
-//! There may be no Docker where this runs, so the files are read instead, and everything in them that concerns the
-//! program is given to the program.
+//! Docker may not be available where this runs, so the test reads the files instead, and passes everything in them that
+//! concerns the program to the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

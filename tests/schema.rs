@@ -1,8 +1,8 @@
-//! The contract for machines: what `config/` keeps of it is what the program prints, is well-formed by the rules of its
-//! formats, and says of commands what the decision says. (That it does so of any command is a property:
-//! `crates/contract/tests/properties/schemas.rs`.)
+//! The contract for machines: the documents in `config/` are those that the program prints, follow the rules of their
+//! formats, and agree with decisions about sample commands. (`crates/contract/tests/properties/schemas.rs` tests this for
+//! any command.)
 //!
-//! `SCHEMA_UPDATE=1 cargo test --test schema` writes the kept documents anew.
+//! `SCHEMA_UPDATE=1 cargo test --test schema` regenerates the stored documents.
 
 use std::{fs, path::PathBuf};
 

@@ -1,5 +1,5 @@
-//! What `verify` keeps in memory does not grow with the topics: every allocation is counted, on topics that are made
-//! while they are read.
+//! The memory of `verify` does not grow with the topics: counts every allocation, on topics that are generated while they
+//! are read.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -1,8 +1,7 @@
-//! What the processor is compared with: the same client, batches and transactions, but nothing is parsed or stored.
+//! The baseline for the processor: the same client, batches and transactions, but nothing is parsed or stored.
 //!
-//! It produces for each command one notification as the processor would, of the same size on average: they are made
-//! of a thousand commands before it begins. Where latencies are measured, each gets its command's id, so that it is known
-//! which command it is of.
+//! It produces one notification per command, of the same average size as the processor's: they are prepared from a thousand
+//! commands before it starts. For latencies, each notification gets its command's id, to match them.
 
 use std::{
     collections::BTreeMap,

@@ -76,7 +76,7 @@ impl Filled {
         assert_eq!(busy, 0, "nobody else reads or writes");
     }
 
-    /// Appends so many commands, of which `keyed` in ten have an idempotency key. Returns what that took: CPU, and time.
+    /// Appends this number of commands, of which `keyed` in ten have an idempotency key. Returns CPU time and elapsed time.
     pub fn append(&mut self, commands: u64, keyed: u64) -> (Duration, Duration) {
         let (mut used, mut took) = (Duration::ZERO, Duration::ZERO);
         let end = self.next + commands;

@@ -56,7 +56,7 @@ pub struct Backlog<'a> {
 }
 
 impl<'a> Backlog<'a> {
-    /// Posts so many commands to a new topic.
+    /// Posts this number of commands to a new topic.
     pub fn post(
         kafka: &'a Kafka,
         name: &str,

@@ -1,4 +1,4 @@
-//! What idempotency keys cost where many are alive.
+//! The cost of idempotency keys while many are alive.
 
 use std::process::{Command, Stdio};
 
@@ -12,8 +12,8 @@ use super::{
 /// How many commands in ten have one.
 const SHARES: [(&str, u64); 3] = [("none", 0), ("10 %", 1), ("all", 10)];
 
-/// Fills a log with so many keys, and prints what they and the appends after that took. In a process of its own: memory
-/// that another part was given and gave back is not asked for again, so it would not be seen here.
+/// Fills a log with this number of keys, and prints their cost and that of the appends after them. Runs in its own process:
+/// memory that another part had allocated and freed would be reused, and so not be measured here.
 pub fn run(mut words: impl Iterator<Item = String>) {
     let alive: u64 = words.next().and_then(|word| word.parse().ok()).expect("a number of keys");
     let mut filled = Filled::new();

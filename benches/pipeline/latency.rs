@@ -146,7 +146,7 @@ fn post(producer: &ThreadedProducer<Acknowledged>, topic: &str, rate: f64, comma
     }
 }
 
-/// When each of so many notifications was there. Waits for the last ones for a while after `ended`.
+/// The arrival times of this number of notifications. Waits a while for the last ones after `ended`.
 fn read(servers: &str, topic: &str, all: usize, ended: &AtomicBool) -> Times {
     let mut client = ClientConfig::new();
     client

@@ -1,4 +1,4 @@
-//! What an append costs as the log grows, and what the read model costs beside it.
+//! The cost of an append as the log grows, and of the read model.
 
 use std::{process::Command, time::Instant};
 

@@ -1,4 +1,4 @@
-//! What everything ran on.
+//! The machine and the versions of a run.
 
 use std::{fs, process::Command, thread};
 

@@ -1,4 +1,4 @@
-//! What the processor costs beside the broker: against a real Kafka, in one command.
+//! Measures the processor against a real Kafka, in one command.
 //!
 //! ```sh
 //! cargo bench --bench pipeline                    # everything

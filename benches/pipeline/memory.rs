@@ -1,4 +1,4 @@
-//! The most memory that the processor has, while it works off a long backlog as fast as it can.
+//! The processor's peak memory while it processes a long backlog at full speed.
 
 use super::{
     Profile,

@@ -1,4 +1,4 @@
-//! What a command costs where there are few and many partitions.
+//! The cost of a command with few and with many partitions.
 
 use super::{
     Profile,

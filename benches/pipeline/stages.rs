@@ -1,4 +1,4 @@
-//! What the processor itself does for a command, in one thread and without Kafka.
+//! The processor's own work for a command, in one thread and without Kafka.
 //!
 //! For a profiler that counts instructions:
 //!
@@ -22,7 +22,7 @@ use super::{
     say, support,
 };
 
-/// Of which the median is told.
+/// The number of rounds, of which the median is printed.
 const ROUNDS: usize = 5;
 
 /// Of deciding, appending and making the notification.
@@ -78,7 +78,7 @@ fn records(numbers: std::ops::Range<u64>) -> Vec<Record> {
     numbers.map(|number| support::usual(number).record(0, number.cast_signed())).collect()
 }
 
-/// Returns the bytes of the notifications; `done` is told of each step's end.
+/// Returns the bytes of the notifications. Calls `done` at the end of each step.
 #[inline(never)]
 fn stages(log: &mut EventLog, batch: &[Record], mut done: impl FnMut(usize)) -> usize {
     let verdicts = decide(batch);

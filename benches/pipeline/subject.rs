@@ -132,7 +132,7 @@ impl Running {
         &self.names
     }
 
-    /// Waits until so many commands are committed, and says how many are.
+    /// Waits until this number of commands is committed, and returns how many are.
     pub fn await_committed(&mut self, wanted: u64) -> u64 {
         let (mut last, mut moved) = (0, Instant::now());
         loop {

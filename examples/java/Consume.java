@@ -23,7 +23,7 @@ public class Consume {
         String group = arguments.length > 2 ? arguments[2] : "activity-printer-java";
         long wanted = arguments.length > 3 ? Long.parseLong(arguments[3]) : Long.MAX_VALUE;
 
-        // What was told already. Where telling twice does harm, keep the ids where the telling is kept.
+        // Ids that were printed already. If repeating an effect does harm, store the ids together with the effect.
         Set<String> told = Collections.newSetFromMap(new LinkedHashMap<>() {
             @Override
             protected boolean removeEldestEntry(Map.Entry<String, Boolean> eldest) {
@@ -56,11 +56,11 @@ public class Consume {
                         printed++;
                     }
                 }
-                // After the work, so that a crash repeats it rather than loses it.
+                // After the work: a crash then repeats work rather than losing it.
                 consumer.commitSync();
             }
         } catch (WakeupException stopped) {
-            // As it should be.
+            // Expected at a stop.
         }
     }
 

@@ -20,7 +20,7 @@ public class Post {
         String topic = arguments.length > 1 ? arguments[1] : "activity.commands";
         String objectId = arguments.length > 2 ? arguments[2] : "w-9";
 
-        // With a JSON library in a program of your own: the id goes in as it is here.
+        // In your own program, use a JSON library: the id is not escaped here.
         String command = """
             {"@type": "complete", "objectType": "workitem", "objectId": "%s",
              "targets": [{"targetId": "anna", "notify": true}], "content": "Approved."}"""

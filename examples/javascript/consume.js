@@ -10,7 +10,7 @@ const [
   servers = 'localhost:9092', topic = 'activity.notifications', group = 'activity-printer-javascript', wanted = Infinity
 ] = process.argv.slice(2)
 
-// What was told already. Where telling twice does harm, keep the ids where the telling is kept.
+// Ids that were printed already. If repeating an effect does harm, store the ids together with the effect.
 const told = new Set()
 const kafka = new Kafka({ clientId: 'activity-printer', brokers: servers.split(','), logLevel: logLevel.ERROR })
 const consumer = kafka.consumer({ groupId: group, readUncommitted: false })
@@ -44,7 +44,7 @@ await consumer.run({
       resolveOffset(message.offset)
       next = String(BigInt(message.offset) + 1n)
     }
-    // After the work, so that a crash repeats it rather than loses it, and once for all of it.
+    // After the work, once for all of it: a crash then repeats work rather than losing it.
     if (next) await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }])
     if (printed >= Number(wanted)) stop()
   }

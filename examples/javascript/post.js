@@ -49,7 +49,7 @@ try {
       timestamp: String(timestamp)
     }]
   })
-  // Where the topic has the broker's timestamps, the broker says which.
+  // With LogAppendTime, the broker returns the timestamp.
   const kept = at.logAppendTime === '-1' ? timestamp : at.logAppendTime
   const id = activityId(topic, kept, at.partition, at.baseOffset)
   console.log(id)

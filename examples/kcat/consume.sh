@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints audience and value of each notification, and stops at the end. Without -e it waits for more. It keeps no
-# offsets: it begins at the beginning each time.
+# Prints audience and value of each notification, and stops at the end. Without -e it waits for more. It commits no
+# offsets, so it starts at the beginning each time.
 #
 #   ./consume.sh [BOOTSTRAP_SERVERS [TOPIC]]
 

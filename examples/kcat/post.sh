@@ -8,12 +8,12 @@ set -eu
 servers=${3:-localhost:9092}
 topic=${4:-activity.commands}
 
-# kcat takes each line for a message. In JSON a line break is white space, since strings hold none.
+# kcat sends each line as a message, so line breaks become spaces. In JSON, both are only white space.
 tr '\n' ' ' | kcat -P -b "$servers" -t "$topic" -k "$1" -H "idempotency-key=$2" \
     -X acks=all -X enable.idempotence=true -X partitioner=murmur2_random
 
-# kcat does not say where it went, so it is looked for: the last one with this key, among the last hundred of each
-# partition.
+# kcat does not report the offset, so this searches the last hundred commands of each partition for the last one with
+# this key.
 found=$(kcat -C -q -e -o -100 -b "$servers" -t "$topic" -X isolation.level=read_uncommitted -f '%T %p %o,%h,%k\n' |
     grep -F ",idempotency-key=$2,$1" | sort -n | tail -n 1)
 if [ -z "$found" ]; then

@@ -23,7 +23,7 @@ consumer = Consumer({
     "auto.offset.reset": "earliest",
 })
 consumer.subscribe([topic])
-# What was told already. Where telling twice does harm, keep the ids where the telling is kept.
+# Ids that were printed already. If repeating an effect does harm, store the ids together with the effect.
 told = {}  # a dict finds an id at once, and keeps the order in which they came
 printed = 0
 try:
@@ -41,7 +41,7 @@ try:
                 if len(told) > 100_000:
                     del told[next(iter(told))]
                 printed += 1
-        # After the work, so that a crash repeats it rather than loses it, and once for all of it.
+        # After the work, once for all of it: a crash then repeats work rather than losing it.
         if messages:
             consumer.commit(asynchronous=False)
 except KeyboardInterrupt:

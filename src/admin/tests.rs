@@ -113,7 +113,7 @@ fn all_addresses_are_asked_on_the_loopback() {
     }
 }
 
-/// Whether the other side has closed it, after an answer maybe.
+/// Whether the other side has closed it, perhaps after an answer.
 fn is_closed(mut stream: TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_secs(120))).expect("timeout");
     match stream.read_to_end(&mut Vec::new()) {
@@ -139,7 +139,7 @@ fn many_connections_that_send_nothing_silence_nobody() {
     assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
     // The oldest made room.
     assert!(is_closed(idle.remove(0)));
-    // None is waited for without an end.
+    // No connection is waited for without limit.
     server.stop();
 }
 
@@ -149,11 +149,11 @@ fn a_request_is_bounded() {
     let long = "x".repeat(64 * 1024);
     for request in [format!("GET /{long} HTTP/1.1\r\n"), format!("GET /livez HTTP/1.1\r\nx: {long}\r\n")] {
         let mut stream = TcpStream::connect(server.address).expect("connection");
-        // It may be closed before all is sent.
+        // It may be closed before everything is sent.
         let _ = stream.write_all(request.as_bytes());
         assert!(is_closed(stream));
     }
-    // A head that does not end is not waited for.
+    // A request whose headers never end is not waited for.
     let mut stream = TcpStream::connect(server.address).expect("connection");
     stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n").expect("half a request");
     assert!(is_closed(stream));

@@ -1,4 +1,4 @@
-//! `check`: shows the configuration in force, and tests whether `run` could work with brokers, topics and log file.
+//! `check`: shows the effective configuration, and tests whether `run` could work with brokers, topics and log file.
 
 mod finding;
 mod plans;
@@ -82,7 +82,7 @@ pub(super) fn check(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
         out.flush()?;
     }
     let mut findings = Vec::new();
-    // Before the brokers: a running processor can only advance the group's offsets meanwhile.
+    // Before the brokers: a running processor can only advance the group's offsets in the meantime.
     let (log, cursors) = check_log(config);
     check_brokers(args, config, cursors.as_ref(), &mut findings);
     findings.push(log);

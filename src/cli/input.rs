@@ -25,7 +25,7 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub file: String,
-    /// Counted from 1; `None` where the whole file is the command.
+    /// Counted from 1; `None` if the whole file is the command.
     pub line: Option<u64>,
 }
 

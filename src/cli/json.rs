@@ -47,7 +47,7 @@ fn on_one_line(json: &str) -> Cow<'_, str> {
     Cow::Owned(json.chars().filter(|&c| in_string.next(c) || !c.is_ascii_whitespace()).collect())
 }
 
-/// Levels that are indented. No command has more, but other text may have so many that the spaces would fill the memory.
+/// Levels that are indented. No command has more, but other text may be nested so deeply that the spaces would fill memory.
 const DEEPEST: usize = 64;
 
 /// Valid JSON with a line for each member and element, indented by two spaces.

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::cli::args;
 
-    /// As `man` shows the page; `None` where the machine has no `man`.
+    /// The page as `man` shows it; `None` if the machine has no `man`.
     fn rendered(file: &std::path::Path) -> Option<String> {
         let mut programs = [Command::new("mandoc"), Command::new("man")];
         programs[0].args(["-T", "utf8"]);

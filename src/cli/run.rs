@@ -1,4 +1,4 @@
-//! `run`: the processor against the configured brokers, until it is told to stop.
+//! `run`: the processor with the configured brokers, until a signal stops it.
 
 mod files;
 

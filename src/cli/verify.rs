@@ -1,4 +1,4 @@
-//! `verify`: whether topics and logs are what deciding every command again gives.
+//! `verify`: decides every command again, and compares the result with topics and logs.
 
 use std::{
     collections::BTreeSet,

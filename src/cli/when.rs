@@ -15,7 +15,7 @@ pub enum When {
     Ago(SignedDuration),
 }
 
-/// The text is no point in time; the message says what is.
+/// The text is not a point in time; the message shows valid ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a date-time (2026-01-31T08:00:00Z), a date (2026-01-31, its start in UTC) or a time ago (2h, 7d)"

@@ -1,4 +1,4 @@
-//! Adds one value after another to a configuration, and collects what is wrong.
+//! Adds one value after another to a configuration, and collects the problems.
 
 use super::{
     error::{ConfigError, Problem, did_you_mean},
@@ -92,7 +92,7 @@ impl Merging {
             }
         }
         for (name, topic) in topics {
-            // A reply there would be taken for output of another kind, or for a command.
+            // A reply there would be mistaken for other output, or for a command.
             if self.config.topics.replies.allows(&topic) {
                 let topic = read::quoted(topic);
                 let message = format!("`topics.replies` has {topic}, which is `{name}`: it must be another");

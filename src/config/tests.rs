@@ -72,7 +72,7 @@ fn the_default_file_has_every_key_and_its_variable() {
     assert_eq!(ours.count(), keys::KEYS.len(), "a key that there is not: {found:?}");
 }
 
-/// What is shown can be read again, so a reader and its writer agree, for every key.
+/// Every shown value can be read again, so the reader and the writer of each key agree.
 #[test]
 fn the_description_reads_back() {
     let original = Config {
@@ -211,7 +211,7 @@ fn problems_of_variables_and_flags_say_where_and_what() {
     insta::assert_snapshot!(problems(Config::load(sources)));
 }
 
-/// Whoever set a topic to another's default made the mistake, whichever key comes first.
+/// If a topic is set to the default of another, the set key is to blame, whichever comes first.
 #[test]
 fn the_value_that_was_set_is_blamed_not_the_default() {
     for (key, taken) in
@@ -292,7 +292,7 @@ fn two_names_of_a_property_are_one() {
     assert_eq!(config.kafka.properties["log_level"], "7");
 }
 
-/// The build decides, so the message says which build it takes.
+/// It depends on the build, so the message says which build is needed.
 #[test]
 #[cfg(not(feature = "ssl"))]
 fn a_build_without_tls_says_so() {
@@ -322,7 +322,7 @@ fn secrets_are_hidden() {
     ];
     let mut config = from_variables(&variables).expect("configuration");
     assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
-    // librdkafka takes these only where it was built with TLS.
+    // librdkafka accepts these only if it was built with TLS.
     for name in ["ssl.key.password", "sasl.oauthbearer.client.secret", "ssl.keystore.password", "ssl.key.pem"]
     {
         config.kafka.properties.insert(name.to_owned(), "hunter2".to_owned());

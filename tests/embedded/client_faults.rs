@@ -1,4 +1,4 @@
-//! The Rust client while brokers are away, and where its Kafka clients are of no use any more.
+//! The Rust client while brokers are unreachable, and after its Kafka clients have become useless.
 
 use std::{sync::mpsc, thread, time::Duration};
 
@@ -59,7 +59,7 @@ async fn a_stream_is_closed_and_dropped_though_no_broker_answers() {
     for stream in [&mut closed, &mut dropped] {
         next(stream).await.unwrap().acknowledge();
     }
-    // It takes what it is sent, and does not answer. One that is gone is given up by librdkafka itself.
+    // It accepts requests, and does not answer. If it were gone, librdkafka itself would stop waiting.
     broker.cluster().broker_round_trip_time(1, Duration::from_secs(3600)).unwrap();
     // Neither the runtime nor this thread waits for them where they do not end.
     in_time("the close", closed.close()).await;

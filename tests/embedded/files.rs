@@ -1,4 +1,4 @@
-//! The log's files, with processes: what is refused, waited for, and noticed while the processor runs.
+//! The log's files, with processes: refused files, waits, and changes noticed while the processor runs.
 
 use std::{
     fs,
@@ -34,7 +34,7 @@ fn readiness(admin: SocketAddr) -> Result<(), String> {
     probe_ready(admin, Duration::from_secs(5)).map_err(|error| format!("{error:#}"))
 }
 
-/// Posts so many commands and waits for the broker to have them.
+/// Posts this number of commands, and waits until the broker has them.
 fn post(broker: &EmbeddedBroker, commands: usize) {
     let settings = Settings {
         bootstrap_servers: broker.bootstrap_servers(),
@@ -226,7 +226,7 @@ fn a_backup_ends_while_commands_arrive() {
     drop(running);
 }
 
-/// A log with so many events, and nothing else in its folder.
+/// A log with this number of events, and nothing else in its folder.
 fn filled(folder: &Path, commands: usize) -> PathBuf {
     let broker = broker(1);
     let log = folder.join("activity.db");

@@ -1,5 +1,5 @@
-//! Clients that were told of a cluster without brokers, and look for none any more: the processor makes others, and
-//! `tail` too. Clients that have not lost them are left alone. How that comes about is told in `crates/kafka/src/liveness.rs`.
+//! Clients that received metadata of a cluster without brokers, and no longer look for any: the processor and `tail` replace
+//! them. Clients that have not lost the brokers are kept. `crates/kafka/src/liveness.rs` explains the cause.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -66,7 +66,7 @@ impl World {
         (0..PARTITIONS).map(end).sum()
     }
 
-    /// Posts commands that ask for replies until so many more are decided and replied to.
+    /// Posts commands that request replies until this number of further ones is decided and replied to.
     #[track_caller]
     fn await_more(&self, more: u32) {
         let (decided, replied) = (self.decided() + u64::from(more), self.replied() + i64::from(more));
@@ -116,12 +116,12 @@ fn a_consumer_whose_fetches_wait_long_is_left_alone() {
     world.await_more(1);
     wait_until("the brokers to be asked twice", || {
         let said = world.running.stderr();
-        assert!(!said.contains("left the group"), "{said}");
+        assert!(!said.contains("left the consumer group"), "{said}");
         said.matches("asked the brokers for a sign reach=Reached").count() >= 2
     });
     world.await_more(1);
     let said = world.stop();
-    assert!(!said.contains("left the group"), "{said}");
+    assert!(!said.contains("left the consumer group"), "{said}");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn brokers_that_name_addresses_where_nobody_answers_are_waited_for_and_told_of()
     let is_told = || readiness().is_err_and(|reason| reason.contains(&wanted));
     wait_until("the reason", is_told);
     let said = world.running.stderr();
-    assert!(!said.contains("left the group"), "another client would fare no better: {said}");
+    assert!(!said.contains("left the consumer group"), "another client would fare no better: {said}");
     world.relay.name(None);
     wait_until("readiness", || readiness().is_ok());
     world.await_more(1);
@@ -191,5 +191,5 @@ fn replies_go_on_where_the_client_that_looks_for_their_topics_lost_all_brokers()
     world.relay.mislead_nobody();
     world.await_more(100);
     let said = world.stop();
-    assert!(!said.contains("left the group"), "the consumer had nothing to do with it: {said}");
+    assert!(!said.contains("left the consumer group"), "the consumer had nothing to do with it: {said}");
 }

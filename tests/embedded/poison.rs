@@ -1,4 +1,4 @@
-//! Batches that unpack to many times what they are on the wire, against an embedded broker.
+//! Batches that are many times larger uncompressed than on the wire, against an embedded broker.
 
 use std::time::Duration;
 

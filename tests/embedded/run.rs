@@ -1,8 +1,8 @@
 //! The processor as a process of its own, against an embedded broker in this one: stopped by signal and by
 //! kill in mid-stream, under errors of the broker, and beside a second one.
 //!
-//! The embedded broker has no transactions, so what is shown of the notifications here is "at least once";
-//! of the decisions and of the log it is "exactly once".
+//! The embedded broker has no transactions, so these tests prove "at least once" for notifications, and "exactly once"
+//! for decisions and the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

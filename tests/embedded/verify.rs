@@ -1,4 +1,4 @@
-//! `verify` as a process, against an embedded broker: after a normal run, and with something planted.
+//! `verify` as a process, against an embedded broker: after a normal run, and with planted faults.
 
 use std::{
     collections::BTreeMap,

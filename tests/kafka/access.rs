@@ -1,5 +1,5 @@
-//! A broker that checks access: with the rights of the table in docs/operations.md everything works, and without any one
-//! of them the program names just that one.
+//! A broker that checks access: with the rights in docs/operations.md everything works, and if one is missing, the program
+//! names exactly that one.
 
 use std::{
     io::Write as _,

@@ -1,11 +1,11 @@
-//! The only broker is away for longer than a transaction may last: stopped, killed and frozen. The processor waits, and
-//! goes on by itself, with all that has piled up meanwhile.
+//! The only broker is unavailable for longer than a transaction may last: stopped, killed and frozen. The processor waits,
+//! and resumes on its own with everything that has accumulated.
 //!
-//! No transaction is open as the broker goes away. In the middle of one, Kafka 4.3.1 as the only replica can call
-//! the transaction committed, or undone, without telling the topics, because they have no leader just then
-//! (KAFKA-20734): as it stops, which 2 of 7 stops met, and as it starts again, which 1 of 36 kills met; and where it was
-//! frozen it is without leaders, too, for a moment after it goes on. The group's offsets hang then. No client can prevent
-//! that; docs/troubleshooting.md says what an operator does.
+//! No transaction is open when the broker becomes unavailable. In the middle of one, Kafka 4.3.1 as the only replica can
+//! report the transaction as committed, or aborted, without completing it in the partitions, because they have no leader at
+//! that moment (KAFKA-20734): when it stops, as in 2 of 7 stops, and when it starts again, as after 1 of 36 kills. After a
+//! freeze, too, partitions have no leader for a moment. The group's offsets then hang. No client can prevent that;
+//! docs/troubleshooting.md says what an operator can do.
 
 use std::{thread, time::Duration};
 
@@ -15,8 +15,8 @@ use super::{broker::Cluster, members::Members, process::Setup, seed, work::PARTI
 
 /// Longer than the transaction time-out of 10 s.
 const AWAY: Duration = Duration::from_secs(12);
-/// Milliseconds for which it is away, works again, and is frozen. Frozen for longer than 3 s it is dead to its own
-/// controller, and tells of a cluster without brokers once it goes on.
+/// Milliseconds for which it is unavailable, works again, and is frozen. If it is frozen for longer than 3 s, its own
+/// controller considers it dead, and it reports a cluster without brokers once it resumes.
 const GONE: std::ops::Range<u64> = 1_500..5_000;
 const BACK: std::ops::Range<u64> = 0..1_500;
 const FROZEN: std::ops::Range<u64> = 4_000..9_000;
@@ -31,7 +31,7 @@ fn lost(members: &Members<'_>) -> String {
 /// No transaction is open from now on.
 fn at_rest(members: &mut Members<'_>) {
     members.rest();
-    // The group's offsets are told to be committed a moment before the last partition of the output knows.
+    // The group's offsets are reported as committed a moment before the last output partition is marked.
     thread::sleep(Duration::from_secs(1));
 }
 
@@ -59,7 +59,7 @@ fn a_broker_that_was_away_for_long_is_outlasted() {
     members.finish("outage", &format!("stopped, killed and frozen once, each for 12 s, {lost}"));
 }
 
-/// Clients that find their way back are stopped short in the middle of it, and told of no brokers.
+/// Clients that are reconnecting are interrupted, and get metadata without brokers.
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_broker_that_freezes_as_soon_as_it_is_back_is_outlasted() {

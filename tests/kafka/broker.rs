@@ -315,7 +315,7 @@ impl Cluster {
     }
 }
 
-/// What a node is told. Time-outs are short, so that a fault is noticed while the test waits for it.
+/// A node's configuration. Time-outs are short, so that a fault is noticed while the test waits for it.
 fn properties(
     index: usize,
     clients: &[u16],

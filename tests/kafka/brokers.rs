@@ -1,5 +1,5 @@
-//! Three nodes, each partition on all of them, of which one at a time is killed or stopped and started again: the
-//! group's and the transactions' coordinators first of all.
+//! Three nodes with all partitions on each. One at a time is killed or stopped, and started again: first the coordinators
+//! of the group and of the transactions.
 
 use fastrand::Rng;
 
@@ -41,7 +41,7 @@ fn brokers_fail_one_at_a_time() {
             cluster.stop(node);
             stops += 1;
         }
-        // Two nodes are enough: the work goes on without the third.
+        // Two nodes are enough: work continues without the third.
         members.advance(random.u64(500..2_000));
         cluster.restart(node);
     }

@@ -1,4 +1,4 @@
-//! The independent check: what Kafka's own consumer reads of the topics, against what the load must lead to.
+//! The independent check: compares the topics, as read by Kafka's own consumer, with the required outcome of the load.
 
 use std::{collections::HashMap, fmt, path::Path, thread};
 

@@ -31,7 +31,7 @@ fn stream(setup: &Setup) -> NotificationStream {
     builder.topic(&setup.names.notifications).open().expect("a stream")
 }
 
-/// A stream that commits only when it is told to, or when it loses a partition.
+/// A stream that commits only on request, or when it loses a partition.
 fn patient_stream(setup: &Setup) -> NotificationStream {
     let builder = NotificationStream::builder(&setup.servers, readers(setup));
     let builder = builder.topic(&setup.names.notifications).property("auto.commit.interval.ms", "3600000");
@@ -138,7 +138,7 @@ async fn what_is_posted_is_answered_and_told_without_loss() {
     assert_eq!(published(&setup, expected.len()), expected);
 }
 
-/// A second member joins and gets a partition of the first, which goes on saying what it did with it.
+/// A second member joins and gets a partition of the first, which still acknowledges records of that partition.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 async fn a_partition_that_is_taken_away_comes_to_the_other_from_the_last_acknowledged_on() {

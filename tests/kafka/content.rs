@@ -158,7 +158,7 @@ impl Content {
 }
 
 impl Target {
-    /// One that is told; different from those at other places.
+    /// A notified audience, different from those at other places.
     fn notified(number: u32, place: u8, (object_type, object_id): (&str, u32), random: &mut Rng) -> Self {
         let one = |posted: String, normal: String, key: String| Self { posted, normal, key, notify: true };
         // Those that can be in a command once have a place of their own.
@@ -203,7 +203,7 @@ impl Target {
         }
     }
 
-    /// One that may look, and is not told.
+    /// An audience that may see the activity, and is not notified.
     fn silent(number: u32) -> Self {
         let user = format!("reader-{}", number % 10);
         Self {

@@ -1,5 +1,5 @@
-//! Two processes and one log: refused where it is the same file, fenced where it is a copy that takes itself for the
-//! original, and welcome where it knows that it is another one.
+//! Two processes and one log: the second process is refused on the same file, fenced on a copy with the original's instance
+//! id, and accepted on a copy with an id of its own.
 
 use std::{fs, os::unix};
 

@@ -1,4 +1,4 @@
-//! The programs of `examples/` in Rust: those that a language has are for `languages`, the others are run here.
+//! The Rust programs in `examples/` that other languages do not have. `languages` runs the others.
 
 use std::{
     path::PathBuf,

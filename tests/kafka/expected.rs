@@ -1,4 +1,4 @@
-//! What must become of the commands of a load, given where they came to lie in the topic.
+//! The required outcomes of a load's commands, given their offsets in the topic.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -1,5 +1,5 @@
-//! The log under another name, locked by another program, taken away while it is in use: nothing is published that no
-//! log has.
+//! The log under another name, locked by another program, or removed while in use: nothing is published that is not in a
+//! log.
 
 use std::fs;
 

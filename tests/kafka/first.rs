@@ -1,4 +1,4 @@
-//! Without any fault: the measure of the others.
+//! A run without faults, as the baseline for the other tests.
 
 use super::{
     broker,

@@ -1,5 +1,5 @@
 //! Offsets of the group that somebody else committed: another consumer in the group, or a person with Kafka's tools. The
-//! processor stops, says what is at stake, and goes on by each way out.
+//! processor stops, reports what is at stake, and continues in each way that it offers.
 
 use std::{collections::BTreeMap, fs, fs::File, process::Stdio};
 

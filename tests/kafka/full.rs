@@ -1,7 +1,7 @@
-//! No room under the log: nothing is taken in, the group is left to others, and it goes on when there is room.
+//! No disk space for the log: consumption is paused, the processor leaves the group, and it resumes when there is space.
 //!
-//! A small file system cannot be had everywhere without rights that a test has not. So the kernel is told not to let
-//! any file of the process grow beyond a size (RLIMIT_FSIZE): the log's writes fail as on a full disk.
+//! Mounting a small file system needs rights that a test may not have. So the test limits the size of the process's files
+//! (RLIMIT_FSIZE): the log's writes then fail as on a full disk.
 
 use std::{thread, time::Duration};
 
@@ -72,7 +72,7 @@ fn a_full_disk_is_left_to_others_and_outlasted() {
     work.await_published(&mut roomy);
     wait_until("nobody else to share", || held_by(&work) == ["roomy"]);
 
-    // With room it goes on by itself, and again takes its share.
+    // With space it resumes on its own, and gets its share of the partitions again.
     small.confine(None);
     wait_until("both to share", || {
         small.assert_running();

@@ -81,7 +81,7 @@ impl Guarded {
         self.status
     }
 
-    /// Waits for its end; `None` where it goes on for longer than this.
+    /// Waits for its end; `None` if it runs for longer than this.
     pub fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + patience;
         loop {

@@ -1,4 +1,4 @@
-//! A log that lost its end, or all of it, has it again from the topic, and nobody is told twice.
+//! A log that lost its end, or all of its content, heals from the topic, and no notification is published twice.
 
 use std::{fs, path::PathBuf};
 

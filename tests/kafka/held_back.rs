@@ -1,5 +1,5 @@
-//! Commands that are in the topic and cannot be read: behind an open transaction, or on a node that is away. Nothing of that
-//! looks ready, and nothing of it keeps back what is known of the other partitions.
+//! Commands that are in the topic and cannot be read: after an open transaction, or on a node that is unavailable. The
+//! processor does not report itself as ready, and the progress of the other partitions stays visible.
 
 use std::{thread, time::Duration};
 

@@ -197,8 +197,8 @@ fn rejoined(said: &str) -> bool {
     said.split_once(LOST).is_some_and(|(_, since)| since.contains(ASSIGNED))
 }
 
-/// Frozen until the session, the transaction and all that was in flight timed out, it wakes up in the middle of what
-/// it was publishing: that is refused, it gives up what it held, and takes part again by itself; also the second time.
+/// An instance that is frozen until its session and its transaction have timed out resumes in the middle of publishing: the
+/// output is refused, it releases its partitions, and rejoins on its own; also the second time.
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_zombie_is_replaced_and_recovers() {

@@ -1,4 +1,4 @@
-//! Killed again and again at random moments, the processor neither loses nor doubles anything.
+//! The processor, killed repeatedly at random moments, neither loses nor duplicates anything.
 
 use std::{thread, time::Duration};
 

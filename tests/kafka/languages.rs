@@ -39,9 +39,9 @@ const SHARED: &str = "shared";
 /// And one that is posted while each consumer waits for more.
 const LATE: &str = "late";
 
-/// Each posts two commands, one of which all of them post: its activity has the id that the producer prints, and the
-/// other is one activity. Each consumer is told of all, once; started again it goes on behind what it committed, and it
-/// ends on SIGINT.
+/// Each program posts a command of its own, which becomes the activity whose id it prints, and one that all of them post,
+/// which becomes a single activity. Each consumer gets every notification once, continues after its committed offsets when
+/// it is started again, and ends on SIGINT.
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn the_examples_post_and_consume() {

@@ -61,7 +61,7 @@ enum Kind {
     Bad,
     /// With an idempotency key of its own.
     Keyed,
-    /// With the idempotency key of the keyed command so many before it.
+    /// With the idempotency key of the keyed command this number of commands before it.
     Repeated {
         back: u32,
     },
@@ -218,7 +218,7 @@ impl Pace {
     }
 }
 
-/// Commands on their way into the topic, as fast as it takes them unless told otherwise.
+/// Posts commands into the topic, as fast as it accepts them unless configured otherwise.
 #[derive(Debug)]
 pub struct Posting {
     load: Load,
@@ -240,9 +240,9 @@ impl Posting {
         self.pace.next.load(Ordering::SeqCst) - self.pace.start
     }
 
-    /// Posts no more until [`Posting::go_on`], waits until those that were posted are in the topic, and says how many they
-    /// are. No client is left that a broker which goes away could mislead: told of a cluster without brokers, a producer
-    /// can lose sight of them for good (librdkafka's issue 5301).
+    /// Stops posting until [`Posting::go_on`], waits until the posted commands are in the topic, and returns their number.
+    /// No producer is left that could permanently lose the brokers because it gets metadata without brokers from a broker
+    /// that stops (librdkafka's issue 5301).
     pub fn pause(&mut self) -> u32 {
         self.pace.ended.store(true, Ordering::SeqCst);
         self.join();

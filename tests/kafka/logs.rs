@@ -1,4 +1,4 @@
-//! Event logs, read with plain SQL, against what must be in them.
+//! Reads event logs with plain SQL, and compares them with the required content.
 
 use std::{
     collections::{BTreeMap, HashSet},

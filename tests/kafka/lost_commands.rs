@@ -88,7 +88,7 @@ fn commands_deleted_when_they_were_published_are_a_gap_at_most() {
     // A log that has them lacks nothing.
     work.post(300);
     run(&mut work, "only", &[]);
-    // A new one goes on behind them, and says so.
+    // A new log continues after them, and says so.
     let mut other = work.setup.start("other", &[]);
     work.post(300);
     work.await_published(&mut other);

@@ -1,4 +1,4 @@
-//! The group's offsets, forgotten by Kafka: known all the same after a clean stop, and a reason to stop after a kill.
+//! Kafka loses the group's offsets: after a clean stop the log knows them, after a kill the processor stops.
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,13 @@
-//! The whole program against a real Kafka, under kills, freezes and failing brokers: what it promises, counted.
+//! The whole program against a real Kafka, under kills, freezes and failing brokers: counts deviations from its guarantees.
 //!
-//! Every test is ignored unless asked for, because it needs Java 17 and Maven, or a broker: docs/testing.md says how to
-//! run them. Each prints its seed; `KAFKA_TEST_SEED` repeats a run as far as its plan goes (the moments at which
-//! processes act are theirs).
+//! Every test is ignored by default, because it needs Java 17 and Maven, or a broker: docs/testing.md says how to run them.
+//! Each prints its seed. `KAFKA_TEST_SEED` repeats the plan of a run, but not the exact timing of its processes.
 //!
-//! They are begun in the order of their names, so the longest, `away`, is not the one that all others end before.
+//! Tests start in the order of their names, so that the longest, `away`, starts first and does not run on alone at the end.
 //!
-//! `guard`, `distribution` and `broker` give a Kafka, to `benches/pipeline` too; `topics`, `process` and `progress` run the program beside it;
-//! `load` and `content` make commands, `expected` says what must become of them, `reading`, `logs` and `check`
-//! compare. None of the comparing uses the program's own code.
+//! `guard`, `distribution` and `broker` give a Kafka, to `benches/pipeline` too; `topics`, `process` and `progress` run the
+//! program beside it; `load` and `content` make commands, `expected` says what must become of them, `reading`, `logs` and
+//! `check` compare. None of the comparing uses the program's own code.
 
 #![allow(dead_code, reason = "the harness offers more than each scenario uses")]
 #![allow(missing_debug_implementations, reason = "clients of librdkafka have none")]

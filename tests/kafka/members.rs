@@ -22,7 +22,7 @@ pub struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Starts all of them, and a load of so many commands a second that lasts until they come to rest.
+    /// Starts all of them, and a load of this number of commands per second, which lasts until they come to rest.
     pub fn start_all(setup: &'a Setup, names: &[&'static str], seed: u64, per_second: u32) -> Self {
         let load = Load { seed, commands: u32::MAX };
         let posting = load.post(&setup.servers, &setup.names.commands, 0..load.commands).steadily(per_second);
@@ -47,13 +47,13 @@ impl<'a> Members<'a> {
         self.running.remove(name).expect("a running instance")
     }
 
-    /// None of those that should run has ended by itself.
+    /// None of those that should run has ended on its own.
     #[track_caller]
     pub fn assert_running(&mut self) {
         self.running.values_mut().for_each(Instance::assert_running);
     }
 
-    /// Waits for the output of so many more commands.
+    /// Waits for the output of this number of further commands.
     #[track_caller]
     pub fn advance(&mut self, commands: u64) {
         let mut published = None;

@@ -1,4 +1,4 @@
-//! Topics that take little more than the largest command: what is sent together must not be refused for being together.
+//! Topics that accept little more than the largest command: records must not be refused because they share a batch.
 
 use std::{io::Write as _, process::Stdio, thread};
 

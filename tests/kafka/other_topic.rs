@@ -1,4 +1,4 @@
-//! The log of one topic and another topic of that name: made again, or of another cluster. It stops, whatever is
+//! A log and another topic with the same name: created again, or in another cluster. The processor stops, whatever is
 //! accepted, and publishes nothing.
 
 use std::{collections::BTreeMap, fs};
@@ -152,7 +152,7 @@ fn a_log_from_another_cluster_is_refused() {
         }
     }
 
-    // Where it belongs it goes on.
+    // With its own topic, it continues.
     fs::copy(to, from).expect("a copy");
     work.post(300);
     let mut instance = work.setup.start("only", &[]);

@@ -1,5 +1,5 @@
-//! What can stop a partition for ever: batches that no client unpacks, output that its topic refuses, topics that are
-//! gone. It goes on, or it says which record, and what to do; and never looks ready meanwhile.
+//! Faults that can stop a partition for ever: batches that no client can uncompress, output that its topic refuses, missing
+//! topics. The processor continues, or names the record and says what to do; until then it is never ready.
 
 use std::{sync::Mutex, thread, time::Duration};
 
@@ -145,7 +145,7 @@ fn a_batch_that_cannot_be_unpacked_makes_it_unready_with_partition_and_offset() 
         &mut instance,
         &["partition 0 is stalled at offset 1 ", "the topic ends at 3", "last error: "],
     );
-    // The other partition goes on, and nothing of that is ready.
+    // The other partition continues, and the processor is not ready all the same.
     post(&setup, "none", 1, [valid(3)]);
     wait_until("the other partition to be published", || metric(&instance, "published_offset") == (2, 2));
     assert!(unready(&instance).is_some());

@@ -1,4 +1,4 @@
-//! `check` says what `run` would do, and does none of it.
+//! `check` reports what `run` would do, and changes nothing.
 
 use std::process::Output;
 

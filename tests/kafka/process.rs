@@ -125,7 +125,7 @@ rejections = "{rejections}"
         self.spawn(instance, command)
     }
 
-    /// Starts `run`, which has to end by itself, and gives its last line, which says why.
+    /// Starts `run`, which must end on its own, and returns its last line, which has the reason.
     #[track_caller]
     pub fn refusal(&self, instance: &str, more: &[&str]) -> String {
         self.start(instance, more).refusal()
@@ -133,7 +133,7 @@ rejections = "{rejections}"
 
     fn run(&self, instance: &str, more: &[&str]) -> Command {
         let mut command = self.program(&["run"]);
-        // The group's members are told apart by it.
+        // It distinguishes the group's members.
         command.arg("--log-file").arg(self.log(instance));
         command.args(["-X", &format!("client.id={instance}")]).args(more);
         command
@@ -185,7 +185,7 @@ impl Instance {
         self.process.signal(Signal::SIGSTOP);
     }
 
-    /// SIGCONT: it goes on as if no time had passed.
+    /// SIGCONT: it continues as if no time had passed.
     pub fn thaw(&mut self) {
         self.process.signal(Signal::SIGCONT);
     }
@@ -211,14 +211,14 @@ impl Instance {
         self.stderr()
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until it ends on its own.
     #[track_caller]
     pub fn end(&mut self) -> ExitStatus {
         let status = self.process.wait(PATIENCE);
         status.unwrap_or_else(|| panic!("{} is still running:\n{}", self.name, self.stderr()))
     }
 
-    /// Waits for it to end by itself with an error, and gives the sentences that say why.
+    /// Waits until it ends on its own with an error, and returns the sentences with the reason.
     #[track_caller]
     pub fn refusal(mut self) -> String {
         let status = self.end();
@@ -242,7 +242,7 @@ impl Instance {
         self.process.ended().is_none()
     }
 
-    /// It has not stopped by itself.
+    /// It has not stopped on its own.
     #[track_caller]
     pub fn assert_running(&mut self) {
         if let Some(status) = self.process.ended() {

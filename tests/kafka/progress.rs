@@ -1,4 +1,4 @@
-//! How far a group is, asked of the broker from outside.
+//! A group's progress, queried from the broker.
 
 use std::{
     collections::BTreeMap,
@@ -44,7 +44,7 @@ impl Progress {
         list.add_partition_range(&self.topic, 0, self.partitions - 1);
         let mut client = self.client.lock().expect("never poisoned");
         let Ok(committed) = client.committed_offsets(list, ASK) else {
-            // It may have lost its brokers for good (librdkafka's issue 5301).
+            // It may have lost its brokers permanently (librdkafka's issue 5301).
             *client = self.config.create().expect("a consumer");
             return None;
         };

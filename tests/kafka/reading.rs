@@ -47,8 +47,8 @@ impl Read {
     }
 }
 
-/// Reads a topic from its beginning, as a `read_committed` consumer sees it, up to the end that it has now, or until
-/// nothing comes for `idle` or there were so many records.
+/// Reads a topic from its beginning, as a `read_committed` consumer sees it: up to its current end, until nothing arrives
+/// for `idle`, or up to `most` records.
 pub fn read(servers: &str, topic: &str, idle: Duration, most: Option<u32>, mut each: impl FnMut(Read)) {
     read_until(servers, topic, idle, most, |read| {
         each(read);
@@ -56,8 +56,8 @@ pub fn read(servers: &str, topic: &str, idle: Duration, most: Option<u32>, mut e
     });
 }
 
-/// All of a topic that holds so many records or more: again, and with more patience, where the first reader came to
-/// fewer.
+/// Reads all of a topic that has at least this number of records. If the first attempt returns fewer, reads again with more
+/// patience.
 pub fn read_all(servers: &str, topic: &str, wanted: usize) -> Vec<Read> {
     let mut records = Vec::new();
     for idle in [IDLE, LONG_IDLE] {

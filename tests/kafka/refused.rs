@@ -1,4 +1,4 @@
-//! What cannot keep the promise is refused at the start, with one sentence that says what to change.
+//! Settings that would break a guarantee are refused at the start, with one sentence that says what to change.
 
 use super::{
     broker::{self, Cluster},

@@ -1,4 +1,4 @@
-//! Rejected commands put back after a limit was raised, by `rejections replay`.
+//! Replays rejected commands with `rejections replay` after a limit was raised.
 
 use std::{collections::BTreeMap, process::Stdio};
 
@@ -63,7 +63,7 @@ fn replay(setup: &Setup, more: &[&str], last: &str) {
     assert_eq!((output.status.code(), said.lines().last()), (Some(0), Some(last)), "{said}{errors}");
 }
 
-/// Waits until the output of so many commands is out, in as many partitions as there are now.
+/// Waits until the output of this number of commands is published, in all partitions that exist now.
 fn await_published(setup: &Setup, instance: &mut super::process::Instance, total: u64) {
     Progress::of(setup).await_published(total, 2 * PATIENCE, || instance.assert_running());
 }

@@ -1,4 +1,4 @@
-//! Replies: each comes with its outcome and once, and one that cannot be delivered holds up nothing.
+//! Replies: each is published once, together with its outcome, and an undeliverable reply delays nothing.
 
 use std::{
     collections::BTreeMap,
@@ -273,7 +273,7 @@ fn killed_again_and_again_it_replies_once() {
     }
     let replies = asking.replies(&answers, 3);
     let missing = COMMANDS - replies.len() as u64;
-    // A kill loses none. A broker that takes seconds to answer can, and it is told.
+    // A kill loses none. A broker that takes seconds to answer can, and that is reported.
     let said =
         fs::read_to_string(asking.setup.folder().join("only.stderr")).expect("what all instances said");
     let left_out: Vec<_> = said.lines().filter(|line| line.contains("can't be delivered")).collect();

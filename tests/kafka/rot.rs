@@ -1,4 +1,4 @@
-//! A disk that changes a row of the log: the processor stops where it needs the row, and goes on with a backup.
+//! A disk that changes a row of the log: the processor stops when it needs the row, and continues with a backup.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A broker with TLS: logging in by SCRAM and PLAIN, and each way in which that fails, with a sentence of its own.
+//! A broker with TLS: login with SCRAM and PLAIN. Each kind of failure has its own message.
 
 use std::{
     path::{Path, PathBuf},

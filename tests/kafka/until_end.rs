@@ -1,4 +1,4 @@
-//! `tail --until-end` where the end holds nothing to show: marks of transactions, what was undone, and an open one.
+//! `tail --until-end` if there is nothing to show at the end: transaction markers, aborted records, an open transaction.
 
 use std::process::Stdio;
 
@@ -42,7 +42,7 @@ fn tail_ends_where_nothing_more_is_committed() {
     let producer = transactional(&setup, "ended");
     let tail = || {
         let program = setup.program(&["tail", "notifications", "--until-end", "--limit", "10", "--json"]);
-        // Ended by the test where it does not end by itself.
+        // The test ends it if it does not end on its own.
         let mut command = languages::bounded(program.get_program());
         command.args(program.get_args()).stdin(Stdio::null());
         let output = command.output().expect("it runs");
@@ -57,7 +57,7 @@ fn tail_ends_where_nothing_more_is_committed() {
     send(&setup, &producer, &[1, 2]);
     producer.abort_transaction(PATIENCE).expect("undone");
     assert_eq!(tail(), 3);
-    // An open one holds back all that comes behind it.
+    // An open transaction hides everything after it.
     let open = transactional(&setup, "open");
     send(&setup, &open, &[0, 2]);
     send(&setup, &producer, &[0, 1]);

@@ -1,4 +1,4 @@
-//! `verify` on a real broker: what it passes, and what it names, planted by producers of the test's own.
+//! `verify` on a real broker: a correct run passes, and deviations planted by the test's own producers are reported.
 
 use std::{process::Stdio, time::Duration};
 

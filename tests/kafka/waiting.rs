@@ -1,4 +1,4 @@
-//! Waiting for others, and saying so.
+//! Waits for other processes, and prints that it waits.
 
 #[path = "../support/waiting.rs"]
 mod within;

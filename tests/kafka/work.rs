@@ -16,7 +16,7 @@ use super::{
 pub const PARTITIONS: i32 = 3;
 /// All of them.
 pub const ALL: [i32; 3] = [0, 1, 2];
-/// Repeated commands lie no further behind the first than this.
+/// The largest distance of a repeated command from the first.
 const APART: u32 = 1_000;
 
 pub struct Work {
@@ -42,7 +42,7 @@ impl Work {
         Self { setup, progress, seed: seed(test), posted, remembered, lost }
     }
 
-    /// Posts so many more commands and waits until they are in the topic.
+    /// Posts this number of further commands, and waits until they are in the topic.
     pub fn post(&mut self, commands: u32) {
         let next = self.posted.last().map_or(0, |numbers| numbers.end);
         self.post_from(next, commands);

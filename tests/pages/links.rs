@@ -1,4 +1,4 @@
-//! Links lead somewhere, and the book's to its own pages.
+//! The targets of all links exist, and the book's links stay within the book.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The pages say what the program does: their examples, commands, names, numbers and links are held against it.
+//! Compares the pages with the program: their examples, commands, names, numbers and links.
 //!
 //! Some parts of them are generated: the demonstration's output, the table of codes, the tables of configuration keys, and
 //! the figures of performance with their picture. `PAGES_UPDATE=1 cargo test --test pages` writes them again.
@@ -41,7 +41,7 @@ fn pages() -> Vec<String> {
     [others.map(str::to_owned).to_vec(), book()].concat()
 }
 
-/// A fenced block: what stands behind the backticks, and what is inside.
+/// A fenced block: the text after the opening backticks, and the content.
 struct Block {
     info: String,
     text: String,
@@ -73,7 +73,7 @@ fn prose(markdown: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What stands between single backticks, outside of fenced blocks; a span that goes on in the next line is one line.
+/// The text between single backticks, outside of fenced blocks. A span that continues on the next line becomes one line.
 fn code_spans(markdown: &str) -> Vec<String> {
     prose(markdown).split('`').skip(1).step_by(2).map(|code| code.replace('\n', " ")).collect()
 }

@@ -1,4 +1,4 @@
-//! Files, modules, items and tests that the pages name are there.
+//! Files, modules, items and tests that the pages name exist.
 
 use std::path::Path;
 

@@ -35,7 +35,7 @@ fn headers_are_those_on_the_wire() {
 #[test]
 fn messages_are_those_of_the_program() {
     let sources = program_sources().into_iter().map(|path| std::fs::read_to_string(path).expect("UTF-8"));
-    // A string that goes on in the next line is one line.
+    // A string that continues on the next line becomes one line.
     let source: Vec<String> = sources
         .map(|source| source.split("\\\n").map(str::trim_start).collect::<Vec<_>>().concat())
         .collect();

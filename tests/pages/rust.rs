@@ -1,4 +1,4 @@
-//! The pages' pieces in Rust compile: each stands here as a module, word for word.
+//! The Rust examples on the pages compile: each is copied here as a module, word for word.
 
 use super::{blocks, pages, root, text_of};
 

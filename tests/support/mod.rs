@@ -1,5 +1,4 @@
-//! What tests of the whole program share: the binary as a process that ends with its test, and brokers on this
-//! machine.
+//! Helpers for tests of the whole program: the binary as a process that ends with its test, and brokers on this machine.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod poster;
@@ -158,7 +157,7 @@ impl Running {
         Finished { status: status.expect("ended"), stdout: self.stdout(), stderr: self.stderr() }
     }
 
-    /// Waits for standard output to hold so many lines, and gives them.
+    /// Waits until standard output has this number of lines, and returns them.
     #[track_caller]
     pub fn lines(&mut self, count: usize) -> Vec<String> {
         wait_until(&format!("{count} lines of output"), || {

@@ -1,5 +1,5 @@
-//! An address in front of an embedded broker, which can tell of a cluster without brokers, as a Kafka node that
-//! is alone does while its own controller takes it for dead.
+//! A relay in front of an embedded broker. It can send metadata of a cluster without brokers, as a lone Kafka node does
+//! while its own controller considers it dead.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::{
@@ -24,10 +24,10 @@ const OTHER_TOPICS: u32 = 50_000;
 struct State {
     broker: SocketAddr,
     address: SocketAddr,
-    /// The port that clients are told instead of the broker's own.
+    /// The port that clients get instead of the broker's own.
     named: AtomicU16,
     partitions: i32,
-    /// By its `client.id`, who is told of no brokers, and whether that has happened.
+    /// The `client.id` of the client that gets metadata without brokers, and whether that has happened.
     misled: Mutex<Option<(String, bool)>>,
 }
 
@@ -36,7 +36,7 @@ struct State {
 pub struct Relay(Arc<State>);
 
 impl Relay {
-    /// Begins to take connections to `broker`, whose topics have so many partitions.
+    /// Starts to accept connections to `broker`, whose topics have this number of partitions.
     pub fn start(broker: &str, partitions: i32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");

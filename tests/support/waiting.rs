@@ -1,4 +1,4 @@
-//! Waiting for what others do. How long is for each kind of test to say.
+//! Waits for other processes. Each kind of test sets its own time limit.
 
 use std::{
     thread,

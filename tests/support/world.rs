@@ -1,4 +1,4 @@
-//! What tests of the Rust client share: an embedded broker with a topic for replies, and notifications as the processor
+//! Helpers for tests of the Rust client: an embedded broker with a topic for replies, and notifications as the processor
 //! would write them.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 

@@ -12,8 +12,8 @@ pub struct Attachment {
     #[serde(rename = "@type")]
     pub kind: AttachmentKind,
     pub id: String,
-    /// Yours: a name, a size, a media type. Of an attachment that was read, those that a [`Value`] holds: not a number
-    /// beyond 64-bit floats, nor a text with half of a surrogate pair.
+    /// Your own properties: a name, a size, a media type. In a received attachment, only those that fit into a [`Value`]:
+    /// not numbers beyond 64-bit floats, nor text with half of a surrogate pair.
     #[serde(flatten)]
     pub properties: Map<String, Value>,
 }
@@ -60,7 +60,7 @@ impl Attachment {
         Self::of(AttachmentKind::Video, id.into())
     }
 
-    /// Sets a property of yours; a second one of that name takes the place of the first.
+    /// Sets a property of your own. A second one with the same name replaces the first.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.properties.insert(name.into(), value.into());

@@ -17,7 +17,7 @@ pub(super) struct Connection {
     properties: Vec<(String, String)>,
 }
 
-/// Properties that a client refuses for another reason than the processor (`protected`).
+/// Properties that a client refuses for other reasons than the processor does (`protected`).
 const REASONS: [(&str, &str); 7] = [
     ("bootstrap.servers", "it is an argument of the builder"),
     ("group.id", "it is an argument of the stream's builder"),

@@ -125,8 +125,8 @@ impl Entry {
         self.header(IDEMPOTENCY_KEY, key.into())
     }
 
-    /// The record's key, which selects its partition. Default: `objectType/objectId`, so that the activities of one object stay
-    /// in order.
+    /// The record's key, which selects its partition. Default: `objectType/objectId`, so that the activities of one object
+    /// stay in order.
     #[must_use]
     pub fn record_key(self, key: impl Into<Vec<u8>>) -> Self {
         Self { record_key: Some(key.into()), ..self }
@@ -150,7 +150,7 @@ impl Entry {
     pub(super) fn to_record(&self, timestamp: i64) -> Record {
         let value = self.to_json().into_bytes();
         let key = self.record_key.clone().or_else(|| object_key(&value).map(String::into_bytes));
-        // Where it will lie changes nothing of what is wrong with it.
+        // Its partition and offset do not affect its problems.
         Record {
             coordinates: Coordinates { partition: 0, offset: 0, timestamp },
             key,
@@ -160,7 +160,7 @@ impl Entry {
     }
 }
 
-/// The contract's names, in the order of its table; what is not set is left out.
+/// The contract's names, in the order of its table. Unset fields are omitted.
 impl Serialize for Entry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         fn some<M: SerializeMap, T: Serialize>(

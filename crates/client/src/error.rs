@@ -9,7 +9,7 @@ use super::{Posted, Problems};
 /// A client or a stream was not made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SetupError {
-    /// A librdkafka property that the client's promises need as it sets it.
+    /// A librdkafka property on whose value the client's guarantees depend, so it can't be set.
     #[error("librdkafka property `{name}` cannot be set: {reason}")]
     Property { name: String, reason: &'static str },
     /// librdkafka refuses the properties, or they do not fit together.
@@ -17,14 +17,14 @@ pub enum SetupError {
     Kafka(String),
 }
 
-/// An entry was not posted, or that is unknown.
+/// An entry was not posted, or it is unknown whether it was.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PostError {
     /// Not sent, because the processor would reject it for these problems.
     #[error("the entry would be rejected, so it was not posted:\n{0}")]
     Invalid(Problems),
-    /// The broker does not have it, as far as the Kafka client knows; it may if the partition's leader changed at that moment.
-    /// With an idempotency key it is safe to post it again.
+    /// The broker does not have it, as far as the Kafka client knows; it may if the partition's leader changed at that
+    /// moment. With an idempotency key it is safe to post it again.
     #[error("the entry was not posted: {0}")]
     NotPosted(String),
     /// The broker may have it. Without an idempotency key, posting it again could create a second activity.

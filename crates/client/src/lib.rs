@@ -1,8 +1,8 @@
-//! For other Rust programs: post activities, and receive notifications.
+//! The client library for Rust programs that post activities and receive notifications.
 //!
 //! - [`ActivityClient`] posts an [`Entry`]. It returns the activity's id as soon as the broker has the command, and can
 //!   wait for the processor's verdict.
-//! - [`NotificationStream`] delivers each [`Notification`] until it is acknowledged.
+//! - [`NotificationStream`] delivers [`Notification`]s, and redelivers unacknowledged ones after a restart or a rebalance.
 //!
 //! Types and names are those of the contract: an entry has [`Target`]s, [`Identity`]s and
 //! [`Attachment`]s. Everything is asynchronous and runs in [Tokio](https://tokio.rs).

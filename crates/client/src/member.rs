@@ -30,7 +30,7 @@ use super::{acks::Acks, seen::Seen};
 /// For the last commit of a member that leaves.
 const LAST_COMMIT: Duration = Duration::from_secs(3);
 
-/// Notifications under way, shared with the consumer's callbacks.
+/// The notifications that are handed out, shared with the consumer's callbacks.
 #[derive(Clone)]
 pub(super) struct Ledger(Arc<Mutex<(Acks, Seen)>>);
 
@@ -41,7 +41,7 @@ pub(super) struct Joined {
     waker: Arc<AtomicWaker>,
 }
 
-/// Notes revoked partitions.
+/// Records revoked partitions.
 struct Watching {
     ledger: Ledger,
     /// A new consumer is the stream's member now. Set and read with the ledger locked.
@@ -69,7 +69,7 @@ impl Group for Watching {
         let acks = &mut self.ledger.lock().0;
         if !is_assigned && !self.replaced.load(Ordering::Relaxed) {
             match event {
-                // Stored offsets are committed with the revocation; nothing can be stored afterwards.
+                // Stored offsets are committed with the revocation; after that, nothing can be stored.
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                     acks.lose(partitions.elements().iter().map(|element| element.partition()));
                 }
@@ -92,8 +92,8 @@ impl Group for Watching {
         LAST_COMMIT
     }
 
-    /// Commits what is acknowledged. Closing does so too, but only once, and a broker refuses that during a rebalance: then
-    /// all of it would be redelivered.
+    /// Commits acknowledged notifications. Closing commits too, but only once, and the broker refuses that during a
+    /// rebalance: then all of them would be redelivered.
     fn before_leaving(&self, consumer: &BaseConsumer<Context>) {
         let deadline = Instant::now() + LAST_COMMIT;
         while let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
@@ -120,7 +120,7 @@ impl Joined {
         Ok(Self { consumer, watching, waker })
     }
 
-    /// Ignores the group from now on: a new consumer is the stream's member. Call it with the ledger locked.
+    /// Ignores the group from now on, because a new consumer is the stream's member. Call it with the ledger locked.
     pub fn replaced(&self, acks: &mut Acks) {
         self.watching.replaced.store(true, Ordering::Relaxed);
         acks.lose_all();

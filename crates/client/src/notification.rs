@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{ActivityId, Attachment, Audience, Identity};
 
-/// An activity's id and the place of the target among its targets: `ID/PLACE`. The same on every replay.
+/// An activity's id and the index of the target among its targets: `ID/INDEX`. The same on every replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NotificationId {
     pub activity: ActivityId,
@@ -29,7 +29,7 @@ pub struct Notification {
     pub key: String,
     /// CloudEvents' `ce_…`, and the command's trace.
     pub headers: Vec<Header>,
-    /// Where the record lies, and its timestamp.
+    /// Partition, offset and timestamp of the record.
     pub at: Coordinates,
 }
 
@@ -40,7 +40,7 @@ pub struct Activity {
     known: Known,
 }
 
-/// A record on the notifications topic that is no notification.
+/// A record on the notifications topic that is not a notification.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "partition {}, offset {} of the topic '{topic}' is no notification: {reason}",
@@ -78,7 +78,7 @@ struct Known {
 }
 
 impl Notification {
-    /// Reads a record, or says why it is no notification.
+    /// Reads a record, or returns why it is not a notification.
     pub(super) fn read(record: &Record) -> Result<Self, String> {
         let value = record.value.as_deref().ok_or("it has no value")?;
         let read: Wire = serde_json::from_slice(value).map_err(|error| error.to_string())?;
@@ -100,7 +100,7 @@ impl Notification {
         })
     }
 
-    /// The last header of that name, where it is text.
+    /// The last header with that name, if it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let last = self.headers.iter().rev().find(|header| header.name == name.as_bytes())?;
@@ -109,7 +109,7 @@ impl Notification {
 }
 
 impl Activity {
-    /// All of it, byte for byte as it was published.
+    /// The whole activity, byte for byte as it was published.
     #[must_use]
     pub fn json(&self) -> &RawValue {
         &self.json
@@ -154,8 +154,9 @@ impl Activity {
         self.known.content.as_deref()
     }
 
-    /// Any property by its name, those that belong to the object type too. `None` also of one that no [`Value`] holds,
-    /// as a number beyond 64-bit floats or a text with half of a surrogate pair: see [`property_json`](Self::property_json).
+    /// Any property by its name, including those of the object type. Also `None` if the property does not fit into a
+    /// [`Value`], such as a number beyond 64-bit floats, or text with half of a surrogate pair: see
+    /// [`property_json`](Self::property_json).
     #[must_use]
     pub fn property(&self, name: &str) -> Option<Value> {
         serde_json::from_str(self.property_json(name)?.get()).ok()
@@ -164,13 +165,13 @@ impl Activity {
     /// Any property by its name, byte for byte as it was published.
     #[must_use]
     pub fn property_json(&self, name: &str) -> Option<&RawValue> {
-        // What is not asked for is not read: it may be what few readers of JSON take.
+        // Other properties are not read, since they may contain JSON that few readers accept.
         let mut members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(self.json.get()).ok()?;
         members.remove(name)
     }
 }
 
-/// Text that is no notification's id.
+/// Text that is not the id of a notification.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is not a notification's id: expected an activity's id, a slash and a number")]
 pub struct BadId(String);
@@ -182,7 +183,7 @@ impl FromStr for NotificationId {
         let read = |text: &str| {
             let (activity, place) = text.split_once('/')?;
             let id = Self { activity: activity.parse().ok()?, place: place.parse().ok()? };
-            // Only the one form that travels, or one id could have two.
+            // Only the published form, otherwise one id could have two forms.
             (id.place.to_string() == place).then_some(id)
         };
         read(text).ok_or_else(|| BadId(text.chars().take(80).collect()))
@@ -253,7 +254,7 @@ mod tests {
         }
     }
 
-    /// The contract takes any JSON in what is the producer's, as it stands.
+    /// The contract accepts any JSON in the producer's own properties, unchanged.
     #[test]
     fn what_few_readers_of_json_take_hides_nothing_else() {
         let value = r#"{"objectType":"case","objectId":"7","targets":[{"@type":"Everyone","notify":true}],

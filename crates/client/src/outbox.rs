@@ -1,9 +1,10 @@
 //! Commands that are posted and not yet answered, and the producer that sends them.
 //!
-//! A producer can become useless: a fatal error ends an idempotent one, and librdkafka can lose all brokers for good (see
-//! [`kafka::liveness`]). Then it is replaced. The new producer sends what the old one definitely never sent, in order, and
-//! not what it may have sent, since the processor could not tell that from a second command. A producer that fails before
-//! it sent anything would usually fail again, for example for lack of a right: then its unsent commands fail too.
+//! A producer can become useless: a fatal error ends an idempotent one, and librdkafka can lose all brokers permanently (see
+//! [`kafka::liveness`]). Then it is replaced. The new producer sends, in order, the commands that the old one definitely
+//! never sent. It does not send those that may have been sent, since the processor could not distinguish them from second
+//! commands. If a producer fails before it sent anything, its unsent commands fail too: its successor would usually fail
+//! again, for example for lack of a right.
 
 use std::{
     fmt, mem,
@@ -99,8 +100,8 @@ impl Outbox {
         Ok(Self { shared, entrance: tokio::sync::Mutex::new(()) })
     }
 
-    /// Puts a command into the queue, for this partition or for that of its key, and returns the receiver of its answer. Waits
-    /// while the queue is full; if that future is dropped, nothing is sent.
+    /// Puts a command into the queue, for this partition or for that of its key, and returns the receiver of its answer.
+    /// Waits while the queue is full; if that future is dropped, nothing is sent.
     pub async fn take(
         &self,
         record: &Record,
@@ -188,7 +189,7 @@ impl Shared {
     }
 
     /// Moves unsent commands to a new producer, unless the old one failed (`fatal`) in a way in which the new one would too.
-    /// Meanwhile the queue is closed.
+    /// The queue is closed until then.
     fn replace(&self, old: Arc<Producing>, fatal: Option<(RDKafkaErrorCode, String)>) {
         let mut current = self.producer.write().expect("never poisoned");
         old.purge(PurgeConfig::default().queue());
@@ -282,11 +283,11 @@ fn new_producer(config: &ClientConfig) -> Result<Producing, KafkaError> {
 /// How long librdkafka tries to send a command.
 fn lifetime(config: &ClientConfig) -> Result<Duration, KafkaError> {
     let millis = config.create_native_config()?.get("delivery.timeout.ms")?;
-    // 0 is without an end.
+    // 0 means for ever.
     Ok(millis.parse().ok().filter(|&millis| millis > 0).map_or(Duration::MAX, Duration::from_millis))
 }
 
-/// Waits until all is answered, and no longer than that.
+/// Waits until everything is answered, or until the deadline.
 fn settle(producer: &Producing, patience: Duration) {
     let deadline = Instant::now() + patience;
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
@@ -306,7 +307,7 @@ mod tests {
     use crate::{Posted, connection::Connection};
 
     const TOPIC: &str = "activity.commands";
-    /// After this a test has failed, on a slow machine too.
+    /// After this time a test has failed, even on a slow machine.
     const PATIENCE: Duration = Duration::from_secs(180);
 
     fn record() -> Record {
@@ -335,7 +336,7 @@ mod tests {
         assert_eq!(offset(outbox.take(&record(), None).await.unwrap()).await, 0);
 
         broker.cluster().broker_down(1).unwrap();
-        // What is taken in before the connection ends could be sent.
+        // Commands that are queued before the connection ends could be sent.
         let producer = Arc::clone(&outbox.shared.producer.read().unwrap());
         let begun = Instant::now();
         while block_in_place(|| producer.client().fetch_metadata(Some(TOPIC), Duration::from_secs(5))).is_ok()
@@ -346,9 +347,9 @@ mod tests {
         for _ in 1..20 {
             answers.push(outbox.take(&record(), None).await.unwrap());
         }
-        // Nobody waits for this one, which is sent all the same.
+        // Nobody waits for this command, which is sent all the same.
         drop(outbox.take(&record(), None).await.unwrap());
-        // This one's time is over.
+        // The time for this command is over.
         let (late, given_up) = oneshot::channel();
         let begun =
             Instant::now().checked_sub(Duration::from_secs(200)).expect("a clock that went on so long");

@@ -38,9 +38,9 @@ const DELIVERY_TIMEOUT_MS: &str = "120000";
 ///
 /// The client waits for unreachable brokers. It replaces its producer when that fails permanently, or can't find the brokers
 /// again, which happens to librdkafka ([5301](https://github.com/confluentinc/librdkafka/issues/5301)). The new producer
-/// sends what was not sent; the two minutes start again for entries whose time was not over. Entries that may have been
-/// sent are [`Unconfirmed`](PostError::Unconfirmed), and may arrive after later ones. If the producer fails before it sent
-/// anything, for example for lack of the right to write, its entries are [`NotPosted`](PostError::NotPosted).
+/// sends the entries that were not sent yet; their two minutes start again, unless they were over. Entries that may have
+/// been sent are [`Unconfirmed`](PostError::Unconfirmed), and may arrive after later ones. If the producer fails before it
+/// sent anything, for example for lack of the right to write, its entries are [`NotPosted`](PostError::NotPosted).
 ///
 /// Use it within a Tokio runtime.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ struct Inner {
     replies: Mutex<Option<Starting>>,
 }
 
-/// Continues when nobody waits for it, so that short time-outs do not restart it again and again.
+/// Continues even if nobody waits for it, so that short time-outs do not keep restarting it.
 type Starting = Shared<BoxFuture<'static, Result<Arc<Replies>, String>>>;
 
 /// Configures a client; see [`ActivityClient::builder`].
@@ -73,13 +73,13 @@ pub struct ClientBuilder {
 pub enum Posted {
     /// It becomes the activity with this id, if it is accepted.
     As(ActivityId),
-    /// Its id is unknown, because the broker did not return its offset in this partition. It had the command from an
-    /// earlier attempt, or the offset is too large for an id.
+    /// Its id is unknown: the broker already had the command from an earlier attempt and did not return its offset in this
+    /// partition, or the offset is too large for an id.
     SomewhereIn { partition: i32 },
 }
 
 impl Posted {
-    /// The id, where it is known.
+    /// The id, if it is known.
     #[must_use]
     pub fn id(&self) -> Option<ActivityId> {
         match self {

@@ -42,7 +42,7 @@ impl Failed {
         Self { error, may_be_persisted: false, detail: None }
     }
 
-    /// In words, for a command of so many bytes.
+    /// In words, for a command of this size.
     pub fn explain(&self, access: &Access, topic: &str, bytes: usize) -> PostError {
         let code = self.error.rdkafka_error_code();
         if code == Some(Code::MessageTimedOut) && !self.may_be_persisted {
@@ -86,7 +86,7 @@ pub(super) struct Reports {
     pub count: AtomicU64,
     /// A command reached a broker, or may have.
     pub has_sent: AtomicBool,
-    /// What a replaced producer has definitely not sent.
+    /// Commands that a replaced producer has definitely not sent.
     unsent: Mutex<Vec<(Record, InFlight)>>,
 }
 
@@ -124,7 +124,7 @@ impl Deliver for Reports {
     }
 }
 
-/// A command under way.
+/// A command that is not answered yet.
 pub(super) struct InFlight {
     pub answer: oneshot::Sender<Answer>,
     /// When the first producer got the command.
@@ -133,7 +133,7 @@ pub(super) struct InFlight {
     pub place: u64,
     /// The partition that was asked for.
     pub partition: Option<i32>,
-    /// The record's own timestamp, which holds where the broker does not set another.
+    /// The record's own timestamp, which is valid unless the broker sets another.
     pub timestamp: i64,
     pub topic_bits: u16,
 }

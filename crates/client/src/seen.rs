@@ -27,7 +27,8 @@ impl Seen {
     /// Whether to hand out this notification.
     ///
     /// Not if it was acknowledged, and not while the reader has its first copy, because the commit waits for that copy. But
-    /// once its partition was lost nothing waits for the first copy, and dropping the second could lose the notification.
+    /// once the partition of the first copy is lost, no commit waits for it, and dropping the second copy could lose the
+    /// notification.
     pub fn is_new(&mut self, id: NotificationId, ticket: Ticket, is_held: impl Fn(Ticket) -> bool) -> bool {
         if self.capacity == 0 {
             return true;

@@ -60,8 +60,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// again, which happens to librdkafka ([5301](https://github.com/confluentinc/librdkafka/issues/5301)). Then
 /// unacknowledged notifications are redelivered.
 ///
-/// Dropping the stream commits what is acknowledged and leaves the group. That blocks for a moment, or 3 s if no broker
-/// answers; [`close`](Self::close) does the same without blocking. Later acknowledgements are ignored.
+/// Dropping the stream commits acknowledged notifications and leaves the group. That blocks for a moment, or 3 s if no
+/// broker answers; [`close`](Self::close) does the same without blocking. Later acknowledgements are ignored.
 ///
 /// ```no_run
 /// use activity_stream_client::{NotificationStream, StreamError};
@@ -155,8 +155,8 @@ impl StreamBuilder {
         self
     }
 
-    /// Joins the group, without waiting for a broker. A group without an offset for a partition, or whose offset is no longer
-    /// retained, starts with the first retained notification.
+    /// Joins the group, without waiting for a broker. A group without an offset for a partition, or whose offset is no
+    /// longer retained, starts with the first retained notification.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl StreamBuilder {
         let interval = settings.properties.entry("auto.commit.interval.ms".to_owned());
         interval.or_insert_with(|| COMMIT_INTERVAL_MS.to_owned());
         let mut config = client::consumer(&settings);
-        // librdkafka commits what is stored, and stored is only what is acknowledged.
+        // librdkafka commits stored offsets, and only acknowledged ones are stored.
         config.set("enable.auto.commit", "true").set("auto.offset.reset", "earliest");
         let ledger = Ledger::new(Seen::new(self.window));
         let joined = Joined::join(&config, &self.topic, &ledger)
@@ -195,11 +195,11 @@ impl NotificationStream {
         }
     }
 
-    /// Commits what is acknowledged now, instead of within the next second.
+    /// Commits acknowledged notifications now, instead of within the next second.
     ///
     /// # Errors
     ///
-    /// [`StreamError::Kafka`] if the broker refuses it. What is acknowledged is then committed later, or redelivered.
+    /// [`StreamError::Kafka`] if the broker refuses it. Acknowledged notifications are then committed later, or redelivered.
     pub fn commit(&self) -> impl Future<Output = Result<(), StreamError>> + Send + use<> {
         let shared = Arc::clone(&self.shared);
         async move {
@@ -218,7 +218,7 @@ impl NotificationStream {
         }
     }
 
-    /// Commits what is acknowledged and leaves the group, as dropping does, without blocking the runtime.
+    /// Commits acknowledged notifications and leaves the group, as dropping does, but without blocking the runtime.
     pub async fn close(self) {
         // Without a thread it was dropped here.
         let _ = on_its_own("close", move || drop(self)).await;
@@ -268,7 +268,7 @@ async fn next(shared: &Arc<Shared>, liveness: &mut Liveness) -> Result<Received,
     }
 }
 
-/// What is handed out for a record; `None` for a redelivered one.
+/// The item to hand out for a record; `None` for a redelivered one.
 fn take(shared: &Arc<Shared>, record: Record) -> Option<Result<Received, StreamError>> {
     let at = record.coordinates;
     let read = Notification::read(&record);
@@ -358,7 +358,7 @@ impl Acknowledgement {
         }
         shared.done(acks, self.ticket);
         drop(ledger);
-        // If the stream was dropped meanwhile, this leaves the group, which may wait for the brokers.
+        // If the stream has been dropped, this leaves the group, which may wait for the brokers.
         if let Some(last) = Arc::into_inner(shared) {
             let _ = thread::Builder::new().name("leave".into()).spawn(move || drop(last));
         }

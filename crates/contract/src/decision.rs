@@ -68,7 +68,7 @@ pub fn settle(
     }
 }
 
-/// What is known so far of what a command becomes.
+/// The state of a decision: what is known so far about the outcome of a command.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Fate {
     #[default]

@@ -50,7 +50,7 @@ impl EventLog {
         for &(partition, offset) in published {
             rows.entry(partition).and_modify(|row| row.raise_published_seen(offset));
         }
-        // Returned to the log only after the commit: what is in memory must not be ahead of the file.
+        // Returned to the log only after the commit: memory must not be ahead of the file.
         let mut claims: BTreeMap<i32, Claims> =
             rows.keys().filter_map(|partition| self.claims.remove_entry(partition)).collect();
 
@@ -74,7 +74,7 @@ impl EventLog {
         self.next_position = next_position;
         self.claims.extend(claims);
         self.rows.extend(rows);
-        // After the commit: what was committed to a removed file must not be published.
+        // After the commit: an append to a removed file must not be published.
         self.files.check()
     }
 }

@@ -32,8 +32,8 @@ pub enum Backup {
 impl LogReader {
     /// Copies the log to a new file, which gets its name when it is complete, checked and flushed.
     ///
-    /// `VACUUM INTO` reads in one transaction. SQLite's backup API, which the shell's `.backup` uses, restarts whenever the
-    /// log was written to, so beside a busy writer it never ends.
+    /// `VACUUM INTO` reads in one transaction. SQLite's backup API, which the shell's `.backup` uses, restarts after each
+    /// write to the log, so it never ends while a writer is busy.
     pub fn back_up(&self, to: &Path, report: &mut dyn CheckReport) -> Result<Backup, CheckError> {
         let name = to.as_os_str().as_bytes();
         if let Some(suffix) = RESERVED_SUFFIXES.into_iter().find(|suffix| name.ends_with(suffix.as_bytes())) {

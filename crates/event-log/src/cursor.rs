@@ -32,7 +32,7 @@ pub struct Anchor {
     pub checksum: u32,
 }
 
-/// How many of a partition's commands became what, counted by the appends.
+/// The number of a partition's commands by outcome, counted by the appends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub events: u64,

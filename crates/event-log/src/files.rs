@@ -84,7 +84,7 @@ pub(crate) fn folder(file: &Path) -> &Path {
     }
 }
 
-/// Opens a file for reading after [`find`] saw it. Doesn't block if a FIFO replaced it meanwhile.
+/// Opens a file for reading after [`find`] saw it. Doesn't block if a FIFO has replaced it since.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }

@@ -1,8 +1,8 @@
-//! The event log: what became of every command, in one SQLite file.
+//! The event log: the decision about every command, in one SQLite file.
 //!
-//! One [`EventLog`] writes, and holds a lock against other writers. Any number of [`LogReader`]s can read meanwhile. An
-//! append is one SQLite transaction: it decides duplicates by the idempotency window, inserts the decisions, and moves the
-//! cursors. So the log accounts for every offset below `logged`.
+//! One [`EventLog`] writes, and holds a lock against other writers. Any number of [`LogReader`]s can read at the same time.
+//! An append is one SQLite transaction: it decides duplicates by the idempotency window, inserts the decisions, and moves
+//! the cursors. So the log accounts for every offset below `logged`.
 //!
 //! - `schema`: the tables, and how a file is recognised, created and upgraded. Read `schema/0001.sql` first.
 //! - `files`: which files may be opened, the lock on the database, and whether all files are still in place. `draft`: a new

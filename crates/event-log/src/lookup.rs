@@ -1,4 +1,4 @@
-//! Finds what became of a command by its offset.
+//! Finds the outcome of a command by its offset.
 
 use std::ops::Range;
 

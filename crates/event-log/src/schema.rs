@@ -118,8 +118,8 @@ pub(crate) fn check_counts(path: &Path, connection: &Connection) -> Result<(), L
     Ok(())
 }
 
-/// Opens the log to examine it. If all appends are in the database file, this takes no locks and creates no files: the
-/// writer holds the instance's lock meanwhile, and a reader must call [`at_rest`] again afterwards.
+/// Opens the log to examine it. If all appends are in the database file, this takes no locks and creates no files. So a
+/// writer must hold the instance's lock while it does this, and a reader must call [`at_rest`] again after reading.
 pub(crate) fn open_at_rest(path: &Path) -> Result<Connection, LogError> {
     if at_rest(path) {
         refuse_truncated(path)?;

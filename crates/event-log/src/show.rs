@@ -1,4 +1,4 @@
-//! Finds what became of a command by its activity id.
+//! Finds the outcome of a command by its activity id.
 
 use contract::{ActivityId, Coordinates, Decision, PartitionOffset, Problems};
 use rusqlite::{OptionalExtension, params};
@@ -9,7 +9,7 @@ use crate::lookup::Recorded;
 use crate::reader::{Listed, LogReader};
 use crate::writer::Gap;
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Shown {
     /// It became an activity.

@@ -1,4 +1,4 @@
-//! Appending for tests: they have verdicts, and ask for positions.
+//! Appending for tests, which pass verdicts and get positions.
 
 use std::iter::zip;
 
@@ -16,7 +16,7 @@ pub struct Chunk {
     pub verdicts: Vec<Verdict>,
 }
 
-/// What a command became.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settled {
     pub coordinates: Coordinates,

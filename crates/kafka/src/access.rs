@@ -11,9 +11,9 @@ use super::{Settings, client, context::Context, native};
 
 /// For one question about rights.
 const ASK: Duration = Duration::from_secs(5);
-/// For one of brokers that answer: a group's coordinator may have to make its topic first.
+/// For one question to brokers that are known to answer: a group's coordinator may have to create its topic first.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
-/// For a transactional id: its coordinator has to be found, and may have to make its topic first.
+/// For a transactional id: its coordinator has to be found, and may have to create its topic first.
 const TRANSACT: Duration = Duration::from_secs(15);
 
 /// What may be done with a resource, as `kafka-acls.sh` names it.
@@ -96,7 +96,7 @@ impl Access {
         )
     }
 
-    /// The same if an error is one of access to this topic, or to the configured group.
+    /// The same sentence, if the error denies access to this topic or to the configured group.
     #[must_use]
     pub fn lacking(
         &self,

@@ -6,17 +6,17 @@ use rdkafka::{config::ClientConfig, consumer::BaseConsumer, error::KafkaError, p
 
 use super::{Settings, connection::not_made, topics::producer_limit};
 
-/// KiB of librdkafka's fetch queue; its own default is 64 MiB a consumer. Some 9,000 usual commands, which is more than
-/// the brokers bring between two looks. What librdkafka adds to a short record is not counted, and is as much again.
+/// KiB of librdkafka's fetch queue; its own default is 64 MiB per consumer. This holds about 9,000 usual commands, more than
+/// arrive between two checks of the queue. librdkafka's overhead is not counted, and doubles the size of a short record.
 const FETCH_QUEUE_KIB: u32 = 3 * 1024;
 /// How soon librdkafka checks a full fetch queue again. Its own default is a second, for most of which a short queue is
 /// empty.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
-/// What a zstd batch may unpack to, and a third of it at least: librdkafka refuses a longer one, again and again, and
-/// triples its buffer until it is long enough. Its own default, 100 MB, let a record of 5 kB stop a partition. It bounds
-/// nothing that is asked for: that is `fetch.max.bytes`.
+/// The size limit of a zstd batch, uncompressed. librdkafka triples its buffer until the batch fits, so the effective limit
+/// lies between a third of this and all of it, and a longer batch is refused on every fetch. With librdkafka's own default
+/// of 100 MB, a record of 5 kB stopped a partition. This does not limit what a fetch requests: `fetch.max.bytes` does.
 const UNPACKED_MAX_BYTES: u64 = 1_000_000_000;
-/// Of the protocol, around the records of an answer to a fetch.
+/// Bytes that the protocol adds to the records of a fetch response.
 const FRAMING: u64 = 512;
 /// After this a crashed instance's partitions are assigned to others, and its transaction is aborted.
 const SESSION_TIMEOUT_MS: &str = "10000";
@@ -26,12 +26,12 @@ const METADATA_REFRESH_MS: &str = "10000";
 const PRODUCE_QUEUE_KIB: u32 = 64 * 1024;
 /// Above every limit of the contract. The broker's own limit decides, and its refusal names the topic.
 pub const MESSAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
-/// Bytes that the publisher sends together, where its topics take as many; librdkafka's own default. Fewer are more
+/// Bytes of the publisher's batches, if its topics accept as many; librdkafka's own default. Smaller batches mean more
 /// requests for the same records.
 pub const BATCH_BYTES: usize = 1_000_000;
 /// The same for producers of commands, which do not know the topic's limit.
 pub const POST_BATCH_BYTES: usize = 128 * 1024;
-/// Until a frozen instance's transaction is aborted, it holds back every `read_committed` reader.
+/// A frozen instance's open transaction blocks every `read_committed` reader until this time-out aborts it.
 pub const TRANSACTION_TIMEOUT_MS: u32 = 10_000;
 
 /// Properties of any client: where the brokers are, then what the operator set.
@@ -50,8 +50,8 @@ fn with_operators(settings: &Settings, mut client: ClientConfig) -> ClientConfig
     for (property, value) in &settings.properties {
         client.set(property, value);
     }
-    // On brokers that allow it, a producer would create topics by asking for them: a deleted reply topic came back with
-    // the brokers' defaults.
+    // On brokers that allow it, a producer's metadata request would create the topic: a deleted reply topic came back
+    // with the brokers' defaults.
     client.set("allow.auto.create.topics", "false");
     client
 }
@@ -75,15 +75,15 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
-        // A partition that stays keeps being processed, and a new owner has to read its history.
+        // A partition that stays here keeps being processed, and a new owner would have to read its history first.
         .set("partition.assignment.strategy", "cooperative-sticky");
     client
 }
 
-/// Sets the bytes of one answer to a fetch, unless the operator does: half of the queue, so that the next one is under way
-/// while records are left to read. librdkafka's own choice is the whole queue, and it refuses one that is shorter than
-/// `message.max.bytes` or longer than `receive.message.max.bytes` has room for. That is also the limit of what is
-/// unpacked, and so far above the bytes that are asked for, unless the operator lowers it.
+/// Sets the size of a fetch response, unless the operator does, to half of the queue: the next fetch is under way while
+/// there are records left to read. librdkafka's own default is the whole queue. It refuses a size below `message.max.bytes`,
+/// or one that does not fit into `receive.message.max.bytes`, which also limits the uncompressed size and is therefore far
+/// above the size of a fetch, unless the operator lowers it.
 fn with_fetch_bytes(mut client: ClientConfig) -> ClientConfig {
     const PROPERTY: &str = "fetch.max.bytes";
     const ROOM: &str = "receive.message.max.bytes";
@@ -163,7 +163,7 @@ pub fn transactional<'a>(client: &'a mut ClientConfig, transactional_id: &str) -
 ///
 /// A sentence that says which property does not fit.
 pub fn check_properties(settings: &Settings) -> Result<(), String> {
-    // Without an address nothing is connected to.
+    // Without an address, the client connects to nothing.
     let settings = Settings { bootstrap_servers: String::new(), ..settings.clone() };
     let refused = |error: KafkaError| not_made(&settings, &error);
     for consumer in [consumer, reader] {
@@ -173,7 +173,7 @@ pub fn check_properties(settings: &Settings) -> Result<(), String> {
     let mut client = producer(&settings, BATCH_BYTES);
     let made: Result<BaseProducer, _> = transactional(&mut client, "check").create();
     made.map(drop).map_err(refused)?;
-    // Its own limits would refuse the output, or block it for ever, at a large command that may come after months.
+    // Otherwise the client's own limits would refuse or block the output of a large command, perhaps months later.
     let largest = producer_limit(&settings.topics).unsigned_abs();
     for (property, unit, unit_bytes) in
         [("message.max.bytes", "bytes", 1), ("queue.buffering.max.kbytes", "KiB", 1024)]
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(of(&[]), [1_000_000_000, 1_572_864]);
         assert_eq!(of(&[("receive.message.max.bytes", "100000000")]), [100_000_000, 1_572_864]);
         assert_eq!(of(&[("queued.max.messages.kbytes", "2097151")]), [1_000_000_000, 999_999_488]);
-        // No less than librdkafka wants for what is asked for.
+        // At least what librdkafka requires for this size of a fetch.
         assert_eq!(of(&[("message.max.bytes", "1000000000")]), [1_000_000_512, 1_000_000_000]);
         assert_eq!(of(&[("fetch.max.bytes", "2000000000")]), [2_000_000_512, 2_000_000_000]);
     }

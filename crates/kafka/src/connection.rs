@@ -118,7 +118,8 @@ impl ConnectionError {
     fn certificate(settings: &Settings, reason: &str) -> Self {
         let servers = settings.bootstrap_servers.clone();
         match native::certificate_error(&client::admin(settings)) {
-            // From OpenSSL's x509_vfy.h: no issuer, or one that signed itself; not yet, and no more; host, address.
+            // From OpenSSL's x509_vfy.h: no trusted issuer, or self-signed; not yet valid, or expired; wrong host or
+            // address.
             Some(2 | 18..=21) => {
                 let ca = settings.properties.get("ssl.ca.location");
                 let ca = ca.map_or("the system's".to_owned(), |file| format!("'{file}'"));
@@ -210,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    /// `reason` is what librdkafka 2.12 says, its own address in front of it and its statistics behind.
+    /// `reason` is librdkafka 2.12's text, with the broker's name before it and statistics after it.
     fn explained(servers: &str, protocol: &str, code: RDKafkaErrorCode, reason: &str) -> String {
         let settings = Settings::for_test(servers, &[("security.protocol", protocol)]);
         let failed = KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure);

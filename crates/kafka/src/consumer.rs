@@ -81,7 +81,7 @@ impl fmt::Debug for Membership {
     }
 }
 
-/// What the callbacks note for the thread that polls; see the module's text.
+/// What the callbacks record for the polling thread; see the module's documentation.
 #[derive(Debug)]
 struct Notes {
     rebalances: Mutex<VecDeque<Polled>>,
@@ -106,7 +106,7 @@ impl Notes {
         let context = Context::default().on_log(move |_, line| log.topic_id.hear(line));
         let context = context.on_error(move |error, reason| {
             errors.hear(reason.to_owned());
-            // Outside the group the caller reports the answer.
+            // Outside the group, the caller reports the error.
             if is_member {
                 client_error(error, reason);
             }
@@ -171,7 +171,7 @@ impl GroupConsumer {
         Ok(member)
     }
 
-    /// For questions in the group's name, without being a member: [`Source::poll`] returns no records.
+    /// Queries the group's state without joining it: [`Source::poll`] returns no records.
     pub fn outside(settings: &Settings) -> Result<Self, SourceError> {
         Self::make(settings, false)
     }
@@ -231,10 +231,10 @@ impl Source for GroupConsumer {
         }
         let consumer = Arc::clone(&self.consumer);
         let polled = poll_past_log_lines(&consumer, &self.notes, timeout);
-        // Before the record, whose partition may be lost.
+        // Before the record: its partition may be lost.
         self.pending.append(&mut self.notes.rebalances());
-        // After the poll: the log line is queued before librdkafka requests anything of the new topic, so it comes out before
-        // every record.
+        // After the poll: the log line is queued before librdkafka requests anything of the new topic, so it comes out
+        // before every record.
         if self.notes.topic_id.has_changed() {
             return Err(SourceError::Retriable(format!(
                 "the brokers name another topic '{}' than before, which is compared with the log",
@@ -513,7 +513,7 @@ mod tests {
         mark::{Mark, RulesHash},
     };
 
-    /// Otherwise what follows them waits for as many polls, which are rare while the pipeline is busy.
+    /// Otherwise each log line costs the events after it one poll, and polls are rare while the pipeline is busy.
     #[test]
     fn a_poll_takes_all_lines_of_the_log_that_wait() {
         const LINES: usize = 5;
@@ -525,7 +525,7 @@ mod tests {
             assert!(Instant::now() < deadline, "not so many lines");
             std::thread::sleep(Duration::from_millis(20));
         }
-        // Others may come meanwhile.
+        // More may arrive in the meantime.
         let taken = (1..LINES).any(|_| {
             source.poll(Duration::ZERO).expect("polled");
             native::waiting(source.consumer.client()) == 0

@@ -71,7 +71,7 @@ impl Default for Context {
 }
 
 impl Context {
-    /// For a client whose log lines would only confuse, as the embedded broker's own.
+    /// For a client whose log lines would only confuse, such as the embedded broker's own.
     #[must_use]
     pub fn quiet() -> Self {
         Self {
@@ -108,7 +108,7 @@ impl<D> Context<D> {
         Self { on_log: Some(Box::new(read)), ..self }
     }
 
-    /// Takes client-wide errors, with their reasons, in place of the program's log.
+    /// Passes client-wide errors and their reasons to `take` instead of the program's log.
     pub(crate) fn on_error(self, take: impl Fn(&KafkaError, &str) + Send + Sync + 'static) -> Self {
         Self { on_error: Box::new(take), ..self }
     }

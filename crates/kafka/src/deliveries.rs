@@ -240,7 +240,7 @@ fn not_added(facility: &str, message: &str) -> Option<(Destination, RDKafkaError
     let (topic, rest) = rest.split_once("\" [")?;
     let (partition, reason) = rest.split_once("] to transaction: ")?;
     let code = match reason {
-        // Not tried because of another one.
+        // Not attempted, because another partition failed.
         reason if reason.contains("not attempted") => return None,
         reason if reason.contains("uthorization failed") => RDKafkaErrorCode::TopicAuthorizationFailed,
         _ => RDKafkaErrorCode::UnknownTopicOrPartition,

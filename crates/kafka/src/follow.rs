@@ -42,7 +42,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Starts in so many partitions at their beginnings, or at their current ends.
+    /// Starts in this number of partitions, at their beginnings or at their current ends.
     pub fn start(
         settings: &Settings,
         topic: &str,

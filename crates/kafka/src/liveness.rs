@@ -1,4 +1,4 @@
-//! Whether a quiet client is merely idle, has lost the brokers for a while, or is stuck for good.
+//! Whether a quiet client is merely idle, has lost the brokers temporarily, or is stuck permanently.
 //!
 //! Since version 2.10 librdkafka drops each broker that a Metadata response does not list. A lone Kafka node lists none, not
 //! even itself, while its own controller considers it dead: for a moment after it was started or frozen. A client that
@@ -6,10 +6,10 @@
 //! the connections before the rest of that response is processed, the response ends the new bootstrap too, and marks it as
 //! in progress: from then on the client looks for no broker, and reports nothing. Only a new client helps.
 //!
-//! That is librdkafka's issue [5301](https://github.com/confluentinc/librdkafka/issues/5301), open as of 2.13, with a
-//! fix that is not merged ([5303](https://github.com/confluentinc/librdkafka/pull/5303)). This program is built with
-//! 2.12.1 (`rdkafka-sys` 4.10.0+2.12.1). Once librdkafka has the fix, `tests/embedded/forgotten.rs` waits in vain for clients
-//! to get stuck.
+//! That is librdkafka's issue [5301](https://github.com/confluentinc/librdkafka/issues/5301), open as of 2.13, with a fix
+//! that is not merged ([5303](https://github.com/confluentinc/librdkafka/pull/5303)). This program is built with 2.12.1
+//! (`rdkafka-sys` 4.10.0+2.12.1). Once librdkafka has the fix, `tests/embedded/forgotten.rs` waits in vain for clients to
+//! get stuck.
 
 use std::{
     collections::BTreeMap,

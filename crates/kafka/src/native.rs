@@ -40,7 +40,7 @@ pub fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
         // Librdkafka keeps them in an array, so this does not search.
         let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) =
             (ptr::null(), ptr::null(), 0);
-        // SAFETY: librdkafka sets the three where it reports no error; `name` is NUL-terminated.
+        // SAFETY: librdkafka sets the three if it reports no error; `name` is NUL-terminated.
         unsafe {
             let error =
                 sys::rd_kafka_header_get_all(native, index, &raw mut name, &raw mut value, &raw mut size);
@@ -156,7 +156,7 @@ pub(crate) fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<Committed
         let metadata = if element.metadata.is_null() || element.metadata_size == 0 {
             &[][..]
         } else {
-            // SAFETY: the element owns so many bytes there.
+            // SAFETY: the element owns that number of bytes there.
             unsafe { slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) }
         };
         let committed = (element.offset >= 0).then(|| Committed::read(element.offset, metadata));
@@ -169,7 +169,7 @@ pub(crate) fn committed(list: &TopicPartitionList) -> Vec<(i32, Option<Committed
 /// does not show whether more are left.
 #[must_use]
 pub fn waiting<C: ClientContext>(client: &Client<C>) -> usize {
-    // SAFETY: the client is alive; the reference to its queue is given back here.
+    // SAFETY: the client is alive; the reference to its queue is released here.
     unsafe {
         let queue = sys::rd_kafka_queue_get_consumer(client.native_ptr());
         if queue.is_null() {
@@ -323,7 +323,8 @@ pub(crate) fn certificate_error(config: &ClientConfig) -> Option<c_int> {
         _: usize,
         found: *mut c_void,
     ) -> c_int {
-        // SAFETY: librdkafka gives what it was told below, which outlives the client, and where OpenSSL's number is.
+        // SAFETY: librdkafka passes a valid pointer to OpenSSL's number, and the opaque pointer that is set below; its
+        // target outlives the client.
         let (error, found) = unsafe { (*error, &*found.cast::<AtomicI32>()) };
         if error != 0 {
             found.store(error, Ordering::Release);
@@ -334,7 +335,7 @@ pub(crate) fn certificate_error(config: &ClientConfig) -> Option<c_int> {
     let found = AtomicI32::new(0);
     let mut text = [0; 512];
     // SAFETY: the properties are copied; the client takes the configuration, and is destroyed, with all its threads,
-    // before `found` goes.
+    // before `found` is dropped.
     unsafe {
         let conf = sys::rd_kafka_conf_new();
         for (name, value) in config.config_map() {

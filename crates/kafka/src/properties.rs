@@ -46,7 +46,7 @@ const PROTECTED: &[(&str, &str)] = &[
     ("delivery.timeout.ms", PUBLISHER),
 ];
 
-/// Aliases, and the name to use. In librdkafka chance would decide between the two.
+/// Aliases, and the name to use. If both were set, chance would decide which one librdkafka uses.
 const ALIASES: &[(&str, &str)] = &[
     ("metadata.broker.list", "bootstrap.servers"),
     ("max.in.flight", "max.in.flight.requests.per.connection"),

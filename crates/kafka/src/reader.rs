@@ -54,7 +54,7 @@ pub struct Reader {
     ends: Option<BTreeMap<i32, i64>>,
     moved_at: Instant,
     liveness: Liveness,
-    /// Whether an outage was reported; `None`: they are not.
+    /// Whether the current outage was reported; `None` if outages are not reported.
     outage: Option<Arc<AtomicBool>>,
     /// Reports an error after which librdkafka retries.
     on_passing_error: fn(&KafkaError),
@@ -176,8 +176,8 @@ impl Reader {
         self.last_error.as_deref()
     }
 
-    /// The start or the end of each partition, as a `read_committed` consumer sees them: an open transaction hides everything
-    /// after its first record.
+    /// The start or the end of each partition, as a `read_committed` consumer sees them: an open transaction hides
+    /// everything after its first record.
     pub fn offsets_at(
         &self,
         topic: &str,
@@ -204,7 +204,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`SourceError::Fatal`] where a retry does not help.
+    /// [`SourceError::Fatal`] if a retry does not help.
     pub fn poll(&mut self, timeout: Duration) -> Result<Option<Record>, SourceError> {
         let polled = self.consumer.poll(timeout).map(|polled| polled.map(|message| record_of(&message)));
         match polled {
@@ -391,7 +391,7 @@ pub(crate) fn patiently<T>(
     }
 }
 
-/// Fails where one partition has an error.
+/// Fails if a partition has an error.
 pub(crate) fn whole(list: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
     match list.elements().iter().find_map(|element| element.error().err()) {
         Some(error) => Err(error),

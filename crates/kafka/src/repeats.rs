@@ -49,7 +49,7 @@ fn log(due: impl FnOnce(&mut Repeats) -> Vec<Due>) {
     }
 }
 
-/// As if the program had said this so often, long enough ago for its count to be due.
+/// As if the program had logged this text `times` times, long enough ago for its count to be due.
 #[cfg(any(test, feature = "testing"))]
 pub fn warned_long_ago(text: &str, times: u32) {
     let ago = Instant::now().checked_sub(2 * EVERY).expect("the machine was not just started");
@@ -129,7 +129,7 @@ impl Repeats {
     }
 }
 
-/// The text without what differs from one attempt to the next: "(after 0ms in state CONNECT, 4 identical error(s)
+/// The text without the parts that differ between attempts: "(after 0ms in state CONNECT, 4 identical error(s)
 /// suppressed)", "3 request(s) timed out".
 fn key(text: &str) -> impl PartialEq + use<'_> {
     let head = text.split(" (after ").next().unwrap_or_default();

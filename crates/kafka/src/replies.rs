@@ -1,8 +1,8 @@
-//! Where replies can be delivered, so that one that cannot holds up nothing.
+//! Where replies can be delivered: an undeliverable reply is dropped and delays no transaction.
 //!
-//! A record that Kafka refuses aborts its whole transaction. So before a reply is sent, it is looked up what the
-//! brokers say of its topic (`directory`); and what was refused all the same, or not taken in time, is remembered
-//! for a while, so that the same batch goes through without it.
+//! A record that Kafka refuses aborts its whole transaction. So the reply topic is looked up before a reply is sent
+//! (`directory`). A destination that refuses a reply all the same, or does not accept it in time, is remembered for a
+//! while, so that the batch succeeds without that reply.
 
 mod directory;
 
@@ -19,7 +19,7 @@ use directory::{ASK, Directory, TopicAnswer};
 
 /// How long a refusal is remembered.
 const REMEMBERED: Duration = Duration::from_secs(30);
-/// Between two warnings of one reason for one topic.
+/// Between two warnings about one topic for the same reason.
 const WARNED: Duration = Duration::from_secs(600);
 
 /// Why a reply was not delivered.
@@ -31,7 +31,7 @@ pub enum Undeliverable {
     Unavailable,
     /// This program may not write there.
     Forbidden,
-    /// Larger than what the topic takes.
+    /// Larger than the topic accepts.
     TooLarge,
     /// The broker refused it for another reason, such as a topic that is compacted.
     Refused,
@@ -136,7 +136,7 @@ impl Routes {
         }
     }
 
-    /// Call it when a transaction begins: that waits up to two seconds in all, for any number of reply topics.
+    /// Call it when a transaction begins. A transaction waits for its reply topics for up to two seconds in total.
     pub fn begin(&mut self) {
         self.patience = ASK;
         self.counts = ReplyCounts::default();
@@ -239,8 +239,8 @@ impl Routes {
             entry.1 = entry.1.max(*bytes);
         }
         for (to, (reason, bytes)) in latest {
-            // Of replies that were sent together the largest is assumed not to fit; if the others fail without it too, all are
-            // refused.
+            // Of replies that were sent together the largest is assumed not to fit; if the others fail without it too, all
+            // are refused.
             let first = !self.refusals.contains_key(&to);
             let from_bytes = if reason == Undeliverable::TooLarge && first { bytes } else { 0 };
             tracing::debug!(

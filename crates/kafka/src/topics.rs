@@ -103,7 +103,7 @@ pub struct Found {
     pub partitions: Vec<Option<usize>>,
 }
 
-/// Looks for topics that `needed` is done with. Neither creates nor checks them.
+/// Looks for topics on which this user needs the right to `needed`. Neither creates nor checks them.
 pub fn find(settings: &Settings, topics: &[&str], needed: Operation) -> Result<Found, TopicsError> {
     let topics: Vec<_> = topics.iter().map(|topic| (*topic, needed)).collect();
     let (brokers, found) = look(settings, &topics)?;
@@ -170,7 +170,7 @@ pub fn examine(settings: &Settings, missing: Missing) -> Result<(Report, Vec<Top
                 problems.push(TopicsError::TooManyPartitions { topic: name.clone(), found });
             }
             Ok(found) => report.topics.push(found),
-            // Then earlier answers mean nothing.
+            // After that, earlier answers mean nothing.
             Err(error @ (TopicsError::Connection(_) | TopicsError::Client(_))) => return Err(error),
             Err(problem) => problems.push(problem),
         }
@@ -200,7 +200,7 @@ impl<'a> Brokers<'a> {
 
 impl Brokers<'_> {
     fn unanswered(&self, error: &KafkaError) -> TopicsError {
-        // The reason waits in the client's queue.
+        // The reason is still in the client's queue.
         self.client.poll(Duration::from_millis(50));
         let last = self.last_error.lock().expect("never poisoned").take();
         TopicsError::Connection(ConnectionError::of(self.settings, last, error))
@@ -219,7 +219,7 @@ impl Brokers<'_> {
         TopicsError::Forbidden(Access::of(self.settings).lacks(operation, Resource::Topic(topic)))
     }
 
-    /// The number of partitions of a topic that `needed` is done with; `None` if it does not exist.
+    /// The number of partitions of a topic on which `needed` is needed; `None` if it does not exist.
     fn partitions(&self, topic: &str, needed: Operation) -> Result<Option<usize>, TopicsError> {
         let metadata =
             self.client.client().fetch_metadata(Some(topic), ASK).map_err(|error| self.unanswered(&error))?;
@@ -292,7 +292,7 @@ impl Brokers<'_> {
         }
     }
 
-    /// One topic that `needed` is done with. Looks for a missing one until `known`.
+    /// One topic on which `needed` is needed. Looks for a missing one until `known`.
     fn prepare(
         &self,
         topic: &str,

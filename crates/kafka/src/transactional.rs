@@ -110,9 +110,9 @@ impl Transactional {
             .name("offsets".into())
             .spawn(move || {
                 let result = producer.send_offsets_to_transaction(&offsets, &metadata, REQUEST);
-                // Otherwise this could be the last reference, and the producer would end here.
+                // Otherwise this could be the last reference, and the producer would be closed here.
                 drop(producer);
-                // After the time-out nobody receives it.
+                // After the time-out, nobody receives the result.
                 let _ = done.send(result);
             })
             .map_err(|error| PublishError::Unknown(format!("a thread could not be started: {error}")))?;
@@ -134,7 +134,7 @@ impl Transactional {
         match sent.map_err(|error| lacking.unwrap_or_else(|| classify("send_offsets_to_transaction", &error)))
         {
             Ok(()) => drained,
-            // The records of a transaction that can only be aborted are purged, which says less.
+            // In a transaction that can only be aborted, records are reported as purged, which hides the cause.
             Err(error @ (PublishError::StaleMembership(_) | PublishError::Fenced(_))) => Err(error),
             // The right may be missing for a reply, which its record shows. The next attempt drops it.
             Err(error @ PublishError::Fatal(_)) if !self.producer()?.context().deliveries().any_refused() => {
@@ -144,8 +144,8 @@ impl Transactional {
         }
     }
 
-    /// Names a fencing that shows only in the records: once the client has failed permanently, they are reported as purged, or
-    /// as failed with it.
+    /// Names a fencing that shows only in the records: once the client has failed permanently, they are reported as purged,
+    /// or as failed with it.
     fn named(&self, error: PublishError) -> PublishError {
         use RDKafkaErrorCode as Code;
         let (PublishError::Unknown(text) | PublishError::TimedOut(text)) = &error else { return error };
@@ -157,8 +157,8 @@ impl Transactional {
         }
     }
 
-    /// The missing right, if the error is one of access. librdkafka does not name the topic whose partition could not be added
-    /// to the transaction: see [`Transactional::denied`].
+    /// The missing right, if the error is one of access. librdkafka does not name the topic whose partition could not be
+    /// added to the transaction: see [`Transactional::denied`].
     fn lacking(&self, error: &KafkaError) -> Option<PublishError> {
         use RDKafkaErrorCode as Code;
         let access = Access::of(&self.settings);
@@ -429,12 +429,13 @@ mod tests {
         sink.send(OutputTopic::Notifications, &record()).unwrap();
         let error = sink.commit(&[first()], &membership).unwrap_err();
         assert!(matches!(error, PublishError::Fenced(_)), "{error:?}");
-        // A new producer is the newer one.
+        // The new producer is the newer of the two.
         broker.cluster().clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
         sink.reset().unwrap();
     }
 
-    /// librdkafka may know that a reply is not allowed before it is given the offsets, and answers those with that.
+    /// librdkafka may learn that a reply is not allowed before it gets the offsets; it then fails the offsets with that
+    /// error.
     #[test]
     fn a_reply_that_is_not_allowed_is_left_out() {
         let mut settings = settings();
@@ -460,7 +461,7 @@ mod tests {
         assert_eq!((counts.published, counts.undeliverable.values().sum::<u64>()), (0, 1));
     }
 
-    /// A commit never waits without an end, which librdkafka does (its issue 5456).
+    /// A commit never waits for ever, although librdkafka does (its issue 5456).
     #[test]
     fn a_commit_ends_while_the_groups_coordinator_is_away() {
         let mut settings = settings();
@@ -490,7 +491,7 @@ mod tests {
         let (mut sink, membership, ended) = ended.expect("the commit ends");
         let is_unknown = matches!(ended, Err(PublishError::Unknown(_) | PublishError::TimedOut(_)));
         assert!(is_unknown, "{ended:?}");
-        // Another node coordinates from now on, and the next producer does not wait for what the last one waits for.
+        // Another node is the coordinator from now on, so the next producer does not wait for the same one as the last.
         cluster.coordinator(MockCoordinator::Group("g".into()), 1).unwrap();
         sink.offsets_within = OFFSETS;
         sink.reset().unwrap();

@@ -1,4 +1,4 @@
-//! The log's stage: appends what is new, recalls what is logged.
+//! The log's stage: appends new commands, and reads the decisions of those that are logged already.
 
 use std::sync::{Arc, Mutex};
 
@@ -23,11 +23,11 @@ impl<M> Append<M> {
         Self { log, ownership }
     }
 
-    /// Decides all commands of the batch, and drops of it what is not held any more. When this returns, the log holds the
-    /// rest.
+    /// Decides all commands of the batch, after dropping those of partitions that are no longer held. When this returns, the
+    /// log has the rest.
     pub fn append(&self, batch: &mut Batch) -> Result<(), ProcessorError> {
-        // Held throughout: a partition that starts again ends its epoch before it reads the cursor under this lock, so a
-        // chunk of an ended epoch can't move the cursor afterwards.
+        // Locked throughout: a partition that starts again ends its epoch before it reads the cursor under this lock, so a
+        // chunk of an ended epoch can't move the cursor after that.
         let mut log = self.log.lock().expect("no holder panics");
         let published = self.ownership.published();
         batch.retain(|chunk| self.ownership.is_held(chunk.partition, chunk.epoch));
@@ -46,7 +46,7 @@ impl<M> Append<M> {
     }
 }
 
-/// What the log says of commands that were decided before, each record compared with the one decided.
+/// Reads the earlier decisions from the log, and compares each record with the one that was decided.
 fn recall(log: &EventLog, chunk: &Chunk) -> Result<Vec<Fate>, ProcessorError> {
     let known = log.recorded(chunk.partition, chunk.first_offset..chunk.next_offset)?;
     let differs = |offset: i64, wanted: &str, found: &str| ProcessorError::TopicDiffers {

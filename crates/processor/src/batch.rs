@@ -1,4 +1,4 @@
-//! What travels between the stages: commands, whose fates are settled on the way.
+//! Batches of commands, which the stages pass on and decide on the way.
 
 use contract::{Decision, Fate, Record};
 
@@ -7,24 +7,23 @@ use super::ownership::Epoch;
 /// What one pass through the pipeline works on.
 pub(crate) type Batch = Vec<Chunk>;
 
-/// Consecutive commands of one partition, all of one epoch. Their records and their fates lie apart: stages change fates
-/// only.
+/// Consecutive commands of one partition, all of one epoch. Records and fates are separate: stages only change fates.
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk {
     pub partition: i32,
     pub epoch: Epoch,
     /// Where the chunk before it ended.
     pub first_offset: i64,
-    /// Where the next chunk begins: past the last record and past control records behind it.
+    /// Where the next chunk begins: past the last record and the control records after it.
     pub next_offset: i64,
-    /// It is below `logged`: its commands were decided before, and the log knows what they became.
+    /// It is below `logged`: its commands were decided before, and the log has their decisions.
     pub is_logged: bool,
     pub records: Vec<Record>,
-    /// Of each record, from the stage on that first knows something of it.
+    /// One per record, filled by the stages.
     pub fates: Vec<Fate>,
 }
 
-/// Commands of which each is decided.
+/// Commands that are all decided.
 #[derive(Debug, Clone, Copy)]
 pub struct DecidedCommands<'a> {
     records: &'a [Record],

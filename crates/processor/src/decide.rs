@@ -1,10 +1,10 @@
-//! The pure stage: what each new record says by itself.
+//! The pure stage: reads each new record, independently of all others.
 
 use contract::{Decider, Fate};
 
 use super::batch::Chunk;
 
-/// Reads what is new; what is logged was decided before, and stays so.
+/// Reads new records. Logged ones were decided before, and keep their decisions.
 pub(crate) fn decide(decider: &Decider, batch: &mut [Chunk]) {
     for chunk in batch.iter_mut().filter(|chunk| !chunk.is_logged) {
         chunk.fates = chunk.records.iter().map(|record| Fate::Read(decider.read(record))).collect();

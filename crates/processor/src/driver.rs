@@ -1,4 +1,4 @@
-//! Runs a pipeline: a thread for each stage, until the program is to stop or a stage fails.
+//! Runs a pipeline: a thread for each stage, until a stop is requested or a stage fails.
 
 use std::{
     any::Any,
@@ -15,7 +15,7 @@ use super::{
     pipeline::{Pipeline, Stage, Step},
 };
 
-/// How long a stop waits for what is in flight, out of the 5 s that it may take.
+/// How long a stop waits for the work in flight, out of its 5 s in total.
 const STOP: Duration = Duration::from_secs(3);
 
 /// Runs until `stop` is set (`Ok`) or a stage fails. The source leaves the group in either case.
@@ -25,7 +25,7 @@ where
     K: Sink<Membership = S::Membership> + Send,
 {
     thread::scope(|scope| {
-        // Polling has the caller's thread.
+        // The caller's thread polls.
         for stage in Stage::ALL.into_iter().filter(|&stage| stage != Stage::Poll) {
             let thread = thread::Builder::new().name(stage.name().to_owned());
             if let Err(error) = thread.spawn_scoped(scope, move || run_stage(pipeline, stage, || {})) {

@@ -1,9 +1,9 @@
 //! The polling stage: starts and releases partitions, and gathers records into batches.
 //!
 //! A state machine that never waits for another stage: a revocation is a state in which the pipeline drains while polling
-//! continues, so rebalances and stops are served whatever the other stages do. Here it polls. `gather` cuts batches;
-//! `assignments` knows the partitions, which `starting` starts and `release` gives back; `liveness` asks whether Kafka is
-//! still there, and `watch` whether the partitions make progress.
+//! continues, so rebalances and stops are served whatever the other stages do. This module polls. `gather` cuts batches;
+//! `assignments` has the assigned partitions, `starting` starts them and `release` releases them; `liveness` checks whether
+//! Kafka still answers, and `watch` whether the partitions make progress.
 
 mod assignments;
 mod gather;
@@ -58,7 +58,7 @@ pub(crate) struct Intake<S: Source> {
     watch: Watch,
     positions_at: Instant,
     polled_at: Instant,
-    /// The last poll brought nothing.
+    /// The last poll returned nothing.
     exhausted: bool,
 }
 
@@ -106,8 +106,8 @@ impl<S: Source> Intake<S> {
         self.assignments.waiting().is_empty()
     }
 
-    /// Why no commands are being processed, or not all, where that is so. A member that the group gave no partitions waits
-    /// for nothing: it stands by.
+    /// Why commands, or some of them, are not being processed; `None` if all are. A member without partitions is on standby,
+    /// and waits for nothing.
     pub fn waits_for(&mut self) -> Option<String> {
         let other = self.waits_for_others();
         let is_running = |partition| self.is_running(partition);
@@ -125,7 +125,7 @@ impl<S: Source> Intake<S> {
                 why.map_or(String::new(), |(partition, reason)| format!(": partition {partition}: {reason}"));
             return Some(format!("starting partitions{why}"));
         }
-        // The next step goes back; until then nobody may take it for ready.
+        // The next step restarts from the cursors; until then the processor must not be reported as ready.
         if self.owner.is_restart_wanted() {
             return Some("restarting from the committed cursors".to_owned());
         }
@@ -135,7 +135,7 @@ impl<S: Source> Intake<S> {
         self.owner.publisher_waits_for()
     }
 
-    /// Serves what the other stages asked for, then polls once.
+    /// Serves the requests of the other stages, then polls once.
     pub fn step(&mut self, timeout: Duration) -> Result<(), ProcessorError> {
         if self.owner.take_restart() {
             self.hear();
@@ -150,8 +150,8 @@ impl<S: Source> Intake<S> {
         self.poll(timeout).map(drop)
     }
 
-    /// Takes in what has arrived already. Serving the other stages costs more than a record, so it is done once for so
-    /// many of them.
+    /// Gathers the records that have already arrived, [`AT_ONCE`] at most. Serving the other stages costs more than a
+    /// record, so it is done only once for all of them.
     pub fn gather_arrived(&mut self) -> Result<(), ProcessorError> {
         for _ in 0..AT_ONCE {
             if self.is_full() || !self.poll(Duration::ZERO)? {
@@ -161,11 +161,11 @@ impl<S: Source> Intake<S> {
         Ok(())
     }
 
-    /// Whether it brought a record.
+    /// Polls once. Returns whether there was a record.
     fn poll(&mut self, timeout: Duration) -> Result<bool, ProcessorError> {
         self.exhausted = false;
         let polled = self.source.poll(timeout).map_err(source_error)?;
-        // What is lost is lost by this side's own clock.
+        // A loss is decided by this client's own clock, so it is no sign of the brokers.
         if !matches!(polled, Polled::Nothing | Polled::Lost(_)) {
             self.liveness.heard();
         }
@@ -190,8 +190,8 @@ impl<S: Source> Intake<S> {
         Ok(false)
     }
 
-    /// Serves the other stages and the group while there is no room for records: polls seldom, and what a
-    /// poll brings is one record over the cap.
+    /// Serves the other stages and the group while there is no room for records. Polls rarely, since each poll may return
+    /// one record more than the cap.
     pub fn serve(&mut self) -> Result<(), ProcessorError> {
         if self.polled_at.elapsed() >= self.timing.serve { self.step(Duration::ZERO) } else { self.answer() }
     }
@@ -203,19 +203,19 @@ impl<S: Source> Intake<S> {
         self.finish_revocation()
     }
 
-    /// Whether a batch is to be cut, while so many are in flight: full, or everything that has arrived, or a look at
-    /// idle partitions.
+    /// Whether to cut a batch while `in_flight` others are under way: it is full, it has everything that has arrived, or the
+    /// positions of idle partitions are due.
     pub fn is_ready(&self, in_flight: usize) -> bool {
         let arrived = self.exhausted && self.is_worth_a_batch(in_flight);
         self.is_full() || arrived || self.positions_at.elapsed() >= self.timing.positions
     }
 
-    /// Whether what was gathered is worth a batch behind those that are in flight.
+    /// Whether the gathered records are worth a batch after the `in_flight` ones.
     pub fn is_worth_a_batch(&self, in_flight: usize) -> bool {
         self.gathered.is_worth_a_batch(in_flight)
     }
 
-    /// Takes what was gathered, in one chunk a partition (two where `logged` lies inside it).
+    /// Takes the gathered records, as one chunk per partition (two if `logged` is inside it).
     pub fn take_batch(&mut self) -> Result<Batch, ProcessorError> {
         let positions: BTreeMap<i32, i64> =
             self.source.positions().map_err(source_error)?.into_iter().collect();
@@ -226,14 +226,14 @@ impl<S: Source> Intake<S> {
         let mut batch = Batch::new();
         for (partition, running) in self.assignments.cuttable() {
             let records = gathered.remove(&partition).unwrap_or_default();
-            // Past control records that were read behind the last record.
+            // Past the control records after the last record.
             running.polled = running.polled.max(positions.get(&partition).copied().unwrap_or(0));
             running.cut(partition, records, &mut batch);
         }
         Ok(batch)
     }
 
-    /// Whether all that was handed on has been through the pipeline.
+    /// Whether everything that was handed on has been through the pipeline.
     pub fn is_drained(&self) -> bool {
         self.drained(&self.assignments.all())
     }
@@ -241,7 +241,7 @@ impl<S: Source> Intake<S> {
     fn drained(&self, partitions: &[i32]) -> bool {
         let held = self.owner.held();
         partitions.iter().all(|&partition| {
-            // What is not held any more has nothing in flight that could come out.
+            // Nothing in flight of a partition that is no longer held will be published.
             self.assignments.running(partition).is_none_or(|running| {
                 held.get(&partition)
                     .is_none_or(|held| held.epoch != running.epoch || held.done >= running.sent)
@@ -264,7 +264,7 @@ impl<S: Source> Intake<S> {
             return Ok(());
         }
         let Some(running) = self.assignments.running_mut(at.partition) else { return Ok(()) };
-        // Of an earlier fetch, from before a restart.
+        // The record is from an earlier fetch, before a restart.
         if at.offset < running.polled {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The stages and the two cursors: what joins Kafka and the log.
+//! The stages and the two cursors, which join Kafka and the log.
 //!
 //! ```text
 //!  Kafka ─▶ intake ─▶ decide ─▶ append ─▶ publish ─▶ Kafka
@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Each stage has its own thread, and between two of them there is room for one batch: while one batch commits to
-//! Kafka, the next is written to SQLite, and the one behind it is decided. A batch is whatever arrived
-//! while the stage ahead was busy. Reading: `start` (the rule), then `intake`, `decide`, `append`,
-//! `publish`, `pipeline`, `driver`, `supervise`. `simulation` holds the rule under faults.
+//! Kafka, the next is written to SQLite, and the one after it is decided. A batch is whatever arrived while the next
+//! stage was busy. Read `start` (the rule) first, then `intake`, `decide`, `append`, `publish` (the comparison that keeps
+//! output from being published twice is in `publish::transaction`), `pipeline`, `driver`, `supervise`. `simulation` tests
+//! the rule under faults.
 
 mod append;
 mod batch;
@@ -42,19 +43,19 @@ use event_log::LogError;
 use kafka::{EndOffsets, SourceError, refusal::OutputRefusal, replies::ReplyCounts};
 use thiserror::Error;
 
-/// Watches the processor work. Called on the threads of its stages, so it must be quick.
+/// Observes the processor. Called on the threads of its stages, so it must be quick.
 pub trait Observer: Send + Sync {
     /// These commands of a partition have been through the whole pipeline, in order of offset.
     fn decided(&self, partition: i32, commands: DecidedCommands<'_>) {
         let _ = (partition, commands);
     }
 
-    /// So many notifications and rejections became visible in one transaction.
+    /// These numbers of notifications and rejections became visible in one transaction.
     fn published(&self, notifications: u64, rejections: u64, took: Duration) {
         let _ = (notifications, rejections, took);
     }
 
-    /// Of the commands of that transaction, what became of the replies that were asked for.
+    /// What became of the replies that the commands of that transaction requested.
     fn replied(&self, replies: &ReplyCounts) {
         let _ = replies;
     }
@@ -64,23 +65,23 @@ pub trait Observer: Send + Sync {
         let _ = (next_offsets, commands, took);
     }
 
-    /// A transaction did not come to its end.
+    /// A transaction was not committed, or its outcome is unknown.
     fn aborted(&self, reason: AbortReason) {
         let _ = reason;
     }
 
-    /// A session ended and another one is to follow.
+    /// A session ended with this error, and another one will follow.
     fn interrupted(&self, error: &ProcessorError) {
         let _ = error;
     }
 
-    /// The polling thread is alive and holds so many partitions. Where no commands are being processed, `waits_for` says
-    /// why.
+    /// The polling thread is alive and holds this number of partitions. `waits_for` is the reason if no commands are being
+    /// processed.
     fn polled(&self, partitions: usize, waits_for: Option<&str>) {
         let _ = (partitions, waits_for);
     }
 
-    /// Up to where a held partition is published, and where it ends as far as is known. About once a second.
+    /// How far a held partition is published, and its last known end. Called about once a second.
     fn position(&self, partition: i32, published: i64, end: Option<End>) {
         let _ = (partition, published, end);
     }
@@ -94,17 +95,17 @@ pub trait Observer: Send + Sync {
 /// Why a Kafka transaction was aborted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AbortReason {
-    /// Somebody else uses the transactional id, or the broker took this producer for dead.
+    /// Somebody else uses the transactional id, or the broker considered this producer dead.
     Fenced,
-    /// A partition of the batch is not held any more.
+    /// A partition of the batch is no longer held.
     Revoked,
     /// The group's generation moved on, and the partitions are still held.
     Rebalanced,
     /// The broker refused a record or a request.
     Refused,
-    /// Its end is unknown, since there was no answer in time.
+    /// Its outcome is unknown, because there was no answer in time.
     TimedOut,
-    /// Its end is unknown for another reason.
+    /// Its outcome is unknown for another reason.
     Unknown,
 }
 
@@ -172,7 +173,7 @@ pub enum ProcessorError {
 }
 
 impl ProcessorError {
-    /// Whether trying again, from the cursors, can help without anybody doing something.
+    /// Whether a restart from the cursors can help without a person's action.
     #[must_use]
     pub fn is_retriable(&self) -> bool {
         match self {

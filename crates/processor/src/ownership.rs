@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-/// One uninterrupted time of holding one partition; never used twice in a process.
+/// One uninterrupted period in which one partition is held; never used twice in a process.
 pub(crate) type Epoch = u64;
 
 /// A partition that is held.
@@ -26,7 +26,7 @@ pub(crate) struct Held {
     pub published: i64,
     /// The next offset that has not been through the whole pipeline. `done >= published` once started.
     pub done: i64,
-    /// The partition's clock at `published`: the highest valid record timestamp before it, as far as it is known.
+    /// The partition's clock at `published`: the highest known valid record timestamp before it.
     pub clock: i64,
 }
 
@@ -49,19 +49,19 @@ struct Shared<M> {
     changed: Condvar,
 }
 
-/// What every stage may read.
+/// The part that every stage may read.
 #[derive(Debug)]
 pub(crate) struct Ownership<M>(Arc<Shared<M>>);
 
-/// The polling thread's: the only one that starts and releases partitions.
+/// The polling thread's handle, the only one that starts and releases partitions.
 #[derive(Debug)]
 pub(crate) struct Owner<M>(Ownership<M>);
 
-/// The publisher's: how far it is, and what it needs of the polling thread.
+/// The publisher's handle: sets how far it is, and asks the polling thread for what it needs.
 #[derive(Debug)]
 pub(crate) struct Publication<M>(Ownership<M>);
 
-/// What a publisher may act on: taken at one instant.
+/// The state that the publisher acts on, taken at one instant.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot<M> {
     pub held: BTreeMap<i32, Held>,
@@ -69,7 +69,7 @@ pub(crate) struct Snapshot<M> {
     pub membership_version: u64,
 }
 
-/// The handles of one session that holds nothing yet.
+/// The handles of a new session, which holds nothing yet.
 pub(crate) fn handles<M>() -> (Owner<M>, Publication<M>) {
     let state = State {
         held: BTreeMap::new(),
@@ -121,12 +121,12 @@ impl<M> Ownership<M> {
         self.lock().held.clone()
     }
 
-    /// What the log notes as `published_seen`.
+    /// What the log records as `published_seen`.
     pub fn published(&self) -> Vec<(i32, i64)> {
         self.lock().held.iter().map(|(&partition, held)| (partition, held.published)).collect()
     }
 
-    /// The session ends without waiting for what is in flight.
+    /// The session ends without waiting for the work in flight.
     pub fn abandon(&self) {
         self.lock().is_abandoned = true;
         self.0.changed.notify_all();
@@ -147,13 +147,13 @@ impl<M: PartialEq> Owner<M> {
         epoch
     }
 
-    /// From now on these partitions are not held; what is in flight of them is not published.
+    /// From now on these partitions are not held; nothing in flight of them will be published.
     pub fn release(&self, partitions: &[i32]) {
         self.lock().held.retain(|partition, _| !partitions.contains(partition));
         self.0.0.changed.notify_all();
     }
 
-    /// The membership that goes with the ownership as it now is.
+    /// The membership that belongs to the ownership as it is now.
     pub fn set_membership(&self, membership: Option<M>) {
         let mut state = self.lock();
         state.wants_membership = false;
@@ -177,7 +177,7 @@ impl<M: PartialEq> Owner<M> {
         std::mem::take(&mut self.lock().wants_restart)
     }
 
-    /// Why nothing can be published now, where that is so.
+    /// Why nothing can be published now; `None` if it can.
     pub fn publisher_waits_for(&self) -> Option<String> {
         self.lock().publisher_waits_for.clone()
     }
@@ -231,7 +231,7 @@ impl<M: Clone> Publication<M> {
         drop(self.0.0.changed.wait_timeout_while(self.lock(), timeout, is_old).expect("no holder panics"));
     }
 
-    /// Everything in flight is stale; all partitions are to start again from their cursors.
+    /// Everything in flight is stale; all partitions must start again from their cursors.
     pub fn want_restart(&self) {
         let mut state = self.lock();
         state.held.clear();
@@ -239,7 +239,7 @@ impl<M: Clone> Publication<M> {
         self.0.0.changed.notify_all();
     }
 
-    /// Why nothing can be published now, or `None` where it can.
+    /// Why nothing can be published now; `None` if it can.
     pub fn set_waits_for(&self, reason: Option<String>) {
         self.lock().publisher_waits_for = reason;
     }

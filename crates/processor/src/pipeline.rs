@@ -1,7 +1,7 @@
 //! The stages of one session, from joining the group to leaving it.
 //!
-//! A pipeline knows no threads and waits for nothing by itself: its users call [`Pipeline::step`] for each [`Stage`], on a
-//! thread a stage (`driver`) or in any order on one thread (`simulation`). Between two stages there is room for one batch.
+//! A pipeline has no threads and never waits on its own: its users call [`Pipeline::step`] for each [`Stage`], on a thread
+//! per stage (`driver`) or in any order on one thread (`simulation`). Between two stages there is room for one batch.
 
 use std::{
     sync::{
@@ -29,14 +29,14 @@ use super::{
     timing::Timing,
 };
 
-/// How long polling waits when nothing is there. A stop is noticed within it.
+/// How long a poll waits if nothing arrives. A stop is noticed within this time.
 pub const IDLE: Duration = Duration::from_millis(50);
-/// While the next stage is busy and there is room to gather more.
+/// The same while the next stage is busy and there is room to gather more.
 pub const BUSY: Duration = Duration::from_millis(1);
 /// Batches that may be in flight at once: one in each stage after polling.
 const MOST_IN_FLIGHT: usize = 3;
 
-/// What a session needs besides its source and its sink.
+/// The options of a session, which also has a source and a sink.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionOptions {
     pub accept: Accept,
@@ -58,7 +58,7 @@ pub(crate) enum Stage {
 impl Stage {
     pub const ALL: [Self; 4] = [Self::Poll, Self::Decide, Self::Append, Self::Publish];
 
-    /// As its thread is named.
+    /// The name of its thread.
     pub fn name(self) -> &'static str {
         match self {
             Self::Poll => "poll",
@@ -69,7 +69,7 @@ impl Stage {
     }
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Worked,
@@ -78,7 +78,7 @@ pub(crate) enum Step {
     Ended,
 }
 
-/// What the next step of a stage waits for.
+/// What a stage waits for before its next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// A batch, and room for it in the next stage.
@@ -88,21 +88,21 @@ pub(crate) enum Wait {
     For(Duration),
 }
 
-/// How the session is to end.
+/// How the session should end.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
-    /// Until when a stop waits for what is in flight.
+    /// Until when a stop waits for the work in flight.
     pub stop_by: Option<Instant>,
     pub failed: bool,
-    /// The first one of any stage.
+    /// The first error of any stage.
     error: Option<ProcessorError>,
 }
 
-/// What the publishing stage is at.
+/// The state of the publishing stage.
 pub(crate) struct Publishing<K: Sink> {
     pub publish: Publish<K>,
     pub batch: Option<Batch>,
-    /// From where in the batch the next transaction publishes.
+    /// The place in the batch from which the next transaction publishes.
     place: Place,
 }
 
@@ -166,7 +166,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         }
     }
 
-    /// One step of a stage: waits for nothing but Kafka and the disk. An error of it is a failure of the session.
+    /// One step of a stage, which waits for nothing but Kafka and the disk. Its error fails the session.
     pub fn step(&self, stage: Stage) -> Step {
         if stage != Stage::Poll && lock(&self.ending).failed {
             return Step::Ended;
@@ -186,13 +186,13 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         })
     }
 
-    /// Asks for a stop: consumption ends, what is in flight may be finished within this time, and then the group is
-    /// left. Only where everything was finished is the stop recorded as a clean one.
+    /// Requests a stop: consumption ends, the work in flight may finish within this time, and then the polling stage leaves
+    /// the group. The stop is recorded as clean only if everything was finished.
     pub fn stop(&self, within: Duration) {
         lock(&self.ending).stop_by.get_or_insert_with(|| Instant::now() + within);
     }
 
-    /// Ends the session without waiting for what is in flight. The polling stage leaves the group with its next step.
+    /// Ends the session without waiting for the work in flight. The polling stage leaves the group with its next step.
     pub fn fail(&self, error: ProcessorError) {
         let mut ending = lock(&self.ending);
         ending.failed = true;
@@ -216,7 +216,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         lock(&self.ending).error.take().map_or(Ok(()), Err)
     }
 
-    /// Nobody waits for anybody any more, and nothing further is published.
+    /// No stage waits for another any more, and nothing further is published.
     pub fn abandon(&self) {
         self.ownership.abandon();
         self.to_decide.close();
@@ -268,7 +268,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
 
     fn take_in(&self, intake: &mut Intake<S>) -> Result<Step, ProcessorError> {
         let mut step = Step::Worked;
-        // Only this stage fills the slot: what has room now has room below.
+        // Only this stage fills the slot: if it has room now, it has room below.
         let before = self.in_flight.load(Ordering::SeqCst);
         let busy = self.to_decide.is_full() || before >= MOST_IN_FLIGHT;
         if busy && intake.is_full() {
@@ -296,7 +296,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         Ok(step)
     }
 
-    /// Leaves the group, and records what is published where nothing is in flight: then it is known exactly.
+    /// Leaves the group. If nothing is in flight, records how far the output is published, which is then known exactly.
     fn leave(&self, intake: &mut Option<Intake<S>>, is_drained: bool) -> Result<Step, ProcessorError> {
         let published = if is_drained { self.ownership.published() } else { Vec::new() };
         if !is_drained {
@@ -304,7 +304,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
                 "stopping with batches in flight; the next start resumes from the committed cursors"
             );
         }
-        // Before the partitions are given back: nothing of an ended epoch is published.
+        // Before the partitions are released: nothing of an ended epoch is published.
         self.abandon();
         drop(intake.take().map(Intake::close));
         lock(&self.log).record_clean_stop(&published)?;
@@ -347,7 +347,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
     }
 }
 
-/// Takes a batch through a stage, where there is one and room for it behind the stage.
+/// Takes a batch through a stage, if there is one, and room for it after the stage.
 fn pass(
     from: &Slot,
     to: &Slot,

@@ -1,7 +1,7 @@
-//! Whether each partition gets on: what is published of it, against where the topic ends.
+//! Whether each partition makes progress: its published offset, compared with the topic's end.
 //!
-//! It outlives sessions, so that a failure which ends one after another does not look like so many beginnings. It knows
-//! no clock: each call says what time it is.
+//! It outlives sessions, so that a failure that ends one session after another does not look like repeated fresh starts. It
+//! has no clock: each call passes the time.
 
 use std::{
     collections::BTreeMap,
@@ -12,19 +12,19 @@ use kafka::{EndOffsets, Ends};
 
 use super::End;
 
-/// The ends are asked for every few seconds, and each leader that does not answer takes two of them: an age below this says
+/// The ends are queried every few seconds, and each leader that does not answer takes two seconds: an age below this means
 /// nothing yet.
 const MAY_TAKE: Duration = Duration::from_secs(30);
 
-/// What holds back records that are there and cannot be read.
+/// What hides records that exist and cannot be read.
 const OPEN_TRANSACTION: &str = "all before it is done, and a producer's open transaction holds back the rest. \
                                 'kafka-transactions.sh find-hanging --topic TOPIC' finds it";
 
-/// What is known of the partitions that this instance holds, or held before an interruption.
+/// The progress of the partitions that this instance holds, or held before an interruption.
 #[derive(Debug, Default)]
 pub struct Progress {
     partitions: BTreeMap<i32, Watched>,
-    /// Of the topics that output goes to, those that do not exist.
+    /// Output topics that do not exist.
     missing: Vec<String>,
     missing_said_at: Option<Instant>,
     unknown_said_at: Option<Instant>,
@@ -35,13 +35,13 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct Watched {
     published: i64,
-    /// What has been through the pipeline, which below `published` fills the log only.
+    /// The next offset that has not been through the pipeline. Below `published`, the pipeline only fills the log.
     done: i64,
     end: Option<End>,
-    /// Since when nothing moved while there was something to do.
+    /// Since when nothing moved although there was something to do.
     still_since: Option<Instant>,
     said_at: Option<Instant>,
-    /// Why work was interrupted, until something is published since, or there is nothing to publish.
+    /// Why work was interrupted, until something is published after that, or there is nothing to publish.
     interrupted: Option<String>,
 }
 
@@ -55,25 +55,25 @@ impl Watched {
         self.end.is_some_and(|end| self.offset() < end.offsets.high_watermark)
     }
 
-    /// Whether all that can be read is through, so that what there is belongs to, or comes after, an open transaction.
+    /// Whether everything that can be read is through, so that the rest belongs to, or comes after, an open transaction.
     fn is_held_back(&self) -> bool {
         self.is_behind() && self.end.is_some_and(|end| self.offset() >= end.offsets.stable)
     }
 
-    /// How long the brokers have not said where it ends, where that is `timeout` at least.
+    /// How long the brokers have not reported its end, if that is at least `timeout`.
     fn end_unknown(&self, now: Instant, timeout: Duration) -> Option<Duration> {
         let age = now - self.end?.at;
         (age >= timeout.max(MAY_TAKE)).then_some(age)
     }
 
-    /// How long it has stalled, where that is `timeout` at least.
+    /// How long it has stalled, if that is at least `timeout`.
     fn stalled(&self, now: Instant, timeout: Duration) -> Option<Duration> {
         self.still_since.map(|since| now - since).filter(|still| *still >= timeout)
     }
 }
 
 impl Progress {
-    /// Where a held partition is.
+    /// The cursors of a held partition.
     pub fn moved(&mut self, now: Instant, partition: i32, published: i64, done: i64) {
         let watched = self.partitions.entry(partition).or_default();
         let has_moved = (watched.published, watched.done) != (published, done);
@@ -84,13 +84,13 @@ impl Progress {
         self.look(now, partition, has_moved);
     }
 
-    /// Where the topic ends, as the brokers said.
+    /// The topic's ends, as the brokers reported them.
     pub fn ended(&mut self, now: Instant, ends: Ends) {
         if let Some(error) = ends.error {
             self.hear(now, format!("where the topic ends: {error}"));
         }
         for (partition, offsets) in ends.offsets {
-            // Else it was given away since the question.
+            // Otherwise it was released since the query.
             if self.partitions.contains_key(&partition) {
                 self.end(now, partition, offsets);
             }
@@ -128,12 +128,12 @@ impl Progress {
         }
     }
 
-    /// An error that may be why nothing moves.
+    /// An error that may be the reason why nothing moves.
     pub fn hear(&mut self, now: Instant, error: String) {
         self.heard = Some((now, error));
     }
 
-    /// All work went back to the cursors, because of the last error.
+    /// All work restarted from the cursors, because of the last error.
     pub fn interrupted(&mut self) {
         let reason = self.heard.as_ref().map_or("an unknown error", |(_, error)| error);
         for watched in self.partitions.values_mut() {
@@ -141,24 +141,24 @@ impl Progress {
         }
     }
 
-    /// Another instance has it.
+    /// Another instance has the partition.
     pub fn forget(&mut self, partition: i32) {
         self.partitions.remove(&partition);
     }
 
-    /// Those that are known, held or not.
+    /// All known partitions, held or not.
     pub fn partitions(&self) -> impl Iterator<Item = i32> + '_ {
         self.partitions.keys().copied()
     }
 
-    /// Where a partition ends, and when the brokers said so.
+    /// A partition's end, and when the brokers reported it.
     pub fn known_end(&self, partition: i32) -> Option<End> {
         self.partitions.get(&partition)?.end
     }
 
-    /// Why nothing gets on, or why that is not known: a partition of these that stalls, an output topic that is gone, work
-    /// that was interrupted, or brokers that do not say where a partition ends. `other` is a reason from elsewhere, which
-    /// stands unless a partition stalls.
+    /// Why there is no progress, or why that is unknown: a stalled partition among these, a missing output topic,
+    /// interrupted work, or brokers that do not report a partition's end. `other` is a reason from elsewhere, which is
+    /// returned unless a partition stalls.
     pub fn reason(
         &self,
         now: Instant,
@@ -222,7 +222,7 @@ impl Progress {
         watched.interrupted.clone().or_else(|| heard.filter(since).map(|(_, error)| error.clone()))
     }
 
-    /// Warns of what `reason` says, once and then again and again.
+    /// Logs what `reason` returns as a warning, at once and then repeatedly.
     pub fn warn(&mut self, now: Instant, timeout: Duration, again: Duration, held: impl Fn(i32) -> bool) {
         let is_due = |said_at: Option<Instant>| said_at.is_none_or(|said_at| now - said_at >= again);
         let due: Vec<i32> = self

@@ -1,4 +1,4 @@
-//! The publisher's stage: outputs and offsets, for what is still held when it is committed.
+//! The publisher's stage: publishes outputs and offsets of the partitions that are still held at the commit.
 
 mod transaction;
 
@@ -28,7 +28,7 @@ const ATTEMPTS: u32 = 5;
 /// How soon a wait notices that the session ends.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// A place in a batch: one transaction publishes from one up to another. The default is its beginning.
+/// A place in a batch. One transaction publishes from one place up to another. The default is the beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Place {
     chunk: usize,
@@ -38,11 +38,11 @@ pub struct Place {
 /// What one attempt achieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// The batch is published, or what is left of it is stale.
+    /// The batch is published, or the rest of it is stale.
     Through,
     /// It is published up to this place.
     UpTo(Place),
-    /// Nothing more is published. The next attempt starts at the same place, after this.
+    /// Nothing more is published. The next attempt starts at the same place, after this wait.
     Wait(Wait),
 }
 
@@ -56,7 +56,7 @@ pub enum Wait {
     For(Duration),
 }
 
-/// What was published and what became of it.
+/// The output sent in one transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sent {
     bytes: usize,
@@ -64,16 +64,16 @@ struct Sent {
     rejections: u64,
 }
 
-/// What the publisher needs to know besides the batches.
+/// The publisher's options.
 #[derive(Debug, Clone)]
 pub struct PublishOptions {
     /// The commands topic's name, for rejections.
     pub topic: String,
     /// `ce_source` of the notifications.
     pub source: String,
-    /// Of the offsets.
+    /// Marks the committed offsets.
     pub marker: Marker,
-    /// Bytes of one record that the rejections topic takes.
+    /// Bytes of the largest record that the rejections topic accepts.
     pub rejection_bytes: usize,
     /// Where replies may go.
     pub replies: ReplyTopics,
@@ -91,8 +91,8 @@ enum Producer {
     InDoubt,
 }
 
-/// A transaction of which the broker refused something for good. Until all of it is published, each command has a
-/// transaction of its own, so that the one at fault is known and all before it are published.
+/// A transaction in which the broker permanently refused something. Until all of it is published, each command gets a
+/// transaction of its own: this finds the command at fault, and publishes all commands before it.
 #[derive(Debug, Default)]
 struct Suspect {
     /// By partition, where the suspicion ends.
@@ -109,15 +109,15 @@ pub(crate) struct Publish<K: Sink> {
     observer: Arc<dyn Observer>,
     timing: Timing,
     producer: Producer,
-    /// At the transaction under way.
+    /// Attempts at the current transaction.
     attempts: u32,
-    /// Of the transaction under way: how many commands' output it has, the last of them, and the offsets that it moves.
+    /// Of the current transaction: the number of commands with output in it, the last of them, and the offsets to commit.
     commands: usize,
     last: Option<(i32, i64)>,
     offsets: BTreeMap<i32, i64>,
     suspect: Option<Suspect>,
     fenced: Option<Instant>,
-    /// The last one that was sent, whose memory the next one uses.
+    /// The last notification that was sent. The next one reuses its memory.
     notification: Notification,
 }
 
@@ -139,7 +139,7 @@ where
         timing: Timing,
     ) -> Self {
         let producer = Producer::None;
-        // Making it can take as long as the brokers are away, and that is not known before it fails.
+        // Making it can take as long as the brokers are unreachable, and only its failure shows that.
         publication.set_waits_for(Some("making the first producer".into()));
         let notification = Notification::default();
         Self {
@@ -177,7 +177,7 @@ where
         }
     }
 
-    /// One transaction of the batch, or one attempt at a producer: waits for the broker only.
+    /// One transaction of the batch, or one attempt to make a producer. Waits only for the broker.
     pub fn attempt(&mut self, batch: &[Chunk], from: Place) -> Result<Progress, ProcessorError> {
         match self.producer {
             Producer::Usable => {}
@@ -219,14 +219,14 @@ where
         }
     }
 
-    /// A refusal that repeats for one command alone is an error; before that, it is looked for.
+    /// Narrows a refusal down to one command. It becomes an error once it repeats for one command alone.
     fn suspect(&mut self, refusal: &OutputRefusal) -> Result<(), ProcessorError> {
         let suspect = self.suspect.get_or_insert_default();
         suspect.until.extend(&self.offsets);
         if self.commands > 1 {
             return Ok(());
         }
-        // Without output it is an offset alone that was refused.
+        // Without output, only an offset was refused.
         let moved =
             || self.offsets.iter().next().map(|(&partition, &next_offset)| (partition, next_offset - 1));
         let Some((partition, offset)) = self.last.or_else(moved) else { return Ok(()) };
@@ -239,10 +239,10 @@ where
         }
     }
 
-    /// What is published, or another instance's, is under no suspicion.
+    /// Ends the suspicion of partitions that are published that far, or that belong to another instance by now.
     fn clear_suspicion(&mut self, snapshot: &Snapshot<K::Membership>) {
         let out = &self.offsets;
-        // A stale batch says nothing.
+        // A stale batch proves nothing.
         let Some(suspect) = self.suspect.as_mut().filter(|_| !out.is_empty()) else { return };
         suspect.until.retain(|partition, until| {
             snapshot.held.contains_key(partition) && out.get(partition).is_none_or(|out| out < until)
@@ -252,14 +252,14 @@ where
         }
     }
 
-    /// Whether all partitions of the transaction under way are held as they were.
+    /// Whether all partitions of the current transaction are still held in the same epochs.
     fn still_holds(&self, snapshot: &Snapshot<K::Membership>) -> bool {
         let now = self.publication.held();
         let epoch = |held: &BTreeMap<i32, Held>, partition: &i32| held.get(partition).map(|held| held.epoch);
         self.offsets.keys().all(|partition| epoch(&now, partition) == epoch(&snapshot.held, partition))
     }
 
-    /// The transaction's outcome is unknown. A new producer fences the old one and settles what it left open; then
+    /// The transaction's outcome is unknown. A new producer fences the old one and settles its open transaction; then
     /// everything in flight is stale, and the partitions restart from the cursors.
     fn recover(
         &mut self,
@@ -274,8 +274,8 @@ where
             PublishError::Refused(_) | PublishError::Aborted(_) => AbortReason::Refused,
             _ => AbortReason::Unknown,
         });
-        // A transaction that took too long was ended by the broker, which fences its producer as well: this process
-        // was frozen, or the broker away. That says nothing of anybody else.
+        // A transaction that took too long was aborted by the broker, which then fences its producer too: this process
+        // was frozen, or the broker unreachable. It does not mean that another producer exists.
         if let PublishError::Fenced(reason) = &error
             && took < self.timing.transaction
         {
@@ -285,7 +285,7 @@ where
             }
         }
         self.publication.set_error(error.to_string());
-        // Making one can take as long as the brokers are away.
+        // Making one can take as long as the brokers are unreachable.
         self.publication.set_waits_for(Some(format!("making a new producer: {error}")));
         self.producer = Producer::InDoubt;
         self.attempts = 0;
@@ -300,7 +300,7 @@ where
                     self.publication.set_waits_for(None);
                     return Ok(Progress::UpTo(from));
                 }
-                // First, so that nobody sees it wait for nothing in between.
+                // First, so that it is never seen without a reason to wait.
                 self.publication.want_restart();
                 self.publication.set_waits_for(None);
                 Ok(Progress::Through)

@@ -1,4 +1,4 @@
-//! For tests of one stage: a source and a sink that do what the test says, and a log.
+//! For tests of one stage: a log, and a source and a sink that do what the test scripts.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -24,20 +24,20 @@ use super::{
     start::{Accept, Terms, plan},
 };
 
-/// Watches nothing.
+/// Ignores everything.
 pub(super) struct Unobserved;
 
 impl Observer for Unobserved {}
 
-/// Answers as the test says.
+/// Answers as the test scripts.
 #[derive(Debug, Default)]
 pub(super) struct Scripted {
     pub polled: VecDeque<Polled>,
-    /// Why the group's offsets can't be had; where there is no reason, they can.
+    /// Why the group's offsets are unavailable; `None` if they are available.
     pub held_up: Option<String>,
     /// Partitions whose bounds are unknown.
     pub leaderless: BTreeSet<i32>,
-    /// What becomes of the first offsets, one answer after the other; then they are committed.
+    /// The answers to commits of the first offsets, one after another; after these, commits succeed.
     pub commits: VecDeque<SourceError>,
     /// Where there is none, one of this program's.
     pub committed: Option<Committed>,
@@ -144,7 +144,7 @@ impl Source for Scripted {
     }
 }
 
-/// A sink that keeps what it is sent.
+/// A sink that keeps everything sent to it.
 #[derive(Debug, Default)]
 pub(super) struct ScriptedSink {
     /// Why no producer can be made.
@@ -152,9 +152,9 @@ pub(super) struct ScriptedSink {
     pub all: Vec<OutputRecord>,
     /// Transactions with a record that contains this are refused.
     pub poison: Option<&'static str>,
-    /// Those of more records are.
+    /// Transactions with more records than this are refused.
     pub most: Option<usize>,
-    /// Of the transaction under way.
+    /// The records of the current transaction.
     sent: Vec<String>,
     pub committed: Vec<Vec<(i32, i64)>>,
 }

@@ -10,7 +10,7 @@ struct State {
     closed: bool,
 }
 
-/// One stage fills it and another one empties it.
+/// One stage fills it, the next one empties it.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     state: Mutex<State>,
@@ -30,7 +30,7 @@ impl Slot {
         self.lock().closed
     }
 
-    /// Only where it is not full.
+    /// Call it only if the slot is not full.
     pub fn put(&self, batch: Batch) {
         self.lock().batch = Some(batch);
         self.changed.notify_all();
@@ -42,7 +42,7 @@ impl Slot {
         taken
     }
 
-    /// Nobody waits for it any more.
+    /// From now on, no stage waits for it.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
@@ -53,7 +53,7 @@ impl Slot {
         self.wait_while(|state| state.batch.is_none());
     }
 
-    /// Waits until there is a batch here and none in the next one.
+    /// Waits until there is a batch here and none in the next slot.
     pub fn await_full_and_room_in(&self, next: &Slot) {
         self.await_full();
         next.wait_while(|state| state.batch.is_some());

@@ -1,9 +1,9 @@
 //! Where a partition starts: the rule of the two cursors, and what it depends on.
 //!
-//! `logged` is the next offset that the log lacks, `published` the next offset whose output is not out.
-//! Reading begins at `min(logged, published)`. A record at `o >= logged` is decided and appended; below
-//! it the log is the decision. What is at `o >= published` is published. Anything that would make one of
-//! the two a guess stops here, with the facts and the ways out.
+//! `logged` is the next offset that the log lacks, `published` the next offset whose output is not published. Reading
+//! begins at `min(logged, published)`. A record at offset `o` is decided and appended if `o >= logged`; below that, the log
+//! has the decision. Its output is published if `o >= published`. If one of the two cursors would be a guess, the
+//! partition does not start, and the refusal contains the facts and the ways out.
 
 use contract::Record;
 use event_log::{Anchor, Cursor, Gap};
@@ -21,7 +21,7 @@ pub enum Loss {
     /// How far the output is published is unknown: publish again from the last known offset. Some output may be
     /// published twice.
     Republish,
-    /// How far the output is published is unknown: continue after everything that is in the log or was seen published.
+    /// How far the output is published is unknown: continue after everything that the log has or has seen published.
     /// Some output may never be published.
     SkipUnpublished,
     /// How far the output is published is unknown: trust the group's offset, whoever committed it.
@@ -32,7 +32,7 @@ impl Loss {
     pub const ALL: [Self; 4] =
         [Self::LostCommands, Self::Republish, Self::SkipUnpublished, Self::GroupOffset];
 
-    /// As `--accept` names it, and the log.
+    /// The name for `--accept` and in the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +68,7 @@ impl FromIterator<Loss> for Accept {
     }
 }
 
-/// On which terms partitions are started.
+/// The terms on which partitions start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub accept: Accept,
@@ -79,20 +79,20 @@ pub(crate) struct Terms {
 /// The rule: [`plan`].
 pub(crate) type Plan = fn(&Facts, Accept) -> Result<Start, Refusal>;
 
-/// All that is known of a partition when this instance is to take it up.
+/// The facts about a partition that this instance is about to start.
 #[derive(Debug, Clone)]
 pub struct Facts {
     pub partition: i32,
-    /// The log's cursor; `None` where this log has never seen the partition.
+    /// The log's cursor; `None` if this log has never seen the partition.
     pub cursor: Option<Cursor>,
     /// The group's committed offset.
     pub committed: Option<Committed>,
     pub bounds: Bounds,
-    /// The record that now lies at the cursor's anchor; `None` where nothing was read or nothing is there.
+    /// The record that is now at the cursor's anchor; `None` if there is none, or none was read.
     pub at_anchor: Option<AtAnchor>,
 }
 
-/// What a re-read of the anchor's offset found.
+/// The record found at the anchor's offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtAnchor {
     Nothing,
@@ -117,9 +117,9 @@ pub struct Start {
     pub offset: i64,
     pub logged: i64,
     pub published: i64,
-    /// The partition's clock at `published`, as far as it is known.
+    /// The partition's clock at `published`, as far as known.
     pub clock: i64,
-    /// Offsets that this log will never hold.
+    /// Offsets that this log will never have.
     pub gap: Option<Gap>,
     /// The losses that had to be accepted, and why; the log records them.
     pub accepted: Vec<(Loss, String)>,
@@ -164,7 +164,7 @@ pub enum Refusal {
     BeyondEnd { partition: i32, cursor: &'static str, at: i64, start: i64, end: i64 },
 }
 
-/// What is known of a partition whose `published` cursor is not.
+/// The facts about a partition whose `published` cursor is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubt {
     pub partition: i32,
@@ -172,19 +172,19 @@ pub struct Doubt {
     pub found: Option<i64>,
     /// Whether this log has seen the partition before.
     pub is_known: bool,
-    /// What the log has seen published; where it has seen nothing of the partition, where the topic begins.
+    /// What the log has seen published; the topic's start if the log has never seen the partition.
     pub seen: i64,
     pub logged: i64,
     pub bounds: Bounds,
 }
 
 impl Doubt {
-    /// After all that the log holds. A log that lost its tail has seen more published than that.
+    /// After everything in the log, and after everything it has seen published, which is more if the log lost its tail.
     fn after_log(&self) -> i64 {
         self.logged.max(self.seen)
     }
 
-    /// The accepted loss that settles it, and where to continue.
+    /// The accepted loss that resolves the doubt, and where to continue.
     fn settled_by(&self, accept: Accept) -> Option<(Loss, i64)> {
         match self.found {
             _ if accept.republish => Some((Loss::Republish, self.seen)),
@@ -247,7 +247,7 @@ fn ways_out(doubt: Doubt) -> String {
     )
 }
 
-/// The anchor, where the topic still holds its offset and so must show the same record there.
+/// The anchor, if the topic still retains its offset: the same record must be there.
 #[must_use]
 pub fn retained_anchor(cursor: Option<&Cursor>, bounds: Bounds) -> Option<&Anchor> {
     cursor?.anchor.as_ref().filter(|anchor| (bounds.start..bounds.end).contains(&anchor.offset))
@@ -260,7 +260,7 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
     let logged = facts.cursor.as_ref().map_or(0, |cursor| cursor.logged);
     check_same_topic(facts)?;
     let beyond_end = |cursor, at| Refusal::BeyondEnd { partition, cursor, at, start, end };
-    // Before anything else is asked: no flag helps with a topic that was made again.
+    // Before everything else: no flag helps if the topic was created again.
     if logged > end {
         return Err(beyond_end("logged", logged));
     }
@@ -292,7 +292,7 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
         accepted.push((Loss::LostCommands, refusal.to_string()));
         published = start;
     }
-    // start <= published <= end: whatever lies below `start` was decided by somebody, or accepted as lost above.
+    // start <= published <= end: everything below `start` was decided by some process, or accepted as lost above.
     let gap = (logged < start).then(|| Gap {
         first_offset: logged,
         next_offset: start,
@@ -329,11 +329,11 @@ fn check_same_topic(facts: &Facts) -> Result<(), Refusal> {
     })
 }
 
-/// The `published` cursor, where it is known: what this program committed, and what the log itself knows for certain.
+/// The `published` cursor, if it is known: from an offset that this program committed, or from the log if that is certain.
 fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
     let cursor = facts.cursor.as_ref();
     let seen = cursor.map(|cursor| cursor.published_seen.unwrap_or(0));
-    // Exact, where the log was stopped cleanly. Else it is at least so much, and an equal offset says nothing.
+    // Exact if the log was stopped cleanly. Otherwise it is a lower bound, and an equal offset proves nothing.
     let exact = seen.filter(|_| cursor.is_some_and(|cursor| cursor.clean));
     let doubt = Doubt {
         partition: facts.partition,
@@ -344,7 +344,7 @@ fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
         bounds: facts.bounds,
     };
     match facts.committed {
-        // What this process had published when it gave the partition back says nothing: others of the group may have
+        // What this process had published when it released the partition proves nothing: other members may have
         // published more since.
         Some(Committed { offset, mark: None }) if exact == Some(offset) => Ok(offset),
         Some(Committed { mark: None, .. }) => Err(Refusal::ForeignOffset(doubt)),
@@ -354,8 +354,8 @@ fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
     }
 }
 
-/// The partition's clock at `published`, which a mark there says. Else the log's: exact where it goes no further, and
-/// where it ends before, the records in between are read.
+/// The partition's clock at `published`: from the mark there, otherwise from the log. The log's clock is exact if the log
+/// goes no further than `published`; if it ends earlier, the records in between will be read.
 fn clock(facts: &Facts, published: i64) -> i64 {
     let marked = facts.committed.filter(|found| found.offset == published).and_then(|found| found.mark);
     marked.map_or_else(|| facts.cursor.map_or(0, |cursor| cursor.clock), |mark| mark.clock)

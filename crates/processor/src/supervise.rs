@@ -1,4 +1,5 @@
-//! Sessions one after another: what may pass is tried again, from the cursors; what may not is an error.
+//! Runs one session after another: after an error that may pass, the next one restarts from the cursors; any other error
+//! ends the processor.
 
 use std::{
     sync::{
@@ -29,10 +30,10 @@ use super::{
     timing::Timing,
 };
 
-/// Between two sessions, at first; doubled up to [`LONGEST`].
+/// The first pause between two sessions, then doubled up to [`LONGEST`].
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
-/// A session that lasted this long worked: the next failure is a new one.
+/// A session that lasted this long was successful: the next failure is a new one.
 const WORKED: Duration = Duration::from_secs(60);
 
 /// What a consumer of the output topics may rely on.
@@ -44,32 +45,32 @@ pub enum Guarantee {
     AtLeastOnce,
 }
 
-/// How the processor is to run.
+/// The processor's options.
 #[derive(Debug, Clone)]
 pub struct ProcessorOptions {
     pub kafka: Settings,
     pub guarantee: Guarantee,
-    /// With group and log instance, the transactional id.
+    /// The first part of the transactional id, before the group and the log's instance id.
     pub transactional_id_prefix: String,
     /// `ce_source` of the notifications.
     pub source: String,
     pub caps: Caps,
-    /// Bytes of one record that the rejections topic takes.
+    /// Bytes of the largest record that the rejections topic accepts.
     pub rejection_bytes: usize,
-    /// Bytes that each of the output topics takes of records that are sent together.
+    /// Bytes of the largest batch that each output topic accepts.
     pub batch_bytes: usize,
     /// Bytes of output at which a transaction closes.
     pub output_bytes: usize,
-    /// How long a partition that has records may not move.
+    /// How long a partition with records may make no progress.
     pub stall_timeout: Duration,
     pub accept: Accept,
 }
 
-/// What one session leaves to the next one of its process.
+/// The state that one session of the process leaves to the next.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     accept: Accept,
-    /// Before the next one, were this one to fail.
+    /// The pause before the next session if this one fails.
     pause: Duration,
     progress: Arc<Mutex<Progress>>,
 }
@@ -79,7 +80,7 @@ impl Sessions {
         Self { accept, pause: SHORTEST, progress: Arc::default() }
     }
 
-    /// What the next session may overrule.
+    /// The losses that the next session may accept.
     pub fn accept(&self) -> Accept {
         self.accept
     }
@@ -88,8 +89,8 @@ impl Sessions {
         &self.progress
     }
 
-    /// A session of this length failed: how long to pause before the next one, or the error, where another session would
-    /// meet it again.
+    /// A session of this length failed. Returns the pause before the next one, or the error if another session would fail
+    /// with it too.
     pub fn failed(
         &mut self,
         error: ProcessorError,
@@ -99,7 +100,7 @@ impl Sessions {
         if !error.is_retriable() {
             return Err(error);
         }
-        // What the operator accepted was said of the state at the start.
+        // The operator accepted losses for the state at the start only.
         self.accept = Accept::default();
         if lasted >= WORKED {
             self.pause = SHORTEST;
@@ -184,8 +185,8 @@ fn timing(kafka: &Settings, stall: Duration) -> Timing {
     Timing::of_group(client::poll_interval(kafka), stall)
 }
 
-/// While the disk is full, or another program holds the write lock, the group is left to others: rejoining only to fail
-/// would disturb them.
+/// Stays out of the group while the disk is full or another program holds the write lock: rejoining only to fail would
+/// disturb the other members.
 fn await_log(
     log: &Arc<Mutex<EventLog>>,
     observer: &Arc<dyn Observer>,
@@ -220,7 +221,7 @@ mod tests {
         };
         assert_eq!(unjoined(&[]), 330);
         assert_eq!(unjoined(&[("max.poll.interval.ms", "600000")]), 630);
-        // Others of the group may have the default.
+        // Other members of the group may have the default.
         assert_eq!(unjoined(&[("max.poll.interval.ms", "60000")]), 330);
     }
 }

@@ -4,48 +4,48 @@ use std::time::Duration;
 
 use kafka::client::TRANSACTION_TIMEOUT_MS;
 
-/// Every wait of intake and publisher. The simulation makes them nothing, and stays what it tests.
+/// Every wait of intake and publisher. The simulation sets them to zero, and otherwise runs the same code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a rebalance waits for what is in flight. After that it is stale here, and the next owner's work.
+    /// How long a revocation waits for the work in flight. After that, the work is stale, and the next owner's.
     pub drain: Duration,
-    /// Between two attempts to start partitions whose facts could not be had.
+    /// Between two attempts to start partitions whose facts were unavailable.
     pub retry: Duration,
-    /// How often it is said that something is still waited for.
+    /// How often a continuing wait is logged.
     pub say: Duration,
-    /// After so long without a sign of brokers and group they are asked for one, and again and again.
+    /// After this long without hearing brokers or group, the brokers are probed, and then repeatedly.
     pub silence: Duration,
-    /// For the group to take this member in while the brokers answer; then it is tried with a new one.
+    /// How long the group may take to admit this member while the brokers answer; after that, a new member joins.
     pub unjoined: Duration,
-    /// How often rebalances are looked for while there is no room for records.
+    /// How often rebalances are polled for while there is no room for records.
     pub serve: Duration,
-    /// How often an idle partition's position is looked at, for control records, and whether each partition gets on.
+    /// How often the position of an idle partition is checked, for control records, and the progress of every partition.
     pub positions: Duration,
-    /// How often the brokers are asked where the topic ends.
+    /// How often the topic's ends are queried.
     pub ends: Duration,
-    /// A partition that has records, and does not move for this long, is stalled.
+    /// A partition that has records and makes no progress for this long is stalled.
     pub stall: Duration,
-    /// For the group to tell this member of its next generation, before the same one is tried again.
+    /// How long to wait for the group's next generation before trying again with the same one.
     pub generation: Duration,
-    /// Before the first repetition of a transaction that was aborted; each further one waits that much longer.
+    /// The pause before an aborted transaction is retried; each further retry waits that much longer.
     pub aborted: Duration,
-    /// Between attempts to get a producer.
+    /// Between attempts to make a producer.
     pub reset: Duration,
-    /// Two fencings within this time are somebody else on a copy of this log; one can be chance.
+    /// Two fencings within this time mean that another process runs on a copy of this log; a single one can be chance.
     pub fenced_twice: Duration,
-    /// How long a transaction may last before the broker ends it, and fences its producer.
+    /// How long a transaction may last before the broker aborts it and fences its producer.
     pub transaction: Duration,
 }
 
-/// In which the members of a group have to join it again, unless an operator set another time: librdkafka's default of
-/// `max.poll.interval.ms`, and that of Kafka's Java client.
+/// The time in which members have to rejoin the group, unless an operator changed it: the default of
+/// `max.poll.interval.ms`, in librdkafka and in Kafka's Java client.
 const POLL_INTERVAL: Duration = Duration::from_secs(300);
-/// What a group may need beyond that to take its members in.
+/// What a group may need beyond that to admit its members.
 const JOINING: Duration = Duration::from_secs(30);
 
 impl Timing {
-    /// In a group whose members may let so much time pass between two polls (`max.poll.interval.ms`). It waits for its
-    /// slowest member, which need not have the same configuration as this one.
+    /// The timing for a group whose members may let `poll_interval` pass between two polls (`max.poll.interval.ms`). The
+    /// group waits for its slowest member, which may have another configuration than this one.
     #[must_use]
     pub fn of_group(poll_interval: Duration, stall: Duration) -> Self {
         Self { unjoined: POLL_INTERVAL.max(poll_interval) + JOINING, stall, ..Self::default() }

@@ -1,4 +1,4 @@
-//! What the tests of several crates share.
+//! Helpers that the tests of several crates share.
 
 pub mod contract;
 
@@ -20,7 +20,7 @@ impl io::Write for Written {
     }
 }
 
-/// The log lines that this thread writes while it does `work`, and what comes of that.
+/// The log lines that this thread writes during `work`, and the result of `work`.
 pub fn said_by<T>(work: impl FnOnce() -> T) -> (String, T) {
     let written = Written::default();
     let writer = written.clone();

@@ -1,4 +1,4 @@
-//! Decides every command again that the topic still holds.
+//! Decides again every command that the topic still retains.
 
 use std::{ops::ControlFlow, ops::Range};
 
@@ -15,8 +15,8 @@ use super::{
     staging::Staging,
 };
 
-/// Decides a partition's commands, from the first retained one to the last one that is published, and stages what should
-/// exist because of them.
+/// Decides a partition's commands, from the first retained one to the last published one, and stages what should exist
+/// because of them.
 pub(crate) fn decide_partition(
     context: &Context<'_>,
     topics: &mut dyn Topics,
@@ -75,7 +75,7 @@ struct PartitionDecider<'c> {
     scratch: &'c Scratch,
     /// The first retained offset.
     start: i64,
-    /// The clock before `start`, where it is known.
+    /// The clock before `start`, if it is known.
     clock_before: Option<i64>,
     /// The clock at the first retained command.
     first_clock: Option<i64>,
@@ -138,7 +138,7 @@ impl PartitionDecider<'_> {
             Decision::Rejected(_) => return Ok(decision),
         };
         self.scratch.put_claim(key, first, self.clock, doubt)?;
-        // Once a window, so that the file holds the claims of two windows at most.
+        // Once per window, so that the file has the claims of two windows at most.
         if self.clock.saturating_sub(self.swept_clock) >= window_ms {
             self.scratch.forget_claims_until(self.clock.saturating_sub(window_ms))?;
             self.swept_clock = self.clock;
@@ -146,7 +146,7 @@ impl PartitionDecider<'_> {
         Ok(decision)
     }
 
-    /// Whether a command that is gone could have a claim on a key at this time.
+    /// Whether a command that the topic no longer has could still claim a key at this time.
     fn may_lack_claims(&self, window_ms: i64) -> bool {
         let since = |clock: i64| self.clock.saturating_sub(clock);
         self.start > 0
@@ -158,7 +158,7 @@ impl PartitionDecider<'_> {
             }
     }
 
-    /// The decision of a log that knew all keys, where it names a command that is gone.
+    /// The decision of a log that knew all keys, if it refers to a command that the topic no longer has.
     fn trust_log(&self, log: usize, at: Coordinates, decided: Decision) -> Result<Decision, VerifyError> {
         let refused = self.context.logs[log].refused(at.partition, at.offset)?;
         Ok(match refused.map(|recorded| recorded.decision) {

@@ -1,4 +1,4 @@
-//! What is compared of a record or a row: the command that it belongs to, and digests of its parts.
+//! The parts of a record or a row that are compared: its command, and digests of its content.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
@@ -10,17 +10,17 @@ use event_log::{Content, Row};
 
 use super::{report::What, staging::Side};
 
-/// Headers of a rejection that say where its command lies. They come after the command's own.
+/// Headers of a rejection with the place of its command. They come after the command's own headers.
 const TOPIC: &[u8] = b"__connect.errors.topic";
 const PARTITION: &[u8] = b"__connect.errors.partition";
 const OFFSET: &[u8] = b"__connect.errors.offset";
-/// Says that a rejection omits a part of its command.
+/// The header of a rejection that omits a part of its command.
 const OMITTED: &[u8] = b"activity-stream.omitted";
 
 /// Identifies a record or a row within its collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id {
-    /// Of its command.
+    /// Partition and offset of its command.
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     /// The command's timestamp, of a notification only.
@@ -29,7 +29,7 @@ pub(crate) struct Id {
     pub(crate) target: u32,
 }
 
-/// Of each of the three parts of the content, 64 bits of a hash.
+/// 64 bits of a hash of each of the three parts of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digest(pub(crate) [u64; 3]);
 
@@ -69,11 +69,11 @@ impl Id {
     }
 }
 
-/// Why a record on a topic can't be one of ours.
+/// Why a record on a topic can't be from this program.
 #[derive(Debug)]
 pub(crate) struct NotOurs(pub(crate) String);
 
-/// Which notification the record says that it is: by its value or, where that can't be read, by its header.
+/// The notification id in the record: from its value or, if that can't be read, from its header.
 pub(crate) fn id_of_notification(record: &Record, topic_bits: u16) -> Result<Id, NotOurs> {
     #[derive(serde::Deserialize)]
     struct Value<'a> {
@@ -99,7 +99,7 @@ fn parse(text: &str) -> Option<(ActivityId, u32)> {
     (format!("{id}/{target}") == text).then_some((id, target))
 }
 
-/// Which command the rejection says that it is of.
+/// The command that the rejection's headers name.
 pub(crate) fn id_of_rejection(record: &Record, topic: &str) -> Result<Id, NotOurs> {
     let text = |name: &[u8]| std::str::from_utf8(last(&record.headers, name)?).ok();
     let number = |name| text(name)?.parse::<i64>().ok();
@@ -118,14 +118,14 @@ fn last<'a>(headers: &'a [Header], name: &[u8]) -> Option<&'a [u8]> {
     headers.iter().rev().find(|header| header.name == name)?.value.as_deref()
 }
 
-/// Makes digests under a key of this run, so that nobody can make two contents with the same digest on purpose.
+/// Makes digests with a key of this run, so that nobody can craft two contents with the same digest.
 #[derive(Debug, Default)]
 pub(crate) struct Digester {
     key: RandomState,
 }
 
 impl Digester {
-    /// A notification that should exist. Its trace headers are the command's own: without the command they are left out.
+    /// A notification that should exist. Its trace headers are the command's: without the command, they are not compared.
     pub(crate) fn notification(
         &self,
         notification: &Notification,
@@ -208,8 +208,8 @@ impl Digester {
         }
     }
 
-    /// Of a rejection that omits a part of its command: all that can be compared without the command, which is the last
-    /// part of [`Self::rejection_by_log`]'s digest. `None` if no limit gives such a rejection.
+    /// The comparable part of a rejection that omits a part of its command, if the command is not retained: the last part of
+    /// [`Self::rejection_by_log`]'s digest. `None` if no limit gives such a rejection.
     fn own_headers_of_part(&self, record: &Record) -> Option<u64> {
         let (omitted, headers) = record.headers.split_last()?;
         let own = headers.iter().rposition(|header| header.name == TOPIC)?;

@@ -1,4 +1,4 @@
-//! What should exist because of a command, whether the command was decided again or only a log knows it.
+//! What should exist because of a command, which was decided again or is only in a log.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
@@ -74,10 +74,10 @@ impl Context<'_> {
     }
 }
 
-/// The highest valid record timestamp of each partition before the topic's start, where logs know all of these commands.
+/// The highest valid record timestamp of each partition before the topic's start, if logs have all of these commands.
 pub(crate) type Clocks = BTreeMap<i32, i64>;
 
-/// Stages what should exist because of commands that the topic no longer holds, from the first log that knows each.
+/// Stages what should exist because of commands that the topic no longer retains, from the first log that has each.
 pub(crate) fn stage_from_logs(
     context: &Context<'_>,
     scratch: &Scratch,
@@ -97,7 +97,7 @@ pub(crate) fn stage_from_logs(
             continue;
         }
         log.rows(|row| {
-            // A damaged row says nothing; `found` reports it.
+            // A damaged row is not used here; `found` reports it.
             let Ok(row) = row else { return Ok(ControlFlow::Continue(())) };
             let Coordinates { partition, offset, .. } = row.coordinates;
             let segment = context.facts.partition(partition).and_then(|facts| facts.segment(offset));

@@ -1,5 +1,5 @@
-//! What is known before anything is compared: how far the group is, where the topics begin and end, and what each
-//! log says that it knows.
+//! The facts that are read before anything is compared: the group's offsets, the bounds of the topics, and the coverage of
+//! each log.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
@@ -15,7 +15,7 @@ use super::{
     source::{Topic, Topics},
 };
 
-/// What is known before the reading. The order in which it is asked for matters: see [`Facts::gather`].
+/// The facts that are gathered before reading. Their order matters: see [`Facts::gather`].
 #[derive(Debug)]
 pub(crate) struct Facts {
     /// Of the commands topic, by number.
@@ -30,7 +30,7 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone)]
 pub(crate) struct Partition {
     pub(crate) committed: CommittedBy,
-    /// The rules of the processor that committed the group's offset, where that has a mark.
+    /// The rules of the processor that committed the group's offset, if the offset has a mark.
     pub(crate) decided_by: Option<RulesHash>,
     /// Commands from here on are not judged.
     pub(crate) published: i64,
@@ -43,13 +43,13 @@ pub(crate) struct Partition {
 pub(crate) enum CommittedBy {
     /// The group has none.
     Nobody,
-    /// The processor: it carries the processor's mark, or a log knows it as its own commit.
+    /// The processor: the offset carries its mark, or a log knows it as its own commit.
     Processor,
-    /// Somebody else committed this one. It says nothing of what is published.
+    /// Somebody else committed this offset, so it does not show how far the output is published.
     Other(i64),
 }
 
-/// What a log says of itself when it is asked.
+/// What a log reports about itself.
 #[derive(Debug)]
 pub(crate) struct LogFacts {
     pub(crate) coverage: BTreeMap<i32, Coverage>,
@@ -60,10 +60,10 @@ pub(crate) struct LogFacts {
 }
 
 impl Facts {
-    /// `published` comes first: the group's offset where the processor committed it, otherwise the highest offset that the
-    /// logs have seen published. The outputs' ends come after it, so that everything published is before them, and the
-    /// commands' ends last, so that every command with output is before those. The logs are asked after the group, so that
-    /// no log that keeps up can lag.
+    /// `published` comes first: the group's offset if the processor committed it, otherwise the highest offset that the logs
+    /// have seen published. The ends of the output come after it, so that everything published lies before them, and the
+    /// ends of the commands last, so that every command with output lies before those. The logs are read after the group, so
+    /// that a log that keeps up never seems to lag.
     pub(crate) fn gather(
         topics: &mut dyn Topics,
         logs: &[LogReader],
@@ -112,7 +112,7 @@ impl Facts {
         }
     }
 
-    /// Refuses a log of another topic: all of it would differ.
+    /// Refuses a log of another topic, since all of it would deviate.
     fn check_logs(
         &self,
         topics: &mut dyn Topics,

@@ -1,4 +1,4 @@
-//! Reports deviations at once, and gathers what could not be checked into stretches.
+//! Reports deviations at once, and merges unchecked records into ranges.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ impl<'a> Findings<'a> {
         self.report.deviation(deviation)
     }
 
-    /// One record or command could not be checked; it is reported with others as one stretch.
+    /// One record or command could not be checked. It is reported together with its neighbours as one range.
     pub(crate) fn unchecked(&mut self, topic: &str, partition: i32, offset: i64, reason: Reason) {
         self.stretch(topic, partition, offset..offset + 1, Some(1), reason);
     }

@@ -1,5 +1,5 @@
-//! What exists: rows of a log and records of a topic, each with the command that it belongs to. What belongs to no command
-//! is reported at once, the rest staged.
+//! What exists: rows of a log and records of a topic, each with its command. Those without a command are reported at once,
+//! the others are staged.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
@@ -41,7 +41,7 @@ impl Context<'_> {
     }
 }
 
-/// What a row is, and an event's position.
+/// The kind of a row, and an event's position.
 pub(crate) fn kind_of_row(row: &Row) -> (What, Option<i64>) {
     match row.content {
         Content::Event { position, .. } => (What::Event, Some(position)),
@@ -77,7 +77,7 @@ pub(crate) fn stage_log(
         };
         let coverage = facts.coverage.get(&command.partition);
         if coverage.is_none_or(|coverage| command.offset >= coverage.logged) {
-            // Unless it was appended since the log was asked.
+            // Unless it was appended after the facts of the log were read.
             let logged = reader.logged(command.partition)?.unwrap_or(0);
             if command.offset >= logged {
                 let details = format!("the log itself says that it goes up to offset {logged} only");
@@ -91,7 +91,7 @@ pub(crate) fn stage_log(
             report(Kind::Misplaced, details)?;
         }
         let partition = context.facts.partition(command.partition);
-        // Where its output is not published yet, it is not judged.
+        // A row whose output is not published yet is not judged.
         let segment = partition.and_then(|partition| partition.segment(command.offset));
         if segment.is_some_and(|segment| segment.retained || segment.logs.first() != Some(&log)) {
             let content::Item { id, what, digest } = context.digester.found_row(&row);
@@ -114,7 +114,7 @@ pub(crate) fn stage_log(
     Ok(())
 }
 
-/// The row can't say which command it belonged to: that row of the command is reported as lost as well.
+/// The row does not show its command, so the command's row is also reported as lost.
 fn of_damaged(place: Place, damaged: &DamagedRow) -> Deviation {
     let what = match damaged.table {
         "duplicates" => What::Duplicate,

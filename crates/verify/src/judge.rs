@@ -1,4 +1,4 @@
-//! Compares what is expected and what was found of each id, and reports what differs.
+//! Compares the expected and the found rows of each id, and reports the differences.
 
 use super::{
     Context, VerifyError,
@@ -11,7 +11,7 @@ use super::{
     staging::{Collection, Merge, Side, Spot, Staged},
 };
 
-/// What was seen of the topics of the output.
+/// The records seen on the output topics.
 pub(crate) struct SeenTopics {
     pub(crate) notifications: Seen,
     pub(crate) rejections: Seen,
@@ -33,7 +33,7 @@ pub(crate) fn compare(
         }
         let entry = entry.get_or_insert_with(|| Entry::new(&row));
         match row.side {
-            // Two rows of a trusted log can make one thing expected twice.
+            // Because of two rows in a trusted log, one thing can be expected twice.
             Side::Expected => entry.expected = Some(row),
             Side::ExpectedForm => entry.other_forms.push(row.digest),
             Side::Found | Side::FoundInPart => judge.meet(entry, row)?,
@@ -42,13 +42,13 @@ pub(crate) fn compare(
     entry.map_or(Ok(()), |last| judge.close(last))
 }
 
-/// One id of a collection. Its rows come with the expected ones first, then the found ones as they were read.
+/// One id of a collection: the expected rows first, then the found rows in the order in which they were read.
 struct Entry {
     collection: Collection,
     id: Id,
     expected: Option<Staged>,
     other_forms: Vec<Digest>,
-    /// Where it was first found as it should be.
+    /// Where it was first found with the expected content.
     first: Option<Spot>,
     altered: Vec<Staged>,
 }
@@ -155,7 +155,7 @@ impl Judge<'_, '_, '_> {
         })
     }
 
-    /// Whether it may be as it should, for all that is known of the command's idempotency key.
+    /// Whether it may be correct, given how much is known about the command's idempotency key.
     ///
     /// A key decides whether a command is an event, a duplicate or a rejection. It does not make anything exist twice or a
     /// row of a log go missing, and a notification that exists has the content that its command gives.
@@ -174,7 +174,7 @@ impl Judge<'_, '_, '_> {
         if let Collection::Log(log) = collection {
             return Ok(doubt != Doubt::None && !self.context.is_whole(log, id.partition));
         }
-        // A trusted log that did not know all keys may have an event where there was none.
+        // A trusted log that did not know all keys may have an event for a command that was not one.
         let trusted = self.segment(id).and_then(|segment| segment.logs.first());
         let knew_all = trusted.is_some_and(|&log| self.context.is_whole(log, id.partition));
         let may_be_another = !self.is_retained(id) && !knew_all && matches!(kind, Kind::Lost | Kind::Foreign);

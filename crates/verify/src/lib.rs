@@ -1,15 +1,15 @@
-//! Whether topics and logs are what deciding every command again says that they must be.
+//! Decides every command again, and compares the result with topics and logs.
 //!
-//! What should exist is computed again from the commands. What exists is read from the logs and from the topics of the output.
-//! The two come in different orders and are larger than memory, so both are staged in a temporary file, sorted by command, and
-//! compared in one pass.
+//! What should exist is computed again from the commands. What exists is read from the logs and from the topics of the
+//! output. The two come in different orders and are larger than memory, so both are staged in a temporary file, sorted by
+//! command, and compared in one pass.
 //!
-//! - `facts`, `segments`: what is asked first, and which commands can be decided again.
-//! - `commands`, `expected`: what should exist, from the commands or, where they are gone, from a log.
-//! - `found`: what exists. `content`: what is compared of it.
+//! - `facts`: the cursors and bounds, which are read first. `segments`: which commands can be decided again.
+//! - `commands`, `expected`: what should exist, from the commands or, if the topic no longer has them, from a log.
+//! - `found`: what exists. `content`: the parts of it that are compared.
 //! - `staging`, `scratch`: the temporary file.
 //! - `judge`: names each deviation. `outputs`: what may be missing without being lost.
-//! - `source`, `report`, `findings`: what is read, and where it is reported.
+//! - `source`: the topics. `report`, `findings`: the results.
 
 mod commands;
 mod content;
@@ -59,7 +59,7 @@ pub struct Rules {
     pub rejections_topic: String,
 }
 
-/// How much memory is used. It does not grow with topics or logs.
+/// Limits of memory, which does not grow with topics or logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     /// Records and rows that are sorted in memory at once, about 100 bytes each.
@@ -107,7 +107,7 @@ pub enum VerifyError {
     CommandsHeldBack { topic: String, partition: i32, offset: i64, published: i64 },
 }
 
-/// What all steps need to know and none changes.
+/// What all steps read and none changes.
 struct Context<'a> {
     logs: &'a [LogReader],
     rules: &'a Rules,
@@ -115,7 +115,7 @@ struct Context<'a> {
     digester: Digester,
 }
 
-/// Checks everything that lies before the group's committed offsets.
+/// Checks everything before the group's committed offsets.
 pub fn verify(
     topics: &mut dyn Topics,
     logs: &[LogReader],
@@ -164,7 +164,7 @@ impl Context<'_> {
         self.facts.logs[log].coverage.get(&partition).is_some_and(Coverage::is_whole)
     }
 
-    /// Under other rules than the processor's, commands are decided otherwise than it did, and everything seems to deviate.
+    /// With other rules than the processor's, commands get other decisions, and everything seems to deviate.
     fn warn_of_other_rules(&self) {
         let own = RulesHash::of(&self.rules.decider, self.rules.window_ms);
         let other = self
@@ -185,7 +185,7 @@ impl Context<'_> {
         }
     }
 
-    /// Says how much there is to read, and what of it can't be checked whatever is read.
+    /// Reports how much there is to read, and which parts can't be checked in any case.
     fn announce(&self, findings: &mut Findings<'_>) {
         let topic = self.commands_topic();
         for (partition, number) in self.facts.partitions.iter().zip(0..) {
@@ -196,7 +196,7 @@ impl Context<'_> {
                     findings.stretch(topic, number, bounds.start..bounds.end, None, Reason::NoOffset);
                 }
                 CommittedBy::Other(offset) => {
-                    // Where no log has seen anything published, even the first offset says nothing.
+                    // If no log has seen anything published, even the first offset proves nothing.
                     let end = if offset == published { offset + 1 } else { published.max(offset) };
                     let doubtful = published.min(offset)..end;
                     findings.stretch(topic, number, doubtful, None, Reason::ForeignOffset);

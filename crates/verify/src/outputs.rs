@@ -1,4 +1,4 @@
-//! What may be missing on a topic of the output without being lost: what was deleted, and what can't be read yet.
+//! Output that may be missing from a topic without being lost: it was deleted, or can't be read yet.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -6,11 +6,11 @@ use kafka::{Bounds, scan::Unread};
 
 use super::report::Reason;
 
-/// What was seen of a topic.
+/// The records seen on a topic.
 ///
 /// The output of one commands partition is published in order of the commands, so it is in that order in each partition of
-/// the output. A missing record was before the first or is after the last that was seen there, if it was in that partition
-/// at all.
+/// the output. If a missing record was ever in such a partition, it came before the first or after the last record seen
+/// there.
 #[derive(Debug)]
 pub(crate) struct Seen {
     bounds: Vec<Bounds>,
@@ -20,7 +20,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// `bounds` end where the check ends, and begin where the topic begins `now`: what was deleted since is not read.
+    /// `bounds` end where the check ends. Their starts are replaced by the topic's starts `now`: records deleted since then
+    /// are not read.
     pub(crate) fn new(mut bounds: Vec<Bounds>, now: &[Bounds]) -> Self {
         for (bounds, now) in bounds.iter_mut().zip(now) {
             bounds.start = now.start.clamp(bounds.start, bounds.end);
@@ -34,16 +35,16 @@ impl Seen {
         self.spans.entry((of, partition)).and_modify(|span| span.1 = offset).or_insert((offset, offset));
     }
 
-    /// What to read.
+    /// The offsets to read.
     pub(crate) fn wanted(&self) -> Vec<(i32, Range<i64>)> {
         (0..).zip(&self.bounds).map(|(partition, bounds)| (partition, bounds.start..bounds.end)).collect()
     }
 
-    /// Why a record of that command that was not seen may exist or have existed; `None` if it is lost.
+    /// Why an unseen record of that command may exist or have existed; `None` if it is lost.
     pub(crate) fn excuse(&self, partition: i32, offset: i64) -> Option<Reason> {
         let spans = |of: i32| self.spans.get(&(partition, of)).copied();
         let deleted = self.bounds.iter().zip(0..).filter(|(bounds, _)| bounds.start > 0);
-        // A command's output can be deleted in part: the first one that was seen proves nothing about itself.
+        // A command's output can be deleted in part, so the first command seen may lack some of its own.
         if deleted.into_iter().any(|(_, of)| spans(of).is_none_or(|(first, _)| offset <= first)) {
             return Some(Reason::OutputDeleted);
         }

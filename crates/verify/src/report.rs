@@ -1,4 +1,4 @@
-//! What is reported, as data; the command line prints it.
+//! The results, as data; the command line prints them.
 
 use std::{fmt, path::PathBuf};
 
@@ -6,12 +6,12 @@ use contract::Coordinates;
 
 use super::VerifyError;
 
-/// What is wrong with a record or a row.
+/// The kind of a deviation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// It should exist and does not.
     Lost,
-    /// It exists once more.
+    /// It exists more than once.
     Doubled,
     /// It exists, with other content.
     Altered,
@@ -23,7 +23,7 @@ pub enum Kind {
     Miscounted,
 }
 
-/// What a record or a row is.
+/// The kind of a record or a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     Event,
@@ -67,17 +67,17 @@ impl From<Coordinates> for At {
     }
 }
 
-/// One thing that is not as deciding the commands again says.
+/// One deviation from the result of deciding the commands again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deviation {
     pub kind: Kind,
     pub what: What,
     pub place: Place,
-    /// The command that it belongs to, as far as that is known.
+    /// Its command, as far as known.
     pub command: Option<At>,
     /// A notification's id.
     pub id: Option<String>,
-    /// A sentence, or part of one, that says what was found and what was expected.
+    /// A sentence, or part of one, with what was found and what was expected.
     pub details: String,
 }
 
@@ -86,10 +86,10 @@ pub struct Deviation {
 pub struct Unchecked {
     pub topic: String,
     pub partition: i32,
-    /// It is within `first_offset..next_offset`.
+    /// Everything that could not be checked is within `first_offset..next_offset`.
     pub first_offset: i64,
     pub next_offset: i64,
-    /// The number of records or commands, where it is known.
+    /// The number of records or commands, if known.
     pub count: Option<u64>,
     pub reason: Reason,
 }
@@ -146,7 +146,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What was checked, and how it ended.
+/// The counts at the end of a check.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Events, duplicates and rejections together.
@@ -154,19 +154,19 @@ pub struct Summary {
     pub events: u64,
     pub duplicates: u64,
     pub rejections: u64,
-    /// That the events produce.
+    /// Notifications of all events.
     pub notifications: u64,
     pub deviations: u64,
-    /// Counted in stretches, not in records.
+    /// Counted in ranges, not in records.
     pub unchecked: u64,
 }
 
-/// Where everything is reported as soon as it is known.
+/// Receives every result as soon as it is known.
 pub trait Report {
     fn deviation(&mut self, deviation: &Deviation) -> Result<(), VerifyError>;
     fn unchecked(&mut self, unchecked: &Unchecked) -> Result<(), VerifyError>;
-    /// This many more records will be read.
+    /// Adds to the number of records that will be read.
     fn ahead(&mut self, records: u64);
-    /// This many were read.
+    /// This number of records was read.
     fn advanced(&mut self, records: u64);
 }

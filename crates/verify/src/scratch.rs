@@ -1,7 +1,7 @@
-//! What the checker can't hold in memory: a temporary database, deleted with the checker.
+//! A temporary database for data that does not fit into memory, deleted when it is dropped.
 //!
-//! Its claims are simpler than the log's own idempotency window, and different on purpose: one row a key, found by its
-//! index. A mistake in one of them can't hide in the other.
+//! Its claims are simpler than the log's own idempotency window, and different on purpose: one row per key, found by an
+//! index. So a mistake in one of them does not hide a mistake in the other.
 
 use contract::{ActivityId, Claim, Coordinates, IdempotencyKey};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -32,10 +32,10 @@ const SCHEMA: &str = "
 ";
 const CACHE_KIB: i64 = 32 * 1024;
 
-/// How much is known of a command whose key may have been used by a command that the topic no longer holds.
+/// How much is known of a command whose key may have been used by a command that the topic no longer retains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Doubt {
-    /// It was decided again, with everything known that matters.
+    /// It was decided again, knowing everything that matters.
     #[default]
     None,
     /// A log that knew everything that matters has the decision. Another log may differ.
@@ -92,7 +92,7 @@ impl Scratch {
         row.optional()
     }
 
-    /// A valid command carried the key, which stands for the event `first` from now on.
+    /// A valid command used the key, which stands for the event `first` from now on.
     pub(crate) fn put_claim(
         &self,
         key: &IdempotencyKey,
@@ -142,7 +142,7 @@ impl Scratch {
             .map(drop)
     }
 
-    /// Its room in the file is free again.
+    /// Its space in the file is free again.
     pub(crate) fn take_chunk(&self, number: i64) -> rusqlite::Result<Vec<u8>> {
         self.connection
             .prepare_cached("DELETE FROM chunks WHERE number = ?1 RETURNING rows")?

@@ -6,23 +6,23 @@ use std::{collections::BTreeSet, ops::Range};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) offsets: Range<i64>,
-    /// The topic still holds them, so they are decided again. If not, the first of `logs` is trusted.
+    /// The topic still retains them, so they are decided again. Otherwise the first of `logs` is trusted.
     pub(crate) retained: bool,
     /// The logs that must have them, by index; those without a gap first.
     pub(crate) logs: Vec<usize>,
 }
 
-/// What one log says it knows of a partition.
+/// The part of a partition that one log covers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Coverage {
-    /// The next offset that it does not have.
+    /// The next offset that the log lacks.
     pub(crate) logged: i64,
-    /// What it never saw.
+    /// The offsets that it never received.
     pub(crate) gaps: Vec<Range<i64>>,
 }
 
 impl Coverage {
-    /// Whether it has the partition from its beginning, so that it knew every use of a key.
+    /// Whether it has the partition from the beginning, and so knew every use of a key.
     pub(crate) fn is_whole(&self) -> bool {
         self.gaps.is_empty()
     }
@@ -32,7 +32,7 @@ impl Coverage {
     }
 }
 
-/// Cuts `0..published` where the topic begins and where a log's coverage begins or ends.
+/// Cuts `0..published` at the topic's start and wherever a log's coverage begins or ends.
 pub(crate) fn segments(start: i64, published: i64, logs: &[Coverage]) -> Vec<Segment> {
     let mut cuts = BTreeSet::from([0, start, published]);
     for log in logs {
@@ -48,14 +48,14 @@ pub(crate) fn segments(start: i64, published: i64, logs: &[Coverage]) -> Vec<Seg
     segments.collect()
 }
 
-/// The logs that cover the offset; those that knew everything before it first.
+/// The logs that cover the offset. Logs that knew everything before it come first.
 fn witnesses(offset: i64, logs: &[Coverage]) -> Vec<usize> {
     let mut covering: Vec<_> = (0..logs.len()).filter(|&log| logs[log].covers(offset)).collect();
     covering.sort_by_key(|&log| !logs[log].is_whole());
     covering
 }
 
-/// The segment in which the offset lies.
+/// The segment that contains the offset.
 pub(crate) fn around(segments: &[Segment], offset: i64) -> Option<&Segment> {
     let place = segments.partition_point(|segment| segment.offsets.end <= offset);
     segments.get(place).filter(|segment| segment.offsets.contains(&offset))

@@ -19,7 +19,7 @@ pub enum Topic {
     Rejections,
 }
 
-/// Takes a record, and says whether to continue.
+/// Receives a record, and returns whether to continue.
 pub type Each<'a> = dyn FnMut(Record) -> Result<ControlFlow<()>, VerifyError> + 'a;
 
 /// The three topics.
@@ -28,8 +28,8 @@ pub trait Topics {
     fn committed(&mut self) -> Result<Vec<Option<Committed>>, VerifyError>;
     /// Where each partition begins and ends, open transactions included.
     fn bounds(&mut self, topic: Topic) -> Result<Vec<Bounds>, VerifyError>;
-    /// Gives every committed record of these offsets to `each`, in order within a partition. Returns what an open
-    /// transaction holds back.
+    /// Passes every committed record in these ranges to `each`, in order within a partition. Returns the ranges that an open
+    /// transaction hides.
     fn read(
         &mut self,
         topic: Topic,

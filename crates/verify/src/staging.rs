@@ -1,7 +1,7 @@
-//! Sorts the expected and the found by the command they belong to, however many they are: sorted runs in the temporary
-//! database, merged at the end.
+//! Sorts expected and found rows by their command, however many there are: sorted runs in the temporary database, merged at
+//! the end.
 //!
-//! A `GROUP BY` of SQLite's over rows of its own does the same in fewer lines, and takes several times as long for a row.
+//! `GROUP BY` in SQLite would take fewer lines of code, and several times as long per row.
 
 use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 
@@ -14,7 +14,7 @@ use super::{
 /// Records or rows that are compared with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Collection {
-    /// By its index among the logs.
+    /// A log, by its index.
     Log(usize),
     Notifications,
     Rejections,
@@ -23,10 +23,10 @@ pub(crate) enum Collection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
     Expected,
-    /// Another form that the expected rejection has under another limit of its topic.
+    /// Another form of the expected rejection, which it has under another limit of its topic.
     ExpectedForm,
     Found,
-    /// A rejection that omits a part of a command which the topic no longer holds. Only the last part of its digest compares.
+    /// A rejection that omits a part of a command that is no longer retained. Only the last part of its digest is compared.
     FoundInPart,
 }
 
@@ -46,11 +46,11 @@ pub(crate) struct Staged {
     pub(crate) side: Side,
     pub(crate) what: What,
     pub(crate) digest: Digest,
-    /// Of the found only.
+    /// Only for found rows.
     pub(crate) spot: Spot,
 }
 
-/// A row as it is stored: what it is sorted by comes first, most significant byte first.
+/// A row as it is stored: the sort key comes first, most significant byte first.
 type Bytes = [u8; 64];
 
 /// Collection, id and side.
@@ -132,11 +132,11 @@ type Run = Range<i64>;
 
 pub(crate) struct Staging<'s> {
     scratch: &'s Scratch,
-    /// Not yet in a run; `capacity` at most.
+    /// Rows that are not in a run yet, up to `capacity`.
     rows: Vec<Bytes>,
     capacity: usize,
     next_chunk: i64,
-    /// By level: a run of one level holds [`FAN`] of the level below. Each level has its oldest run first.
+    /// By level: a run of one level contains [`FAN`] runs of the level below. Each level has its oldest run first.
     levels: Vec<Vec<Run>>,
 }
 
@@ -151,10 +151,10 @@ impl<'s> Staging<'s> {
         if self.rows.len() >= self.capacity { self.spill() } else { Ok(()) }
     }
 
-    /// Everything in order: by collection, id and side, and what is equal in these as it was pushed.
+    /// All rows, by collection, id and side; rows that are equal in these keep the order in which they were pushed.
     pub(crate) fn merge(mut self) -> rusqlite::Result<Merge<'s>> {
         self.spill()?;
-        // What was pushed first lies in the highest level.
+        // The first rows are in the highest level.
         Merge::new(self.scratch, self.levels.into_iter().rev().flatten())
     }
 
@@ -181,7 +181,7 @@ impl<'s> Staging<'s> {
 
     fn write(&mut self, mut next: impl FnMut() -> rusqlite::Result<Option<Bytes>>) -> rusqlite::Result<Run> {
         let first = self.next_chunk;
-        // So that a merge of [`FAN`] runs holds as many rows as are sorted at once.
+        // So that a merge of [`FAN`] runs has as many rows in memory as are sorted at once.
         let size = self.capacity.div_ceil(FAN);
         let mut chunk = Vec::with_capacity(size);
         loop {
@@ -209,10 +209,10 @@ pub(crate) struct Merge<'s> {
 }
 
 struct Reading {
-    /// Not read yet.
+    /// Chunks that are not read yet.
     chunks: Run,
     chunk: Vec<u8>,
-    /// Of the run's first row in `chunk`.
+    /// The index of the run's first row in `chunk`.
     next: usize,
 }
 

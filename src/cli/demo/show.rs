@@ -82,7 +82,8 @@ impl Show {
         Ok(())
     }
 
-    /// Lets a person see what there is. A pipe gets it in larger pieces, but does not wait for what is not under way.
+    /// Shows the output so far. A terminal gets it at once; a pipe in larger pieces, but without waiting if nothing is under
+    /// way.
     pub(super) fn refresh(&mut self, idle: bool) -> anyhow::Result<()> {
         if self.terminal || idle {
             // Lines and bar share the terminal, so one makes way for the other.

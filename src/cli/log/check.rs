@@ -1,4 +1,4 @@
-//! `log check`: whether the log is as it was written.
+//! `log check`: whether the log is damaged.
 
 use std::{io, io::Write, path::Path, process::ExitCode};
 
@@ -50,13 +50,13 @@ struct SummaryObject<'a> {
     path: &'a Path,
     rows: u64,
     findings: u64,
-    /// False of schema version 1, whose rows carry none.
+    /// False for schema version 1, whose rows have none.
     checksums: bool,
-    /// False where a processor was writing the -wal file.
+    /// False if a processor was writing the -wal file.
     wal_checked: bool,
 }
 
-/// Prints a line for each finding, and fails where there is one.
+/// Prints a line for each finding, and fails if there is any.
 pub(super) fn check(args: &Args, log: &LogReader, path: &Path) -> anyhow::Result<ExitCode> {
     let mut printer = Printer { out: output::stdout(Unread::GoOn), json: args.json, bar: output::rows() };
     let mut checked = log.check(&mut printer)?;

@@ -98,7 +98,7 @@ pub(super) fn list(args: &Args, log: &LogReader, path: &Path) -> anyhow::Result<
     let each = |listed: Result<Listed, DamagedRow>| {
         let printed = listed.and_then(|listed| print(&listed, args.json, &mut out));
         printed.unwrap_or_else(|damaged| {
-            // In its place between the others where both go to a terminal.
+            // On a terminal, the message appears in its place between the events.
             let flushed = out.flush();
             damage.name(&damaged);
             flushed
@@ -120,7 +120,7 @@ fn first_millisecond(when: When, now: Timestamp) -> i64 {
     i64::try_from(milliseconds).expect("a timestamp is within the years -9999 to 9999")
 }
 
-/// A row of a log without checksums may hold what is no JSON.
+/// A row of a log without checksums may contain text that is not JSON.
 fn print(listed: &Listed, json: bool, out: &mut Output) -> Result<io::Result<()>, DamagedRow> {
     let printed = if json {
         serde_json::from_str(&listed.json).map(|activity| print_json(listed, activity, out))

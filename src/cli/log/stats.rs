@@ -35,7 +35,7 @@ struct Line<'a> {
     file_bytes: u64,
     #[serde(flatten)]
     counts: CountsLine,
-    /// Absent where there is none that can be used.
+    /// Absent if there is no usable read model.
     #[serde(skip_serializing_if = "Option::is_none")]
     read_model: Option<ReadModelLine>,
     partitions: Vec<PartitionLine>,
@@ -43,7 +43,7 @@ struct Line<'a> {
     interventions: Vec<InterventionLine<'a>>,
 }
 
-/// In events.
+/// The number of events.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct ReadModelLine {
     covered: i64,
@@ -67,7 +67,7 @@ struct PartitionLine {
     logged: i64,
     published_seen: Option<i64>,
     clean: bool,
-    /// Null where no record of the partition was seen yet.
+    /// Null if no record of the partition was seen yet.
     clock: Option<JsonTime>,
     #[serde(flatten)]
     counts: CountsLine,

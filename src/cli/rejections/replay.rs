@@ -127,7 +127,7 @@ struct Replay {
     runtime: Runtime,
     /// The broker's answers.
     answers: FuturesUnordered<LocalBoxFuture<'static, (PartitionOffset, Result<Posted, PostError>)>>,
-    /// By whose rules a command would be rejected again.
+    /// Decides whether a command would be rejected again.
     decider: Option<Decider>,
     /// The first place of each selected command, by a hash of the command and its partition.
     commands: HashMap<blake3::Hash, PartitionOffset>,

@@ -1,4 +1,4 @@
-//! Text of others: no terminal is misled by it, and programs get it as it is.
+//! Text from other programs: it can't mislead a terminal, and programs get it unchanged.
 
 use contract::{ActivityId, Coordinates, Decider, Limits, topic_bits};
 use event_log::Chunk;

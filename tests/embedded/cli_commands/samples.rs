@@ -1,4 +1,4 @@
-//! Commands, and logs and topics that hold what became of them.
+//! Sample commands, and logs and topics with their outcomes.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What a program's exit code says where its output goes nowhere.
+//! Exit codes if nobody reads the output.
 
 use std::{fs::File, path::Path, process::Command};
 
@@ -18,7 +18,7 @@ fn assert_code(finished: &Finished, wanted: i32) {
     assert_eq!(finished.status.code(), Some(wanted), "{}", finished.transcript());
 }
 
-/// Makes the command anew for each way to run it.
+/// Makes a new command for each way to run it.
 #[track_caller]
 fn assert_same_unread(wanted: i32, command: impl Fn() -> Command) {
     assert_code(&run(command(), b""), wanted);

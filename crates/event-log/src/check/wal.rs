@@ -37,7 +37,7 @@ impl LogReader {
             return Ok(WalState::InUse);
         }
         let found = damage(&self.path)?;
-        // A processor may have started meanwhile.
+        // A processor may have started in the meantime.
         Ok(match found {
             _ if is_in_use(&self.path) => WalState::InUse,
             None => WalState::Sound,

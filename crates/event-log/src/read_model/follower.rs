@@ -218,7 +218,7 @@ pub(super) fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl 
     }
 }
 
-/// Follows the log until `stop` is set. If the model could not be opened, retries that first; meanwhile it covers nothing.
+/// Follows the log until `stop` is set. If the model could not be opened, retries that first; until then it covers nothing.
 pub fn follow_when_open(
     opened: Result<Follower, ReadModelError>,
     path: &Path,

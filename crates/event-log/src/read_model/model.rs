@@ -294,7 +294,7 @@ impl ReadModel {
 
     /// Checks every run and block.
     pub fn check(&self) -> Result<(), ReadModelError> {
-        // The follower may merge runs meanwhile.
+        // The follower may merge runs in the meantime.
         let _snapshot = self.snapshot()?;
         self.all_runs()?.into_iter().try_for_each(|run| self.entries(&[run]).map(drop))
     }

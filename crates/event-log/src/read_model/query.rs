@@ -16,7 +16,7 @@ impl ReadModel {
         query: &ListQuery,
         each: impl FnMut(Result<Listed, DamagedRow>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
-        // The follower may merge runs meanwhile.
+        // The follower may merge runs in the meantime.
         let _snapshot = self.snapshot()?;
         let last = log.last_position()?;
         let runs = self.runs(log).unwrap_or_else(|error| {

@@ -139,7 +139,7 @@ fn rows_returns_every_row_in_any_number_of_strides() {
 
     let before = all.iter().filter(|settled| settled.position.is_some()).count();
     log.append(plain(1000..11_000), &[]).unwrap();
-    // Events that are appended meanwhile are left out.
+    // Events that are appended during the call are left out.
     let mut next = 11_000;
     let found = rows(&reader, || {
         log.append(plain(next..next + 1), &[]).unwrap();

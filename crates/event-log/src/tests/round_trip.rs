@@ -1,4 +1,4 @@
-//! What is written is read back.
+//! Reads return what was written.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What the brokers say of the topics that replies may go to, cached so that a batch does not wait for it.
+//! The state of the reply topics as the brokers report it, cached so that no batch waits for it.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::{Settings, client, context::Context};
 const REFRESH: Duration = Duration::from_secs(5);
 /// For one answer of the brokers.
 pub(super) const ASK: Duration = Duration::from_secs(2);
-/// After this an answer that keeps a reply back is stale.
+/// After this time, an answer that keeps a reply back is stale.
 const STALE: Duration = Duration::from_secs(1);
 
 /// The last answer about one topic.
@@ -69,12 +69,12 @@ impl Directory {
         Some(Self { board, asked_for })
     }
 
-    /// The last answer about a topic, at most a few seconds old where the brokers answer.
+    /// The last answer about a topic, at most a few seconds old if the brokers answer.
     pub fn latest(&self, topic: &str) -> TopicAnswer {
         self.known(topic).map_or(TopicAnswer::Unanswered, |(_, answer)| answer)
     }
 
-    /// Asks again where the last answer is stale; waits up to `patience`. For an answer that keeps a reply back.
+    /// Asks again if the last answer is stale; waits up to `patience`. For an answer that keeps a reply back.
     pub fn refresh_if_stale(&self, topic: &str, patience: Duration) -> TopicAnswer {
         match self.known(topic) {
             Some((at, answer)) if at.elapsed() < STALE => answer,
@@ -85,7 +85,7 @@ impl Directory {
     /// Asks again, however fresh the last answer is.
     pub fn refresh(&self, topic: &str, patience: Duration) -> TopicAnswer {
         let now = Instant::now();
-        // A full queue has enough questions: the answer comes with them.
+        // A full queue already contains questions whose answers will do.
         let _ = self.asked_for.try_send(topic.to_owned());
         let answers = self.board.answers.lock().expect("never poisoned");
         let is_old = |answers: &mut BTreeMap<String, (Instant, TopicAnswer)>| {

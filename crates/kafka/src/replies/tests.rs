@@ -1,4 +1,4 @@
-//! What is known of where replies can go, against an embedded broker.
+//! Which destinations are known to accept replies, against an embedded broker.
 
 use contract::{OutputRecord, ReplyTopics};
 
@@ -16,7 +16,7 @@ fn reply(topic: &str, partition: Option<i32>, bytes: usize) -> ReplyRecord {
     ReplyRecord { topic: topic.into(), partition, record }
 }
 
-/// A broker with the topic `there`, and what is known of it and of `missing`.
+/// A broker with the topic `there`, and the state of this topic and of `missing`.
 fn routes() -> (EmbeddedBroker, Routes) {
     let broker = EmbeddedBroker::start(&settings(&["there"]).topics).unwrap();
     let mut settings = settings(&["there", "missing"]);

@@ -18,7 +18,7 @@ const NOTIFICATION_OVERHEAD: i64 = 128 * 1024;
 const SHORTEST_RETENTION_MS: i64 = 3_600_000;
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 
-/// What a topic is used for.
+/// The use of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Commands,
@@ -69,7 +69,7 @@ impl TopicSettings {
         self.text(name)?.parse().ok()
     }
 
-    /// Bytes of the largest record that it takes.
+    /// Bytes of the largest record that it accepts.
     pub(crate) fn largest_record(&self) -> Option<usize> {
         usize::try_from(self.number(MAX_MESSAGE_BYTES)?).ok()
     }
@@ -78,23 +78,23 @@ impl TopicSettings {
 /// One topic and its settings, or why the broker does not return them.
 pub(super) type Described = (Role, String, Result<TopicSettings, RDKafkaErrorCode>);
 
-/// What the rejections topic must take, given the commands topic's limit.
+/// The record size that the rejections topic must accept, given the commands topic's limit.
 pub(super) fn rejection_limit(commands: Option<&TopicSettings>) -> i64 {
     let limit = commands.and_then(|settings| settings.number(MAX_MESSAGE_BYTES));
     limit.unwrap_or(super::DEFAULT_MAX_MESSAGE_BYTES) + REJECTION_OVERHEAD
 }
 
-/// What the producer must take, whatever the topics do.
+/// The record size that the producer must accept, whatever the topics accept.
 pub(crate) fn producer_limit(topics: &Topics) -> i64 {
     notification_limit(topics).max(rejection_limit(None))
 }
 
-/// What the notifications topic must take.
+/// The record size that the notifications topic must accept.
 pub(super) fn notification_limit(topics: &Topics) -> i64 {
     i64::try_from(topics.largest_command).unwrap_or(i64::MAX).saturating_add(NOTIFICATION_OVERHEAD)
 }
 
-/// All that keeps the topics from keeping the promise. Puts into the report what the rest of the program needs of them.
+/// Every setting that prevents the guarantees. Adds to the report what the rest of the program needs to know of the topics.
 pub(super) fn judge(
     topics: &Topics,
     access: &Access,
@@ -105,7 +105,7 @@ pub(super) fn judge(
     for (role, topic, settings) in described {
         match settings {
             Ok(settings) => problems.extend(judge_one(*role, topic, settings, report)),
-            // Whether it exists is asked elsewhere.
+            // Whether it exists is checked elsewhere.
             Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {}
             Err(code) => report.warnings.push(unknown(access, *role, topic, *code)),
         }
@@ -158,7 +158,7 @@ fn judge_one(role: Role, topic: &str, settings: &TopicSettings, report: &mut Rep
     if let (Some(replicas), Some(wanted)) = (settings.replicas, settings.number("min.insync.replicas"))
         && usize::try_from(wanted).is_ok_and(|wanted| replicas < wanted)
     {
-        // Newer brokers are content with all the replicas that there are.
+        // Newer brokers require no more in-sync replicas than there are replicas.
         warn(format!(
             "has {replicas} of min.insync.replicas={wanted} replicas: older brokers take no records for it. Lower \
              that setting, or add replicas (kafka-reassign-partitions.sh)"
@@ -189,7 +189,7 @@ fn judge_one(role: Role, topic: &str, settings: &TopicSettings, report: &mut Rep
     problem
 }
 
-/// Nothing is known of the topic's settings, and the processor works all the same.
+/// The topic's settings are unknown, and the processor works all the same.
 fn unknown(access: &Access, role: Role, topic: &str, code: RDKafkaErrorCode) -> String {
     let unchecked =
         "cleanup.policy, min.insync.replicas, message.timestamp.type and max.message.bytes are not checked";

@@ -1,4 +1,4 @@
-//! What is known of the partitions that the group assigned to this instance.
+//! The partitions that the group assigned to this instance, and their states.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,18 +8,18 @@ use std::{
 use super::gather::Running;
 use crate::start::Accept;
 
-/// Partitions that the group takes away, and until when they may drain. Their records are
-/// dropped, so no batch may be cut of them: it would pass over what was dropped.
+/// Revoked partitions, and until when they may drain. Their gathered records are dropped, so no batch may be cut for them:
+/// it would skip the dropped records.
 #[derive(Debug)]
 pub(super) struct Revoking {
     pub partitions: Vec<i32>,
     pub deadline: Instant,
 }
 
-/// Partitions that cannot start yet, since something that has to be known of them is not.
+/// Partitions that cannot start yet, because some of their facts are unknown.
 #[derive(Debug)]
 pub(super) struct Delayed {
-    /// By partition, why.
+    /// The reasons, by partition.
     pub unknown: BTreeMap<i32, String>,
     pub since: Instant,
     pub logged_at: Instant,
@@ -33,10 +33,10 @@ pub(super) struct Assignments {
     /// Until they are drained.
     pub revoking: Option<Revoking>,
     pub delayed: Option<Delayed>,
-    /// What was accepted of a partition that has not started yet, as the log records it: flags, and what counts as
-    /// published. Its offset may be committed already, and then nothing asks for it again.
+    /// The losses accepted for partitions that have not started yet, as the log records them: the flags, and the offset that
+    /// counts as published. That offset may be committed already, and then no stop asks about it again.
     pub accepted: BTreeMap<i32, (String, i64)>,
-    /// Of these nothing more is accepted: that was said of the state at the start.
+    /// For these, no further loss is accepted: the operator accepted it for the state at the start.
     started_once: BTreeSet<i32>,
 }
 
@@ -71,12 +71,12 @@ impl Assignments {
         self.all().into_iter().filter(|&partition| self.running(partition).is_some()).collect()
     }
 
-    /// Those of which a batch may be cut.
+    /// The partitions for which a batch may be cut.
     pub fn cuttable(&mut self) -> impl Iterator<Item = (i32, &mut Running)> {
         let Self { partitions, revoking, .. } = self;
         let running =
             partitions.iter_mut().filter_map(|(&partition, running)| Some((partition, running.as_mut()?)));
-        // Nothing was gathered of what is taken away, so its position says nothing.
+        // The records of a revoked partition were dropped, so its position must not be used.
         running.filter(|(partition, _)| !is_revoking(revoking.as_ref(), *partition))
     }
 
@@ -95,13 +95,13 @@ impl Assignments {
         self.partitions.insert(partition, Some(running));
     }
 
-    /// It is assigned all the same.
+    /// The partition stays assigned.
     pub fn halt(&mut self, partition: i32) {
         self.partitions.insert(partition, None);
     }
 
     pub fn remove(&mut self, partitions: &[i32]) {
-        // Lost while it drained: were it still taken for revoked, its next assignment would be given back.
+        // Lost while it drained: if it still counted as revoked, its next assignment would be released again.
         if let Some(revoking) = &mut self.revoking {
             revoking.partitions.retain(|partition| !partitions.contains(partition));
         }
@@ -109,7 +109,7 @@ impl Assignments {
         self.partitions.retain(|partition, _| !partitions.contains(partition));
     }
 
-    /// What the operator accepted counts for the first time that a partition is held.
+    /// The operator's acceptance applies to the first time that the partition is held.
     pub fn accept(&self, partition: i32, accept: Accept) -> Accept {
         if self.started_once.contains(&partition) { Accept::default() } else { accept }
     }

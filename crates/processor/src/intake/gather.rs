@@ -1,4 +1,4 @@
-//! Batching, which is pure: records of running partitions are gathered, and cut into chunks.
+//! Batching, which is pure: gathers the records of running partitions, and cuts them into chunks.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,19 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
     pub records: usize,
-    /// Of keys, values and headers.
+    /// Bytes of keys, values and headers.
     pub bytes: usize,
 }
 
 impl Caps {
-    /// Whether so much is a full batch.
+    /// Whether this is a full batch.
     #[must_use]
     pub fn are_reached(&self, records: usize, bytes: usize) -> bool {
         records >= self.records || bytes >= self.bytes
     }
 
-    /// Whether so much is worth a batch behind those that are under way. The more they are, the more it has to be: each
-    /// takes its time, however small it is, and all behind it wait for that.
+    /// Whether this is worth a batch after those under way. The more of them there are, the larger it has to be: even a
+    /// small batch takes time, and the batches after it wait.
     #[must_use]
     pub fn is_worth_a_batch(&self, records: usize, bytes: usize, under_way: usize) -> bool {
         let enough = |gathered: usize, cap: usize| 4 * gathered >= under_way * cap;
@@ -33,7 +33,7 @@ impl Caps {
     }
 }
 
-/// Records that were polled and belong to no batch yet.
+/// Records that were polled and are not in a batch yet.
 #[derive(Debug)]
 pub(super) struct Gathered {
     pub caps: Caps,
@@ -55,7 +55,7 @@ impl Gathered {
         self.caps.are_reached(self.records, self.bytes)
     }
 
-    /// Whether it is worth a batch behind those that are in flight.
+    /// Whether the records are worth a batch after those in flight.
     pub fn is_worth_a_batch(&self, in_flight: usize) -> bool {
         self.caps.is_worth_a_batch(self.records, self.bytes, in_flight)
     }
@@ -84,17 +84,17 @@ impl Gathered {
 #[derive(Debug)]
 pub(super) struct Running {
     pub epoch: Epoch,
-    /// The log's cursor at its start: below it the log has the decisions.
+    /// The log's cursor when the partition started: below it, the log has the decisions.
     pub logged: i64,
-    /// The next offset that was not handed to the stages ahead.
+    /// The next offset that was not handed to the next stage.
     pub sent: i64,
     /// The next offset that was not polled.
     pub polled: i64,
 }
 
 impl Running {
-    /// Hands on the stretch from `sent` to `polled`, which holds these records and otherwise only control
-    /// records, as one chunk, or as two where `logged` lies inside it.
+    /// Hands on the offsets from `sent` to `polled`, which contain these records and otherwise only control records: as one
+    /// chunk, or as two if `logged` is inside.
     pub fn cut(&mut self, partition: i32, records: Vec<Record>, chunks: &mut Batch) {
         let Self { epoch, logged, sent, polled } = *self;
         let mut logged_records = records;
@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// What a cut gives: whether it is known, from where to where, and the records' offsets.
+    /// A chunk: whether it is logged already, its first and its next offset, and the records' offsets.
     type Cut = (bool, i64, i64, Vec<i64>);
 
     fn cut(logged: i64, sent: i64, polled: i64, offsets: &[i64]) -> Vec<Cut> {
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn control_records_belong_to_the_chunk_that_they_lie_in() {
-        // Around `logged`, in front, behind, and alone.
+        // Around `logged`, before it, after it, and alone.
         assert_eq!(cut(6, 2, 9, &[3, 8]), [(true, 2, 6, vec![3]), (false, 6, 9, vec![8])]);
         assert_eq!(cut(6, 2, 9, &[7]), [(true, 2, 6, vec![]), (false, 6, 9, vec![7])]);
         assert_eq!(cut(6, 2, 9, &[5]), [(true, 2, 6, vec![5]), (false, 6, 9, vec![])]);

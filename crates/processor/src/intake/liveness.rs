@@ -1,4 +1,4 @@
-//! Where nothing arrives: whether nothing is there, or the brokers are away, or this member is forgotten.
+//! If nothing arrives: whether there is nothing to read, the brokers are unreachable, or the group has dropped this member.
 
 use std::time::{Duration, Instant};
 
@@ -7,23 +7,23 @@ use kafka::{Source, SourceError, liveness::Probe};
 use super::{Intake, source_error};
 use crate::ProcessorError;
 
-/// The time since the last sign of brokers and group.
+/// The time since the brokers and the group were last heard.
 #[derive(Debug)]
 pub(super) struct Liveness {
     since: Instant,
     ask_at: Instant,
-    /// When it was last said that Kafka is waited for.
+    /// When the wait for Kafka was last logged.
     said_at: Option<Instant>,
-    /// Why it is, where the brokers were asked.
+    /// Why Kafka is being waited for, once the brokers were probed.
     reason: Option<String>,
-    /// Since when the brokers answer, without the group's having taken this member in.
+    /// Since when the brokers answer, but the group has not admitted this member.
     unjoined: Option<Instant>,
-    /// A flag, because records are signs too, and looking at the clock for each would cost.
+    /// A flag, because every record counts, and reading the clock for each would be too slow.
     was_heard: bool,
 }
 
 impl Liveness {
-    /// Begins now, with a sign.
+    /// Starts as if the brokers were heard just now.
     pub fn begin(patience: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -36,20 +36,20 @@ impl Liveness {
         }
     }
 
-    /// There was a sign.
+    /// The brokers or the group were heard.
     pub fn heard(&mut self) {
         self.was_heard = true;
     }
 
-    /// Why Kafka is waited for, where it is known to be.
+    /// Why Kafka is being waited for; `None` if it is not.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref().filter(|_| !self.was_heard)
     }
 }
 
 impl<S: Source> Intake<S> {
-    /// Asks for a sign where there was none for long. Without one it says so; where a new client would get one, the
-    /// error makes room for it.
+    /// Probes the brokers after a long silence, and logs if they do not answer. Returns an error if only a new client would
+    /// get an answer, so that the next session makes one.
     pub(super) fn listen(&mut self) -> Result<(), ProcessorError> {
         if self.liveness.was_heard {
             self.end_silence();
@@ -89,7 +89,7 @@ impl<S: Source> Intake<S> {
         Ok(())
     }
 
-    /// Starts over, and logs that where it logged that Kafka is waited for.
+    /// Starts over. If the wait for Kafka was logged, logs that it is over.
     fn end_silence(&mut self) {
         if self.liveness.said_at.is_some() {
             let seconds = self.liveness.since.elapsed().as_secs();

@@ -1,5 +1,5 @@
-//! Releasing partitions: revoked ones when they are drained, lost ones at once; and halting all of them where the work
-//! restarts from the cursors.
+//! Releases partitions: revoked ones when they are drained, lost ones at once. Halts all of them for a restart from the
+//! cursors.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ impl<S: Source> Intake<S> {
             self.release(&earlier)?;
         }
         partitions.iter().for_each(|&partition| self.gathered.drop_partition(partition));
-        // The group is in its next generation already, and these partitions are still this member's.
+        // The group is already in its next generation, and these partitions still belong to this member.
         self.owner.set_membership(self.source.membership());
         let deadline = Instant::now() + self.timing.drain;
         self.assignments.revoking = Some(Revoking { partitions, deadline });
@@ -35,13 +35,13 @@ impl<S: Source> Intake<S> {
             tracing::warn!(?partitions, "not drained in time; the next owner publishes what is in flight");
         }
         self.release(&partitions)?;
-        // Revoked is not lost: the brokers gave it to somebody else.
+        // A revoked partition, unlike a lost one, certainly belongs to another member from now on.
         self.forget_others();
         Ok(())
     }
 
-    /// Ends the epochs first, so that nothing in flight can be published any more, then gives them back. What is
-    /// known to be published of them is noted: no append of theirs comes that would do it.
+    /// Ends the epochs first, so that nothing in flight can still be published, then releases the partitions. Records in the
+    /// log how far they are published, since no later append of theirs will do so.
     pub(super) fn release(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
         let mut published = self.owner.published();
         published.retain(|(partition, _)| partitions.contains(partition));
@@ -54,7 +54,7 @@ impl<S: Source> Intake<S> {
         Ok(noted?)
     }
 
-    /// Restarts all partitions from their cursors: what was in flight is stale.
+    /// Restarts all partitions from their cursors: everything in flight is stale.
     pub(super) fn restart(&mut self) -> Result<(), ProcessorError> {
         let partitions = self.assignments.all_running();
         tracing::warn!(?partitions, "restarting from the committed cursors");

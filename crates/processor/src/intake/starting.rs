@@ -1,4 +1,4 @@
-//! Starting partitions: what is known of each, where that lets it start, and from when it is held.
+//! Starts partitions: learns the facts of each, plans its first offset and its cursors, and begins to hold it.
 
 use std::{
     collections::BTreeMap,
@@ -14,15 +14,15 @@ use crate::{
     start::{AtAnchor, Facts, Refusal, Start, retained_anchor},
 };
 
-/// How long to ask about one partition after the other before those that are known are started: nothing is polled meanwhile,
-/// and one whose leader does not answer takes two seconds.
+/// How long to learn the facts of one partition after another before starting those whose facts are known: nothing is polled
+/// in the meantime, and a partition whose leader does not answer takes two seconds.
 const LEARN: Duration = Duration::from_secs(4);
-/// After questions that took this long or longer, the pause is this many times as long: records of the partitions that run
-/// are polled in it.
+/// If an attempt took at least this long, the pause before the next one is this many times as long, so that the records of
+/// running partitions are polled.
 const LONG: (Duration, u32) = (Duration::from_secs(1), 4);
 
 impl<S: Source> Intake<S> {
-    /// Starts the partitions that have not started, where it is time for an attempt.
+    /// Starts the partitions that have not started, if an attempt is due.
     pub(super) fn start_assigned(&mut self) -> Result<(), ProcessorError> {
         let mut waiting = self.assignments.waiting();
         if waiting.is_empty() {
@@ -33,7 +33,7 @@ impl<S: Source> Intake<S> {
             if Instant::now() < delayed.retry_at {
                 return Ok(());
             }
-            // Those that had no answer last time come last, so that they do not take the time of the others.
+            // Partitions without an answer last time come last, so that they do not use up the time of the others.
             waiting.sort_by_key(|partition| delayed.unknown.contains_key(partition));
         }
         let began = Instant::now();
@@ -77,8 +77,8 @@ impl<S: Source> Intake<S> {
         }
     }
 
-    /// Learns the facts, decides where to begin, writes it down, and begins. Returns of which partitions the facts cannot be
-    /// had, and why; the others have begun.
+    /// Learns the facts, plans where to start, records the plan, and starts. Returns the partitions whose facts are
+    /// unavailable, with the reasons; the others have started.
     fn start_partitions(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, String>, ProcessorError> {
         let log = &self.log;
         let Learned { facts, unknown } = learn(&mut self.source, partitions, LEARN, |partition| {
@@ -98,9 +98,9 @@ impl<S: Source> Intake<S> {
         for (facts, start) in &planned {
             self.note_accepted(facts.partition, start)?;
         }
-        // Before anything is published: from then on an absent or lower offset says that Kafka forgot it, and one without
-        // a mark that somebody moved it. Where the group's offset is not what this begins with, or not marked, nothing
-        // would tell the next start of it.
+        // Before anything is published: from then on, an absent or lower offset means that Kafka lost it, and one without
+        // a mark that somebody else moved it. If the group's offset differed from this start, or had no mark, the next
+        // start could not tell.
         let is_known = |facts: &Facts, start: &Start| {
             facts.committed.is_some_and(|found| found.mark.is_some() && found.offset == start.published)
         };
@@ -132,7 +132,7 @@ impl<S: Source> Intake<S> {
         Ok(unknown)
     }
 
-    /// Processes of one group must decide alike; while a change goes round they do not.
+    /// Processes of one group must decide alike. While new settings are being rolled out, they do not.
     fn warn_of_other_rules(&self, facts: &Facts) {
         let own = self.terms.marker.rules;
         if let Some(mark) = facts.committed.and_then(|found| found.mark).filter(|mark| mark.rules != own) {
@@ -147,8 +147,8 @@ impl<S: Source> Intake<S> {
         }
     }
 
-    /// Records what the operator accepted, before its offset is committed with a mark: nothing asks for it afterwards.
-    /// Attempts that come to the same are recorded once.
+    /// Records accepted losses in the log. Called before their offset is committed with a mark: after that, no stop asks
+    /// about them. Attempts with the same result are recorded once.
     fn note_accepted(&mut self, partition: i32, start: &Start) -> Result<(), ProcessorError> {
         let (flags, details): (Vec<_>, Vec<_>) =
             start.accepted.iter().map(|(loss, reason)| (loss.as_str(), reason.as_str())).unzip();
@@ -193,7 +193,7 @@ impl<S: Source> Intake<S> {
             let mut progress = self.watch.progress();
             progress.end(Instant::now(), partition, EndOffsets::all_stable(facts.bounds.end));
             progress.moved(Instant::now(), partition, start.published, start.offset);
-            // Not only when positions are looked at next: a failure may end the session before.
+            // Now, not when positions are next checked: a failure may end the session before that.
             self.observer.position(partition, start.published, progress.known_end(partition));
         }
         let running = Running { epoch, logged: start.logged, sent: start.offset, polled: start.offset };
@@ -209,16 +209,16 @@ impl<S: Source> Intake<S> {
     }
 }
 
-/// What is known of partitions: `plan` decides by it, here and in `check`.
+/// The facts of partitions, from which `plan` decides, here and in `check`.
 #[derive(Debug)]
 pub struct Learned {
     pub facts: Vec<Facts>,
-    /// By partition, why its facts cannot be had just now. Partitions for which there was no time are in neither.
+    /// By partition, why its facts are unavailable now. Partitions for which there was no time are in neither.
     pub unknown: BTreeMap<i32, String>,
 }
 
-/// Asks for the facts, and begins with no further partition after `within`. A partition whose leader does not answer keeps none
-/// of the others back.
+/// Learns the facts, one partition after another, and starts with no further one after `within`. A partition whose leader
+/// does not answer does not hold back the others.
 pub fn learn<S: Source>(
     source: &mut S,
     partitions: &[i32],

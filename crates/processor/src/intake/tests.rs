@@ -1,4 +1,4 @@
-//! What is said, and done, while Kafka does not give what it should.
+//! What the intake reports and does while Kafka misbehaves.
 
 use std::collections::VecDeque;
 
@@ -20,12 +20,12 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Asks and tries again at once, and says nothing twice, unless a test wants it.
+/// Probes and retries at once, and logs nothing twice, unless a test wants it.
 fn timing() -> Timing {
     Timing { retry: Duration::ZERO, silence: Duration::ZERO, say: HOUR, unjoined: HOUR, ..Timing::default() }
 }
 
-/// What whoever watches is told.
+/// What the observer was told.
 #[derive(Default)]
 struct Told {
     positions: Mutex<BTreeMap<i32, (i64, Option<i64>)>>,
@@ -66,12 +66,12 @@ impl World {
         Self { intake, publication, told, _folder: folder }
     }
 
-    /// Why it processes no commands, where it does not.
+    /// Why it processes no commands, if it does not.
     fn waits_for(&mut self) -> String {
         self.intake.waits_for().unwrap_or_default()
     }
 
-    /// What so many steps say, and how the last one ended.
+    /// What this number of steps log, and how the last one ended.
     fn steps(&mut self, steps: u32) -> (String, Result<(), ProcessorError>) {
         said_by(|| (0..steps).try_for_each(|_| self.intake.step(Duration::ZERO)))
     }
@@ -95,7 +95,7 @@ fn held_up(say: Duration) -> World {
 #[test]
 fn partitions_that_cannot_be_taken_up_are_told_of_at_intervals_and_when_that_is_over() {
     let mut world = held_up(Duration::ZERO);
-    // The first step is told of the partition, each of the others tries to take it up.
+    // The first step gets the assignment; each of the others tries to start the partition.
     let (said, ended) = world.steps(4);
     ended.unwrap();
     assert_eq!(times(&said, "cannot start these partitions yet"), 1, "{said}");
@@ -124,14 +124,14 @@ fn within_the_interval_it_is_said_once() {
     assert_eq!(times(&said, ": still cannot"), 0, "{said}");
 }
 
-/// Were it still taken for revoked, the new assignment would be given back with the rest.
+/// If it still counted as revoked, the new assignment would be released with the rest.
 #[test]
 fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
     let source = Scripted { polled: [Polled::Assigned(vec![3, 4])].into(), ..Scripted::default() };
     let mut world = World::new(source, timing());
     world.steps(2).1.unwrap();
     let running = world.intake.assignments.running_mut(4).unwrap();
-    // Something is under way.
+    // A batch is in flight.
     running.sent = 1;
     let epoch = running.epoch;
     world.intake.source.polled =
@@ -143,7 +143,7 @@ fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
     assert_eq!(world.intake.held(), 1);
 }
 
-/// The records that were gathered of it are dropped, so a batch up to its position would pass over them.
+/// Its gathered records are dropped, so a batch up to its position would skip them.
 #[test]
 fn no_batch_is_cut_of_a_partition_that_drains() {
     let record = |offset| {
@@ -204,7 +204,7 @@ fn brokers_that_are_away_are_told_of_and_waited_for() {
     assert_eq!(times(&said, "reason=\"nobody is at home\""), 5, "{said}");
 }
 
-/// Not yet silent, nor to be asked: what is known now stays.
+/// Neither silent nor due to be probed, so that the state stays as it is.
 fn patient(world: &mut World) {
     world.intake.timing.silence = HOUR;
     world.intake.liveness.heard();
@@ -223,7 +223,7 @@ fn it_is_ready_again_with_a_sign_and_says_so() {
         world.steps(2).1.unwrap();
         assert_eq!(world.waits_for(), "nobody");
         end(&mut world);
-        // The first step brings the sign, the second acts on it; an answer is acted on at once.
+        // The first step hears the brokers, the second acts on it; an answer to a probe is acted on at once.
         let (_, ended) = world.steps(1);
         ended.unwrap();
         assert_eq!(world.waits_for(), "");
@@ -267,18 +267,18 @@ fn a_member_of_a_quiet_topic_says_nothing_and_nobody_is_asked_while_something_ar
     ended.unwrap();
     assert_eq!(said, "");
     assert_eq!(world.intake.source.asked, 5);
-    // With an hour's patience, whatever arrives begins it anew.
+    // With an hour's patience, whatever arrives restarts the wait.
     world.intake.timing.silence = HOUR;
     for polled in [Polled::Assigned(Vec::new()), Polled::Revoked(Vec::new())] {
         world.intake.liveness = Liveness::begin(Duration::ZERO);
         world.intake.source.polled.push_back(polled);
-        // The first step still asks, at its beginning.
+        // The first step still probes, when it begins.
         world.steps(1).1.unwrap();
         let asked = world.intake.source.asked;
         world.steps(5).1.unwrap();
         assert_eq!(world.intake.source.asked, asked);
     }
-    // What is lost is no sign of anybody.
+    // A loss does not mean that anybody was heard.
     world.intake.liveness = Liveness::begin(Duration::ZERO);
     world.intake.source.reach = None;
     world.intake.source.polled.push_back(Polled::Lost(Vec::new()));
@@ -292,7 +292,7 @@ fn five_each() -> Vec<(i32, EndOffsets)> {
     [3, 4].map(|partition| (partition, EndOffsets::all_stable(5))).into()
 }
 
-/// Two partitions, of which the topic holds five records each.
+/// Two partitions, each with five records.
 fn behind() -> World {
     let ends = Ends { offsets: five_each(), missing: Some(Vec::new()), error: None };
     let source = Scripted {
@@ -369,7 +369,7 @@ fn a_failed_publisher_makes_it_wait_until_something_is_published() {
     assert_eq!(world.waits_for(), "restarting from the committed cursors");
     world.intake.source.ends = None;
     world.steps(1).1.unwrap();
-    // The topic holds nothing below the ends that its first question was answered with, so nothing is left.
+    // The topic has nothing below the ends that it first reported, so nothing is left.
     assert_eq!(world.waits_for(), "");
     let ends = Ends { offsets: five_each(), ..Ends::default() };
     world.intake.watch.progress().ended(Instant::now(), ends);
@@ -464,7 +464,7 @@ fn what_is_accepted_is_recorded_once_and_before_its_offset_is_committed() {
     let (said, ended) = world.steps(2);
     assert!(matches!(ended, Err(ProcessorError::Source(SourceError::Fatal(_)))), "{ended:?}");
     assert_eq!((recorded(&world), times(&said, "where it would have stopped")), (once.to_vec(), 0));
-    // The brokers took it, and the next attempt finds it: nothing is to be accepted any more.
+    // The brokers have stored it, and the next attempt finds it: there is nothing left to accept.
     world.intake.source.committed = None;
     let (said, ended) = world.steps(2);
     ended.unwrap();

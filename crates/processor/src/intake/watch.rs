@@ -1,4 +1,4 @@
-//! Whether the partitions get on, looked at now and then, whatever the stages ahead do.
+//! Checks at intervals whether the partitions make progress, whatever the other stages do.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -10,7 +10,7 @@ use kafka::Source;
 use super::Intake;
 use crate::progress::Progress;
 
-/// What is known of the progress of partitions, and when to look at it next.
+/// The progress of the partitions, and when to check it next.
 #[derive(Debug)]
 pub(super) struct Watch {
     progress: Arc<Mutex<Progress>>,
@@ -34,7 +34,7 @@ impl<S: Source> Intake<S> {
         self.assignments.running(number).is_some()
     }
 
-    /// Takes down what was heard of errors.
+    /// Records the errors reported since the last call.
     pub(super) fn hear(&mut self) {
         let mut progress = self.watch.progress();
         for error in self.source.take_error().into_iter().chain(self.owner.take_publisher_error()) {
@@ -42,7 +42,7 @@ impl<S: Source> Intake<S> {
         }
     }
 
-    /// Asks the brokers where the topic ends, and holds what is published against it.
+    /// Queries the topic's ends from the brokers, and compares the published offsets with them.
     pub(super) fn watch_progress(&mut self) {
         let now = Instant::now();
         if now >= self.watch.ask_ends_at
@@ -64,7 +64,7 @@ impl<S: Source> Intake<S> {
         progress.warn(now, self.timing.stall, self.timing.say, |number| self.is_running(number));
     }
 
-    /// What was held before, by this session or the one before it, and is another instance's by now.
+    /// Forgets partitions that this session or an earlier one held, and that now belong to another instance.
     pub(super) fn forget_others(&mut self) {
         let mut progress = self.watch.progress();
         let others: Vec<i32> =

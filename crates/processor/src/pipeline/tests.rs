@@ -1,4 +1,4 @@
-//! What a session does while nothing can go on.
+//! A session in which no stage can make progress.
 
 use std::{collections::VecDeque, sync::atomic::AtomicUsize};
 

@@ -1,4 +1,4 @@
-//! With a clock that is given.
+//! Tests with a simulated clock.
 
 use testing::said_by;
 
@@ -7,7 +7,7 @@ use super::*;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Seconds after a beginning.
+/// Seconds since the start of the test.
 struct Clock(Instant);
 
 impl Clock {
@@ -42,9 +42,9 @@ fn a_partition_that_does_not_move_is_named_with_offset_end_and_the_last_error() 
     );
     let other = progress.reason(clock.at(75), TIMEOUT, |_| true, Some("no producer yet".into()));
     assert!(other.unwrap().ends_with("; last error: no producer yet"));
-    // Not this instance's any more.
+    // No longer this instance's.
     assert_eq!(progress.reason(clock.at(75), TIMEOUT, |partition| partition == 2, None), None);
-    // It moves, and stalls anew from then on. What was heard before says nothing of that.
+    // It moves, and stalls again from then on. Earlier errors are not the reason for that.
     progress.moved(clock.at(80), 1, 8, 8);
     progress.end(clock.at(130), 1, EndOffsets::all_stable(12));
     progress.end(clock.at(130), 2, EndOffsets::all_stable(5));
@@ -68,7 +68,7 @@ fn the_time_counts_from_when_there_is_something_to_publish() {
     progress.end(clock.at(1000), 0, EndOffsets::all_stable(8));
     assert_eq!(reason(&progress, clock.at(1059)), None);
     assert!(reason(&progress, clock.at(1060)).is_some());
-    // Further records are no movement.
+    // More records are no progress.
     progress.end(clock.at(1061), 0, EndOffsets::all_stable(9));
     assert!(reason(&progress, clock.at(1062)).is_some());
 }
@@ -99,7 +99,7 @@ fn what_was_interrupted_stays_so_until_something_is_published_or_nothing_is_left
         progress.reason(clock.at(2), TIMEOUT, |partition| partition == wanted, None)
     };
     assert_eq!(reason(&progress, clock.at(2)), interrupted);
-    // Taken up again, as after every interruption.
+    // Started again, as after every interruption.
     for (partition, end) in [(0, 9), (1, 5), (2, 9)] {
         progress.end(clock.at(2), partition, EndOffsets::all_stable(end));
         progress.moved(clock.at(2), partition, 5, 5);
@@ -120,7 +120,7 @@ fn an_output_topic_that_is_gone_is_named_until_it_is_back() {
     progress.ended(clock.at(0), Ends { missing: Some(vec!["n".into()]), ..Ends::default() });
     let said = reason(&progress, clock.at(0)).unwrap();
     assert!(said.starts_with("the topic 'n' does not exist"), "{said}");
-    // Whoever cannot ask knows nothing new.
+    // Without an answer, nothing new is known.
     progress.ended(clock.at(5), Ends::from("no answer".to_owned()));
     assert_eq!(reason(&progress, clock.at(5)), Some(said));
     progress.ended(clock.at(10), Ends { missing: Some(Vec::new()), ..Ends::default() });
@@ -190,6 +190,6 @@ fn an_end_that_is_not_known_is_no_sign_of_health() {
         progress.end(clock.at(91), partition, EndOffsets::all_stable(7));
     }
     assert_eq!(reason(&progress, clock.at(92)), None);
-    // A short time-out does not take the time between two questions for a failure.
+    // Even with a short time-out, the time between two queries is not a failure.
     assert_eq!(progress.reason(clock.at(120), Duration::from_secs(1), |_| true, None), None);
 }

@@ -1,4 +1,4 @@
-//! What becomes of the producer where a transaction fails, and what is sent.
+//! What is sent, and what happens to the producer if a transaction fails.
 
 use contract::{Coordinates, Decider, Decision, Fate, Header, Limits, Reading, Record};
 use rdkafka::error::RDKafkaErrorCode;
@@ -63,7 +63,7 @@ fn two_fencings_are_somebody_else_and_time_outs_are_not() {
 fn who_asks_is_told_that_it_waits_for_a_producer() {
     let (owner, mut publish) = with_owner();
     let waits_for = |owner: &Owner<u32>| owner.publisher_waits_for().unwrap_or_default();
-    // Before there is one, however long it takes to find out that there will be none.
+    // Before the first producer, however long the attempt to make it takes to fail.
     assert_eq!(waits_for(&owner), "making the first producer");
     publish.sink.unreachable = Some("nobody answers".into());
     let unknown = PublishError::Unknown("no answer in time".into());
@@ -91,7 +91,7 @@ fn attempts_to_get_a_producer_that_fail_alike_are_one_line() {
     assert!(said.contains("WARN") && said.contains("no producer yet; trying again: "), "{said}");
 }
 
-/// The memory of one is used for the next.
+/// The next notification reuses the memory of the last.
 #[test]
 fn a_notification_has_nothing_of_the_one_before_it() {
     let outcome = |offset: i64, value: &str, headers: Vec<Header>| {

@@ -1,4 +1,4 @@
-//! One transaction: its output, its offsets, and what counts as published after it.
+//! One transaction: sends its output and offsets, and moves the `published` cursors after the commit.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -12,7 +12,8 @@ impl<K: Sink> Publish<K>
 where
     K::Membership: Clone,
 {
-    /// One transaction: from `from` up to the returned place.
+    /// One transaction, from `from` up to the returned place. This is where the rule of the two cursors decides what is
+    /// published: a command's output is sent exactly if `offset >= published`.
     pub(super) fn transact(
         &mut self,
         batch: &[Chunk],
@@ -32,6 +33,7 @@ where
                 while let Some((record, decision)) = chunk.command(at.command) {
                     let offset = record.coordinates.offset;
                     *clock = record.coordinates.advance(*clock);
+                    // Output below `published` is out already: this comparison keeps it from being published twice.
                     if offset >= held.published {
                         if !begun {
                             self.sink.begin()?;
@@ -48,7 +50,7 @@ where
                         break 'batch;
                     }
                 }
-                // Past control records behind the last record.
+                // Past the control records after the last record.
                 if chunk.next_offset > held.published {
                     self.offsets.insert(chunk.partition, chunk.next_offset);
                 }
@@ -79,7 +81,7 @@ where
         clocks: &BTreeMap<i32, i64>,
         snapshot: &Snapshot<K::Membership>,
     ) -> Result<ReplyCounts, PublishError> {
-        // Asked once more, as late as can be: what was lost meanwhile would only be refused.
+        // Checked once more, as late as possible: the broker would refuse the offsets of a partition lost in the meantime.
         let Some(membership) = snapshot.membership.as_ref().filter(|_| self.still_holds(snapshot)) else {
             self.sink.abort()?;
             return Err(PublishError::StaleMembership("this instance is not a member now".into()));
@@ -124,7 +126,7 @@ where
         Ok(())
     }
 
-    /// After the commit: moves the shared cursors, and tells the observer.
+    /// After the commit: moves the shared cursors, and notifies the observer.
     fn note(&self, batch: &[Chunk], from: Place, to: Place, snapshot: &Snapshot<K::Membership>) {
         for chunk in &batch[from.chunk..batch.len().min(to.chunk + 1)] {
             if let Some(&next_offset) = self.offsets.get(&chunk.partition) {

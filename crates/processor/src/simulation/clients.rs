@@ -27,7 +27,7 @@ pub struct SimulatedSource {
     cluster: Shared,
     pub number: u32,
     positions: BTreeMap<i32, i64>,
-    /// Which of the topics of this name it reads.
+    /// Which of the topics with this name it reads.
     topic: u32,
     mutation: Option<Mutation>,
 }
@@ -39,7 +39,7 @@ impl SimulatedSource {
         Self { cluster: cluster.clone(), number, positions: BTreeMap::new(), topic, mutation }
     }
 
-    /// A question to the brokers, which may go unanswered.
+    /// A request to the brokers, which may get no answer.
     fn ask<T>(&self, ask: impl FnOnce(&mut super::cluster::Cluster) -> Option<T>) -> Result<T, SourceError> {
         let mut cluster = self.cluster.borrow_mut();
         cluster.passes();
@@ -81,7 +81,7 @@ impl Source for SimulatedSource {
                     "partition {partition} does not hold {position}"
                 )));
             }
-            // Control records are passed one poll at a time, as fetches that end on one pass them.
+            // One control record is skipped per poll, like a fetch that ends at one.
             if let Some(entry) = cluster.topic[&partition].get(*position as usize) {
                 *position += 1;
                 return Ok(entry.clone().map_or(Polled::Nothing, Polled::Record));
@@ -141,12 +141,12 @@ impl Source for SimulatedSource {
     }
 
     fn ends(&mut self, partitions: &[i32]) -> Option<Ends> {
-        // Draws nothing, so that what a seed found before is what it finds still.
+        // Draws no random number, so that seeds which found something before still find it.
         let cluster = self.cluster.borrow();
         if cluster.refusing || cluster.lost.contains(&self.number) || cluster.topics_before != self.topic {
             return None;
         }
-        // Nobody posts in a transaction here.
+        // No producer posts in a transaction here.
         let end = |partition| EndOffsets::all_stable(cluster.end(partition));
         let offsets = partitions.iter().map(|&partition| (partition, end(partition))).collect();
         Some(Ends { offsets, ..Ends::default() })
@@ -193,7 +193,7 @@ pub struct SimulatedSink {
     turn: usize,
     mutation: Option<Mutation>,
     replies: Replies,
-    /// The offsets that were asked to be committed last.
+    /// The offsets of the last request to commit.
     pub asked: RefCell<Vec<(i32, i64)>>,
 }
 

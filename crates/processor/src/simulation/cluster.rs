@@ -19,16 +19,16 @@ use super::replies::ReplyBoard;
 /// Shared by every client; all of them are on one thread.
 pub type Shared = Rc<RefCell<Cluster>>;
 
-/// What goes wrong at the broker, each as so many in 1000 requests.
+/// What goes wrong at the broker, as the number of cases in 1000 requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
-    /// An answer is lost; whether the request was carried out is open.
+    /// An answer is lost; the request may have been carried out or not.
     pub lost_answer: u32,
     /// A transaction is refused.
     pub refused: u32,
-    /// Something moves on by itself: a session or a transaction times out, members join again.
+    /// Something happens without a request: a session or a transaction times out, members rejoin.
     pub moves: u32,
-    /// Transactions never time out, so whoever is fenced is fenced by somebody.
+    /// Transactions never time out, so every fencing is caused by another producer.
     pub patient: bool,
 }
 
@@ -57,39 +57,40 @@ pub struct Cluster {
     pub starts: BTreeMap<i32, i64>,
     pub group: Group,
     pub committed: BTreeMap<i32, i64>,
-    /// Of the processors' last commits.
+    /// The metadata of the processors' last commits.
     marked: BTreeMap<i32, Mark>,
-    /// Partitions whose committed offset is somebody else's.
+    /// Partitions whose offset somebody else committed.
     pub foreign: BTreeSet<i32>,
     pub visible: Vec<(OutputTopic, OutputRecord)>,
     pub replies: ReplyBoard,
     producers: BTreeMap<String, Producer>,
-    /// Transactions that are decided, and not yet marked in their partitions: by whom, and whose offsets. Nobody is told
-    /// an offset that such a mark may move, and their producer's next transaction has to wait.
+    /// Transactions that are decided, but not yet marked in their partitions: the producers, and the partitions whose
+    /// offsets they move. An offset that such a marker may move is not returned, and the producer's next transaction has to
+    /// wait.
     unmarked: Vec<(String, Vec<i32>)>,
-    /// Draws for the marks apart from all else, so that what a seed found before is what it finds still.
+    /// A separate generator for the markers, so that seeds which found something before still find it.
     pub marks: fastrand::Rng,
     pub faults: Faults,
     /// No request is answered.
     pub refusing: bool,
-    /// Clients of the group that lost sight of the brokers for good: they hear nothing and get no answer.
+    /// Clients of the group that lost the brokers permanently: they receive nothing and get no answer.
     pub lost: BTreeSet<u32>,
-    /// Partitions of which nothing can be read, as behind a batch that no client can unpack.
+    /// Partitions that can't be read, as after a batch that no client can uncompress.
     pub stalled: BTreeSet<i32>,
-    /// What must never happen at the broker and did.
+    /// Things that must never happen at the broker, but did.
     pub violation: Option<String>,
-    /// Topics of the same name that were there before; a client of one of them reads nothing any more.
+    /// The number of earlier topics with the same name; a client that reads one of them gets nothing any more.
     pub topics_before: u32,
-    /// How often what happened; a run must have seen everything.
+    /// How often each event happened; a run must include all of them.
     pub happened: BTreeMap<&'static str, u64>,
-    /// Log instances in the order in which they were first seen: their ids are random, and a seed gives one run.
+    /// Log instances in the order in which they were first seen: their ids are random, but a seed must give one run.
     instances: Vec<Uuid>,
-    /// Only where a failure is to be told.
+    /// Recorded only to describe a failure.
     pub tracing: bool,
     pub trace: Vec<String>,
 }
 
-/// What became of a transactional request.
+/// The outcome of a transactional request.
 #[derive(Debug)]
 pub enum Ended {
     Done,
@@ -157,7 +158,7 @@ impl Cluster {
         self.topic[&partition].len() as i64
     }
 
-    /// Before each request: what others do meanwhile.
+    /// Before each request: what others do at the same time.
     pub fn passes(&mut self) {
         if !self.chance(self.faults.moves) {
             return;
@@ -183,7 +184,7 @@ impl Cluster {
         }
     }
 
-    /// The broker gives up a transaction; its producer finds out by being fenced.
+    /// The broker aborts a transaction; its producer learns of it by being fenced.
     pub fn time_out_transaction(&mut self) {
         if self.faults.patient {
             return;
@@ -238,7 +239,7 @@ impl Cluster {
         self.unmarked.retain(|(producer, _)| producer != id);
     }
 
-    /// A new epoch: whatever the one before left open is aborted, and it can do nothing any more.
+    /// A new epoch: the open transaction of the previous one is aborted, and its producer is fenced.
     pub fn init_transactions(&mut self, id: &str) -> u64 {
         self.await_marks(id);
         let producer = self.producers.entry(id.to_owned()).or_default();
@@ -312,7 +313,7 @@ impl Cluster {
         self.note(|| format!("  visible: {outputs} outputs, offsets {offsets:?}"));
         self.visible.extend(open.records);
         self.replies.visible.extend(open.replies);
-        // Whoever reads sees them in the order in which they were decided, since the later ones lie behind the earlier.
+        // Consumers see them in the order in which they were decided, since the later ones come after the earlier ones.
         if self.marks.bool() {
             self.unmarked.push((id.to_owned(), open.offsets.keys().copied().collect()));
         }
@@ -329,7 +330,7 @@ impl Cluster {
         }
     }
 
-    /// Somebody else than a processor commits for the group.
+    /// Commits for the group as another program would.
     pub fn commit_as_other(&mut self, partition: i32, offset: i64) {
         self.note(|| format!("  somebody else commits {partition}/{offset}"));
         self.committed.insert(partition, offset);
@@ -341,25 +342,25 @@ impl Cluster {
         self.committed.get(&partition).map(|&offset| Committed { offset, mark: mark.copied() })
     }
 
-    /// Of the commands below an offset.
+    /// The clock of the commands below an offset.
     pub fn clock(&self, partition: i32, offset: i64) -> i64 {
         let records = self.topic[&partition].iter().take(offset as usize).flatten();
         records.fold(0, |clock, record| record.coordinates.advance(clock))
     }
 
-    /// The commands topic is made again, empty.
+    /// Creates the commands topic again, empty.
     pub fn make_topic_again(&mut self) {
         self.topics_before += 1;
         self.topic.values_mut().for_each(Vec::clear);
         self.starts.values_mut().for_each(|start| *start = 0);
     }
 
-    /// What is open is given up by the broker.
+    /// The broker aborts all open transactions.
     pub fn expire_all(&mut self) {
         self.open_transactions().iter().for_each(|id| self.expire(id));
     }
 
-    /// All committed, everywhere.
+    /// Whether every partition is committed up to its end.
     pub fn is_published(&self) -> bool {
         self.topic.iter().all(|(partition, records)| {
             let committed = self.committed.get(partition).copied();
@@ -367,7 +368,7 @@ impl Cluster {
         })
     }
 
-    /// Deletes the oldest records, none that is not committed.
+    /// Deletes the oldest records, but only committed ones.
     pub fn delete_old(&mut self) {
         let partition = self.rng.i32(0..self.topic.len() as i32);
         let start = self.starts[&partition];

@@ -1,26 +1,26 @@
-//! What the processor can't get over by itself: it must stop with its message and tell nothing twice, and go on
-//! the ways that the message names.
+//! Disasters from which the processor can't recover on its own: it must stop with its message, publish nothing twice, and
+//! continue in each way that the message offers.
 
 use std::collections::BTreeMap;
 
 use super::{instance::files::CursorSeen, model::check_outputs, schedule::Schedule};
 use crate::{pipeline::Stage, start::Accept};
 
-/// Rounds within which somebody must have stopped.
+/// Rounds within which a process must have stopped.
 const ROUNDS: u32 = 400;
 
-/// Something that only a person can settle. At most one in a schedule.
+/// Something that only a person can resolve. At most one in a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disaster {
-    /// The brokers forget the group's offsets while nobody runs, or somebody sets them back.
+    /// The brokers lose the group's offsets while no process runs, or somebody moves them back.
     OffsetsForgotten { after_clean_stop: bool, lower: bool },
-    /// Another consumer joins the group and commits for it, or somebody sets its offsets while nobody runs.
+    /// Another consumer joins the group and commits for it, or somebody sets its offsets while no process runs.
     ForeignOffsets { while_running: bool },
-    /// Retention deletes commands that nobody decided.
+    /// Retention deletes undecided commands.
     CommandsLost,
-    /// The commands topic is made again, shorter or longer.
+    /// The commands topic is created again, shorter or longer.
     TopicMadeAgain,
-    /// A second process runs on a copy of a log and of all that lies beside it.
+    /// A second process runs on a copy of a log and of the files beside it.
     Copied,
 }
 
@@ -67,7 +67,7 @@ impl Schedule {
         self.cluster.borrow_mut().count(what);
     }
 
-    /// All processes end, and the group and the broker have noticed.
+    /// Ends all processes, and lets the group and the broker notice.
     pub(super) fn end_all(&mut self, in_order: bool) -> Result<(), String> {
         for number in 0..self.instances.len() {
             if in_order {
@@ -82,7 +82,7 @@ impl Schedule {
         Ok(())
     }
 
-    /// Starts those, and runs until one of them stops; it must say one of these.
+    /// Starts these processes, and runs until one of them stops; its message must be one of these.
     pub(super) fn expect_stop(
         &mut self,
         who: &[usize],
@@ -105,7 +105,7 @@ impl Schedule {
                     };
                 }
             }
-            // Not by what nobody has to do, nor because the group gives all to one.
+            // Neither because nobody has work, nor because the group assigns everything to one process.
             if round % 8 == 0 {
                 if accept == Accept::default() && says == [FENCED] {
                     self.produce();
@@ -116,7 +116,7 @@ impl Schedule {
         Err(format!("nobody stopped with {says:?}"))
     }
 
-    /// One process alone, told what a person decided, gets everything to rest. Then the others may come.
+    /// One process alone, started with what a person accepted, brings everything to rest. Then the others may start.
     pub(super) fn go_on(&mut self, number: usize, accept: Accept) -> Result<(), String> {
         self.end_all(false)?;
         self.note(|| format!("i{number} goes on with {accept:?}"));
@@ -126,7 +126,7 @@ impl Schedule {
     }
 
     fn forget_offsets(&mut self, after_clean_stop: bool, lower: bool) -> Result<(), String> {
-        // Where others took part, a log does not know what they published since, see the limits in docs/guarantees.md.
+        // A log does not know what other processes have published since: see the limits in docs/guarantees.md.
         let after_clean_stop = after_clean_stop && self.instances.len() == 1;
         self.end_all(after_clean_stop)?;
         let truth = self.cluster.borrow().committed.clone();
@@ -144,7 +144,7 @@ impl Schedule {
         }
         let forgotten = if lower { self.set_back(&truth, &logs) } else { BTreeMap::new() };
         self.note(|| format!("the group's offsets were {truth:?} and are {forgotten:?}"));
-        // What a log that was not put down in order has seen published contradicts the group.
+        // A log without a clean stop has seen offsets published that contradict the group's.
         let disagrees = |cursor: &CursorSeen| {
             let committed = forgotten.get(&cursor.partition);
             !cursor.clean
@@ -176,7 +176,7 @@ impl Schedule {
         self.settle_offsets(number, &truth, doubtful)
     }
 
-    /// Lower than what the logs have seen, where they have seen anything.
+    /// Lower offsets than the logs have seen, if they have seen any.
     fn set_back(&mut self, truth: &BTreeMap<i32, i64>, logs: &[Vec<CursorSeen>]) -> BTreeMap<i32, i64> {
         let mut lower = truth.clone();
         for (partition, offset) in &mut lower {
@@ -188,7 +188,7 @@ impl Schedule {
         lower
     }
 
-    /// The three ways out; of several processes none knows all, so there the offsets are put back.
+    /// The three ways out. None of several processes knows everything, so with several the offsets are restored.
     fn settle_offsets(
         &mut self,
         number: usize,
@@ -200,7 +200,7 @@ impl Schedule {
             self.end_all(false)?;
             for (&partition, &offset) in truth {
                 let mut cluster = self.cluster.borrow_mut();
-                // Of partitions that were not affected more may have been published meanwhile.
+                // More may have been published in partitions that were not affected.
                 if cluster.committed.get(&partition).is_none_or(|&now| now < offset) {
                     cluster.commit_as_other(partition, offset);
                 }
@@ -214,7 +214,7 @@ impl Schedule {
             let begins = if choice == 1 { seen } else { logged.max(seen) };
             self.allowed.twice.push((partition, begins..told));
             self.allowed.lost.push((partition, told..begins));
-            // Retention may have been there, and then that is overruled as well.
+            // Retention may have deleted commands, and then that is overruled too.
             lost_commands |= begins < self.cluster.borrow().starts[&partition];
         }
         let (republish, skip_unpublished) = (choice == 1, choice == 2);
@@ -231,7 +231,7 @@ impl Schedule {
             let cluster = self.cluster.borrow();
             (cluster.committed.get(&partition).copied(), cluster.starts[&partition], cluster.end(partition))
         };
-        // Where nobody has ever begun, the beginning is where the topic begins.
+        // Without any earlier process, the beginning is the topic's start.
         let Some(committed) = committed else { return Ok(()) };
         let start = self.rng.i64(committed + 1..=end);
         self.note(|| format!("partition {partition} begins at {start}, and {committed} is not published"));
@@ -263,7 +263,7 @@ impl Schedule {
         if knowing.is_empty() {
             return Ok(());
         }
-        // Of the old topic nothing more can come. What was not told is lost with it; nothing was told twice.
+        // Nothing more can come from the old topic. Its unpublished output is lost with it; nothing was published twice.
         self.allowed.lost.extend((0..partitions as i32).map(|partition| (partition, 0..i64::MAX)));
         check_outputs(&self.cluster.borrow(), &self.commands, &self.allowed)?;
         self.allowed.lost.clear();
@@ -303,7 +303,7 @@ impl Schedule {
 
     fn run_a_copy(&mut self) -> Result<(), String> {
         let original = self.rng.usize(0..self.instances.len());
-        // The others would only hold partitions meanwhile.
+        // The others would only hold partitions in the meantime.
         for (number, instance) in self.instances.iter_mut().enumerate() {
             if number != original {
                 instance.crash();

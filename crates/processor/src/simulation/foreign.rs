@@ -1,5 +1,5 @@
-//! Offsets of the group that somebody else committed: another consumer that joined it, or a person. Whoever is given such
-//! a partition must stop, and goes on by each way that the message names.
+//! Offsets of the group that somebody else committed: another consumer that joined it, or a person. A process that gets such
+//! a partition must stop, and continue in each way that the message offers.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use kafka::Polled;
 use super::{disaster::FOREIGN, instance::files::CursorSeen, schedule::Schedule};
 use crate::{pipeline::Stage, start::Accept};
 
-/// Rounds within which another consumer must have been given a partition.
+/// Rounds within which another consumer must have got a partition.
 const ROUNDS: u32 = 400;
 
 impl Schedule {
@@ -34,15 +34,14 @@ impl Schedule {
         } else {
             "somebody set the group's offsets"
         });
-        // One that is alone is given all partitions at once, so what is refused of one holds up all.
+        // A single process gets all partitions at once, so a refusal of one blocks all.
         if self.instances.len() == 1 && !while_running && self.cluster.borrow().visible.len() != visible {
             return Err("something was told before it stopped".into());
         }
         self.settle_foreign(number, &truth)
     }
 
-    /// A consumer that is none of the processors joins the group until it is given something, and leaves. What it was
-    /// given.
+    /// Another consumer than the processors joins the group until it gets partitions, and leaves. Returns those partitions.
     fn admit_another_consumer(&mut self) -> Result<Vec<i32>, String> {
         let other = self.cluster.borrow_mut().group.join();
         for round in 0..ROUNDS {
@@ -71,9 +70,10 @@ impl Schedule {
         Err("another consumer is never given a partition".into())
     }
 
-    /// Commits other offsets than the group's. What those were; nothing where there is no other.
+    /// Commits other offsets than the group's. Returns the group's offsets of the changed partitions: a partition without
+    /// another possible offset is left out.
     fn commit_as_other(&mut self, partitions: &[i32]) -> BTreeMap<i32, i64> {
-        // A log that was stopped cleanly vouches for what it has seen, also where others published more since.
+        // A log that was stopped cleanly accepts the offset that it has seen, even if others have published more since.
         let cursors: Vec<CursorSeen> = self
             .instances
             .iter()
@@ -98,7 +98,7 @@ impl Schedule {
         truth
     }
 
-    /// The four ways out; of several processes none knows all, so there only the group's offset settles it.
+    /// The four ways out. None of several processes knows everything, so with several only the group's offset resolves it.
     fn settle_foreign(&mut self, number: usize, truth: &BTreeMap<i32, i64>) -> Result<(), String> {
         self.end_all(false)?;
         let choice = if self.instances.len() == 1 { self.rng.u32(0..4) } else { self.rng.u32(0..2) };
@@ -119,7 +119,7 @@ impl Schedule {
                 2 => seen,
                 _ => cursor.map_or(0, |cursor| cursor.logged).max(seen),
             };
-            // Retention may have been there, and then that is overruled as well.
+            // Retention may have deleted commands, and then that is overruled too.
             lost_commands |= begins < start;
             self.allowed.twice.push((partition, begins..told));
             self.allowed.lost.push((partition, told..begins));

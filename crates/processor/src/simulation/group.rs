@@ -14,24 +14,24 @@ pub struct Membership {
 /// One client, whether or not the coordinator still knows it.
 #[derive(Debug)]
 struct Client {
-    /// Under this id it is a member; a new one each time it joins anew.
+    /// Its member id, a new one each time it joins again.
     member: u32,
-    /// Of its latest assignment; 0 before.
+    /// The generation of its latest assignment; 0 before the first.
     generation: i32,
-    /// The coordinator counts it in.
+    /// The coordinator considers it a member.
     counted: bool,
-    /// It knows that it is not.
+    /// It knows that it is not a member.
     knows: bool,
-    /// Took part in the rebalance under way.
+    /// It has joined the current rebalance.
     joined: bool,
-    /// What it holds, until released.
+    /// The partitions that it owns, until it releases them.
     owned: BTreeSet<i32>,
-    /// What it must release before it joins again.
+    /// The partitions that it must release before it joins again.
     releasing: BTreeSet<i32>,
     events: VecDeque<Told>,
 }
 
-/// A rebalance event that was not yet polled.
+/// A rebalance event that is not polled yet.
 #[derive(Debug)]
 enum Told {
     Assigned(Vec<i32>),
@@ -39,14 +39,14 @@ enum Told {
     Lost(Vec<i32>),
 }
 
-/// The coordinator, and what each client knows.
+/// The coordinator, and the view of each client.
 #[derive(Debug)]
 pub struct Group {
     partitions: i32,
     generation: i32,
     rebalancing: bool,
     next_id: u32,
-    /// By a number that a client keeps for its life.
+    /// By a number that a client keeps as long as it lives.
     clients: BTreeMap<u32, Client>,
 }
 
@@ -83,7 +83,7 @@ impl Group {
         }
     }
 
-    /// Those that the coordinator counts in.
+    /// The clients that the coordinator considers members.
     pub fn member_ids(&self) -> Vec<u32> {
         self.clients.iter().filter(|(_, client)| client.counted).map(|(&number, _)| number).collect()
     }
@@ -92,7 +92,7 @@ impl Group {
         self.clients.get(&number).map(|client| client.owned.clone()).unwrap_or_default()
     }
 
-    /// The coordinator takes the client for dead; the client does not know yet.
+    /// The coordinator declares the client dead; the client does not know yet.
     pub fn remove(&mut self, number: u32) {
         if let Some(client) = self.clients.get_mut(&number).filter(|client| client.counted) {
             client.counted = false;
@@ -100,7 +100,7 @@ impl Group {
         }
     }
 
-    /// Everybody is to join again.
+    /// Asks all members to join again.
     pub fn call_to_join(&mut self) {
         if !self.rebalancing {
             self.rebalancing = true;
@@ -108,7 +108,7 @@ impl Group {
         }
     }
 
-    /// Members join as far as they can; when all have, the next generation begins. Some that are slow are put out.
+    /// Members join if they can; when all have joined, the next generation begins. Some slow members are removed.
     pub fn progress(&mut self, rng: &mut fastrand::Rng) {
         if !self.rebalancing {
             return;
@@ -157,7 +157,7 @@ impl Group {
         }
     }
 
-    /// What the client is told when it polls.
+    /// The event that the client gets when it polls.
     pub fn poll(&mut self, number: u32) -> Option<Polled> {
         self.discover(number);
         match self.clients.get_mut(&number)?.events.pop_front()? {
@@ -167,7 +167,7 @@ impl Group {
         }
     }
 
-    /// A client that was put out learns it by its next heartbeat.
+    /// A removed client learns of it with its next heartbeat.
     fn discover(&mut self, number: u32) {
         let Some(client) = self.clients.get_mut(&number) else { return };
         if client.counted || client.knows {
@@ -208,13 +208,13 @@ impl Group {
         is_member.then_some(Membership { member: client.member, generation: client.generation })
     }
 
-    /// Member and generation, and nothing else.
+    /// Checks member and generation, and nothing else.
     pub fn accepts(&self, membership: &Membership) -> bool {
         membership.generation == self.generation
             && self.clients.values().any(|client| client.counted && client.member == membership.member)
     }
 
-    /// Whether nothing is under way.
+    /// Whether no rebalance is under way.
     pub fn is_settled(&self) -> bool {
         !self.rebalancing && self.clients.values().all(|client| client.counted && client.events.is_empty())
     }

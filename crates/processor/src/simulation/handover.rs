@@ -1,5 +1,5 @@
-//! Two processes that take partitions from each other: what each log knows of what is published, and what it
-//! can't know.
+//! Two processes that take over partitions from each other: what each log knows about published output, and what it can't
+//! know.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -16,7 +16,7 @@ const PARTITIONS: i32 = 2;
 /// Commands in each partition at first.
 const FIRST: i64 = 5;
 
-/// A group of two, of which one has published everything so far.
+/// A group of two processes, one of which has published everything so far.
 struct Pair {
     cluster: Shared,
     a: Instance,
@@ -50,7 +50,7 @@ impl Pair {
         }
     }
 
-    /// What one of them says where it stops.
+    /// The message with which one of them stops.
     fn run(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), String> {
         for _ in 0..500 {
             for stage in Stage::ALL {
@@ -82,7 +82,7 @@ impl Pair {
             if !shared && cluster.group.is_settled() {
                 cluster.group.call_to_join();
             }
-            // An assignment that is not polled yet is nobody's work yet.
+            // Nobody works on an assignment that is not polled yet.
             let shared = shared && cluster.group.is_settled();
             drop(cluster);
             shared && pair.is_published() && pair.a.is_idle() && pair.b.is_idle()
@@ -98,7 +98,7 @@ impl Pair {
         cluster.committed.clear();
     }
 
-    /// How often each output is there that is there more than once.
+    /// The number of outputs that exist more than once.
     fn told_twice(&self) -> usize {
         let mut told: BTreeMap<String, u32> = BTreeMap::new();
         for output in &self.cluster.borrow().visible {
@@ -112,7 +112,7 @@ fn cursor(instance: &Instance, partition: i32) -> CursorSeen {
     instance.cursors().into_iter().find(|cursor| cursor.partition == partition).unwrap()
 }
 
-/// Who gets which partition is the seed's.
+/// The seed determines who gets which partition.
 const SEEDS: std::ops::Range<u64> = 0..20;
 
 #[test]
@@ -131,7 +131,7 @@ fn what_is_published_of_a_partition_is_noted_when_it_is_given_back() {
     assert_ne!(behind, 0, "there was something to note");
 }
 
-/// A mark of a clean stop holds for what was held at the end of the group's life only.
+/// The record of a clean stop is valid only for partitions that were held when the whole group ended.
 #[test]
 fn a_partition_that_another_process_holds_is_not_put_down_in_order() {
     for seed in SEEDS {
@@ -139,7 +139,7 @@ fn a_partition_that_another_process_holds_is_not_put_down_in_order() {
         pair.a.ask_to_stop(true);
         pair.run_until(|pair| !pair.a.is_running());
         assert!((0..PARTITIONS).all(|partition| cursor(&pair.a, partition).clean));
-        // The other one goes on with both; the first one comes back for one of them, and ends in order.
+        // The other one continues with both; the first one returns for one of them, and stops cleanly.
         pair.b.start().unwrap();
         pair.produce(3);
         pair.run_until(Pair::is_published);
@@ -167,7 +167,7 @@ fn a_partition_that_another_process_holds_is_not_put_down_in_order() {
     }
 }
 
-/// A known limit, stated in docs/guarantees.md: one log does not know what another process published behind it.
+/// A known limit, stated in docs/guarantees.md: a log does not know what another process published after its clean stop.
 #[test]
 fn what_another_process_published_after_a_clean_stop_is_told_twice_where_kafka_forgot_it() {
     let mut pair = Pair::new(1);

@@ -1,4 +1,4 @@
-//! One instance: a process with its log file, its sessions and its ends.
+//! One instance: a process with its log file, its sessions, and its stops and crashes.
 
 pub mod files;
 
@@ -35,7 +35,7 @@ use crate::{
     timing::Timing,
 };
 
-/// In which a simulated stop is never over, and a drain neither.
+/// So long that neither a simulated stop nor a drain ever times out.
 const LONG: Duration = Duration::from_secs(3600);
 
 /// A process and its files.
@@ -49,24 +49,24 @@ pub struct Instance {
     sessions: Sessions,
     session: Option<Session>,
     backups: Vec<PathBuf>,
-    /// Clients of the group that this process had and can't give back.
+    /// The group's clients of earlier sessions, which this process can no longer close.
     pub dead: Vec<u32>,
     /// The disk is full.
     pub full: bool,
-    /// Not to be stepped.
+    /// It must not be stepped.
     pub frozen: bool,
-    /// What a person overrules at the next start.
+    /// The losses that a person accepts at the next start.
     pub accept: Accept,
     /// Taken out of service.
     pub retired: bool,
-    /// Somebody may run on a copy of its log.
+    /// Another process may run on a copy of its log.
     pub watchful: bool,
-    /// The processor's own word of why it stopped for good.
+    /// The processor's own message about why it stopped for good.
     pub stopped: Option<String>,
     told: Arc<Told>,
 }
 
-/// Up to where partitions are published, as whoever watches was told since the last look.
+/// How far partitions are published, as reported to the observer since the last check.
 #[derive(Debug, Default)]
 struct Told(Mutex<BTreeMap<i32, i64>>);
 
@@ -80,9 +80,9 @@ impl Observer for Told {
 struct Session {
     client: u32,
     pipeline: Pipeline<SimulatedSource, SimulatedSink>,
-    /// It was asked to stop in order.
+    /// A clean stop was requested.
     in_order: bool,
-    /// Published before they were appended, which is a fault.
+    /// Batches published before they were appended, which is a fault.
     late: VecDeque<Batch>,
 }
 
@@ -118,7 +118,7 @@ impl Session {
         }
     }
 
-    /// What outlived its epoch gets the present one before it is published.
+    /// Batches that outlived their epoch get the current one before they are published.
     fn renew_published(&self) {
         let mut publishing = self.pipeline.publishing.lock().expect("no holder panics");
         let publishing = publishing.as_mut().expect("no stage is closed here");
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    /// The same before it is appended.
+    /// The same before they are appended.
     fn renew_appended(&self) {
         if let Some(mut batch) = self.pipeline.to_append.take() {
             batch.iter_mut().for_each(|chunk| self.renew(chunk));
@@ -142,7 +142,7 @@ impl Session {
         chunk.epoch = held.get(&chunk.partition).map_or(chunk.epoch, |held| held.epoch);
     }
 
-    /// Partitions that this process has lost or given back count as held while something of them is to be published.
+    /// Partitions that this process has lost or released count as held while something of theirs is in flight.
     fn hold_on(&self) {
         let publishing = self.pipeline.publishing.lock().expect("no holder panics");
         let in_publishing = publishing.as_ref().expect("no stage is closed here").batch.iter();
@@ -155,7 +155,7 @@ impl Session {
         self.renew_published();
     }
 
-    /// Whoever watches is told of the position up to which was read.
+    /// The observer gets the read position instead of the published one.
     fn report_read(&self, progress: &Mutex<Progress>, told: &Told) {
         let positions = self.of_intake(|intake| intake.source.positions().expect("known"));
         for (partition, read) in positions.into_iter().flatten() {
@@ -164,7 +164,7 @@ impl Session {
         }
     }
 
-    /// What was decided before is decided once more: it meets its own key.
+    /// Commands that were decided before are decided again, and find their own keys.
     fn append_deciding_again(&self, decider: &Decider) -> Step {
         if self.pipeline.to_publish.is_full() {
             return Step::Worked;
@@ -254,7 +254,7 @@ impl Instance {
         }
     }
 
-    /// Opens the log where it is not open, and joins the group.
+    /// Opens the log if it is not open, and joins the group.
     pub fn start(&mut self) -> Result<(), String> {
         let log = match &self.log {
             Some(log) => Arc::clone(log),
@@ -273,7 +273,7 @@ impl Instance {
         let rng = &mut self.cluster.borrow_mut().rng;
         let nothing = Duration::ZERO;
         let timing = Timing {
-            // Long enough or not at all.
+            // Long enough, or no time at all.
             drain: if rng.u32(0..4) > 0 { LONG } else { nothing },
             retry: nothing,
             say: Duration::MAX,
@@ -291,7 +291,7 @@ impl Instance {
             } else {
                 nothing
             },
-            // No fencing is the simulated broker's own doing.
+            // The simulated broker fences nobody on its own.
             transaction: Duration::MAX,
         };
         let mut accept = self.sessions.accept();
@@ -317,7 +317,7 @@ impl Instance {
         Ok(())
     }
 
-    /// One step of one stage. What may pass ends the session; what may not ends the process, and is in `stopped`.
+    /// One step of one stage. An error that may pass ends the session; any other ends the process, and is in `stopped`.
     pub fn step(&mut self, stage: Stage) -> Result<(), String> {
         if self.session.is_none() {
             return Ok(());
@@ -335,7 +335,7 @@ impl Instance {
         }
     }
 
-    /// What is reported of a partition as published is what the group has committed of it, or less.
+    /// The reported published offset of a partition is never above the group's committed offset.
     fn check_told(&self) -> Result<(), String> {
         for (partition, published) in std::mem::take(&mut *self.told.0.lock().expect("no holder panics")) {
             let committed = self.cluster.borrow().committed.get(&partition).copied();
@@ -350,7 +350,7 @@ impl Instance {
         Ok(())
     }
 
-    /// A partition that has records whose output is not out is named, whatever holds it up.
+    /// A partition with unpublished records is named as stalled, whatever the cause.
     fn check_named(&self) -> Result<(), String> {
         let Some(session) = &self.session else { return Ok(()) };
         let cluster = self.cluster.borrow();
@@ -398,7 +398,7 @@ impl Instance {
         Ok(())
     }
 
-    /// `in_order`: what is in flight is waited for; else the time that a stop may take is over at once.
+    /// `in_order`: waits for the work in flight; otherwise the time for the stop is over at once.
     pub fn ask_to_stop(&mut self, in_order: bool) {
         if let Some(session) = &mut self.session {
             session.in_order |= in_order && !session.is_asked_to_stop();
@@ -407,7 +407,7 @@ impl Instance {
         }
     }
 
-    /// The group was left. After a failure that may pass the process goes on with its log, and else it ends.
+    /// The process has left the group. After an error that may pass, it continues with its log; otherwise it ends.
     fn end_session(&mut self, session: &Session, before: &Drain) -> Result<(), String> {
         self.cluster.borrow_mut().group.leave(session.client);
         let name = &self.name;
@@ -430,7 +430,7 @@ impl Instance {
         Ok(())
     }
 
-    /// A stop in order is a clean one of all that was held, and one that gave up what was in flight is none.
+    /// A stop that finished all work is recorded as clean for all held partitions; one that abandoned work is not.
     fn check_clean(&self, in_order: bool, before: &Drain) -> Result<(), String> {
         let Drain { published, is_drained } = before;
         if published.is_empty() {
@@ -448,7 +448,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Killed: the files stay, and the group has yet to notice.
+    /// Kills the process: its files stay, and the group has not noticed yet.
     pub fn crash(&mut self) {
         self.dead.extend(self.session.take().map(|session| session.client));
         self.log = None;
@@ -464,7 +464,7 @@ impl Instance {
         self.change_file(change);
     }
 
-    /// The disk under the running log is full, or has room again.
+    /// Fills the disk under the running log, or frees it.
     pub fn fill(&mut self, full: bool) {
         self.full = full;
         if let Some(log) = &self.log {
@@ -477,12 +477,12 @@ impl Instance {
         self.session.as_ref().map(|session| session.client)
     }
 
-    /// Decided, and neither appended nor published to the end.
+    /// Whether there are batches that are decided, but not completely appended and published.
     pub fn has_batches_in_flight(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.pipeline.in_flight.load(Ordering::SeqCst) > 0)
     }
 
-    /// The step of a stage that breaks the rule.
+    /// The step of a stage that breaks the rule on purpose.
     fn step_wrongly(&mut self, stage: Stage) -> Step {
         let Some(session) = &mut self.session else { return Step::Ended };
         match (self.mutation, stage) {
@@ -510,7 +510,7 @@ impl Instance {
         session.pipeline.step(stage)
     }
 
-    /// Whether all that the group gave it is being read.
+    /// Whether every partition assigned to it is being read.
     pub fn is_settled(&self) -> bool {
         let is_settled = |session: &Session| session.of_intake(|intake| intake.is_settled());
         self.session.as_ref().and_then(is_settled).unwrap_or_default()
@@ -527,7 +527,7 @@ impl Instance {
         })
     }
 
-    /// What its log lacks of a partition that it owns.
+    /// What its log lacks of the partitions that it owns.
     pub fn lacks(&self) -> Option<String> {
         let log = self.log.as_ref().filter(|_| self.is_running())?.lock().expect("no holder panics");
         let cluster = self.cluster.borrow();
@@ -539,13 +539,13 @@ impl Instance {
         })
     }
 
-    /// Why it processes no commands, as `/readyz` says it.
+    /// Why it processes no commands, as `/readyz` reports it.
     pub fn waits_for(&mut self) -> Option<String> {
         let said = self.session.as_ref()?.of_intake(Intake::waits_for);
         said.flatten()
     }
 
-    /// Partitions that the group gave it.
+    /// The partitions assigned to it.
     pub fn owned(&self) -> Vec<i32> {
         let session = self.session.as_ref();
         session.map_or(Vec::new(), |session| {
@@ -554,7 +554,7 @@ impl Instance {
     }
 }
 
-/// The rule without its `published` cursor: what is read is published.
+/// The rule without its `published` cursor: everything that is read is published.
 fn publish_again(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
     start::plan(facts, accept).map(|start| Start { published: start.offset, ..start })
 }

@@ -1,20 +1,20 @@
 //! The processor's own stages on real log files against a simulated Kafka, under schedules of faults.
 //!
-//! A seed gives a schedule: which instance does one step of which stage, and what goes wrong meanwhile, at
-//! the broker and in the group too. Behind it all faults cease, what is left runs until it rests, and the
-//! topics and the logs are held against a plain model. Everything is on one thread and nothing waits, so a
-//! seed gives the same run each time.
+//! A seed gives a schedule: which instance does one step of which stage, and what goes wrong in the meantime, also at the
+//! broker and in the group. After the schedule all faults cease, the remaining instances run until they are idle, and topics
+//! and logs are compared with a plain model. Everything is on one thread and nothing waits, so a seed gives the same run
+//! each time.
 //!
-//! `SIMULATION_SEED=n cargo test --lib simulation` replays one schedule, and prints it where it fails;
-//! `SIMULATION_SCHEDULES=n` runs so many, from that seed on. With `-- --nocapture` it says how often what happened.
+//! `SIMULATION_SEED=n cargo test --lib simulation` replays one schedule, and prints it if it fails;
+//! `SIMULATION_SCHEDULES=n` runs that number of schedules, from that seed on. With `-- --nocapture` it prints how often each
+//! fault happened.
 //!
 //! - `cluster`, `group`: the simulated Kafka. `clients`: how the processor sees it.
 //! - `replies`: where the simulated commands ask for replies.
 //! - `instance`: a process and its log file, which runs the processor's own pipeline.
-//! - `schedule`: what happens. `disaster`, `foreign`: what a person has to settle. `rest` and `model`: what must come out.
+//! - `schedule`: what happens. `disaster`, `foreign`: what a person has to resolve. `rest`, `model`: the required result.
 //! - `rot`: a disk that changes a log.
-//! - `scenarios`: faults that the processor stops at, one by one. `handover`: what two processes know of each
-//!   other's work.
+//! - `scenarios`: single faults at which the processor stops. `handover`: what two processes know of each other's work.
 
 mod clients;
 mod cluster;
@@ -37,14 +37,14 @@ use kafka::mark::{Marker, RulesHash};
 use schedule::{Failure, Happened};
 use uuid::Uuid;
 
-/// In all offsets that the simulated processors commit.
+/// In all offsets that simulated processors commit.
 const MARKER: Marker = Marker { instance: Uuid::nil(), rules: RulesHash(7) };
 const TOPIC: &str = "activity.commands";
-/// Of idempotency keys; short enough that keys are forgotten within a schedule.
+/// The idempotency window, so short that keys expire within a schedule.
 const WINDOW_MS: i64 = 60;
-/// Schedules of a usual run.
+/// The number of schedules of a usual run.
 const SCHEDULES: u64 = 2000;
-/// Within which each break of the rule must be noticed.
+/// The number of schedules within which each break of the rule must be noticed.
 const NOTICED_WITHIN: u64 = 1000;
 
 /// A break of the rule, on purpose.
@@ -56,41 +56,41 @@ pub(super) enum Mutation {
     DecideAgain,
     /// Output is published before the log has it.
     PublishFirst,
-    /// What is in flight when a partition is lost or revoked is published with the next membership.
+    /// Output in flight when a partition is lost or revoked is published with the next membership.
     OutliveAssignment,
-    /// What is at or above `logged` and below `published` is published too.
+    /// Output at or above `logged` and below `published` is published too.
     IgnorePublished,
-    /// A transaction whose end is unknown is tried again, without asking for `published`.
+    /// A transaction whose outcome is unknown is retried, without reading `published` again.
     RetryUnknown,
     /// A batch of an earlier epoch is appended.
     AppendAnyEpoch,
-    /// A batch of an earlier epoch is published, where its partition is held again.
+    /// A batch of an earlier epoch is published if its partition is held again.
     PublishAnyEpoch,
     /// The claims of keys and `logged` are not moved by one transaction: a crash comes between.
     ClaimsApart,
-    /// The record at `logged - 1` is not compared with what the log remembers of it.
+    /// The record at `logged - 1` is not compared with the log's anchor.
     AnchorIgnored,
-    /// An absent offset of the group is the beginning, whatever the log has seen published.
+    /// An absent group offset is taken as the beginning, whatever the log has seen published.
     SeenIgnored,
-    /// Whoever committed the group's offset, it counts as published.
+    /// The group's offset counts as published, whoever committed it.
     MarkIgnored,
     /// The mark of a clean stop outlives the next start.
     CleanForEver,
-    /// A stop that gives up what is in flight is recorded as a clean one.
+    /// A stop that abandons work in flight is recorded as clean.
     CleanInFlight,
-    /// A stop in order does not wait for what is in flight.
+    /// A clean stop does not wait for the work in flight.
     StopUndrained,
-    /// Where undecided commands are gone it goes on at what is left.
+    /// If undecided commands are gone, it continues at the first remaining record.
     SkipLost,
-    /// However often it is fenced, it goes on.
+    /// It continues, however often it is fenced.
     NeverFencedTwice,
-    /// Of the two producers only one is made anew where the end of a transaction is unknown.
+    /// Only one of the two producers is replaced if a transaction's outcome is unknown.
     HalfReset,
-    /// A client that lost the brokers is taken for one that they answer.
+    /// A client that lost the brokers is treated as one that they answer.
     LostForEver,
     /// A row of the log is used without comparing its checksum.
     RowsUnchecked,
-    /// What was read is taken for published by whoever watches.
+    /// The observer gets the read position as the published offset.
     ReadForPublished,
 }
 
@@ -100,7 +100,7 @@ fn add(all: &mut Happened, more: Happened) {
     }
 }
 
-/// Runs schedules until one fails, on all processors: what happened in them, or the lowest seed that failed.
+/// Runs schedules until one fails, on all cores. Returns what happened in them, or the lowest seed that failed.
 fn run(seeds: std::ops::Range<u64>, mutation: Option<Mutation>) -> Result<Happened, Failure> {
     let next = AtomicU64::new(seeds.start);
     let worker = || {
@@ -163,7 +163,7 @@ fn schedules_of_faults_lose_nothing_and_double_nothing() {
 
 const LOSS: &str = "a client that lost the brokers was replaced";
 
-/// What a usual run must have seen.
+/// Events that a usual run must include.
 const HAPPENS: [&str; 28] = [
     "a commit of unknown end had not taken effect",
     "a commit of unknown end had taken effect",
@@ -195,7 +195,7 @@ const HAPPENS: [&str; 28] = [
     "undecided commands were deleted",
 ];
 
-/// The break is noticed, and for what it does: `reasons` are parts of the sentences that may say so, one of which does.
+/// The break is noticed, and for the right reason: the failure contains one of `reasons`.
 #[track_caller]
 fn notices(mutation: Mutation, reasons: &[&str]) {
     let Err(failure) = run(0..NOTICED_WITHIN, Some(mutation)) else {

@@ -1,4 +1,4 @@
-//! What must come out, said as plainly as it can be, and held against what did.
+//! The required result, as a model that is as plain as possible, and its comparison with the actual result.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +15,7 @@ use rusqlite::Connection;
 
 use super::{TOPIC, WINDOW_MS, cluster::Cluster, replies::Ask};
 
-/// What whoever made a command knows of it.
+/// What the maker of a command knows about it.
 #[derive(Debug, Clone)]
 pub struct Command {
     pub bad: bool,
@@ -35,7 +35,7 @@ enum Becomes {
 /// The commands by partition and offset.
 pub type Commands = BTreeMap<(i32, i64), Command>;
 
-/// Makes a command and its record; some are so large that an append of them needs room, some ask for a reply.
+/// Makes a command and its record. Some are so large that appending them needs disk space, some request a reply.
 pub fn command(rng: &mut fastrand::Rng, at: Coordinates, large: bool, asking: bool) -> (Command, Record) {
     let notified = rng.usize(0..4).saturating_sub(usize::from(rng.bool()));
     let command = Command {
@@ -45,7 +45,7 @@ pub fn command(rng: &mut fastrand::Rng, at: Coordinates, large: bool, asking: bo
         notified,
         ask: if asking { Ask::at(at) } else { Ask::Nothing },
     };
-    // With a key, all of the content hangs on it but for some reuse; so is the number of targets.
+    // With a key, all of the content, including the number of targets, depends on it, except for some reuse.
     let command = Command { notified: command.key.map_or(notified, |key| key as usize % 3), ..command };
     let targets: Vec<String> = (0..command.notified)
         .map(|place| format!(r#"{{"targetId":"u{place}","notify":true}}"#))
@@ -66,14 +66,14 @@ pub fn command(rng: &mut fastrand::Rng, at: Coordinates, large: bool, asking: bo
     (command, record)
 }
 
-/// A stretch of a partition.
+/// A range of offsets in a partition.
 pub type Stretch = (i32, Range<i64>);
 
 fn lies_in(stretches: &[Stretch], partition: i32, offset: i64) -> bool {
     stretches.iter().any(|(of, range)| *of == partition && range.contains(&offset))
 }
 
-/// What whoever knows all commands but those in the gaps makes of each.
+/// The outcome of each command for a log that knows all commands except those in the gaps.
 fn decide(
     cluster: &Cluster,
     commands: &Commands,
@@ -113,21 +113,21 @@ fn decide(
     decided
 }
 
-/// Where the promise is less than "once", because somebody overruled a stop or could not have known better.
+/// Where the guarantee is weaker than "once", because somebody overruled a stop or a process could not know better.
 #[derive(Debug, Clone, Default)]
 pub struct Allowed {
-    /// What a person gave up: never told, or once.
+    /// Output that a person gave up: published once or never.
     pub lost: Vec<Stretch>,
-    /// What a person had published again: told once or twice.
+    /// Output that a person had published again: published once or twice.
     pub twice: Vec<Stretch>,
-    /// Logs may have gaps, and so know less of keys than all the commands say.
+    /// Logs may have gaps, and so may not know all uses of keys.
     pub gaps: bool,
 }
 
-/// Outputs by the command that they are of, with how often each is there.
+/// How often each output exists.
 type Outputs = BTreeMap<String, u32>;
 
-/// The topics, at rest: of every command its outputs, each once, and nothing else.
+/// Checks the topics, at rest: they have the outputs of every command, each once, and nothing else.
 pub fn check_outputs(cluster: &Cluster, commands: &Commands, allowed: &Allowed) -> Result<(), String> {
     let mut found: BTreeMap<(i32, i64), Outputs> = BTreeMap::new();
     for (topic, record) in &cluster.visible {
@@ -142,7 +142,7 @@ pub fn check_outputs(cluster: &Cluster, commands: &Commands, allowed: &Allowed) 
         let command = &commands[&(partition, offset)];
         let found = found.remove(&(partition, offset)).unwrap_or_default();
         let mut possible = vec![becomes.clone()];
-        // Logs with gaps may have decided it differently, also where it was published again.
+        // Logs with gaps may have decided it differently, also if it was published again.
         if allowed.gaps && command.key.is_some() && !command.bad {
             possible = vec![Becomes::Event, Becomes::Rejection, Becomes::Duplicate(at)];
         }
@@ -203,7 +203,7 @@ fn reply(at: Coordinates, becomes: &Becomes) -> Reply {
     }
 }
 
-/// What must be right of a reply; a log with gaps may know another first one.
+/// Describes a reply with everything that must be correct. A log with gaps may know another first command of a duplicate.
 fn reply_name(reply: &Reply, gaps: bool) -> String {
     match reply {
         Reply::Accepted { id } => format!("reply: accepted {id}"),
@@ -222,7 +222,7 @@ fn describe_reply(reply: &ReplyRecord, gaps: bool) -> ((i32, i64), String) {
     (of, reply_name(&reply, gaps))
 }
 
-/// Of which command the record is, and all that must be right of it.
+/// The record's command, and a description with everything that must be correct.
 fn describe(topic: OutputTopic, record: &OutputRecord) -> ((i32, i64), String) {
     let header = |name: &str| {
         let header = record.headers.iter().find(|header| header.name == name.as_bytes());
@@ -249,7 +249,8 @@ fn text(bytes: Option<&[u8]>) -> String {
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
 }
 
-/// A log, at rest: each command below `logged` once, as what it must become by all that this log has seen.
+/// Checks a log, at rest: it has each command below `logged` once, with the outcome required by all commands that it has
+/// seen.
 pub fn check_log(
     cluster: &Cluster,
     commands: &Commands,

@@ -1,4 +1,4 @@
-//! The simulated topics of replies: one that is always there, and one that comes and goes.
+//! The simulated reply topics: one that always exists, and one that comes and goes.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::cluster::{Cluster, Ended};
 
 const ANSWERS: &str = "answers";
 const FLEETING: &str = "fleeting";
-/// Of each of the two.
+/// Partitions of each of the two topics.
 const PARTITIONS: i32 = 2;
 
-/// What a command asks for.
+/// The reply that a command requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
     Nothing,
@@ -20,23 +20,23 @@ pub enum Ask {
     Reply,
     /// Can be delivered at times.
     Perhaps,
-    /// To a partition that there is not.
+    /// Its partition does not exist.
     Nowhere,
 }
 
-/// The topics, as the broker has them.
+/// The reply topics on the broker.
 #[derive(Debug)]
 pub struct ReplyBoard {
     pub visible: Vec<ReplyRecord>,
-    /// Draws apart from all else, so that what a seed found before is what it finds still.
+    /// A separate generator, so that seeds which found something before still find it.
     rng: fastrand::Rng,
     fleeting_is_there: bool,
-    /// Whether commands ask for replies at all.
+    /// Whether commands request replies at all.
     pub asked_for: bool,
 }
 
 impl ReplyBoard {
-    /// In two of five schedules; not in those of the seeds that found something before there were replies.
+    /// In two of five schedules, except with the seeds that found something before there were replies.
     pub fn new(seed: u64) -> Self {
         Self {
             visible: Vec::new(),
@@ -56,7 +56,7 @@ pub fn topics() -> ReplyTopics {
 }
 
 impl Ask {
-    /// What the command at this place asks for.
+    /// The reply that the command at these coordinates requests.
     pub fn at(at: Coordinates) -> Self {
         match (i64::from(at.partition) + at.offset) % 5 {
             0 => Self::Nothing,
@@ -82,13 +82,13 @@ impl Ask {
     }
 }
 
-/// What a sink knows of the replies that it was given.
+/// What a sink knows about its replies.
 #[derive(Debug, Default)]
 pub struct Replies {
     counts: ReplyCounts,
-    /// Sent to a topic that is not there, which only the commit will tell.
+    /// Replies sent to a missing topic, which only the commit will show.
     doomed: bool,
-    /// Told so: nothing more is sent there.
+    /// It is known that the topic is missing, so nothing more is sent there.
     refused: BTreeSet<String>,
 }
 
@@ -97,7 +97,7 @@ impl Replies {
         (self.counts, self.doomed) = (ReplyCounts::default(), false);
     }
 
-    /// Sends it, unless it is known that there is nowhere to send it to.
+    /// Sends a reply, unless its destination is known to be missing.
     pub fn send(&mut self, cluster: &mut Cluster, id: &str, epoch: u64, reply: &ReplyRecord) -> Ended {
         let board = &mut cluster.replies;
         if board.rng.u32(0..4) == 0 {

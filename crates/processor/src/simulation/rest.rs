@@ -1,4 +1,5 @@
-//! The end of a schedule: all faults cease, what is left runs until it rests, and is held against the model.
+//! The end of a schedule: all faults cease, the remaining instances run until they are idle, and the result is compared with
+//! the model.
 
 use rusqlite::Connection;
 
@@ -10,11 +11,11 @@ use super::{
 };
 use crate::pipeline::Stage;
 
-/// Rounds of every stage of every instance within which everything must have come to rest.
+/// Rounds of every stage of every instance within which everything must be idle.
 const ROUNDS: u32 = 500;
 
 impl Schedule {
-    /// All faults cease, and some instances run until there is nothing to do.
+    /// Ends all faults, and runs some instances until there is nothing left to do.
     pub fn rest(&mut self) -> Result<(), String> {
         self.note(|| "all faults cease".into());
         self.cease();
@@ -29,7 +30,7 @@ impl Schedule {
         self.settle(survivor)
     }
 
-    /// No further faults, and nothing of those before is in the way.
+    /// Ends all faults, and removes the effects of earlier ones.
     pub fn cease(&mut self) {
         let mut cluster = self.cluster.borrow_mut();
         cluster.faults = Faults { patient: cluster.faults.patient, ..Faults::default() };
@@ -43,7 +44,7 @@ impl Schedule {
         }
     }
 
-    /// Runs whoever runs, the survivor certainly, until there is nothing to do.
+    /// Runs the running instances, and in any case the survivor, until there is nothing left to do.
     pub fn settle(&mut self, survivor: usize) -> Result<(), String> {
         let mut still = 0;
         for _ in 0..ROUNDS {
@@ -52,7 +53,7 @@ impl Schedule {
                     self.step(number, stage)?;
                 }
             }
-            // Nobody is left where the last one had been asked to stop; a retriable end is followed by a start.
+            // None is left if the last one was asked to stop. After a retriable error it starts again.
             if !self.instances[survivor].is_running() {
                 self.restart(survivor)?;
             }
@@ -92,10 +93,10 @@ impl Schedule {
         self.check_stop()
     }
 
-    /// After a stop in order, the log knows exactly what is published.
+    /// After a clean stop, the log knows exactly how far the output is published.
     fn check_stop(&mut self) -> Result<(), String> {
         let mut running = self.instances.iter_mut().filter(|instance| instance.is_running());
-        // The others lose partitions by its leaving.
+        // The others lose partitions when it leaves.
         let Some(instance) = running.next() else { return Ok(()) };
         let owned = instance.owned();
         let clean = |instance: &Instance| -> Vec<_> {

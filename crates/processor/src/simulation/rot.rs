@@ -1,5 +1,5 @@
-//! A disk that changes a row behind the log's back: the processor that needs the row must stop and publish nothing
-//! of it, and goes on with an older copy of the log, or with none.
+//! A disk that silently changes a row of the log: a processor that needs the row must stop without publishing anything of
+//! it, and continue with an older copy of the log, or without one.
 
 use event_log::EventLog;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -12,7 +12,7 @@ const ROTTED: &str = "a row of a log rotted";
 const SCHEDULES: u64 = 200;
 
 impl Schedule {
-    /// Lets one instance append what it can't publish, changes a row of that, and lets it start again.
+    /// Lets one instance append commands that it can't publish, changes one of these rows, and restarts the instance.
     fn rot(&mut self) -> Result<(), String> {
         let faults = self.cluster.borrow().faults;
         self.end_all(false)?;
@@ -33,8 +33,8 @@ impl Schedule {
         let stopped = self.expect_stop(&[number], Accept::default(), &[DAMAGED]);
         if self.instances[number].mutation.is_none() {
             stopped?;
-            // A backup is restored or the log moved away, as the message says. Without what retention deleted a new log
-            // may decide otherwise.
+            // A backup is restored or the log moved away, as the message says. A new log lacks the commands that retention
+            // deleted, so it may decide differently.
             let restored = self.kinds.retention || self.rng.bool();
             let backup = self.instances[number].backups() - 1;
             self.instances[number].lose_tail(restored.then_some(backup), false);
@@ -44,7 +44,7 @@ impl Schedule {
         Ok(())
     }
 
-    /// Flips a bit of what the log says of a command that is not published yet.
+    /// Flips a bit in the row of a command that is not published yet.
     fn change_a_row(&mut self, number: usize) -> Option<String> {
         let file = Connection::open(self.instances[number].path()).expect("the log");
         let cursors = self.instances[number].cursors();
@@ -73,7 +73,7 @@ impl Schedule {
                     format!("UPDATE {table} SET {column} = {change} WHERE partition = ?1 AND offset = ?2");
                 file.execute(&sql, params![cursor.partition, offset]).expect("a row of the log");
                 if self.instances[number].mutation == Some(Mutation::RowsUnchecked) {
-                    // Who does not look finds no difference.
+                    // Without checksums, no difference is noticed.
                     EventLog::update_checksums(&file);
                 }
                 return Some(format!("{table}.{column} of {}/{offset}", cursor.partition));

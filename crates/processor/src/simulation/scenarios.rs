@@ -1,5 +1,5 @@
-//! Faults that section 2 of the design stops at, or goes on from, one by one: what a schedule can't draw,
-//! because there a refusal is a failure.
+//! Single faults at which the processor stops, or from which it continues. A schedule can't include them, because a refusal
+//! counts as a failure there.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -23,7 +23,7 @@ pub(super) struct Scenario {
 }
 
 impl Scenario {
-    /// An instance that has published so many commands.
+    /// An instance that has published this number of commands.
     pub fn after(commands: usize) -> Self {
         let cluster = Rc::new(RefCell::new(Cluster::new(1, 1)));
         let directory = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ impl Scenario {
         self.cluster.borrow().committed.get(&0).copied()
     }
 
-    /// Another consumer joins the group, is given the partition, commits an offset, and leaves.
+    /// Another consumer joins the group, gets the partition, commits an offset, and leaves.
     fn visit(&mut self, offset: i64) {
         let visitor = self.cluster.borrow_mut().group.join();
         let is_given = |scenario: &mut Self| {
@@ -105,7 +105,7 @@ impl Scenario {
         cluster.group.leave(visitor);
     }
 
-    /// Starts and runs; what it says where it stops.
+    /// Starts and runs. Returns the message with which it stops.
     fn refusal(&mut self) -> String {
         self.start();
         self.run(40).unwrap_err()
@@ -132,7 +132,7 @@ fn lower_offsets_after_a_clean_stop_stay_known_through_a_kill() {
     let mut scenario = Scenario::after(10);
     scenario.stop();
     let before = scenario.visible();
-    // The brokers lost the last commits: this one is the processor's, of before.
+    // The brokers lost the last commits: this one is an earlier commit of the processor.
     scenario.cluster.borrow_mut().committed.insert(0, 3);
     for _ in 0..2 {
         scenario.start();
@@ -217,7 +217,7 @@ fn another_consumer_that_commits_other_offsets_stops_it() {
     }
 }
 
-/// What this process had published when it gave the partition up is no proof: another one may have gone on since.
+/// What this process had published when it released the partition proves nothing: another process may have continued since.
 #[test]
 fn another_consumer_that_commits_what_is_published_stops_it_too() {
     let mut scenario = Scenario::after(10);
@@ -229,7 +229,7 @@ fn another_consumer_that_commits_what_is_published_stops_it_too() {
     assert_eq!((scenario.committed(), scenario.visible()), (Some(10), before));
 }
 
-/// What was accepted was said of the state at the start, not of whoever comes while it runs.
+/// A loss is accepted for the state at the start, not for what happens while the processor runs.
 #[test]
 fn what_is_accepted_counts_once() {
     let mut scenario = Scenario::after(10);
@@ -245,7 +245,7 @@ fn what_is_accepted_counts_once() {
     assert!(refusal.contains("offset 15 was not committed by this program"), "{refusal}");
 }
 
-/// Neither a kill nor the processor's own recovery asks again for what was accepted.
+/// Neither a kill nor the processor's own recovery asks again about an accepted loss.
 #[test]
 fn an_offset_that_was_accepted_is_this_programs_from_then_on() {
     for offset in [4, 10, 16] {
@@ -255,7 +255,7 @@ fn an_offset_that_was_accepted_is_this_programs_from_then_on() {
         scenario.cluster.borrow_mut().commit_as_other(0, offset);
         scenario.instance.accept = Accept { group_offset: true, ..Accept::default() };
         scenario.start();
-        // Held, and nothing published yet.
+        // The partition is held, but nothing is published yet.
         scenario.run_until_held();
         assert!(!scenario.cluster.borrow().foreign.contains(&0));
         scenario.instance.crash();
@@ -274,7 +274,7 @@ fn a_mark_has_the_clock_at_its_offset() {
         assert_eq!(found.mark.unwrap().clock, cluster.clock(0, found.offset), "at {}", found.offset);
     };
     clock_is_exact(&scenario);
-    // Records may come with an earlier timestamp, and with one that is none.
+    // Records may have an earlier timestamp, or an invalid one.
     for timestamp in [1005, i64::MAX, -1, 1003] {
         scenario.clock = timestamp - i64::from(timestamp < i64::MAX);
         let at = Coordinates { partition: 0, offset: scenario.cluster.borrow().end(0), timestamp };
@@ -283,7 +283,7 @@ fn a_mark_has_the_clock_at_its_offset() {
         scenario.run(10).unwrap();
         clock_is_exact(&scenario);
     }
-    // A log that is ahead of what is published does not put its own clock there.
+    // A log that is ahead of the published offset does not commit its own clock there.
     scenario.clock = 2000;
     scenario.produce(5);
     scenario.append_only();

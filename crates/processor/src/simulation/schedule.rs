@@ -1,4 +1,4 @@
-//! A schedule: what happens to the instances and to Kafka, drawn from a seed, and the checks behind it.
+//! A schedule: what happens to the instances and to Kafka, drawn from a seed, and the checks after it.
 
 use std::{
     cell::RefCell,
@@ -27,7 +27,7 @@ pub struct Failure {
     pub trace: Vec<String>,
 }
 
-/// What may happen in one schedule. Few kinds at a time reach states that all at once drown out.
+/// What may happen in one schedule. A few kinds at a time reach states that all kinds together would not.
 #[derive(Debug)]
 pub struct Kinds {
     pub crash: bool,
@@ -70,7 +70,7 @@ impl Kinds {
     }
 }
 
-/// One schedule under way.
+/// A running schedule.
 pub struct Schedule {
     pub cluster: Shared,
     pub rng: fastrand::Rng,
@@ -82,10 +82,10 @@ pub struct Schedule {
     clock: i64,
 }
 
-/// How often what happened in a schedule.
+/// How often each event happened in a schedule.
 pub type Happened = BTreeMap<&'static str, u64>;
 
-/// Runs the schedule of this seed; once more, to tell what happened, where it fails.
+/// Runs the schedule of this seed. If it fails, runs it again to record what happened.
 pub fn run(seed: u64, mutation: Option<Mutation>) -> Result<Happened, Failure> {
     match attempt(seed, mutation, false) {
         Ok(cluster) => Ok(cluster.borrow().happened.clone()),
@@ -113,7 +113,7 @@ fn attempt(seed: u64, mutation: Option<Mutation>, tracing: bool) -> Result<Share
     })
 }
 
-/// `strike` comes after so many disturbed steps, and before the rest.
+/// `strike` is called after a number of steps with faults, which it gets as an argument, and before the rest.
 pub fn attempt_with(
     seed: u64,
     mutation: Option<Mutation>,
@@ -142,7 +142,7 @@ pub fn attempt_with(
     }
 }
 
-/// In memory where the system has such a place: files are made by the thousand.
+/// A folder in memory, if the system has one, because thousands of files are created.
 fn directory() -> tempfile::TempDir {
     let memory = PathBuf::from("/dev/shm");
     tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).expect("a temporary directory")
@@ -213,7 +213,7 @@ impl Schedule {
                 0..=6 => self.produce(),
                 7..=15 => self.fault(number)?,
                 16..=17 => self.instances[number].back_up(),
-                // Goes on for a while undisturbed.
+                // Continues for a while without faults.
                 18..=25 => {
                     for stage in Stage::ALL.repeat(self.rng.usize(1..8)) {
                         self.step(number, stage)?;
@@ -234,7 +234,7 @@ impl Schedule {
         Ok(())
     }
 
-    /// Now and then a partition can't be read, or can again.
+    /// Occasionally makes a partition unreadable, or readable again.
     fn stall(&mut self) {
         let partition = self.rng.i32(0..self.partitions());
         if self.rng.u32(0..30) > 0 {
@@ -248,7 +248,7 @@ impl Schedule {
         cluster.note(|| format!("partition {partition} changes whether it can be read"));
     }
 
-    /// A stop for good is a failure here.
+    /// A permanent stop is a failure here.
     pub fn step(&mut self, number: usize, stage: Stage) -> Result<(), String> {
         self.attempt(number, stage)?;
         match self.instances[number].stopped.take() {
@@ -327,7 +327,7 @@ impl Schedule {
                 cluster.note(|| format!("i{number} loses sight of the brokers"));
                 if let Some(client) = instance.client() {
                     cluster.lost.insert(client);
-                    // It says nothing to the group either.
+                    // It sends nothing to the group either.
                     if self.rng.bool() {
                         cluster.group.remove(client);
                     }
@@ -335,7 +335,7 @@ impl Schedule {
             }
             _ => {}
         }
-        // Whoever is down comes back some time.
+        // Every stopped instance restarts at some time.
         if self.rng.u32(0..3) == 0 {
             let other = self.rng.usize(0..self.instances.len());
             self.restart(other)?;

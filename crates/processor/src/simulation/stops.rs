@@ -11,7 +11,7 @@ fn in_flight() -> Scenario {
     scenario
 }
 
-/// `published_seen` of the partition, and whether the log says that it is exact.
+/// `published_seen` of the partition, and whether the log records it as exact.
 fn recorded(scenario: &Scenario) -> (Option<i64>, bool) {
     let cursors = scenario.instance.cursors();
     (cursors[0].seen, cursors[0].clean)
@@ -54,7 +54,8 @@ fn a_stop_whose_time_is_over_is_no_clean_one_and_loses_nothing() {
     assert_eq!(scenario.committed(), Some(13));
 }
 
-/// A transaction of unknown end holds its partition back until its producer is replaced, so its offset never counts as known.
+/// A transaction with an unknown outcome blocks its partition until its producer is replaced, so its offset is never
+/// recorded as exact.
 #[test]
 fn a_stop_waits_for_the_end_of_a_transaction_to_be_known() {
     let mut scenario = in_flight();
@@ -67,7 +68,7 @@ fn a_stop_waits_for_the_end_of_a_transaction_to_be_known() {
     scenario.cluster.borrow_mut().refusing = false;
     scenario.run(20).unwrap();
     assert!(!scenario.instance.is_running());
-    // What was in flight is void, and left to the next start.
+    // The work in flight is stale, and left to the next start.
     let (seen, clean) = recorded(&scenario);
     assert!(!clean || seen == scenario.committed(), "{seen:?}");
     scenario.start();

@@ -11,7 +11,7 @@ fn mark() -> Mark {
     Mark { instance: uuid::Uuid::nil(), clock: 4, rules: RulesHash(7) }
 }
 
-/// The topic holds 0 to [`END`], and still the record that the log ends with. The offset was committed by this program.
+/// The topic has offsets 0 to [`END`], including the log's last record. The offset was committed by this program.
 fn facts(logged: Option<i64>, committed: Option<i64>) -> Facts {
     let cursor = logged.map(|logged| Cursor {
         partition: 3,
@@ -26,7 +26,7 @@ fn facts(logged: Option<i64>, committed: Option<i64>) -> Facts {
     Facts { partition: 3, cursor, committed, bounds: Bounds { start: 0, end: END }, at_anchor }
 }
 
-/// The same, where somebody else committed the offset.
+/// The same, but somebody else committed the offset.
 fn foreign(logged: Option<i64>, offset: i64) -> Facts {
     Facts { committed: Some(Committed { offset, mark: None }), ..facts(logged, None) }
 }
@@ -208,7 +208,7 @@ fn a_record_gives_what_an_anchor_is_compared_with() {
     assert_eq!(AtAnchor::from(None), AtAnchor::Nothing);
 }
 
-/// Which flag was needed, and where it went on.
+/// The flag that was needed, and where it continues.
 fn settled(facts: &Facts, accept: Accept) -> (i64, i64, i64) {
     let start = plan(facts, accept).unwrap();
     assert_eq!(start.accepted.len(), 1);
@@ -227,9 +227,9 @@ fn an_offset_that_somebody_moved_forward_stops() {
     insta::assert_snapshot!(refusal(&forward), @"partition 3: the group's committed offset 60 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has seen 35 published and goes up to 40; the output of offsets 35 to 59 may never have been published (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 60; the log records that");
     assert_eq!(settled(&forward, REPUBLISH), (35, 40, 35));
     assert_eq!(settled(&forward, SKIP), (40, 40, 40));
-    // The log has what lies in between all the same.
+    // The log has everything in between all the same.
     assert_eq!(settled(&forward, GROUP), (40, 40, 60));
-    // A clean stop makes it no better.
+    // A clean stop does not change that.
     assert!(refusal(&seen(foreign(Some(40), 60), 40, true)).contains("offsets 40 to 59 may never"));
     assert!(plan(&forward, Accept { lost_commands: true, ..Accept::default() }).is_err());
 }

@@ -1,4 +1,4 @@
-//! One fault at a time: each must be found, named by what it is and where it lies, and nothing else with it.
+//! One fault at a time: each must be reported with its kind and place, and nothing else may be reported.
 
 mod in_log;
 mod on_topics;
@@ -7,7 +7,7 @@ use super::*;
 
 type Fault<'a> = (&'a str, &'a dyn Fn(&mut World), &'a [(Kind, What)]);
 
-/// Plants it, and looks at what is reported.
+/// Plants each fault, and checks the report.
 #[track_caller]
 fn plant(faults: &[Fault<'_>]) -> Vec<Deviation> {
     let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! The checker, fed with logs and topics of which one thing is wrong.
+//! The checker, with logs and topics in which one thing is wrong.
 
 mod faults;
 mod retention;
@@ -47,7 +47,7 @@ fn passes_empty_topics() {
 fn judges_nothing_after_the_committed_offsets() {
     let mut world = World::new(COMMANDS);
     let all = world.verify().summary;
-    // The output of a command behind it is not out yet, that of another one is there twice.
+    // The output of a command after it is not published yet; that of another one exists twice.
     let published = 60;
     world.committed = vec![Some(published), Some(published)];
     let is_behind = |record: &contract::Record| {
@@ -160,7 +160,7 @@ fn reports_a_partition_without_a_committed_offset() {
     assert_eq!(unchecked, [(world::TOPIC, 1, Reason::NoOffset)]);
 }
 
-/// Whoever committed it, it does not say what must be out; what a log has seen published does.
+/// An offset that somebody else committed does not show what must be published; what a log has seen published does.
 #[test]
 fn reports_an_offset_committed_by_another_and_nothing_as_lost() {
     for (moved, unchecked) in [(80, 30..80), (10, 10..30), (30, 30..30)] {
@@ -169,7 +169,7 @@ fn reports_an_offset_committed_by_another_and_nothing_as_lost() {
         world.sql(0, "UPDATE cursors SET published_seen = 30 WHERE partition = 1");
         world.committed[1] = Some(moved);
         world.foreign.push(1);
-        // By what the log knows this one may not be out yet.
+        // As far as the log knows, this one may not be published yet.
         world.take(Topic::Notifications, |record| {
             super::content::id_of_notification(record, contract::topic_bits(world::TOPIC))
                 .is_ok_and(|id| id.partition == 1 && id.offset >= 30)

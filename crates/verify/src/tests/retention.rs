@@ -1,4 +1,4 @@
-//! What the brokers have deleted, or hold back: said, and neither passed in silence nor taken for a fault.
+//! Deleted or hidden records: they must be reported as unchecked, neither ignored nor reported as deviations.
 
 use contract::{ActivityId, DeadLetter, Header, Record};
 
@@ -65,7 +65,7 @@ fn compares_output_with_the_log_where_commands_are_deleted() {
         deviations(&|world| world.record(Topic::Notifications, |_| true).key = None),
         [(Kind::Altered, What::Notification)]
     );
-    // The log does not keep the trace, so it can't be held against anything.
+    // The log does not store the trace, so there is nothing to compare it with.
     assert_eq!(deviations(&|world| drop(world.record(Topic::Notifications, is_traced).headers.pop())), []);
     assert_eq!(
         deviations(&|world| world.record(Topic::Rejections, |_| true).value = None),
@@ -87,7 +87,7 @@ fn compares_output_with_the_log_where_commands_are_deleted() {
             let position = "SELECT min(position) FROM events WHERE json LIKE '%\"notify\":true%'";
             world.sql(0, &format!("UPDATE events SET json = '{{}}' WHERE position = ({position})"));
         }),
-        // What is unreadable leads to nothing: neither in the other log, nor on the topic.
+        // An unreadable row makes nothing expected, neither in the other log nor on the topic.
         [(Kind::Altered, What::Event), (Kind::Foreign, What::Event), (Kind::Foreign, What::Notification)]
     );
     assert_eq!(
@@ -141,7 +141,7 @@ fn trusts_a_duplicate_of_a_deleted_command_while_its_key_may_be_remembered() {
         forgotten.next_offset < world.committed[0].unwrap() / 2,
         "beyond the window all is known: {forgotten:?}"
     );
-    // What the log says there is believed, and what follows from it must be there all the same.
+    // The log is trusted there, and the output that it requires must exist all the same.
     world.sql(0, &format!("DELETE FROM duplicates WHERE partition = 0 AND offset = {}", offset + 1));
     let kinds = found(&world.verify());
     assert!(kinds.contains(&(Kind::Lost, What::Event)), "{kinds:?}");
@@ -158,7 +158,7 @@ fn does_not_report_deleted_output_as_lost() {
     assert_eq!(reported.unchecked[0].topic, COMMANDS_TOPIC);
     let before = reported.unchecked;
 
-    // What is missing behind that is lost, and what is left is still compared.
+    // Records missing after that are lost, and the rest is still compared.
     let last = |world: &mut World, topic| world.topic(topic)[1].records.last().unwrap().clone();
     let (one, other) = (last(&mut world, Topic::Notifications), last(&mut world, Topic::Rejections));
     world.take(Topic::Notifications, |record| *record == one);
@@ -200,13 +200,12 @@ fn does_not_report_output_in_an_open_transaction_as_lost() {
         .filter_map(|u| u.count)
         .sum();
     assert_eq!(missing, 5);
-    // What is missing in front of it is lost.
+    // Records missing before it are lost.
     world.take(Topic::Notifications, |record| record.coordinates.offset == 2);
     assert_eq!(found(&world.verify()), [(Kind::Lost, What::Notification)]);
 }
 
-/// Two commands that are no JSON, both of whose rejections left the value behind: the first under another limit than is
-/// configured now.
+/// Two commands that are not JSON, whose rejections both omit the value: the first under another limit than the current one.
 fn rejections_that_left_a_part_behind() -> World {
     let mut world = World::new(0);
     for size in [2_000, 3 << 20] {
@@ -236,7 +235,7 @@ fn reports_a_rejection_cut_under_another_limit_as_unchecked() {
 /// What is planted, and what it is called.
 type Change<'a> = (&'a str, &'a dyn Fn(&mut Record));
 
-/// Of a command that is gone less can be compared, and that is.
+/// For a command that is gone, less can be compared, and that part is.
 #[test]
 fn finds_each_change_of_a_rejection_that_omits_a_part() {
     let omitted = |record: &mut Record, parts: &str| {
@@ -285,7 +284,7 @@ fn rejections(world: &mut World) -> &mut Partition {
     world.topic(Topic::Rejections).iter_mut().find(|partition| !partition.records.is_empty()).unwrap()
 }
 
-/// A world without the last notification of all, whose topic goes on being deleted.
+/// A world that lacks the very last notification, and in which retention keeps deleting from that topic.
 fn one_lost_and(later: (Topic, usize, i64)) -> World {
     let mut world = World::new(COMMANDS);
     let last =
@@ -295,7 +294,7 @@ fn one_lost_and(later: (Topic, usize, i64)) -> World {
     world
 }
 
-/// What was read stays known: the check needs no second reading, in which it could be gone.
+/// Everything is read only once, so the check does not depend on a second read, by which it could be gone.
 #[test]
 fn judges_output_as_read_if_it_is_deleted_later() {
     for sizes in [Sizes::default(), world::TINY] {
@@ -319,7 +318,7 @@ fn reports_altered_output_even_if_it_is_deleted_later() {
         world.deleted_later = Some((Topic::Notifications, 1, 5));
         let reported = world.try_verify(Sizes::default()).unwrap();
         assert_eq!(found(&reported), altered);
-        // What was deleted before stays unchecked, and nothing else is.
+        // Only records that were deleted before are unchecked.
         assert_eq!(reported.unchecked, before.unchecked);
         assert!(reported.unchecked.iter().all(|unchecked| unchecked.reason == Reason::OutputDeleted));
         assert!(!reported.unchecked.is_empty());
@@ -341,7 +340,7 @@ fn checks_commands_that_are_deleted_after_the_reading() {
     }
 }
 
-/// That nobody decided them is not passed over, though nothing is left to compare.
+/// Undecided commands are reported although nothing is left to compare.
 #[test]
 fn reports_commands_deleted_undecided() {
     let mut world = World::new(COMMANDS);
@@ -380,7 +379,7 @@ fn reports_doubled_output_even_where_keys_are_forgotten() {
     for topic in [Topic::Notifications, Topic::Rejections] {
         for partition in 0..2 {
             let mut all = world.topic(topic)[partition].records.clone();
-            // What neither topic nor log holds is not judged.
+            // Commands that neither topic nor log has are not judged.
             all.retain(|record| command_of(record) >= 40);
             planted += all.len();
             all.into_iter().for_each(|again| world.topic(topic)[partition].push(again));
@@ -391,15 +390,15 @@ fn reports_doubled_output_even_where_keys_are_forgotten() {
     assert_eq!(kinds.len(), planted);
 }
 
-/// A log that began after commands were gone takes a repetition of one for a new command, and so do later ones that
-/// repeat it. What was published long ago does not follow it.
+/// A log that began after commands were deleted treats a repetition of one as a new command, and then treats further
+/// repetitions as duplicates of that. Output that was published long before does not agree with it.
 #[test]
 fn a_log_that_did_not_know_a_key_may_have_decided_otherwise() {
     let mut world = World::new(COMMANDS);
     let keyed = |record: &&Record| record.headers.iter().any(|header| *header.name == *b"idempotency-key");
     let first = world.topic(Topic::Commands)[0].records.iter().find(keyed).unwrap().coordinates.offset;
     world.add_log(first + 1..i64::MAX);
-    // A repetition that no log but the first takes for one.
+    // A repetition that only the first log recognises.
     let events = |world: &World, log: usize| {
         let reader = event_log::LogReader::open(&world.logs[log]).unwrap();
         reader.recorded(0, first + 1..first + 2).unwrap().remove(0).decision

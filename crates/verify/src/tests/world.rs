@@ -1,4 +1,4 @@
-//! A small world that is as it should be: commands, a log made by the log's own writer, and the output that follows.
+//! A small, consistent world: commands, a log written by the log's own writer, and the output that they require.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ pub struct Partition {
     pub start: i64,
     pub end: i64,
     pub records: Vec<Record>,
-    /// From here on an open transaction holds everything back.
+    /// From this offset on, an open transaction hides everything.
     pub held_back: Option<i64>,
 }
 
@@ -52,12 +52,13 @@ pub struct World {
     pub logs: Vec<PathBuf>,
     pub window_ms: i64,
     pub rejection_bytes: usize,
-    /// What retention deletes when a topic has been read so often: the topic, how often, below which offset.
+    /// What retention deletes after a number of reads: the topic, the number of reads, and the offset below which it
+    /// deletes.
     pub deleted_later: Option<(Topic, usize, i64)>,
     _folder: TempDir,
 }
 
-/// What was reported, in the order in which it was.
+/// Everything that was reported, in that order.
 #[derive(Debug, Default)]
 pub struct Reported {
     pub deviations: Vec<Deviation>,
@@ -88,7 +89,7 @@ impl Report for Reported {
     }
 }
 
-/// So small that every row is sorted into one of many runs, of several levels.
+/// So small that the rows are sorted in many runs of several levels.
 pub const TINY: Sizes = Sizes { records: 2 };
 
 fn decider() -> Decider {
@@ -132,8 +133,8 @@ fn command(number: i64) -> Record {
                 }
             }
         }
-        // Below: a key that comes again before the window ends, every time; one that comes again when it has ended; and
-        // one that each partition has for itself.
+        // Below: a key that always repeats within the window; one that repeats after it has expired; and one that is used
+        // independently in each partition.
         _ if number % 20 == 15 => with_key("often".to_owned(), &mut headers),
         _ if number % 40 == 5 => with_key("rare".to_owned(), &mut headers),
         6 => with_key(format!("both {}", number / 20), &mut headers),
@@ -200,7 +201,7 @@ impl World {
         }
     }
 
-    /// What the processor does, without a processor.
+    /// Does what the processor does, without a processor.
     pub fn sample(number: i64) -> Record {
         command(number)
     }
@@ -234,7 +235,7 @@ impl World {
         log.append(ends.collect(), &[]).unwrap();
     }
 
-    /// Another log that has what it was given from these offsets on.
+    /// Adds another log, which has only the commands in this range.
     pub fn add_log(&mut self, range: Range<i64>) {
         let path = self.logs[0].with_file_name(format!("more-{}.db", self.logs.len()));
         self.logs.push(path);
@@ -258,7 +259,7 @@ impl World {
         }
     }
 
-    /// Deletes what lies below an offset of every partition.
+    /// Deletes everything below an offset in every partition.
     pub fn delete(&mut self, topic: Topic, below: i64) {
         for partition in self.topic(topic) {
             partition.start = below.min(partition.end);
@@ -310,7 +311,7 @@ impl World {
             .unwrap()
     }
 
-    /// Takes a record away, and leaves a hole.
+    /// Removes a record, and leaves a hole.
     pub fn take(&mut self, topic: Topic, which: impl Fn(&Record) -> bool) -> Record {
         let taken = self.record(topic, which).clone();
         let partition = &mut self.topic(topic)[taken.coordinates.partition as usize];
@@ -318,7 +319,7 @@ impl World {
         taken
     }
 
-    /// Changes a log behind its back, and lets it count again: what is planted is to be found by itself.
+    /// Changes a log with plain SQL, and updates its counts, so that only the planted fault is left to find.
     pub fn sql(&self, log: usize, statements: &str) {
         self.sql_uncounted(log, statements);
         for table in ["duplicates", "rejections"] {

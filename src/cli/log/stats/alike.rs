@@ -1,4 +1,4 @@
-//! Merges lines about several partitions that differ in numbers only.
+//! Merges lines about several partitions that differ only in numbers.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 

@@ -24,7 +24,7 @@ fn sound(role: Role) -> TopicSettings {
     }
 }
 
-/// What is said where this topic has these settings, and the others are sound.
+/// The problems reported if this topic has these settings and the others are sound.
 fn judged(
     changed: Role,
     found: Result<TopicSettings, RDKafkaErrorCode>,

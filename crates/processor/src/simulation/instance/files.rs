@@ -1,4 +1,4 @@
-//! What lies on an instance's disk: its log, older copies of it, and what is done to them behind its back.
+//! The files of an instance: its log, older copies of it, and changes made to them from outside.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::Instance;
 use crate::simulation::Mutation;
 
-/// A row of table `cursors`, as somebody reads it who looks at the file.
+/// A row of table `cursors`, read directly from the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CursorSeen {
     pub partition: i32,
@@ -31,7 +31,7 @@ impl Instance {
         }
     }
 
-    /// Where it is missing it is a copy of an empty log: making one costs more than all that a schedule writes.
+    /// A missing file becomes a copy of an empty log: creating one costs more than everything that a schedule writes.
     pub(super) fn prepare_file(&self) {
         static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
         if !self.path().exists() {
@@ -52,7 +52,7 @@ impl Instance {
         }
     }
 
-    /// The log goes back to an earlier state, or is gone; with all that lies beside it, or without.
+    /// The log is restored to an earlier state, or removed; with or without the files beside it.
     pub fn lose_tail(&mut self, backup: Option<usize>, identity_too: bool) {
         self.crash();
         for suffix in ["", "-wal", "-shm"] {
@@ -66,12 +66,12 @@ impl Instance {
         }
     }
 
-    /// From the next start on it is another instance.
+    /// From the next start on, it is another instance.
     pub fn forget_identity(&self) {
         let _ = fs::remove_file(beside(&self.path(), "-instance"));
     }
 
-    /// Another process on a copy of everything, as one makes who copies the folder.
+    /// Another process on a copy of the whole folder.
     pub fn copied(&self, name: String, directory: &Path) -> Self {
         let copied = Self::new(name, directory, &self.cluster, self.mutation);
         copy(&self.path(), &copied.path());
