@@ -13,6 +13,7 @@ use crate::{
     limits::Limits,
     normal_form::NormalForm,
     problem::{Findings, Pointer, Problems},
+    quick,
     record::{Header, Record},
     reply::ReplyTopics,
     wording::Found,
@@ -100,15 +101,20 @@ impl Decider {
         let key_in_headers = GivenKey::read(record, form == Form::Value, findings);
         self.reply_topics.read_request(&record.headers, findings);
         let value = record.value.as_deref();
-        let mut members = members(value, findings)?;
-        let mut pointer = root;
         let mut event = Structured::default();
-        if form == Form::Structured {
-            event = Structured::read(members, findings);
-            members = event.data.take()?;
-            pointer = root.name(EventField::Data.name());
-        }
-        let entry = Entry::read(members, &pointer, findings)?;
+        let entry = match self.read_quickly(value, form, findings) {
+            Some(entry) => entry,
+            None => {
+                let mut members = members(value, findings)?;
+                let mut pointer = root;
+                if form == Form::Structured {
+                    event = Structured::read(members, findings);
+                    members = event.data.take()?;
+                    pointer = root.name(EventField::Data.name());
+                }
+                Entry::read(members, &pointer, findings)?
+            }
+        };
         let given_key = key_in_headers.or_else(|| GivenKey::of_structured(&event));
 
         let length = value.map_or(0, <[u8]>::len) + USUAL_GROWTH;
@@ -123,10 +129,27 @@ impl Decider {
         }
         Some((event, key))
     }
+
+    /// The entry, where the value is an ordinary one and nothing is wrong with the record so far.
+    fn read_quickly<'a>(
+        &self,
+        value: Option<&'a [u8]>,
+        form: Form,
+        findings: &Findings<'_>,
+    ) -> Option<Entry<'a>> {
+        let value = value.filter(|value| value.len() <= self.limits.value_bytes)?;
+        if form != Form::Value || !findings.is_empty() {
+            return None;
+        }
+        quick::read(std::str::from_utf8(value).ok()?, &self.limits)
+    }
 }
 
 /// Splits the value, which must be one JSON object.
-fn members<'a>(value: Option<&'a [u8]>, findings: &mut Findings<'_>) -> Option<Vec<RawMember<'a>>> {
+pub(crate) fn members<'a>(
+    value: Option<&'a [u8]>,
+    findings: &mut Findings<'_>,
+) -> Option<Vec<RawMember<'a>>> {
     let root = Pointer::Root;
     let Some(value) = value else {
         findings.expected(&root, Code::Tombstone, "an entry", "a record without value");

@@ -120,6 +120,11 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// Whether a property that the contract does not name looks as if it meant the audience.
+pub(crate) fn is_audience(name: &str, raw: &str) -> bool {
+    is_misspelt(name, EntryField::Targets.name()) || is_foreign_audience(name, raw)
+}
+
 fn is_foreign_audience(name: &str, raw: &str) -> bool {
     FOREIGN_AUDIENCES.iter().any(|known| name.eq_ignore_ascii_case(known))
         || (name.eq_ignore_ascii_case(TO) && matches!(Kind::of(raw), Kind::Array | Kind::Object))

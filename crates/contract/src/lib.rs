@@ -8,6 +8,7 @@
 //!
 //! - `record`, `cloud_event`: the record, and where in it the entry is.
 //! - `entry`, `identity`, `target`, `attachment`: the parts of an entry, which are read leniently.
+//! - `quick`: ordinary entries, in one walk over their text.
 //! - `json`, `field`, `member`, `repeated`, `text`, `date_time`: what those are read with.
 //! - `problem`, `code`, `limits`, `wording`: what can be wrong with a command, and how it is reported.
 //! - `normal_form`, `event`, `id`: what the log stores.
@@ -38,6 +39,7 @@ mod member;
 mod normal_form;
 mod notification;
 mod problem;
+mod quick;
 mod record;
 mod rejection;
 mod repeated;

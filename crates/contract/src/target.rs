@@ -33,7 +33,7 @@ pub(crate) const IDENTITY: &str = "Identity";
 pub(crate) const EVERYONE: &str = "Everyone";
 pub(crate) const MEMBERS: &str = "Members";
 pub(crate) const PUBLIC: &str = "Public";
-const TYPES: [&str; 4] = [IDENTITY, EVERYONE, MEMBERS, PUBLIC];
+pub(crate) const TYPES: [&str; 4] = [IDENTITY, EVERYONE, MEMBERS, PUBLIC];
 
 fields! {
     TargetField {
@@ -280,7 +280,7 @@ fn report_unknown(name: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) {
 }
 
 /// One target per audience: the first determines the position and the name, and it notifies if any of them does.
-fn merge_same_audience(mut targets: Vec<Target<'_>>) -> Vec<Target<'_>> {
+pub(crate) fn merge_same_audience(mut targets: Vec<Target<'_>>) -> Vec<Target<'_>> {
     let repeated = repeated(targets.iter().map(|target| target.audience.identifying_parts()));
     for (index, first) in &repeated {
         targets[*first].notify |= targets[*index].notify;

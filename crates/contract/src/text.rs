@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::{
     code::Code,
     json::{self, Kind},
+    limits::Limits,
     problem::{Findings, Pointer},
     wording::{DidYouMean, Found, OneOf, Quoted},
 };
@@ -36,29 +37,42 @@ pub(crate) fn read<'a>(
         findings.expected(at, Code::UnpairedSurrogate, "text", found);
         return None;
     };
-    (rule == Rule::Free || check(&text, rule, at, findings)).then_some(text)
+    if fits(&text, rule, findings.limits()) {
+        return Some(text);
+    }
+    report(&text, at, findings);
+    None
 }
 
-fn check(text: &str, rule: Rule, at: &Pointer<'_>, findings: &mut Findings<'_>) -> bool {
-    if text.is_empty() && rule == Rule::Id {
-        findings.expected(at, Code::Empty, "at least one character", "\"\"");
-        return false;
-    }
-    let allowed = findings.limits().text_characters;
-    // Counting characters is only needed for texts with more bytes than that.
-    let too_long = text.len() > allowed && text.chars().count() > allowed;
-    if too_long {
-        let wanted = format_args!("at most {allowed} characters");
-        findings.expected(at, Code::TooLong, wanted, text.chars().count());
-    }
+/// Whether the text follows the rule.
+pub(crate) fn fits(text: &str, rule: Rule, limits: &Limits) -> bool {
+    let (empty, allowed) = (text.is_empty(), limits.text_characters);
+    rule == Rule::Free
+        || (!(empty && rule == Rule::Id)
+            // Counting characters is only needed for texts with more bytes than that.
+            && (text.len() <= allowed || text.chars().count() <= allowed)
+            && control_character(text).is_none())
+}
+
+fn control_character(text: &str) -> Option<char> {
     // In UTF-8, control characters from U+0080 begin with 0xC2, as some other characters do.
     let possible = json::contains_byte(text, |byte| (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2));
-    let control = possible.then(|| text.chars().find(|c| c.is_control())).flatten();
-    if let Some(control) = control {
+    possible.then(|| text.chars().find(|c| c.is_control())).flatten()
+}
+
+/// Reports the rules of ids and names that the text breaks.
+fn report(text: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) {
+    if text.is_empty() {
+        findings.expected(at, Code::Empty, "at least one character", "\"\"");
+    }
+    let (characters, allowed) = (text.chars().count(), findings.limits().text_characters);
+    if characters > allowed {
+        findings.expected(at, Code::TooLong, format_args!("at most {allowed} characters"), characters);
+    }
+    if let Some(control) = control_character(text) {
         let found = format_args!("U+{:04X} in {}", u32::from(control), Quoted(text));
         findings.expected(at, Code::ControlCharacter, "no control characters", found);
     }
-    !too_long && control.is_none()
 }
 
 /// Reads a string that must be one of a few.

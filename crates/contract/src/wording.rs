@@ -95,7 +95,17 @@ pub(crate) fn is_misspelt(given: &str, wanted: &str) -> bool {
     if given == wanted || given.len() > near || given.len() + 1 < wanted.len() {
         return false;
     }
-    strsim::osa_distance(&given.to_lowercase(), wanted) <= 1
+    (!given.is_ascii() || shares_ends(given, wanted))
+        && strsim::osa_distance(&given.to_lowercase(), wanted) <= 1
+}
+
+/// Whether all but two letters of the wanted name are at the beginning or the end of the given one: without this, names are
+/// further apart than one letter or two that are swapped.
+fn shares_ends(given: &str, wanted: &str) -> bool {
+    let same = |(one, other): &(u8, u8)| one.eq_ignore_ascii_case(other);
+    let start = given.bytes().zip(wanted.bytes()).take_while(same).count();
+    let end = given.bytes().rev().zip(wanted.bytes().rev()).take_while(same).count();
+    start + end + 2 >= wanted.len()
 }
 
 /// [`is_misspelt`] as a regular expression (ECMA-262 with the flag `u`), which also matches `wanted` itself. `wanted`
@@ -125,6 +135,8 @@ fn folded(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -158,6 +170,14 @@ mod tests {
         }
         for name in ["targets", "trgts", "audience", "targetId", "", "targets2go"] {
             assert!(!is_misspelt(name, "targets"), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_shares_no_ends_is_not_misspelt(given in "[TtArgex]{0,3}[Aarget]{0,4}[tTs]{0,3}") {
+            let distance = strsim::osa_distance(&given.to_lowercase(), "targets");
+            prop_assert_eq!(is_misspelt(&given, "targets"), given != "targets" && distance <= 1, "{}", given);
         }
     }
 
