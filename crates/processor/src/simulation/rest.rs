@@ -110,7 +110,7 @@ impl Schedule {
         }
         let committed = |partition: i32| self.cluster.borrow().committed.get(&partition).copied();
         let wanted: Vec<_> = owned.into_iter().filter_map(|p| Some((p, Some(committed(p)?)))).collect();
-        // An instance that held nothing keeps an earlier clean stop.
+        // For partitions that it did not hold, an earlier clean stop is still valid.
         let wanted = if wanted.is_empty() { before } else { wanted };
         let found = clean(instance);
         if instance.is_running() || found != wanted {
