@@ -303,7 +303,7 @@ mod tests {
     use tokio::{task::block_in_place, time::timeout};
 
     use super::*;
-    use crate::{Posted, connection::Connection};
+    use crate::{connection::Connection, posted::Posted};
 
     const TOPIC: &str = "activity.commands";
     /// After this a test has failed, on a slow machine too.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{PostError, Posted, Reply, WaitError};
+use super::{PostError, Reply, WaitError, posted::Posted};
 
 /// The end of a wait; none if the time-out exceeds the clock's range.
 #[derive(Debug, Clone, Copy)]
