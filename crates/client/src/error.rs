@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use contract::Problems;
 use thiserror::Error;
 
-use super::{Problems, posted::Posted};
+use super::posted::Posted;
 
 /// A client or a stream was not made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

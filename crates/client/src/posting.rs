@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use contract::{CORRELATION_ID, Decider, Limits, REPLY_PARTITION, REPLY_TOPIC, Reading, Record, ReplyTopics};
+use contract::{
+    CORRELATION_ID, Decider, Limits, REPLY_PARTITION, REPLY_TOPIC, Reading, Record, Reply, ReplyTopics,
+};
 use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
@@ -15,8 +17,9 @@ use jiff::Timestamp;
 use kafka::{Settings, access::Access, client};
 
 use super::{
-    Entry, PostError, Reply, SetupError, WaitError,
     connection::Connection,
+    entry::Entry,
+    error::{PostError, SetupError, WaitError},
     outbox::Outbox,
     posted::Posted,
     replies::{Replies, ReplyTo},
