@@ -7,7 +7,7 @@
 //!
 //! Each module uses only those below it:
 //!
-//! - `sources`: file, environment, flags. `describe`: the configuration in force as text.
+//! - `sources`: file, environment, flags. `describe`: the effective configuration as text.
 //! - `merging`: adds one value after another, and collects problems.
 //! - `keys`: all keys.
 //! - `sections`: the configuration itself.

@@ -34,7 +34,7 @@ use finding::{Finding, Status};
 use plans::Cursors;
 use rights::Purpose;
 
-/// Shows the configuration in force, and tests brokers, topics and log file
+/// Shows the effective configuration, and tests brokers, topics and log file
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

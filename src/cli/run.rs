@@ -42,7 +42,7 @@ use crate::{
     telemetry,
 };
 
-/// Runs the processor until it is told to stop
+/// Runs the processor until it is stopped
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,4 +1,4 @@
-//! The configuration in force as text, with the origin of each value.
+//! The effective configuration as text, with the origin of each value.
 
 use std::fmt::Write as _;
 
@@ -43,7 +43,7 @@ impl Config {
         Setting { key, value, origin }
     }
 
-    /// The configuration in force as a TOML file, with the origin of each value in a comment; secrets hidden.
+    /// The effective configuration as a TOML file, with the origin of each value in a comment; secrets hidden.
     pub(crate) fn describe(&self) -> String {
         let mut text = String::new();
         let mut open = String::new();

@@ -45,7 +45,7 @@ fn post(broker: &EmbeddedBroker, commands: usize) {
     let poster = Poster::new(&settings).unwrap();
     for number in 0..commands {
         let value = format!(r#"{{"objectType":"case","objectId":"{number}"}}"#);
-        poster.post(number, value.as_bytes(), &[]).unwrap();
+        poster.post(value.as_bytes(), &[]).unwrap();
     }
     wait_until("deliveries", || {
         poster.deliveries(Duration::from_millis(10));

@@ -72,7 +72,7 @@ impl World {
         let (decided, replied) = (self.decided() + u64::from(more), self.replied() + i64::from(more));
         wait_until("decisions and replies", || {
             let value = br#"{"objectType":"case","objectId":"7"}"#;
-            self.poster.post(0, value, &[Header::new(REPLY_TOPIC, REPLIES)]).unwrap();
+            self.poster.post(value, &[Header::new(REPLY_TOPIC, REPLIES)]).unwrap();
             self.poster.deliveries(Duration::from_millis(100));
             self.decided() >= decided && self.replied() >= replied
         });
@@ -117,7 +117,7 @@ fn a_consumer_whose_fetches_wait_long_is_left_alone() {
     wait_until("the brokers to be asked twice", || {
         let said = world.running.stderr();
         assert!(!said.contains("left the consumer group"), "{said}");
-        said.matches("asked the brokers for a sign reach=Reached").count() >= 2
+        said.matches("probed the brokers probe=Reached").count() >= 2
     });
     world.await_more(1);
     let said = world.stop();
@@ -158,7 +158,7 @@ fn a_client_of_tail_that_lost_all_brokers_is_replaced() {
     };
     let poster = Poster::new(&settings).unwrap();
     let post = |value: &str| {
-        poster.post(0, value.as_bytes(), &[]).unwrap();
+        poster.post(value.as_bytes(), &[]).unwrap();
         poster.deliveries(PATIENCE);
     };
     let mut tail =

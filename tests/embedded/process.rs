@@ -59,8 +59,8 @@ fn run_behind(line: &str, servers: &str, log: &Path, more: &[&str]) -> Command {
 fn post(broker: &EmbeddedBroker, count: usize) {
     let poster = Poster::new(&settings(broker)).unwrap();
     let value = format!(r#"{{"objectType":"case","objectId":"7","content":"{}"}}"#, "x".repeat(400));
-    for number in 0..count {
-        poster.post(number, value.as_bytes(), &[]).unwrap();
+    for _ in 0..count {
+        poster.post(value.as_bytes(), &[]).unwrap();
     }
     wait_until("deliveries", || {
         poster.deliveries(Duration::from_millis(10));
@@ -280,9 +280,9 @@ fn a_command_with_more_headers_than_can_be_read_is_rejected() {
     let log = log_in(&folder);
     let mut running = Running::start(run(&broker.bootstrap_servers(), &log, &[]));
     let poster = Poster::new(&settings(&broker)).unwrap();
-    for (number, count) in [100_000, 100_001].into_iter().enumerate() {
+    for count in [100_000, 100_001] {
         let headers = vec![Header { name: b"h"[..].into(), value: None }; count];
-        poster.post(number, br#"{"objectType":"case","objectId":"7"}"#, &headers).unwrap();
+        poster.post(br#"{"objectType":"case","objectId":"7"}"#, &headers).unwrap();
     }
     wait_until("decisions", || {
         poster.deliveries(Duration::from_millis(10));

@@ -62,8 +62,8 @@ fn whoever_asks_is_told() {
         (GOOD, asks(b"no partition", "answers", &[(REPLY_PARTITION, b"1")])),
         (GOOD, asks(b"last", "answers", &[])),
     ];
-    for (index, (value, headers)) in commands.iter().enumerate() {
-        poster.post(index, value.as_bytes(), headers).unwrap();
+    for (value, headers) in &commands {
+        poster.post(value.as_bytes(), headers).unwrap();
     }
     wait_until("deliveries", || {
         poster.deliveries(Duration::from_millis(10));

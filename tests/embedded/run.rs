@@ -202,7 +202,7 @@ fn post(broker: &EmbeddedBroker, numbers: std::ops::Range<u32>, pause: Duration)
     let poster = Poster::new(&settings(broker)).unwrap();
     for number in numbers {
         let (value, headers) = command(number);
-        poster.post(number as usize, &value, &headers).unwrap();
+        poster.post(&value, &headers).unwrap();
         if number.is_multiple_of(20) {
             thread::sleep(pause);
             poster.deliveries(Duration::ZERO);

@@ -50,7 +50,7 @@ fn process(broker: &EmbeddedBroker, log: &Path, commands: u32) {
     let poster = Poster::new(&settings(broker)).unwrap();
     for number in 0..commands {
         let (value, headers) = command(number);
-        poster.post(number as usize, value.as_bytes(), &headers).unwrap();
+        poster.post(value.as_bytes(), &headers).unwrap();
     }
     wait_until("deliveries", || {
         poster.deliveries(Duration::from_millis(10));
@@ -174,8 +174,8 @@ fn a_log_that_lacks_commands_is_told_and_one_that_is_written_can_be_read() {
     let copy = folder.path().join("copy.db");
     std::fs::copy(&log, &copy).unwrap();
     let poster = Poster::new(&settings(&broker)).unwrap();
-    for number in 0..50 {
-        poster.post(number, br#"{"objectType":"case","objectId":"7"}"#, &[]).unwrap();
+    for _ in 0..50 {
+        poster.post(br#"{"objectType":"case","objectId":"7"}"#, &[]).unwrap();
     }
     wait_until("deliveries", || {
         poster.deliveries(Duration::from_millis(10));
@@ -245,7 +245,7 @@ fn the_topics_for_replies_are_among_the_rules_and_others_are_warned_of() {
     let replies = ["--set", "topics.replies=answers"];
     let poster = Poster::new(&settings(&broker)).unwrap();
     poster
-        .post(0, br#"{"objectType":"case","objectId":"1"}"#, &[Header::new("kafka_replyTopic", "answers")])
+        .post(br#"{"objectType":"case","objectId":"1"}"#, &[Header::new("kafka_replyTopic", "answers")])
         .unwrap();
     wait_until("deliveries", || {
         poster.deliveries(Duration::from_millis(10));

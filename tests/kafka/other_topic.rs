@@ -105,7 +105,7 @@ fn a_topic_made_again_under_a_running_processor_stops_it() {
         post_others(work, 1_500);
     });
     assert!(refusal.contains(SHORTER) || refusal.contains(LONGER), "{refusal}");
-    assert!(refusal.contains("The topic was made again"), "{refusal}");
+    assert!(refusal.contains("The topic was created again"), "{refusal}");
 }
 
 /// It does not see the topic go, and finds its offsets in the new one.

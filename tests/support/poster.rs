@@ -23,14 +23,14 @@ impl Poster {
     }
 
     /// Posts a command, keyed by its object where it names one.
-    pub fn post(&self, _: usize, value: &[u8], headers: &[Header]) -> Result<(), String> {
+    pub fn post(&self, value: &[u8], headers: &[Header]) -> Result<(), String> {
         let key = object_key(value).map(String::into_bytes);
         let record = OutputRecord { key, value: Some(value.to_vec()), headers: headers.to_vec() };
-        self.post_record(0, None, &record)
+        self.post_record(None, &record)
     }
 
     /// Posts a record as it is, to that partition or where its key belongs.
-    pub fn post_record(&self, _: usize, partition: Option<i32>, record: &OutputRecord) -> Result<(), String> {
+    pub fn post_record(&self, partition: Option<i32>, record: &OutputRecord) -> Result<(), String> {
         loop {
             let mut sent = BaseRecord::<[u8], [u8]>::to(&self.topic);
             sent.partition = partition;

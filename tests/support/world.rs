@@ -86,8 +86,8 @@ pub fn publish(broker: &EmbeddedBroker, entries: Range<u32>, before: &[&str]) {
         let Reading::Valid { event, .. } = decider.read(&command).reading else { panic!("rejected") };
         records.extend(event.notifications("activity-stream", &command.headers).map(|it| it.record));
     }
-    for (index, record) in records.iter().enumerate() {
-        poster.post_record(index, Some(0), record).unwrap();
+    for record in &records {
+        poster.post_record(Some(0), record).unwrap();
     }
     wait_until("deliveries", || {
         poster.deliveries(Duration::from_millis(10));

@@ -8,7 +8,7 @@ use kafka::{
     properties::{canonical, protected},
 };
 
-use super::SetupError;
+use super::error::SetupError;
 
 /// Brokers and librdkafka properties, as given.
 #[derive(Debug, Clone)]

@@ -6,7 +6,10 @@ use contract::{Coordinates, Header, Record, object_key};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-use super::{Attachment, Identity, Target};
+use super::{
+    attachment::Attachment,
+    target::{Identity, Target},
+};
 
 /// An activity as it is posted: the contract's `ActivityEntry`, and how it is sent.
 ///
@@ -195,7 +198,7 @@ mod tests {
     use contract::{Decider, Event, Limits, Problems, Reading};
 
     use super::*;
-    use crate::IdentityKind;
+    use crate::target::IdentityKind;
 
     fn read(record: &Record) -> Result<Event, Problems> {
         match Decider::new("activity.commands", Limits::default()).read(record).reading {

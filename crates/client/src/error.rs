@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use contract::Problems;
 use thiserror::Error;
 
-use super::{Posted, Problems};
+use super::posted::Posted;
 
 /// A client or a stream was not made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -78,5 +79,29 @@ fn sent(posted: &Option<Posted>) -> String {
     match posted {
         Some(posted) => format!("was sent: {posted}"),
         None => "was handed to the Kafka client, which may still send it".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_a_command_is_said_in_words() {
+        let id = "01a20ada-2c7b-89d1-8003-000000003039".parse().unwrap();
+        let said = |posted| WaitError::TimedOut { posted, after: Duration::from_secs(5) }.to_string();
+        assert_eq!(
+            said(Some(Posted::As(id))),
+            "no reply within 5s; the command was sent: 01a20ada-2c7b-89d1-8003-000000003039"
+        );
+        assert_eq!(
+            said(Some(Posted::SomewhereIn { partition: 3 })),
+            "no reply within 5s; the command was sent: in partition 3; the broker does not say where, so its id is \
+             unknown"
+        );
+        assert_eq!(
+            said(None),
+            "no reply within 5s; the command was handed to the Kafka client, which may still send it"
+        );
     }
 }

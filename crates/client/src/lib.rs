@@ -30,6 +30,7 @@ mod error;
 mod member;
 mod notification;
 mod outbox;
+mod posted;
 mod posting;
 mod replies;
 mod reports;
@@ -44,6 +45,7 @@ pub use contract::{ActivityId, Coordinates, Header, Limits, Problem, Problems, R
 pub use entry::Entry;
 pub use error::{PostError, SetupError, WaitError};
 pub use notification::{Activity, NotANotification, Notification, NotificationId};
-pub use posting::{ActivityClient, ClientBuilder, Posted};
+pub use posted::Posted;
+pub use posting::{ActivityClient, ClientBuilder};
 pub use stream::{Acknowledgement, NotificationStream, Received, StreamBuilder, StreamError};
 pub use target::{Audience, Identity, IdentityKind, Target};

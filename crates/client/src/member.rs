@@ -58,6 +58,24 @@ impl Ledger {
     }
 }
 
+impl Watching {
+    /// Drops the lost partitions from the ledger, and unlocks it before librdkafka is called, so that acknowledgements on
+    /// other threads do not wait for the rebalance.
+    fn lose(&self, event: RDKafkaRespErr, partitions: &TopicPartitionList) {
+        let acks = &mut self.ledger.lock().0;
+        if self.replaced.load(Ordering::Relaxed) {
+            return;
+        }
+        match event {
+            // Stored offsets are committed with the revocation; nothing can be stored afterwards.
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                acks.lose(partitions.elements().iter().map(|element| element.partition()));
+            }
+            _ => acks.lose_all(),
+        }
+    }
+}
+
 impl Group for Watching {
     fn rebalance(
         &self,
@@ -66,15 +84,8 @@ impl Group for Watching {
         partitions: &TopicPartitionList,
     ) {
         let is_assigned = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        let acks = &mut self.ledger.lock().0;
-        if !is_assigned && !self.replaced.load(Ordering::Relaxed) {
-            match event {
-                // Stored offsets are committed with the revocation; after that, nothing can be stored.
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
-                    acks.lose(partitions.elements().iter().map(|element| element.partition()));
-                }
-                _ => acks.lose_all(),
-            }
+        if !is_assigned {
+            self.lose(event, partitions);
         }
         let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let done = match (is_assigned, is_cooperative) {
@@ -147,5 +158,35 @@ impl Joined {
             }
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    /// After this a test has failed, on a slow machine too.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn an_assignment_does_not_wait_for_the_ledger() {
+        let ledger = Ledger::new(Seen::new(1));
+        let watching = Watching { ledger: ledger.clone(), replaced: AtomicBool::new(false) };
+        let consumer: BaseConsumer<Context> =
+            ClientConfig::new().set("group.id", "g").create_with_context(Context::default()).unwrap();
+        let (done, assigned) = mpsc::channel();
+        let locked = ledger.lock();
+        let rebalancing = thread::spawn(move || {
+            let mut partitions = TopicPartitionList::new();
+            partitions.add_partition("t", 0);
+            let event = RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+            watching.rebalance(&consumer, event, &partitions);
+            done.send(consumer.assignment().unwrap() == partitions).unwrap();
+        });
+        assert_eq!(assigned.recv_timeout(PATIENCE), Ok(true));
+        drop(locked);
+        rebalancing.join().unwrap();
     }
 }

@@ -2,12 +2,15 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
-use contract::{Coordinates, Header, Record};
+use contract::{ActivityId, Coordinates, Header, Record};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use thiserror::Error;
 
-use super::{ActivityId, Attachment, Audience, Identity};
+use super::{
+    attachment::Attachment,
+    target::{Audience, Identity},
+};
 
 /// An activity's id and the index of the target among its targets: `ID/INDEX`. The same on every replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -201,7 +204,7 @@ mod tests {
     use contract::{Decider, Event, Limits, OutputRecord, Reading};
 
     use super::*;
-    use crate::{Entry, Target};
+    use crate::{entry::Entry, target::Target};
 
     fn event(entry: &Entry) -> Event {
         let decider = Decider::new("activity.commands", Limits::default());

@@ -304,7 +304,7 @@ mod tests {
     use tokio::{task::block_in_place, time::timeout};
 
     use super::*;
-    use crate::{Posted, connection::Connection};
+    use crate::{connection::Connection, posted::Posted};
 
     const TOPIC: &str = "activity.commands";
     /// After this time a test has failed, even on a slow machine.

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use contract::{CORRELATION_ID, Decider, Limits, REPLY_PARTITION, REPLY_TOPIC, Reading, Record, ReplyTopics};
+use contract::{
+    CORRELATION_ID, Decider, Limits, REPLY_PARTITION, REPLY_TOPIC, Reading, Record, Reply, ReplyTopics,
+};
 use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
@@ -15,9 +17,11 @@ use jiff::Timestamp;
 use kafka::{Settings, access::Access, client};
 
 use super::{
-    ActivityId, Entry, PostError, Reply, SetupError, WaitError,
     connection::Connection,
+    entry::Entry,
+    error::{PostError, SetupError, WaitError},
     outbox::Outbox,
+    posted::Posted,
     replies::{Replies, ReplyTo},
     reports::Failed,
     thread::on_its_own,
@@ -66,38 +70,6 @@ pub struct ClientBuilder {
     topic: String,
     limits: Limits,
     reply_to: Option<ReplyTo>,
-}
-
-/// The broker has the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Posted {
-    /// It becomes the activity with this id, if it is accepted.
-    As(ActivityId),
-    /// Its id is unknown: the broker already had the command from an earlier attempt and did not return its offset in this
-    /// partition, or the offset is too large for an id.
-    SomewhereIn { partition: i32 },
-}
-
-impl Posted {
-    /// The id, if it is known.
-    #[must_use]
-    pub fn id(&self) -> Option<ActivityId> {
-        match self {
-            Self::As(id) => Some(*id),
-            Self::SomewhereIn { .. } => None,
-        }
-    }
-}
-
-impl fmt::Display for Posted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::As(id) => id.fmt(f),
-            Self::SomewhereIn { partition } => {
-                write!(f, "in partition {partition}; the broker does not say where, so its id is unknown")
-            }
-        }
-    }
 }
 
 impl ClientBuilder {
@@ -339,24 +311,5 @@ mod tests {
     fn a_client_is_shared_between_tasks() {
         fn shared<T: Clone + Send + Sync + 'static>() {}
         shared::<ActivityClient>();
-    }
-
-    #[test]
-    fn what_became_of_a_command_is_said_in_words() {
-        let id = "01a20ada-2c7b-89d1-8003-000000003039".parse().unwrap();
-        let said = |posted| WaitError::TimedOut { posted, after: Duration::from_secs(5) }.to_string();
-        assert_eq!(
-            said(Some(Posted::As(id))),
-            "no reply within 5s; the command was sent: 01a20ada-2c7b-89d1-8003-000000003039"
-        );
-        assert_eq!(
-            said(Some(Posted::SomewhereIn { partition: 3 })),
-            "no reply within 5s; the command was sent: in partition 3; the broker does not say where, so its id is \
-             unknown"
-        );
-        assert_eq!(
-            said(None),
-            "no reply within 5s; the command was handed to the Kafka client, which may still send it"
-        );
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record};
+use contract::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record, Reply};
 use kafka::{
     Settings,
     access::Operation,
@@ -23,8 +23,6 @@ use kafka::{
 use rdkafka::{Offset, error::KafkaError};
 use tokio::sync::oneshot;
 use uuid::Uuid;
-
-use super::Reply;
 
 /// How soon the reader notices that it has to stop.
 const SLICE: Duration = Duration::from_millis(100);

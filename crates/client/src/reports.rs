@@ -22,7 +22,7 @@ use rdkafka::{
 };
 use tokio::sync::oneshot;
 
-use super::{PostError, Posted};
+use super::{error::PostError, posted::Posted};
 
 /// Whether the broker has the command.
 pub(super) type Answer = Result<Posted, Failed>;

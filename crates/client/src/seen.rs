@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{NotificationId, acks::Ticket};
+use super::{acks::Ticket, notification::NotificationId};
 
 /// The last ids, up to the capacity.
 #[derive(Debug)]

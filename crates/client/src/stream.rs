@@ -26,10 +26,11 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::{
-    NotANotification, Notification, NotificationId, SetupError,
     acks::{Acks, Ticket},
     connection::Connection,
+    error::SetupError,
     member::{Joined, Ledger},
+    notification::{NotANotification, Notification, NotificationId},
     seen::Seen,
     thread::on_its_own,
 };

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use contract::Reply;
 use tokio::time::{Instant, timeout_at};
 
-use super::{PostError, Posted, Reply, WaitError};
+use super::{
+    error::{PostError, WaitError},
+    posted::Posted,
+};
 
 /// The end of a wait; none if the time-out exceeds the clock's range.
 #[derive(Debug, Clone, Copy)]

@@ -485,7 +485,7 @@ fn classify(settings: &Settings, error: &KafkaError) -> Result<Option<Polled>, S
                 .into(),
         )),
         _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
-            Err(SourceError::Fatal(format!("the consumer failed for good: {error}")))
+            Err(SourceError::Fatal(format!("the consumer failed permanently: {error}")))
         }
         Some(RDKafkaErrorCode::PollExceeded) => {
             tracing::warn!(%error, "left the group");

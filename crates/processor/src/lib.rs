@@ -141,7 +141,7 @@ pub enum ProcessorError {
     Refused(Vec<Refusal>),
     #[error(
         "partition {partition}, offset {offset}: the topic holds another record than the one that was decided: \
-         the log has {wanted}, the topic has {found}. The topic was made again, belongs to another cluster, or \
+         the log has {wanted}, the topic has {found}. The topic was created again, belongs to another cluster, or \
          lost records. Name the right cluster and topic, or keep this log aside and start with a new file and a \
          new group"
     )]

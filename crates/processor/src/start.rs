@@ -131,7 +131,7 @@ pub enum Refusal {
     #[error(
         "partition {partition}: commands were deleted before they were decided: the next one to publish is \
          {published}, and the topic holds {start} to {end}. Restore the topic, or start once with \
-         '--accept lost-commands' to go on at {start}; the log records that"
+         '--accept lost-commands' to continue at {start}; the log records that"
     )]
     CommandsLost { partition: i32, published: i64, start: i64, end: i64 },
     #[error(
@@ -152,13 +152,13 @@ pub enum Refusal {
     #[error(
         "partition {partition}: this is not the topic that the log was made from: the log's last record is at \
          offset {offset} with timestamp {wanted_timestamp} and checksum {wanted_checksum:08x}, and the topic has \
-         {found} there. The topic was made again, belongs to another cluster, or lost records. Name the right \
+         {found} there. The topic was created again, belongs to another cluster, or lost records. Name the right \
          cluster and topic, or keep this log aside and start with a new file and a new group"
     )]
     OtherTopic { partition: i32, offset: i64, wanted_timestamp: i64, wanted_checksum: u32, found: String },
     #[error(
         "partition {partition}: the {cursor} cursor is at {at}, beyond the topic's end (it holds {start} to \
-         {end}). The topic was made again, belongs to another cluster, or lost records. Name the right cluster \
+         {end}). The topic was created again, belongs to another cluster, or lost records. Name the right cluster \
          and topic, or keep this log aside and start with a new file and a new group"
     )]
     BeyondEnd { partition: i32, cursor: &'static str, at: i64, start: i64, end: i64 },
@@ -231,14 +231,14 @@ fn at_stake(Doubt { found, is_known, seen, logged, bounds, .. }: Doubt) -> Strin
 fn ways_out(doubt: Doubt) -> String {
     let (seen, after_log) = (doubt.seen, doubt.after_log());
     let skip = if doubt.is_known {
-        format!(", '--accept skip-unpublished' to go on at {after_log} (some may never be published)")
+        format!(", '--accept skip-unpublished' to continue at {after_log} (some may never be published)")
     } else {
         String::new()
     };
     let group = match doubt.found {
-        Some(found) => format!("'--accept group-offset' to go on at {found}"),
+        Some(found) => format!("'--accept group-offset' to continue at {found}"),
         None => {
-            "set the group's offset and start once with '--accept group-offset' to go on there".to_owned()
+            "set the group's offset and start once with '--accept group-offset' to continue there".to_owned()
         }
     };
     format!(

@@ -92,7 +92,7 @@ pub enum VerifyError {
     NoOffsets { group: String, topic: String },
     #[error(
         "partition {partition}: the group '{group}' has committed offset {published}, beyond the topic's end at {end}. \
-         The topic was made again, or lost records"
+         The topic was created again, or lost records"
     )]
     BeyondEnd { group: String, partition: i32, published: i64, end: i64 },
     #[error(

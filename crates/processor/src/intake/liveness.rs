@@ -58,10 +58,10 @@ impl<S: Source> Intake<S> {
         if now < self.liveness.ask_at {
             return Ok(());
         }
-        let Some(reach) = self.source.probe(self.liveness.since) else { return Ok(()) };
-        tracing::debug!(?reach, "asked the brokers for a sign");
+        let Some(probe) = self.source.probe(self.liveness.since) else { return Ok(()) };
+        tracing::debug!(?probe, "probed the brokers");
         self.liveness.ask_at = now + self.timing.silence;
-        match reach {
+        match probe {
             Probe::ClientStuck => {
                 let reason = "the brokers answer a new Kafka client, but not this one, which lost them";
                 return Err(source_error(SourceError::Retriable(reason.into())));

@@ -287,7 +287,11 @@ impl Schedule {
         }
         let accept = if self.rng.bool() { ALL } else { Accept::default() };
         self.expect_stop(&knowing, accept, &OTHER_TOPIC)?;
-        self.count(if longer { "the topic was made again, longer" } else { "the topic was made again" });
+        self.count(if longer {
+            "the topic was created again, longer"
+        } else {
+            "the topic was created again"
+        });
         if !self.cluster.borrow().visible.is_empty() {
             return Err("something of the new topic was told before it stopped".into());
         }

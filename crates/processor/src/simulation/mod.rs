@@ -190,8 +190,8 @@ const HAPPENS: [&str; 28] = [
     "the disk was full in the middle of an append",
     "the generation moved on under a running instance",
     "the group's offsets were put back",
-    "the topic was made again",
-    "the topic was made again, longer",
+    "the topic was created again",
+    "the topic was created again, longer",
     "undecided commands were deleted",
 ];
 

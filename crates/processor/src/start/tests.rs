@@ -105,9 +105,9 @@ fn after_a_clean_stop_lost_offsets_are_known_all_the_same() {
 #[test]
 fn lost_offsets_after_a_kill_stop() {
     let lower = seen(facts(Some(40), Some(20)), 35, false);
-    insta::assert_snapshot!(refusal(&lower), @"partition 3: the group's committed offset is 20, but this log has seen 35 published and was not stopped cleanly, so what is published is unknown (the log goes up to 40, the topic holds 0 to 100). Start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 20; the log records that");
+    insta::assert_snapshot!(refusal(&lower), @"partition 3: the group's committed offset is 20, but this log has seen 35 published and was not stopped cleanly, so what is published is unknown (the log goes up to 40, the topic holds 0 to 100). Start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to continue at 40 (some may never be published), or '--accept group-offset' to continue at 20; the log records that");
     let absent = seen(facts(Some(40), None), 35, false);
-    insta::assert_snapshot!(refusal(&absent), @"partition 3: the group's committed offset is absent, but this log has seen 35 published and was not stopped cleanly, so what is published is unknown (the log goes up to 40, the topic holds 0 to 100). Start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or set the group's offset and start once with '--accept group-offset' to go on there; the log records that");
+    insta::assert_snapshot!(refusal(&absent), @"partition 3: the group's committed offset is absent, but this log has seen 35 published and was not stopped cleanly, so what is published is unknown (the log goes up to 40, the topic holds 0 to 100). Start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to continue at 40 (some may never be published), or set the group's offset and start once with '--accept group-offset' to continue there; the log records that");
     assert!(plan(&absent, Accept { lost_commands: true, ..Accept::default() }).is_err());
 
     let start = plan(&absent, Accept { republish: true, ..Accept::default() }).unwrap();
@@ -121,7 +121,7 @@ fn lost_offsets_after_a_kill_stop() {
 #[test]
 fn what_was_seen_published_is_not_told_again_where_the_log_lost_its_tail() {
     let facts = seen(facts(Some(7), Some(10)), 12, false);
-    assert!(refusal(&facts).contains("'--accept skip-unpublished' to go on at 12"), "{}", refusal(&facts));
+    assert!(refusal(&facts).contains("'--accept skip-unpublished' to continue at 12"), "{}", refusal(&facts));
     let start = plan(&facts, Accept { skip_unpublished: true, ..Accept::default() }).unwrap();
     assert_eq!((start.offset, start.logged, start.published), (7, 7, 12));
 }
@@ -134,7 +134,7 @@ fn what_the_log_has_seen_published_holds_as_long_as_the_group_agrees() {
 #[test]
 fn commands_that_nobody_decided_and_are_gone_stop() {
     let facts = starting_at(facts(Some(10), Some(15)), 20);
-    insta::assert_snapshot!(refusal(&facts), @"partition 3: commands were deleted before they were decided: the next one to publish is 15, and the topic holds 20 to 100. Restore the topic, or start once with '--accept lost-commands' to go on at 20; the log records that");
+    insta::assert_snapshot!(refusal(&facts), @"partition 3: commands were deleted before they were decided: the next one to publish is 15, and the topic holds 20 to 100. Restore the topic, or start once with '--accept lost-commands' to continue at 20; the log records that");
     let start = plan(&facts, Accept { lost_commands: true, ..Accept::default() }).unwrap();
     assert_eq!((start.offset, start.logged, start.published), (20, 20, 20));
     assert_eq!(start.accepted, [(Loss::LostCommands, refusal(&facts))]);
@@ -165,9 +165,9 @@ fn every_accepted_loss_is_recorded() {
 fn another_topic_stops_whatever_is_accepted() {
     let mut facts = facts(Some(40), Some(40));
     facts.at_anchor = Some(AtAnchor::Record { timestamp: 6, checksum: 0xbeef });
-    insta::assert_snapshot!(refusal(&facts), @"partition 3: this is not the topic that the log was made from: the log's last record is at offset 39 with timestamp 5 and checksum 00c0ffee, and the topic has a record with timestamp 6 and checksum 0000beef there. The topic was made again, belongs to another cluster, or lost records. Name the right cluster and topic, or keep this log aside and start with a new file and a new group");
+    insta::assert_snapshot!(refusal(&facts), @"partition 3: this is not the topic that the log was made from: the log's last record is at offset 39 with timestamp 5 and checksum 00c0ffee, and the topic has a record with timestamp 6 and checksum 0000beef there. The topic was created again, belongs to another cluster, or lost records. Name the right cluster and topic, or keep this log aside and start with a new file and a new group");
     facts.at_anchor = Some(AtAnchor::Nothing);
-    insta::assert_snapshot!(refusal(&facts), @"partition 3: this is not the topic that the log was made from: the log's last record is at offset 39 with timestamp 5 and checksum 00c0ffee, and the topic has no record there. The topic was made again, belongs to another cluster, or lost records. Name the right cluster and topic, or keep this log aside and start with a new file and a new group");
+    insta::assert_snapshot!(refusal(&facts), @"partition 3: this is not the topic that the log was made from: the log's last record is at offset 39 with timestamp 5 and checksum 00c0ffee, and the topic has no record there. The topic was created again, belongs to another cluster, or lost records. Name the right cluster and topic, or keep this log aside and start with a new file and a new group");
     let all = Accept { lost_commands: true, republish: true, skip_unpublished: true, group_offset: true };
     assert!(matches!(plan(&facts, all), Err(Refusal::OtherTopic { .. })));
 }
@@ -184,10 +184,10 @@ fn an_anchor_that_is_not_retained_is_not_asked_for() {
 fn a_cursor_beyond_the_end_stops_whatever_is_accepted() {
     let all = Accept { lost_commands: true, republish: true, skip_unpublished: true, group_offset: true };
     let logged = facts(Some(END + 1), Some(END));
-    insta::assert_snapshot!(refusal(&Facts { at_anchor: logged.at_anchor, ..logged.clone() }), @"partition 3: the logged cursor is at 101, beyond the topic's end (it holds 0 to 100). The topic was made again, belongs to another cluster, or lost records. Name the right cluster and topic, or keep this log aside and start with a new file and a new group");
+    insta::assert_snapshot!(refusal(&Facts { at_anchor: logged.at_anchor, ..logged.clone() }), @"partition 3: the logged cursor is at 101, beyond the topic's end (it holds 0 to 100). The topic was created again, belongs to another cluster, or lost records. Name the right cluster and topic, or keep this log aside and start with a new file and a new group");
     assert!(plan(&logged, all).is_err());
     let published = facts(Some(END), Some(END + 1));
-    insta::assert_snapshot!(refusal(&published), @"partition 3: the published cursor is at 101, beyond the topic's end (it holds 0 to 100). The topic was made again, belongs to another cluster, or lost records. Name the right cluster and topic, or keep this log aside and start with a new file and a new group");
+    insta::assert_snapshot!(refusal(&published), @"partition 3: the published cursor is at 101, beyond the topic's end (it holds 0 to 100). The topic was created again, belongs to another cluster, or lost records. Name the right cluster and topic, or keep this log aside and start with a new file and a new group");
     assert!(plan(&published, all).is_err());
     assert!(plan(&facts(None, Some(END + 1)), all).is_err());
     let foreign = seen(foreign(Some(END), END + 1), 40, true);
@@ -224,7 +224,7 @@ const GROUP: Accept = Accept { republish: false, group_offset: true, ..REPUBLISH
 #[test]
 fn an_offset_that_somebody_moved_forward_stops() {
     let forward = seen(foreign(Some(40), 60), 35, false);
-    insta::assert_snapshot!(refusal(&forward), @"partition 3: the group's committed offset 60 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has seen 35 published and goes up to 40; the output of offsets 35 to 59 may never have been published (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 60; the log records that");
+    insta::assert_snapshot!(refusal(&forward), @"partition 3: the group's committed offset 60 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has seen 35 published and goes up to 40; the output of offsets 35 to 59 may never have been published (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to continue at 40 (some may never be published), or '--accept group-offset' to continue at 60; the log records that");
     assert_eq!(settled(&forward, REPUBLISH), (35, 40, 35));
     assert_eq!(settled(&forward, SKIP), (40, 40, 40));
     // The log has everything in between all the same.
@@ -239,7 +239,7 @@ fn an_offset_that_somebody_moved_back_stops() {
     for clean in [true, false] {
         let back = seen(foreign(Some(40), 20), 40, clean);
         insta::allow_duplicates! {
-            insta::assert_snapshot!(refusal(&back), @"partition 3: the group's committed offset 20 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has seen 40 published and goes up to 40; the output of offsets 20 to 39 is published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 40 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 20; the log records that");
+            insta::assert_snapshot!(refusal(&back), @"partition 3: the group's committed offset 20 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has seen 40 published and goes up to 40; the output of offsets 20 to 39 is published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 40 (some may be published twice), '--accept skip-unpublished' to continue at 40 (some may never be published), or '--accept group-offset' to continue at 20; the log records that");
         }
         assert_eq!(settled(&back, REPUBLISH), (40, 40, 40));
         assert_eq!(settled(&back, SKIP), (40, 40, 40));
@@ -250,11 +250,11 @@ fn an_offset_that_somebody_moved_back_stops() {
 #[test]
 fn an_offset_that_was_set_before_the_first_start_stops() {
     let set = foreign(None, 60);
-    insta::assert_snapshot!(refusal(&set), @"partition 3: the group's committed offset 60 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has never seen the partition: the output of offsets 0 to 59 may never have been published, and output from 60 on may be published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 0 (some may be published twice), or '--accept group-offset' to go on at 60; the log records that");
+    insta::assert_snapshot!(refusal(&set), @"partition 3: the group's committed offset 60 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has never seen the partition: the output of offsets 0 to 59 may never have been published, and output from 60 on may be published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 0 (some may be published twice), or '--accept group-offset' to continue at 60; the log records that");
     assert_eq!(settled(&set, REPUBLISH), (0, 0, 0));
     assert_eq!(settled(&set, GROUP), (0, 0, 60));
     let earliest = starting_at(foreign(None, 20), 20);
-    insta::assert_snapshot!(refusal(&earliest), @"partition 3: the group's committed offset 20 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has never seen the partition: output from 20 on may be published already (the topic holds 20 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 20 (some may be published twice), or '--accept group-offset' to go on at 20; the log records that");
+    insta::assert_snapshot!(refusal(&earliest), @"partition 3: the group's committed offset 20 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has never seen the partition: output from 20 on may be published already (the topic holds 20 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 20 (some may be published twice), or '--accept group-offset' to continue at 20; the log records that");
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn an_offset_without_a_mark_is_good_where_it_is_certain_that_it_was_this_program
     assert_eq!(cursors(&seen(foreign(Some(40), 40), 40, true)), (40, 40, 40));
     // A log that was killed may have published more than it has seen.
     let equal = seen(foreign(Some(40), 35), 35, false);
-    insta::assert_snapshot!(refusal(&equal), @"partition 3: the group's committed offset 35 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has seen 35 published and goes up to 40 and was not stopped cleanly; output from 35 on may be published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to go on at 40 (some may never be published), or '--accept group-offset' to go on at 35; the log records that");
+    insta::assert_snapshot!(refusal(&equal), @"partition 3: the group's committed offset 35 was not committed by this program with a mark: another consumer is in the group, somebody set the offset, or version 0.1.0, which left no marks, committed it (then '--accept group-offset' is right). This log has seen 35 published and goes up to 40 and was not stopped cleanly; output from 35 on may be published already (the topic holds 0 to 100). Remove other consumers from the group, then start once with '--accept republish' to publish from 35 (some may be published twice), '--accept skip-unpublished' to continue at 40 (some may never be published), or '--accept group-offset' to continue at 35; the log records that");
     assert_eq!(settled(&equal, GROUP), (35, 40, 35));
 }
 
