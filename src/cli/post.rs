@@ -202,3 +202,69 @@ fn read_ahead(inputs: Source) -> anyhow::Result<Receiver<anyhow::Result<Input>>>
     thread::Builder::new().name("input".into()).spawn(read).context("can't start a thread")?;
     Ok(receiver)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// The lines and what became of their commands, as they are shown. An invalid command has no number.
+    #[derive(Default)]
+    struct Shown(Vec<(u64, Option<usize>)>);
+
+    impl Show<usize> for Shown {
+        fn command(&mut self, place: &Place, _: usize, end: &Result<usize, Problems>) -> anyhow::Result<()> {
+            self.0.push((place.line.expect("a line"), end.as_ref().ok().copied()));
+            Ok(())
+        }
+
+        fn flush(&mut self) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        fn summary(&mut self) -> anyhow::Result<ExitCode> {
+            Ok(ExitCode::SUCCESS)
+        }
+
+        fn counts(&self) -> (u64, u64) {
+            (0, 0)
+        }
+    }
+
+    #[test]
+    fn results_are_shown_in_the_order_of_the_input_though_the_first_answer_is_the_last() {
+        let args = Args {
+            files: Vec::new(),
+            check: false,
+            no_check: false,
+            key: None,
+            idempotency_key: None,
+            headers: Vec::new(),
+            wait: None,
+            reply_topic: None,
+            json: false,
+        };
+        let commands = Commands::new(&args, &Config::default());
+        let values =
+            [r#"{"objectType":"case","objectId":"7"}"#, "{", r#"{"objectType":"case","objectId":"8"}"#];
+        let inputs = values.into_iter().zip(1..).map(|(value, line)| {
+            let place = Place { file: "commands.ndjson".into(), line: Some(line) };
+            Ok(Input { place, value: value.into() })
+        });
+        // The first command is answered once the last one is.
+        let (last, is_last) = oneshot::channel();
+        let (last, is_last) = (Cell::new(Some(last)), Cell::new(Some(is_last)));
+        let post = async |_: Record| match is_last.take() {
+            Some(is_last) => is_last.map(|answered| answered.map_or(0, |()| 1)).boxed_local(),
+            None => {
+                let last = last.take().expect("two valid commands");
+                async move { last.send(()).map_or(0, |()| 2) }.boxed_local()
+            }
+        };
+        let mut shown = Shown::default();
+        let inputs = Box::new(inputs);
+        client::runtime().unwrap().block_on(run(inputs, &commands, WINDOW, post, &mut shown)).unwrap();
+        assert_eq!(shown.0, [(1, Some(1)), (2, None), (3, Some(2))]);
+    }
+}
