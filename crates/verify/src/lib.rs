@@ -6,7 +6,7 @@
 //!
 //! - `facts`, `segments`: what is asked first, and which commands can be decided again.
 //! - `commands`, `expected`: what should exist, from the commands or, where they are gone, from a log.
-//! - `found`: what exists. `content`: what is compared of it.
+//! - `found`: what exists. `content`, `problems`: what is compared of it.
 //! - `staging`, `scratch`: the temporary file.
 //! - `judge`: names each deviation. `outputs`: what may be missing without being lost.
 //! - `source`, `report`, `findings`: what is read, and where it is reported.
@@ -19,6 +19,7 @@ mod findings;
 mod found;
 mod judge;
 mod outputs;
+mod problems;
 mod report;
 mod scratch;
 mod segments;
