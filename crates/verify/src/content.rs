@@ -8,12 +8,14 @@ use contract::{
 };
 use event_log::{Content, Row};
 
-use super::{report::What, staging::Side};
+use super::{problems::problem_keys, report::What, staging::Side};
 
 /// Headers of a rejection with the place of its command. They come after the command's own headers.
 const TOPIC: &[u8] = b"__connect.errors.topic";
 const PARTITION: &[u8] = b"__connect.errors.partition";
 const OFFSET: &[u8] = b"__connect.errors.offset";
+/// The header with the problems, among these.
+const PROBLEMS: &[u8] = b"__connect.errors.exception.message";
 /// The header of a rejection that omits a part of its command.
 const OMITTED: &[u8] = b"activity-stream.omitted";
 
@@ -175,13 +177,13 @@ impl Digester {
 
     fn item_of_rejection(&self, command: &Record, rejection: &OutputRecord) -> Item {
         let OutputRecord { key, value, headers } = rejection;
-        let digest = self.of_parts(key.as_deref(), value.as_deref(), headers);
+        let digest = self.of_rejection(key.as_deref(), value.as_deref(), headers);
         let Coordinates { partition, offset, .. } = command.coordinates;
         Item { id: Id::of_command(partition, offset), what: What::Rejection, digest }
     }
 
-    fn of_parts(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header]) -> Digest {
-        Digest([self.part([key]), self.part([value]), self.headers(headers.iter())])
+    fn of_rejection(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header]) -> Digest {
+        Digest([self.part([key]), self.part([value]), self.headers_of_rejection(headers)])
     }
 
     /// The rejection of a command that only a log knows: its own headers, and the command's checksum.
@@ -196,7 +198,7 @@ impl Digester {
     pub(crate) fn found_rejection(&self, record: &Record, retained: bool) -> (Side, Digest) {
         if retained {
             let (key, value) = (record.key.as_deref(), record.value.as_deref());
-            return (Side::Found, self.of_parts(key, value, &record.headers));
+            return (Side::Found, self.of_rejection(key, value, &record.headers));
         }
         let own = record.headers.iter().rposition(|header| header.name == TOPIC).unwrap_or(0);
         let (commands, own) = record.headers.split_at(own);
@@ -222,12 +224,12 @@ impl Digester {
             b"value,headers,key" => commands.is_empty() && record.value.is_none() && record.key.is_none(),
             _ => false,
         };
-        (is_given && omitted.name == OMITTED).then(|| self.headers(own.iter()))
+        (is_given && omitted.name == OMITTED).then(|| self.headers_of_rejection(own))
     }
 
     fn by_checksum(&self, checksum: u32, own: &[Header]) -> Digest {
         let checksum = self.part([Some(checksum.to_le_bytes().as_slice())]);
-        Digest([checksum, checksum, self.headers(own.iter())])
+        Digest([checksum, checksum, self.headers_of_rejection(own)])
     }
 
     /// The row that a log should have of a command.
@@ -237,7 +239,7 @@ impl Digester {
                 (What::Event, self.event(event.object_type(), event.object_id(), event.json()))
             }
             Decision::Duplicate { of } => (What::Duplicate, self.duplicate(of.offset(), of.timestamp())),
-            Decision::Rejected(problems) => (What::Rejection, self.problems(&problems.to_json())),
+            Decision::Rejected(problems) => (What::Rejection, self.problems(problems.to_json().as_bytes())),
         };
         self.item_of_row(at, checksum, what, content)
     }
@@ -251,7 +253,7 @@ impl Digester {
             Content::Duplicate { of_offset, of_timestamp } => {
                 (What::Duplicate, self.duplicate(*of_offset, *of_timestamp))
             }
-            Content::Rejection { problems } => (What::Rejection, self.problems(problems)),
+            Content::Rejection { problems } => (What::Rejection, self.problems(problems.as_bytes())),
         };
         self.item_of_row(row.coordinates, row.checksum, what, content)
     }
@@ -264,8 +266,15 @@ impl Digester {
         self.part([Some(&of_offset.to_le_bytes()[..]), Some(&of_timestamp.to_le_bytes()[..])])
     }
 
-    fn problems(&self, json: &str) -> u64 {
-        self.part([Some(json.as_bytes())])
+    /// Pointers and codes, or all bytes of a text that can't be read as problems: that is one piece, problems are an even
+    /// number of pieces.
+    fn problems(&self, json: &[u8]) -> u64 {
+        match problem_keys(json) {
+            Some(keys) => self.part(
+                keys.iter().flat_map(|key| [&key.pointer, &key.code]).map(|text| Some(text.as_bytes())),
+            ),
+            None => self.part([Some(json)]),
+        }
     }
 
     fn item_of_row(&self, at: Coordinates, checksum: u32, what: What, content: u64) -> Item {
@@ -273,6 +282,22 @@ impl Digester {
         let known = self.part([Some(&timestamp[..]), Some(&checksum[..])]);
         let digest = Digest([self.part([Some(&[what as u8][..])]), known, content]);
         Item { id: Id::of_command(at.partition, at.offset), what, digest }
+    }
+
+    /// All but the message of each problem. A command can have headers with the same names: the rejection's own ones start
+    /// at the last topic.
+    fn headers_of_rejection(&self, headers: &[Header]) -> u64 {
+        let own = headers.iter().rposition(|header| header.name == TOPIC).unwrap_or(headers.len());
+        let index = headers.iter().skip(own).position(|header| header.name == PROBLEMS).map(|at| own + at);
+        let problems = index.and_then(|index| headers[index].value.as_deref());
+        let problems = problems.map(|json| self.problems(json).to_le_bytes());
+        self.part(headers.iter().enumerate().flat_map(|(at, header)| {
+            let value = match problems.as_ref() {
+                Some(digest) if Some(at) == index => Some(&digest[..]),
+                _ => header.value.as_deref(),
+            };
+            [Some(header.name.as_ref()), value]
+        }))
     }
 
     fn headers<'a>(&self, headers: impl Iterator<Item = &'a Header>) -> u64 {

@@ -6,7 +6,7 @@
 //!
 //! - `facts`: the cursors and bounds, which are read first. `segments`: which commands can be decided again.
 //! - `commands`, `expected`: what should exist, from the commands or, if the topic no longer has them, from a log.
-//! - `found`: what exists. `content`: the parts of it that are compared.
+//! - `found`: what exists. `content`, `problems`: the parts of it that are compared.
 //! - `staging`, `scratch`: the temporary file.
 //! - `judge`: names each deviation. `outputs`: what may be missing without being lost.
 //! - `source`: the topics. `report`, `findings`: the results.
@@ -19,6 +19,7 @@ mod findings;
 mod found;
 mod judge;
 mod outputs;
+mod problems;
 mod report;
 mod scratch;
 mod segments;
@@ -68,7 +69,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { records: 200_000 }
+        Self { records: 100_000 }
     }
 }
 

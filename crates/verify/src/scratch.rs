@@ -22,8 +22,13 @@ const SCHEMA: &str = "
         doubt     INTEGER NOT NULL,
         PRIMARY KEY (partition, offset)
     ) STRICT, WITHOUT ROWID;
-    -- Of sorted runs: see `staging`.
-    CREATE TABLE chunks (
+    -- Of sorted runs: see `staging`. In a file of their own: each chunk is written and read once, so no cache helps, and in
+    -- the cache of the claims they would be in the way.
+    ATTACH '' AS runs;
+    PRAGMA runs.journal_mode = OFF;
+    PRAGMA runs.synchronous = OFF;
+    PRAGMA runs.cache_size = -1024;
+    CREATE TABLE runs.chunks (
         number INTEGER PRIMARY KEY,
         rows   BLOB NOT NULL
     ) STRICT;

@@ -150,14 +150,6 @@ fn finds_each_fault_in_a_logs_duplicates_and_rejections() {
             &[(Altered, Rejection)],
         ),
         (
-            "problems",
-            &sql(
-                "UPDATE TABLE SET problems = replace(problems, 'expected', 'wanted') WHERE FIRST",
-                "rejections",
-            ),
-            &[(Altered, Rejection)],
-        ),
-        (
             "a rejection of what is a duplicate",
             &|world| {
                 world.sql(
@@ -196,5 +188,30 @@ fn finds_each_fault_in_a_logs_duplicates_and_rejections() {
             },
             &[(Miscounted, Rejection)],
         ),
+    ]);
+}
+
+/// The first rejection with two problems.
+#[test]
+fn compares_the_problems_of_a_logs_rejections_without_their_messages() {
+    let set = |problems: &'static str| {
+        move |world: &mut World| {
+            let first =
+                "SELECT partition, offset FROM rejections WHERE json_array_length(problems) = 2 LIMIT 1";
+            let row = format!("(partition, offset) = ({first})");
+            world.sql(0, &format!("UPDATE rejections SET problems = {problems} WHERE {row}"));
+        }
+    };
+    let altered = &[(Altered, Rejection)];
+    plant(&[
+        ("messages", &set(r#"json_set(problems, '$[0].message', 'a "word"', '$[1].message', '')"#), &[]),
+        ("first code", &set("json_set(problems, '$[0].code', 'missing')"), altered),
+        ("second code", &set("json_set(problems, '$[1].code', 'missing')"), altered),
+        ("pointer", &set("json_set(problems, '$[1].pointer', '/targets/0')"), altered),
+        ("order", &set("json_array(problems -> 1, problems -> 0)"), altered),
+        ("one problem less", &set("json_remove(problems, '$[1]')"), altered),
+        ("one problem more", &set("json_insert(problems, '$[#]', problems -> 1)"), altered),
+        ("no problems", &set("json_array()"), altered),
+        ("unreadable", &set("substr(problems, 2)"), altered),
     ]);
 }

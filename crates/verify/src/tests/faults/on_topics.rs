@@ -1,6 +1,6 @@
 //! Records on the topics of the output.
 
-use contract::{Header, Record, topic_bits};
+use contract::{Header, Problem, Problems, Record, topic_bits};
 
 use super::*;
 
@@ -184,10 +184,10 @@ fn finds_each_fault_on_the_rejections_topic() {
         ("no value", &|world| fifth(world, TOPIC).value = None, &[(Altered, Rejection)]),
         ("key", &|world| replace(&mut fifth(world, TOPIC).key, "k", "q"), &[(Altered, Rejection)]),
         (
-            "problems",
+            "code of the rejection",
             &|world| {
-                let header = header(fifth(world, TOPIC), "__connect.errors.exception.message");
-                replace(&mut header.value, "expected", "wanted");
+                let header = header(fifth(world, TOPIC), "__connect.errors.exception.class.name");
+                header.value = Some(b"missing".to_vec());
             },
             &[(Altered, Rejection)],
         ),
@@ -226,6 +226,94 @@ fn finds_each_fault_on_the_rejections_topic() {
         ),
         ("nobody's", &|world| again(world, TOPIC, |record| record.headers.clear()), &[(Foreign, Rejection)]),
     ]);
+}
+
+const PROBLEMS: &str = "__connect.errors.exception.message";
+
+/// Changes the problems of the first rejection that has two, in its last header of that name.
+fn change_problems(world: &mut World, change: impl Fn(&mut Vec<Problem>)) {
+    let read = |record: &Record| {
+        let header = record.headers.iter().rfind(|header| header.name == PROBLEMS.as_bytes())?;
+        serde_json::from_slice::<Problems>(header.value.as_deref()?)
+            .ok()
+            .filter(|problems| problems.0.len() == 2)
+    };
+    let record = world.record(Topic::Rejections, |record| read(record).is_some());
+    let mut problems = read(record).unwrap();
+    change(&mut problems.0);
+    header(record, PROBLEMS).value = Some(problems.to_json().into_bytes());
+}
+
+fn reword(problem: &mut Problem) {
+    problem.message = "in \"other\" words".to_owned();
+}
+
+#[test]
+fn compares_the_problems_of_rejections_without_their_messages() {
+    let altered = &[(Altered, Rejection)];
+    let set = |value: Option<&'static str>| {
+        move |world: &mut World| {
+            let value = value.map(|value| value.as_bytes().to_vec());
+            header(fifth(world, Topic::Rejections), PROBLEMS).value = value;
+        }
+    };
+    plant(&[
+        ("messages", &|world| change_problems(world, |problems| problems.iter_mut().for_each(reword)), &[]),
+        (
+            "first code",
+            &|world| change_problems(world, |problems| problems[0].code = "missing".into()),
+            altered,
+        ),
+        (
+            "second code",
+            &|world| change_problems(world, |problems| problems[1].code = "missing".into()),
+            altered,
+        ),
+        (
+            "pointer",
+            &|world| change_problems(world, |problems| problems[1].pointer = "/targets/0".into()),
+            altered,
+        ),
+        ("order", &|world| change_problems(world, |problems| problems.swap(0, 1)), altered),
+        ("one problem less", &|world| change_problems(world, |problems| problems.truncate(1)), altered),
+        (
+            "one problem more",
+            &|world| change_problems(world, |problems| problems.push(problems[1].clone())),
+            altered,
+        ),
+        ("no problems", &|world| change_problems(world, Vec::clear), altered),
+        ("unreadable", &set(Some("[")), altered),
+        ("empty", &set(Some("")), altered),
+        ("null", &set(None), altered),
+    ]);
+}
+
+/// As if another tool had copied a rejection to the commands topic.
+#[test]
+fn compares_every_byte_of_the_rejection_that_is_a_command_itself() {
+    for is_retained in [true, false] {
+        let mut world = World::new(0);
+        let mut command = World::sample(1);
+        let first = [
+            ("__connect.errors.topic", world::TOPIC),
+            (PROBLEMS, r#"[{"pointer":"","code":"not_json","message":"said before"}]"#),
+        ];
+        command.headers.extend(first.map(|(name, value)| Header::new(name, value)));
+        world.topic(Topic::Commands)[0].push(command);
+        world.committed.clear();
+        world.process_again();
+        if !is_retained {
+            world.delete(Topic::Commands, 1);
+        }
+        change_problems(&mut world, |problems| problems.iter_mut().for_each(reword));
+        assert_eq!(world.verify().deviations, []);
+
+        let record = world.record(Topic::Rejections, |_| true);
+        assert_eq!(*record.headers[1].name, *PROBLEMS.as_bytes());
+        replace(&mut record.headers[1].value, "said before", "said later");
+        let kinds: Vec<_> = world.verify().deviations.iter().map(|found| (found.kind, found.what)).collect();
+        assert_eq!(kinds, [(Altered, Rejection)], "retained: {is_retained}");
+    }
 }
 
 /// Faults by chance, several at once, anywhere: never is all said to be well.
