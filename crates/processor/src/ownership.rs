@@ -108,6 +108,13 @@ impl<M> Deref for Publication<M> {
     }
 }
 
+impl<M> Snapshot<M> {
+    /// The partition, if it is held in this epoch.
+    pub fn held_in(&self, partition: i32, epoch: Epoch) -> Option<&Held> {
+        self.held.get(&partition).filter(|held| held.epoch == epoch)
+    }
+}
+
 impl<M> Ownership<M> {
     fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.0.state.lock().expect("no holder panics")

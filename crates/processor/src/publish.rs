@@ -16,6 +16,7 @@ use kafka::{
     repeats::{self, Origin},
 };
 
+use self::transaction::Transaction;
 use super::{
     AbortReason, Observer, ProcessorError,
     batch::Chunk,
@@ -54,14 +55,6 @@ pub enum Wait {
         seen: u64,
     },
     For(Duration),
-}
-
-/// The output sent in one transaction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sent {
-    bytes: usize,
-    notifications: u64,
-    rejections: u64,
 }
 
 /// The publisher's options.
@@ -111,10 +104,6 @@ pub(crate) struct Publish<K: Sink> {
     producer: Producer,
     /// Attempts at the current transaction.
     attempts: u32,
-    /// Of the current transaction: the number of commands with output in it, the last of them, and the offsets to commit.
-    commands: usize,
-    last: Option<(i32, i64)>,
-    offsets: BTreeMap<i32, i64>,
     suspect: Option<Suspect>,
     fenced: Option<Instant>,
     /// The last notification that was sent. The next one reuses its memory.
@@ -150,9 +139,6 @@ where
             timing,
             producer,
             attempts: 0,
-            commands: 0,
-            last: None,
-            offsets: BTreeMap::new(),
             suspect: None,
             fenced: None,
             notification,
@@ -188,7 +174,8 @@ where
         }
         let snapshot = self.publication.snapshot();
         let begun = Instant::now();
-        match self.transact(batch, from, &snapshot) {
+        let mut transaction = Transaction::default();
+        match self.transact(batch, from, &snapshot, &mut transaction) {
             Ok(next) => {
                 self.attempts = 0;
                 Ok(if next.chunk < batch.len() { Progress::UpTo(next) } else { Progress::Through })
@@ -196,7 +183,7 @@ where
             Err(PublishError::StaleMembership(reason)) => {
                 tracing::debug!(reason, "waiting for the group");
                 self.publication.set_error(format!("the consumer group moved on: {reason}"));
-                self.observer.aborted(match self.still_holds(&snapshot) {
+                self.observer.aborted(match self.still_holds(&snapshot, &transaction) {
                     true => AbortReason::Rebalanced,
                     false => AbortReason::Revoked,
                 });
@@ -212,7 +199,7 @@ where
             }
             Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
             Err(PublishError::Refused(refusal)) => {
-                self.suspect(&refusal)?;
+                self.suspect(&refusal, &transaction)?;
                 self.recover(PublishError::Refused(refusal), begun.elapsed(), from)
             }
             Err(error) => self.recover(error, begun.elapsed(), from),
@@ -220,16 +207,18 @@ where
     }
 
     /// Narrows a refusal down to one command. It becomes an error once it repeats for one command alone.
-    fn suspect(&mut self, refusal: &OutputRefusal) -> Result<(), ProcessorError> {
+    fn suspect(&mut self, refusal: &OutputRefusal, transaction: &Transaction) -> Result<(), ProcessorError> {
         let suspect = self.suspect.get_or_insert_default();
-        suspect.until.extend(&self.offsets);
-        if self.commands > 1 {
+        suspect.until.extend(&transaction.offsets);
+        if transaction.commands > 1 {
             return Ok(());
         }
         // Without output, only an offset was refused.
-        let moved =
-            || self.offsets.iter().next().map(|(&partition, &next_offset)| (partition, next_offset - 1));
-        let Some((partition, offset)) = self.last.or_else(moved) else { return Ok(()) };
+        let moved = || {
+            let (&partition, &next_offset) = transaction.offsets.first_key_value()?;
+            Some((partition, next_offset - 1))
+        };
+        let Some((partition, offset)) = transaction.last.or_else(moved) else { return Ok(()) };
         let before = suspect.alone.replace((partition, offset, refusal.clone()));
         match before {
             Some((p, o, before)) if (p, o, before.code) == (partition, offset, refusal.code) => {
@@ -240,8 +229,8 @@ where
     }
 
     /// Ends the suspicion of partitions that are published that far, or that belong to another instance by now.
-    fn clear_suspicion(&mut self, snapshot: &Snapshot<K::Membership>) {
-        let out = &self.offsets;
+    fn clear_suspicion(&mut self, snapshot: &Snapshot<K::Membership>, transaction: &Transaction) {
+        let out = &transaction.offsets;
         // A stale batch proves nothing.
         let Some(suspect) = self.suspect.as_mut().filter(|_| !out.is_empty()) else { return };
         suspect.until.retain(|partition, until| {
@@ -252,11 +241,11 @@ where
         }
     }
 
-    /// Whether all partitions of the current transaction are still held in the same epochs.
-    fn still_holds(&self, snapshot: &Snapshot<K::Membership>) -> bool {
+    /// Whether all partitions of the transaction are still held in the same epochs.
+    fn still_holds(&self, snapshot: &Snapshot<K::Membership>, transaction: &Transaction) -> bool {
         let now = self.publication.held();
         let epoch = |held: &BTreeMap<i32, Held>, partition: &i32| held.get(partition).map(|held| held.epoch);
-        self.offsets.keys().all(|partition| epoch(&now, partition) == epoch(&snapshot.held, partition))
+        transaction.offsets.keys().all(|partition| epoch(&now, partition) == epoch(&snapshot.held, partition))
     }
 
     /// The transaction's outcome is unknown. A new producer fences the old one and settles its open transaction; then

@@ -4,7 +4,7 @@ use contract::{Coordinates, Decider, Decision, Fate, Header, Limits, Reading, Re
 use rdkafka::error::RDKafkaErrorCode;
 use testing::said_by;
 
-use super::*;
+use super::{transaction::Sent, *};
 use crate::{
     ownership::{self, Owner},
     scripted::{self, ScriptedSink, Unobserved},
