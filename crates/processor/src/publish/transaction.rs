@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
 use contract::{Decision, Record, rejection_record};
 use kafka::{OutputTopic, PublishError, Sink, mark::NextOffset, replies::ReplyCounts};
 
-use super::{Place, Publish};
+use super::{BatchPlace, Publish};
 use crate::{
     batch::Chunk,
-    ownership::{Held, Snapshot},
+    ownership::{HeldPartition, Snapshot},
 };
 
 /// What one transaction contains. It is kept when the transaction fails, to find the command at fault.
@@ -36,7 +36,7 @@ pub(super) struct Sent {
 /// Whether the output of the command at this offset is published already. This comparison keeps a notification from being
 /// published twice: `published` moves only in the Kafka transaction that publishes everything below it, so output is visible
 /// exactly if `offset < published`. After a crash, commands are read again from below `published` if the log needs them.
-fn is_published(offset: i64, held: &Held) -> bool {
+fn is_published(offset: i64, held: &HeldPartition) -> bool {
     offset < held.published
 }
 
@@ -48,10 +48,10 @@ where
     pub(super) fn transact(
         &mut self,
         batch: &[Chunk],
-        from: Place,
+        from: BatchPlace,
         snapshot: &Snapshot<K::Membership>,
         transaction: &mut Transaction,
-    ) -> Result<Place, PublishError> {
+    ) -> Result<BatchPlace, PublishError> {
         let started = Instant::now();
         let to = self.fill(batch, from, snapshot, transaction)?;
         let replies = self.commit(snapshot, transaction)?;
@@ -72,10 +72,10 @@ where
     fn fill(
         &mut self,
         batch: &[Chunk],
-        from: Place,
+        from: BatchPlace,
         snapshot: &Snapshot<K::Membership>,
         transaction: &mut Transaction,
-    ) -> Result<Place, PublishError> {
+    ) -> Result<BatchPlace, PublishError> {
         let mut at = from;
         while let Some(chunk) = batch.get(at.chunk) {
             if let Some(held) = snapshot.held_in(chunk.partition, chunk.epoch)
@@ -83,7 +83,7 @@ where
             {
                 break;
             }
-            at = Place { chunk: at.chunk + 1, command: 0 };
+            at = BatchPlace { chunk: at.chunk + 1, command: 0 };
         }
         Ok(at)
     }
@@ -93,7 +93,7 @@ where
         &mut self,
         chunk: &Chunk,
         next: &mut usize,
-        held: &Held,
+        held: &HeldPartition,
         transaction: &mut Transaction,
     ) -> Result<ControlFlow<()>, PublishError> {
         while let Some((record, decision)) = chunk.command(*next) {
@@ -198,8 +198,8 @@ where
     fn note(
         &self,
         batch: &[Chunk],
-        from: Place,
-        to: Place,
+        from: BatchPlace,
+        to: BatchPlace,
         snapshot: &Snapshot<K::Membership>,
         transaction: &Transaction,
     ) {
