@@ -60,7 +60,7 @@ fn two_fencings_are_somebody_else_and_time_outs_are_not() {
 }
 
 #[test]
-fn who_asks_is_told_that_it_waits_for_a_producer() {
+fn a_missing_producer_is_the_reason_for_waiting() {
     let (owner, mut publish) = with_owner();
     let waits_for = |owner: &Owner<u32>| owner.publisher_waits_for().unwrap_or_default();
     // Before the first producer, however long the attempt to make it takes to fail.
@@ -208,7 +208,7 @@ fn what_is_refused_together_and_not_alone_goes_through() {
 }
 
 #[test]
-fn why_a_transaction_was_aborted_is_told_apart() {
+fn failures_report_their_abort_reason() {
     #[derive(Default)]
     struct Reasons(std::sync::Mutex<Vec<AbortReason>>);
     impl Observer for Reasons {

@@ -116,7 +116,7 @@ fn cursor(instance: &Instance, partition: i32) -> CursorSeen {
 const SEEDS: std::ops::Range<u64> = 0..20;
 
 #[test]
-fn what_is_published_of_a_partition_is_noted_when_it_is_given_back() {
+fn releasing_a_partition_records_its_published_offset() {
     let mut behind = 0;
     for seed in SEEDS {
         let mut pair = Pair::new(seed);
@@ -133,7 +133,7 @@ fn what_is_published_of_a_partition_is_noted_when_it_is_given_back() {
 
 /// The record of a clean stop is valid only for partitions that were held when the whole group ended.
 #[test]
-fn a_partition_that_another_process_holds_is_not_put_down_in_order() {
+fn a_clean_stop_does_not_cover_a_partition_that_another_process_holds() {
     for seed in SEEDS {
         let mut pair = Pair::new(seed);
         pair.a.ask_to_stop(true);
@@ -169,7 +169,7 @@ fn a_partition_that_another_process_holds_is_not_put_down_in_order() {
 
 /// A known limit, stated in docs/guarantees.md: a log does not know what another process published after its clean stop.
 #[test]
-fn what_another_process_published_after_a_clean_stop_is_told_twice_where_kafka_forgot_it() {
+fn output_of_another_process_after_a_clean_stop_is_published_twice_if_kafka_forgets_the_offsets() {
     let mut pair = Pair::new(1);
     pair.a.ask_to_stop(true);
     pair.run_until(|pair| !pair.a.is_running());
@@ -185,7 +185,7 @@ fn what_another_process_published_after_a_clean_stop_is_told_twice_where_kafka_f
 
 /// A known limit, stated in docs/guarantees.md.
 #[test]
-fn a_new_log_tells_everything_again_where_kafka_forgot_the_offsets() {
+fn a_new_log_publishes_everything_again_if_kafka_forgets_the_offsets() {
     let mut pair = Pair::new(1);
     let told = pair.cluster.borrow().visible.len();
     pair.kill_both_and_forget_offsets();

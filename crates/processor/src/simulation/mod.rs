@@ -227,7 +227,7 @@ fn a_batch_that_outlives_its_assignment_is_noticed() {
 }
 
 #[test]
-fn ignoring_what_is_published_is_noticed() {
+fn ignoring_the_published_cursor_is_noticed() {
     notices(Mutation::IgnorePublished, &["the committed offset went back"]);
 }
 
@@ -237,12 +237,12 @@ fn retrying_a_commit_of_unknown_end_is_noticed() {
 }
 
 #[test]
-fn appending_what_outlived_its_epoch_is_noticed() {
+fn appending_a_batch_of_an_ended_epoch_is_noticed() {
     notices(Mutation::AppendAnyEpoch, &["the first offset is", "the next offset is"]);
 }
 
 #[test]
-fn publishing_what_outlived_its_epoch_is_noticed() {
+fn publishing_a_batch_of_an_ended_epoch_is_noticed() {
     notices(Mutation::PublishAnyEpoch, &["published {}, wanted"]);
 }
 
@@ -252,7 +252,7 @@ fn claims_apart_from_their_cursor_are_noticed() {
 }
 
 #[test]
-fn not_knowing_the_topic_again_is_noticed() {
+fn not_comparing_the_anchor_is_noticed() {
     notices(
         Mutation::AnchorIgnored,
         &[
@@ -263,7 +263,7 @@ fn not_knowing_the_topic_again_is_noticed() {
 }
 
 #[test]
-fn forgetting_what_was_seen_published_is_noticed() {
+fn ignoring_published_seen_is_noticed() {
     notices(Mutation::SeenIgnored, &["nobody stopped with [\"the group's committed offset is\""]);
 }
 
@@ -314,6 +314,6 @@ fn taking_the_read_position_for_published_is_noticed() {
 }
 
 #[test]
-fn a_producer_that_is_not_made_anew_is_noticed() {
+fn replacing_only_one_producer_is_noticed() {
     notices(Mutation::HalfReset, &["\": 2}, wanted"]);
 }
