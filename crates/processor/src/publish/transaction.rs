@@ -148,7 +148,7 @@ where
         if transaction.commands == 0 {
             self.sink.begin()?;
         }
-        // Checked once more, as late as possible: the broker would refuse the offsets of a partition lost in the meantime.
+        // Checked again, as late as possible: the broker would refuse the offsets of a partition lost in the meantime.
         let still_holds = self.still_holds(snapshot, transaction);
         let Some(membership) = snapshot.membership.as_ref().filter(|_| still_holds) else {
             self.sink.abort()?;
