@@ -252,7 +252,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
                 drop(intake.take().map(Intake::close));
                 Ok(Step::Ended)
             }
-            (Some(taking_in), None) => self.take_in(taking_in),
+            (Some(consuming), None) => self.consume(consuming),
             (Some(draining), Some(stop_by)) => {
                 let is_drained = draining.is_drained();
                 if !is_drained && Instant::now() < stop_by {
@@ -265,7 +265,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         }
     }
 
-    fn take_in(&self, intake: &mut Intake<S>) -> Result<Step, ProcessorError> {
+    fn consume(&self, intake: &mut Intake<S>) -> Result<Step, ProcessorError> {
         let mut step = Step::Worked;
         // Only this stage fills the slot: if it has room now, it has room below.
         let before = self.in_flight.load(Ordering::SeqCst);

@@ -25,14 +25,14 @@ fn timing() -> Timing {
     Timing { retry: Duration::ZERO, silence: Duration::ZERO, say: HOUR, unjoined: HOUR, ..Timing::default() }
 }
 
-/// What the observer was told.
+/// What was reported to the observer.
 #[derive(Default)]
-struct Told {
+struct ReportedByIntake {
     positions: Mutex<BTreeMap<i32, (i64, Option<i64>)>>,
     released: Mutex<Vec<i32>>,
 }
 
-impl Observer for Told {
+impl Observer for ReportedByIntake {
     fn position(&self, partition: i32, published: i64, end: Option<End>) {
         let end = end.map(|end| end.offsets.high_watermark);
         self.positions.lock().unwrap().insert(partition, (published, end));
@@ -46,24 +46,24 @@ impl Observer for Told {
 struct World {
     intake: Intake<Scripted>,
     publication: Publication<u32>,
-    told: Arc<Told>,
+    reported: Arc<ReportedByIntake>,
     _folder: tempfile::TempDir,
 }
 
 impl World {
     fn new(source: Scripted, timing: Timing) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let told = Arc::new(Told::default());
+        let reported = Arc::new(ReportedByIntake::default());
         let (owner, publication) = ownership::handles();
         let intake = Intake::new(
             source,
             owner,
             scripted::log(folder.path()),
-            Arc::clone(&told) as Arc<dyn Observer>,
+            Arc::clone(&reported) as Arc<dyn Observer>,
             Arc::default(),
             IntakeOptions { terms: scripted::terms(), caps: Caps { records: 10, bytes: 1 << 20 }, timing },
         );
-        Self { intake, publication, told, _folder: folder }
+        Self { intake, publication, reported, _folder: folder }
     }
 
     /// Why it processes no commands, if it does not.
@@ -236,7 +236,7 @@ fn it_is_ready_again_once_the_brokers_are_heard() {
 
 #[test]
 fn the_end_of_a_wait_is_logged_if_the_wait_was() {
-    for (say, told) in [(Duration::ZERO, 1), (HOUR, 0)] {
+    for (say, times_logged) in [(Duration::ZERO, 1), (HOUR, 0)] {
         let reach = Some(Probe::Unreachable("nobody".into()));
         let mut world =
             World::new(Scripted { member: true, reach, ..Scripted::default() }, Timing { say, ..timing() });
@@ -244,8 +244,8 @@ fn the_end_of_a_wait_is_logged_if_the_wait_was() {
         world.intake.source.reach = Some(Probe::Reached);
         let (said, ended) = world.steps(5);
         ended.unwrap();
-        assert_eq!(times(&said, "INFO"), told, "{said}");
-        assert_eq!(times(&said, "Kafka answers again seconds=0"), told, "{said}");
+        assert_eq!(times(&said, "INFO"), times_logged, "{said}");
+        assert_eq!(times(&said, "Kafka answers again seconds=0"), times_logged, "{said}");
     }
 }
 
@@ -293,7 +293,7 @@ fn five_each() -> Vec<(i32, EndOffsets)> {
 }
 
 /// Two partitions, each with five records.
-fn behind() -> World {
+fn lagging() -> World {
     let ends = Ends { offsets: five_each(), missing: Some(Vec::new()), error: None };
     let source = Scripted {
         polled: VecDeque::from([Polled::Assigned(vec![3, 4])]),
@@ -314,23 +314,23 @@ fn a_position_is_reported_as_soon_as_the_partition_is_held() {
     let source = Scripted { polled: [Polled::Assigned(vec![3])].into(), member: true, ..Scripted::default() };
     let mut world = World::new(source, Timing { positions: HOUR, ..timing() });
     world.steps(2).1.unwrap();
-    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (0, Some(0)))].into());
+    assert_eq!(*world.reported.positions.lock().unwrap(), [(3, (0, Some(0)))].into());
 }
 
 #[test]
 fn a_position_has_the_published_offset_and_the_topics_end() {
-    let mut world = behind();
-    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (0, Some(5))), (4, (0, Some(5)))].into());
+    let mut world = lagging();
+    assert_eq!(*world.reported.positions.lock().unwrap(), [(3, (0, Some(5))), (4, (0, Some(5)))].into());
     let epoch = world.publication.held()[&3].epoch;
     world.publication.set_published(3, epoch, 2);
     world.intake.source.ends = None;
     world.steps(1).1.unwrap();
-    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (2, Some(5))), (4, (0, Some(5)))].into());
+    assert_eq!(*world.reported.positions.lock().unwrap(), [(3, (2, Some(5))), (4, (0, Some(5)))].into());
 }
 
 #[test]
 fn a_partition_that_stalls_is_named_with_what_the_client_said() {
-    let mut world = behind();
+    let mut world = lagging();
     let epochs = [3, 4].map(|partition| world.publication.held()[&partition].epoch);
     world.publication.set_published(3, epochs[0], 5);
     world.publication.set_done(3, epochs[0], 5);
@@ -350,7 +350,7 @@ fn a_partition_that_stalls_is_named_with_what_the_client_said() {
 
 #[test]
 fn an_output_topic_that_is_gone_makes_it_wait() {
-    let mut world = behind();
+    let mut world = lagging();
     world.intake.timing.stall = HOUR;
     world.intake.source.ends = Some(Ends { missing: Some(vec!["n".into()]), ..Ends::default() });
     world.steps(1).1.unwrap();
@@ -362,7 +362,7 @@ fn an_output_topic_that_is_gone_makes_it_wait() {
 
 #[test]
 fn a_failed_publisher_makes_it_wait_until_something_is_published() {
-    let mut world = behind();
+    let mut world = lagging();
     world.intake.timing.stall = HOUR;
     world.publication.set_error("refused".into());
     world.publication.want_restart();
@@ -387,8 +387,8 @@ fn a_failed_publisher_makes_it_wait_until_something_is_published() {
 
 #[test]
 fn a_position_stays_reported_until_another_instance_has_the_partition() {
-    let mut world = behind();
-    let released = |world: &World| std::mem::take(&mut *world.told.released.lock().unwrap());
+    let mut world = lagging();
+    let released = |world: &World| std::mem::take(&mut *world.reported.released.lock().unwrap());
     world.intake.source.polled.push_back(Polled::Lost(vec![3, 4]));
     world.steps(1).1.unwrap();
     assert!(released(&world).is_empty());
@@ -471,7 +471,7 @@ fn what_is_accepted_is_recorded_once_and_before_its_offset_is_committed() {
     assert!(world.intake.is_settled());
     assert_eq!((recorded(&world), times(&said, "where it would have stopped")), (once.to_vec(), 0));
     let cursor = world.intake.log.lock().unwrap().cursor(3).unwrap().unwrap();
-    assert_eq!(cursor.published_seen, Some(0), "what was accepted counts");
+    assert_eq!(cursor.published_seen, Some(0), "the accepted offset counts");
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl Scenario {
             }
             given
         };
-        assert!((0..400).any(|_| is_given(self)), "it is never given the partition");
+        assert!((0..400).any(|_| is_given(self)), "it never gets the partition");
         let mut cluster = self.cluster.borrow_mut();
         cluster.commit_as_other(0, offset);
         cluster.group.leave(visitor);
@@ -217,7 +217,8 @@ fn another_consumer_that_commits_other_offsets_stops_it() {
     }
 }
 
-/// What this process had published when it released the partition proves nothing: another process may have continued since.
+/// The offset that this process recorded when it released the partition proves nothing: another process may have continued
+/// since.
 #[test]
 fn another_consumer_that_commits_the_published_offset_stops_it_too() {
     let mut scenario = Scenario::after(10);

@@ -63,7 +63,7 @@ fn a_stop_waits_for_the_outcome_of_a_transaction() {
     scenario.instance.step(Stage::Publish).unwrap();
     scenario.instance.ask_to_stop(true);
     scenario.run(5).unwrap();
-    assert!(scenario.instance.is_running(), "nobody knows what is published");
+    assert!(scenario.instance.is_running(), "the published offset is unknown");
     assert!(!recorded(&scenario).1);
     scenario.cluster.borrow_mut().refusing = false;
     scenario.run(20).unwrap();
