@@ -8,8 +8,8 @@
 //!
 //! Each stage has its own thread, and between two of them there is room for one batch: while one batch commits to
 //! Kafka, the next is written to SQLite, and the one after it is decided. A batch is whatever arrived while the next
-//! stage was busy. Read `start` (the rule) first, then `intake`, `decide`, `append`, `publish` (the comparison that keeps
-//! output from being published twice is in `publish::transaction`), `pipeline`, `driver`, `supervise`. `simulation` tests
+//! stage was busy. Read `start` (the rule) first, then `intake`, `decide`, `append`, `publish` (`is_published` in
+//! `publish::transaction` keeps output from being published twice), `pipeline`, `driver`, `supervise`. `simulation` tests
 //! the rule under faults.
 
 mod append;

@@ -20,7 +20,7 @@ pub(crate) type Epoch = u64;
 
 /// A partition that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct HeldPartition {
     pub epoch: Epoch,
     /// The next offset whose output is not published. The publisher moves it.
     pub published: i64,
@@ -32,7 +32,7 @@ pub(crate) struct Held {
 
 #[derive(Debug)]
 struct State<M> {
-    held: BTreeMap<i32, Held>,
+    held: BTreeMap<i32, HeldPartition>,
     membership: Option<M>,
     membership_version: u64,
     next_epoch: Epoch,
@@ -64,7 +64,7 @@ pub(crate) struct Publication<M>(Ownership<M>);
 /// The state that the publisher acts on, taken at one instant.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot<M> {
-    pub held: BTreeMap<i32, Held>,
+    pub held: BTreeMap<i32, HeldPartition>,
     pub membership: Option<M>,
     pub membership_version: u64,
 }
@@ -108,6 +108,13 @@ impl<M> Deref for Publication<M> {
     }
 }
 
+impl<M> Snapshot<M> {
+    /// The partition, if it is held in this epoch.
+    pub fn held_in(&self, partition: i32, epoch: Epoch) -> Option<&HeldPartition> {
+        self.held.get(&partition).filter(|held| held.epoch == epoch)
+    }
+}
+
 impl<M> Ownership<M> {
     fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.0.state.lock().expect("no holder panics")
@@ -117,7 +124,7 @@ impl<M> Ownership<M> {
         self.lock().held.get(&partition).is_some_and(|held| held.epoch == epoch)
     }
 
-    pub fn held(&self) -> BTreeMap<i32, Held> {
+    pub fn held(&self) -> BTreeMap<i32, HeldPartition> {
         self.lock().held.clone()
     }
 
@@ -143,7 +150,7 @@ impl<M: PartialEq> Owner<M> {
         let mut state = self.lock();
         let epoch = state.next_epoch;
         state.next_epoch += 1;
-        state.held.insert(partition, Held { epoch, published, done, clock });
+        state.held.insert(partition, HeldPartition { epoch, published, done, clock });
         epoch
     }
 
@@ -213,7 +220,13 @@ impl<M: Clone> Publication<M> {
         self.advance(partition, epoch, |held| &mut held.clock, clock);
     }
 
-    fn advance(&self, partition: i32, epoch: Epoch, cursor: impl FnOnce(&mut Held) -> &mut i64, to: i64) {
+    fn advance(
+        &self,
+        partition: i32,
+        epoch: Epoch,
+        cursor: impl FnOnce(&mut HeldPartition) -> &mut i64,
+        to: i64,
+    ) {
         if let Some(held) = self.lock().held.get_mut(&partition).filter(|held| held.epoch == epoch) {
             let cursor = cursor(held);
             *cursor = to.max(*cursor);

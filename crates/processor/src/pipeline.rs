@@ -23,7 +23,7 @@ use super::{
     intake::{Caps, Intake, IntakeOptions},
     ownership::{self, Ownership},
     progress::Progress,
-    publish::{self, Place, Publish, PublishOptions},
+    publish::{Attempt, BatchPlace, Publish, PublishOptions, PublisherWait},
     slot::Slot,
     start::{Accept, Plan, Terms},
     timing::Timing,
@@ -73,18 +73,17 @@ impl Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Worked,
-    Wait(Wait),
+    Wait(StageWait),
     /// The session is over for this stage.
     Ended,
 }
 
 /// What a stage waits for before its next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
+pub(crate) enum StageWait {
     /// A batch, and room for it in the next stage.
     Batch,
-    /// See [`publish::Wait`].
-    Publisher(publish::Wait),
+    Publisher(PublisherWait),
     For(Duration),
 }
 
@@ -103,7 +102,7 @@ pub(crate) struct Publishing<K: Sink> {
     pub publish: Publish<K>,
     pub batch: Option<Batch>,
     /// The place in the batch from which the next transaction publishes.
-    place: Place,
+    place: BatchPlace,
 }
 
 /// One session.
@@ -154,7 +153,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
             intake: Mutex::new(Some(intake)),
             decider: decider.clone(),
             append: Append::new(Arc::clone(log), ownership.clone()),
-            publishing: Mutex::new(Some(Publishing { publish, batch: None, place: Place::default() })),
+            publishing: Mutex::new(Some(Publishing { publish, batch: None, place: BatchPlace::default() })),
             to_decide: Slot::default(),
             to_append: Slot::default(),
             to_publish: Slot::default(),
@@ -225,18 +224,18 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
     }
 
     /// Waits as a step asked for. The stage's own thread does that.
-    pub fn wait(&self, stage: Stage, wait: Wait) {
+    pub fn wait(&self, stage: Stage, wait: StageWait) {
         match (stage, wait) {
-            (_, Wait::For(duration)) => std::thread::sleep(duration),
-            (_, Wait::Publisher(wait)) => {
+            (_, StageWait::For(duration)) => std::thread::sleep(duration),
+            (_, StageWait::Publisher(wait)) => {
                 if let Some(publishing) = &*lock(&self.publishing) {
                     publishing.publish.wait(wait);
                 }
             }
-            (Stage::Poll, Wait::Batch) => {}
-            (Stage::Decide, Wait::Batch) => self.to_decide.await_full_and_room_in(&self.to_append),
-            (Stage::Append, Wait::Batch) => self.to_append.await_full_and_room_in(&self.to_publish),
-            (Stage::Publish, Wait::Batch) => self.to_publish.await_full(),
+            (Stage::Poll, StageWait::Batch) => {}
+            (Stage::Decide, StageWait::Batch) => self.to_decide.await_full_and_room_in(&self.to_append),
+            (Stage::Append, StageWait::Batch) => self.to_append.await_full_and_room_in(&self.to_publish),
+            (Stage::Publish, StageWait::Batch) => self.to_publish.await_full(),
         }
     }
 
@@ -253,20 +252,20 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
                 drop(intake.take().map(Intake::close));
                 Ok(Step::Ended)
             }
-            (Some(taking_in), None) => self.take_in(taking_in),
+            (Some(consuming), None) => self.consume(consuming),
             (Some(draining), Some(stop_by)) => {
                 let is_drained = draining.is_drained();
                 if !is_drained && Instant::now() < stop_by {
                     // The publisher may need the group's next generation to finish.
                     draining.serve()?;
-                    return Ok(Step::Wait(Wait::For(BUSY)));
+                    return Ok(Step::Wait(StageWait::For(BUSY)));
                 }
                 self.leave(&mut intake, is_drained)
             }
         }
     }
 
-    fn take_in(&self, intake: &mut Intake<S>) -> Result<Step, ProcessorError> {
+    fn consume(&self, intake: &mut Intake<S>) -> Result<Step, ProcessorError> {
         let mut step = Step::Worked;
         // Only this stage fills the slot: if it has room now, it has room below.
         let before = self.in_flight.load(Ordering::SeqCst);
@@ -274,7 +273,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         if busy && intake.is_full() {
             // No room for records, but rebalances are served all the same.
             intake.serve()?;
-            step = Step::Wait(Wait::For(BUSY));
+            step = Step::Wait(StageWait::For(BUSY));
         } else {
             intake.step(if intake.is_empty() && !busy {
                 IDLE
@@ -330,18 +329,18 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         if batch.is_none() && publish.has_producer() {
             *batch = self.to_publish.take();
             if batch.is_none() {
-                return Ok(Step::Wait(Wait::Batch));
+                return Ok(Step::Wait(StageWait::Batch));
             }
         }
         match publish.attempt(batch.as_deref().unwrap_or_default(), *place)? {
-            publish::Progress::Through => {
-                *place = Place::default();
+            Attempt::Through => {
+                *place = BatchPlace::default();
                 if batch.take().is_some() {
                     self.in_flight.fetch_sub(1, Ordering::SeqCst);
                 }
             }
-            publish::Progress::UpTo(next) => *place = next,
-            publish::Progress::Wait(wait) => return Ok(Step::Wait(Wait::Publisher(wait))),
+            Attempt::UpTo(next) => *place = next,
+            Attempt::Wait(wait) => return Ok(Step::Wait(StageWait::Publisher(wait))),
         }
         Ok(Step::Worked)
     }
@@ -357,9 +356,9 @@ fn pass(
         return Ok(Step::Ended);
     }
     if to.is_full() {
-        return Ok(Step::Wait(Wait::Batch));
+        return Ok(Step::Wait(StageWait::Batch));
     }
-    let Some(mut batch) = from.take() else { return Ok(Step::Wait(Wait::Batch)) };
+    let Some(mut batch) = from.take() else { return Ok(Step::Wait(StageWait::Batch)) };
     work(&mut batch)?;
     to.put(batch);
     Ok(Step::Worked)

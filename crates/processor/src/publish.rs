@@ -16,10 +16,11 @@ use kafka::{
     repeats::{self, Origin},
 };
 
+use self::transaction::Transaction;
 use super::{
     AbortReason, Observer, ProcessorError,
     batch::Chunk,
-    ownership::{Held, Publication, Snapshot},
+    ownership::{HeldPartition, Publication, Snapshot},
     timing::Timing,
 };
 
@@ -30,38 +31,30 @@ const SLICE: Duration = Duration::from_millis(20);
 
 /// A place in a batch. One transaction publishes from one place up to another. The default is the beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct BatchPlace {
     chunk: usize,
     command: usize,
 }
 
 /// What one attempt achieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum Attempt {
     /// The batch is published, or the rest of it is stale.
     Through,
     /// It is published up to this place.
-    UpTo(Place),
+    UpTo(BatchPlace),
     /// Nothing more is published. The next attempt starts at the same place, after this wait.
-    Wait(Wait),
+    Wait(PublisherWait),
 }
 
 /// What the next attempt waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
+pub enum PublisherWait {
     /// The group's next generation: a membership of another version than this one.
     Membership {
         seen: u64,
     },
     For(Duration),
-}
-
-/// The output sent in one transaction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sent {
-    bytes: usize,
-    notifications: u64,
-    rejections: u64,
 }
 
 /// The publisher's options.
@@ -111,10 +104,6 @@ pub(crate) struct Publish<K: Sink> {
     producer: Producer,
     /// Attempts at the current transaction.
     attempts: u32,
-    /// Of the current transaction: the number of commands with output in it, the last of them, and the offsets to commit.
-    commands: usize,
-    last: Option<(i32, i64)>,
-    offsets: BTreeMap<i32, i64>,
     suspect: Option<Suspect>,
     fenced: Option<Instant>,
     /// The last notification that was sent. The next one reuses its memory.
@@ -150,9 +139,6 @@ where
             timing,
             producer,
             attempts: 0,
-            commands: 0,
-            last: None,
-            offsets: BTreeMap::new(),
             suspect: None,
             fenced: None,
             notification,
@@ -165,10 +151,12 @@ where
     }
 
     /// Waits as an attempt asked for, or until the session is abandoned.
-    pub fn wait(&self, wait: Wait) {
+    pub fn wait(&self, wait: PublisherWait) {
         match wait {
-            Wait::Membership { seen } => self.publication.await_membership(seen, self.timing.generation),
-            Wait::For(duration) => {
+            PublisherWait::Membership { seen } => {
+                self.publication.await_membership(seen, self.timing.generation)
+            }
+            PublisherWait::For(duration) => {
                 let until = Instant::now() + duration;
                 while Instant::now() < until && !self.publication.is_abandoned() {
                     std::thread::sleep(SLICE.min(duration));
@@ -178,41 +166,42 @@ where
     }
 
     /// One transaction of the batch, or one attempt to make a producer. Waits only for the broker.
-    pub fn attempt(&mut self, batch: &[Chunk], from: Place) -> Result<Progress, ProcessorError> {
+    pub fn attempt(&mut self, batch: &[Chunk], from: BatchPlace) -> Result<Attempt, ProcessorError> {
         match self.producer {
             Producer::Usable => {}
             Producer::None | Producer::InDoubt => return self.reset(from),
         }
         if from.chunk >= batch.len() {
-            return Ok(Progress::Through);
+            return Ok(Attempt::Through);
         }
         let snapshot = self.publication.snapshot();
         let begun = Instant::now();
-        match self.transact(batch, from, &snapshot) {
+        let mut transaction = Transaction::default();
+        match self.transact(batch, from, &snapshot, &mut transaction) {
             Ok(next) => {
                 self.attempts = 0;
-                Ok(if next.chunk < batch.len() { Progress::UpTo(next) } else { Progress::Through })
+                Ok(if next.chunk < batch.len() { Attempt::UpTo(next) } else { Attempt::Through })
             }
             Err(PublishError::StaleMembership(reason)) => {
                 tracing::debug!(reason, "waiting for the group");
                 self.publication.set_error(format!("the consumer group moved on: {reason}"));
-                self.observer.aborted(match self.still_holds(&snapshot) {
+                self.observer.aborted(match self.still_holds(&snapshot, &transaction) {
                     true => AbortReason::Rebalanced,
                     false => AbortReason::Revoked,
                 });
                 self.publication.want_membership();
-                Ok(Progress::Wait(Wait::Membership { seen: snapshot.membership_version }))
+                Ok(Attempt::Wait(PublisherWait::Membership { seen: snapshot.membership_version }))
             }
             Err(PublishError::Aborted(reason)) if self.attempts < ATTEMPTS => {
                 self.attempts += 1;
                 tracing::warn!(reason, attempts = self.attempts, "transaction aborted; trying again");
                 self.publication.set_error(reason);
                 self.observer.aborted(AbortReason::Refused);
-                Ok(Progress::Wait(Wait::For(self.timing.aborted * self.attempts)))
+                Ok(Attempt::Wait(PublisherWait::For(self.timing.aborted * self.attempts)))
             }
             Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
             Err(PublishError::Refused(refusal)) => {
-                self.suspect(&refusal)?;
+                self.suspect(&refusal, &transaction)?;
                 self.recover(PublishError::Refused(refusal), begun.elapsed(), from)
             }
             Err(error) => self.recover(error, begun.elapsed(), from),
@@ -220,16 +209,18 @@ where
     }
 
     /// Narrows a refusal down to one command. It becomes an error once it repeats for one command alone.
-    fn suspect(&mut self, refusal: &OutputRefusal) -> Result<(), ProcessorError> {
+    fn suspect(&mut self, refusal: &OutputRefusal, transaction: &Transaction) -> Result<(), ProcessorError> {
         let suspect = self.suspect.get_or_insert_default();
-        suspect.until.extend(&self.offsets);
-        if self.commands > 1 {
+        suspect.until.extend(&transaction.offsets);
+        if transaction.commands > 1 {
             return Ok(());
         }
         // Without output, only an offset was refused.
-        let moved =
-            || self.offsets.iter().next().map(|(&partition, &next_offset)| (partition, next_offset - 1));
-        let Some((partition, offset)) = self.last.or_else(moved) else { return Ok(()) };
+        let moved = || {
+            let (&partition, &next_offset) = transaction.offsets.first_key_value()?;
+            Some((partition, next_offset - 1))
+        };
+        let Some((partition, offset)) = transaction.last.or_else(moved) else { return Ok(()) };
         let before = suspect.alone.replace((partition, offset, refusal.clone()));
         match before {
             Some((p, o, before)) if (p, o, before.code) == (partition, offset, refusal.code) => {
@@ -240,8 +231,8 @@ where
     }
 
     /// Ends the suspicion of partitions that are published that far, or that belong to another instance by now.
-    fn clear_suspicion(&mut self, snapshot: &Snapshot<K::Membership>) {
-        let out = &self.offsets;
+    fn clear_suspicion(&mut self, snapshot: &Snapshot<K::Membership>, transaction: &Transaction) {
+        let out = &transaction.offsets;
         // A stale batch proves nothing.
         let Some(suspect) = self.suspect.as_mut().filter(|_| !out.is_empty()) else { return };
         suspect.until.retain(|partition, until| {
@@ -252,11 +243,12 @@ where
         }
     }
 
-    /// Whether all partitions of the current transaction are still held in the same epochs.
-    fn still_holds(&self, snapshot: &Snapshot<K::Membership>) -> bool {
+    /// Whether all partitions of the transaction are still held in the same epochs.
+    fn still_holds(&self, snapshot: &Snapshot<K::Membership>, transaction: &Transaction) -> bool {
         let now = self.publication.held();
-        let epoch = |held: &BTreeMap<i32, Held>, partition: &i32| held.get(partition).map(|held| held.epoch);
-        self.offsets.keys().all(|partition| epoch(&now, partition) == epoch(&snapshot.held, partition))
+        let epoch =
+            |held: &BTreeMap<i32, HeldPartition>, partition: &i32| held.get(partition).map(|held| held.epoch);
+        transaction.offsets.keys().all(|partition| epoch(&now, partition) == epoch(&snapshot.held, partition))
     }
 
     /// The transaction's outcome is unknown. A new producer fences the old one and settles its open transaction; then
@@ -265,8 +257,8 @@ where
         &mut self,
         error: PublishError,
         took: Duration,
-        from: Place,
-    ) -> Result<Progress, ProcessorError> {
+        from: BatchPlace,
+    ) -> Result<Attempt, ProcessorError> {
         tracing::warn!(%error, "making a new producer");
         self.observer.aborted(match error {
             PublishError::Fenced(_) => AbortReason::Fenced,
@@ -292,25 +284,25 @@ where
         self.reset(from)
     }
 
-    fn reset(&mut self, from: Place) -> Result<Progress, ProcessorError> {
+    fn reset(&mut self, from: BatchPlace) -> Result<Attempt, ProcessorError> {
         match self.sink.reset() {
             Ok(()) => {
                 let before = std::mem::replace(&mut self.producer, Producer::Usable);
                 if before == Producer::None {
                     self.publication.set_waits_for(None);
-                    return Ok(Progress::UpTo(from));
+                    return Ok(Attempt::UpTo(from));
                 }
                 // First, so that it is never seen without a reason to wait.
                 self.publication.want_restart();
                 self.publication.set_waits_for(None);
-                Ok(Progress::Through)
+                Ok(Attempt::Through)
             }
             Err(PublishError::Fatal(reason)) => Err(ProcessorError::Publish(reason)),
             Err(error) => {
                 repeats::warn(Origin::Program, &format!("no producer yet; trying again: {error}"));
                 self.publication.set_error(error.to_string());
                 self.publication.set_waits_for(Some(format!("no producer yet: {error}")));
-                Ok(Progress::Wait(Wait::For(self.timing.reset)))
+                Ok(Attempt::Wait(PublisherWait::For(self.timing.reset)))
             }
         }
     }

@@ -144,12 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_or_above_logged_is_new() {
+    fn offsets_at_or_above_logged_are_new() {
         assert_eq!(cut(4, 4, 7, &[4, 5, 6]), [(false, 4, 7, vec![4, 5, 6])]);
     }
 
     #[test]
-    fn what_is_below_logged_is_known() {
+    fn offsets_below_logged_are_known() {
         assert_eq!(cut(9, 4, 7, &[4, 5, 6]), [(true, 4, 7, vec![4, 5, 6])]);
         assert_eq!(cut(7, 4, 7, &[4, 5, 6]), [(true, 4, 7, vec![4, 5, 6])]);
     }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_was_polled_nothing_is_cut() {
+    fn an_empty_poll_cuts_no_chunk() {
         assert_eq!(cut(3, 4, 4, &[]), []);
         assert_eq!(cut(9, 4, 4, &[]), []);
     }

@@ -25,14 +25,14 @@ fn timing() -> Timing {
     Timing { retry: Duration::ZERO, silence: Duration::ZERO, say: HOUR, unjoined: HOUR, ..Timing::default() }
 }
 
-/// What the observer was told.
+/// What was reported to the observer.
 #[derive(Default)]
-struct Told {
+struct ReportedByIntake {
     positions: Mutex<BTreeMap<i32, (i64, Option<i64>)>>,
     released: Mutex<Vec<i32>>,
 }
 
-impl Observer for Told {
+impl Observer for ReportedByIntake {
     fn position(&self, partition: i32, published: i64, end: Option<End>) {
         let end = end.map(|end| end.offsets.high_watermark);
         self.positions.lock().unwrap().insert(partition, (published, end));
@@ -46,24 +46,24 @@ impl Observer for Told {
 struct World {
     intake: Intake<Scripted>,
     publication: Publication<u32>,
-    told: Arc<Told>,
+    reported: Arc<ReportedByIntake>,
     _folder: tempfile::TempDir,
 }
 
 impl World {
     fn new(source: Scripted, timing: Timing) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let told = Arc::new(Told::default());
+        let reported = Arc::new(ReportedByIntake::default());
         let (owner, publication) = ownership::handles();
         let intake = Intake::new(
             source,
             owner,
             scripted::log(folder.path()),
-            Arc::clone(&told) as Arc<dyn Observer>,
+            Arc::clone(&reported) as Arc<dyn Observer>,
             Arc::default(),
             IntakeOptions { terms: scripted::terms(), caps: Caps { records: 10, bytes: 1 << 20 }, timing },
         );
-        Self { intake, publication, told, _folder: folder }
+        Self { intake, publication, reported, _folder: folder }
     }
 
     /// Why it processes no commands, if it does not.
@@ -93,7 +93,7 @@ fn held_up(say: Duration) -> World {
 }
 
 #[test]
-fn partitions_that_cannot_be_taken_up_are_told_of_at_intervals_and_when_that_is_over() {
+fn partitions_that_cannot_start_are_logged_at_intervals_and_once_they_start() {
     let mut world = held_up(Duration::ZERO);
     // The first step gets the assignment; each of the others tries to start the partition.
     let (said, ended) = world.steps(4);
@@ -117,7 +117,7 @@ fn partitions_that_cannot_be_taken_up_are_told_of_at_intervals_and_when_that_is_
 }
 
 #[test]
-fn within_the_interval_it_is_said_once() {
+fn within_the_interval_the_warning_is_logged_once() {
     let (said, ended) = held_up(HOUR).steps(50);
     ended.unwrap();
     assert_eq!(times(&said, "cannot start these partitions yet"), 1, "{said}");
@@ -126,7 +126,7 @@ fn within_the_interval_it_is_said_once() {
 
 /// If it still counted as revoked, the new assignment would be released with the rest.
 #[test]
-fn what_is_lost_while_it_drains_and_assigned_again_is_kept() {
+fn a_partition_lost_while_draining_and_assigned_again_is_kept() {
     let source = Scripted { polled: [Polled::Assigned(vec![3, 4])].into(), ..Scripted::default() };
     let mut world = World::new(source, timing());
     world.steps(2).1.unwrap();
@@ -177,7 +177,7 @@ fn a_client_that_lost_the_brokers_makes_room_for_another() {
 }
 
 #[test]
-fn a_group_that_takes_nobody_in_is_told_of_and_tried_with_another_client_at_last() {
+fn a_group_that_admits_nobody_is_logged_and_retried_with_another_client() {
     let source = || Scripted { reach: Some(Probe::Reached), ..Scripted::default() };
     let say = Duration::ZERO;
     let mut world = World::new(source(), Timing { say, ..timing() });
@@ -195,7 +195,7 @@ fn a_group_that_takes_nobody_in_is_told_of_and_tried_with_another_client_at_last
 }
 
 #[test]
-fn brokers_that_are_away_are_told_of_and_waited_for() {
+fn unreachable_brokers_are_logged_and_waited_for() {
     let reach = Some(Probe::Unreachable("nobody is at home".into()));
     let source = Scripted { reach, ..Scripted::default() };
     let impatient = Timing { say: Duration::ZERO, unjoined: Duration::ZERO, ..timing() };
@@ -212,7 +212,7 @@ fn patient(world: &mut World) {
 }
 
 #[test]
-fn it_is_ready_again_with_a_sign_and_says_so() {
+fn it_is_ready_again_once_the_brokers_are_heard() {
     let away =
         || Scripted { member: true, reach: Some(Probe::Unreachable("nobody".into())), ..Scripted::default() };
     let sign = |world: &mut World| world.intake.source.polled.push_back(Polled::Revoked(Vec::new()));
@@ -235,8 +235,8 @@ fn it_is_ready_again_with_a_sign_and_says_so() {
 }
 
 #[test]
-fn the_end_of_a_wait_is_told_of_where_the_wait_was() {
-    for (say, told) in [(Duration::ZERO, 1), (HOUR, 0)] {
+fn the_end_of_a_wait_is_logged_if_the_wait_was() {
+    for (say, times_logged) in [(Duration::ZERO, 1), (HOUR, 0)] {
         let reach = Some(Probe::Unreachable("nobody".into()));
         let mut world =
             World::new(Scripted { member: true, reach, ..Scripted::default() }, Timing { say, ..timing() });
@@ -244,8 +244,8 @@ fn the_end_of_a_wait_is_told_of_where_the_wait_was() {
         world.intake.source.reach = Some(Probe::Reached);
         let (said, ended) = world.steps(5);
         ended.unwrap();
-        assert_eq!(times(&said, "INFO"), told, "{said}");
-        assert_eq!(times(&said, "Kafka answers again seconds=0"), told, "{said}");
+        assert_eq!(times(&said, "INFO"), times_logged, "{said}");
+        assert_eq!(times(&said, "Kafka answers again seconds=0"), times_logged, "{said}");
     }
 }
 
@@ -293,7 +293,7 @@ fn five_each() -> Vec<(i32, EndOffsets)> {
 }
 
 /// Two partitions, each with five records.
-fn behind() -> World {
+fn lagging() -> World {
     let ends = Ends { offsets: five_each(), missing: Some(Vec::new()), error: None };
     let source = Scripted {
         polled: VecDeque::from([Polled::Assigned(vec![3, 4])]),
@@ -310,27 +310,27 @@ fn behind() -> World {
 
 /// A failure may end the session before the next look at its positions.
 #[test]
-fn a_partition_is_told_of_as_soon_as_it_is_held() {
+fn a_position_is_reported_as_soon_as_the_partition_is_held() {
     let source = Scripted { polled: [Polled::Assigned(vec![3])].into(), member: true, ..Scripted::default() };
     let mut world = World::new(source, Timing { positions: HOUR, ..timing() });
     world.steps(2).1.unwrap();
-    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (0, Some(0)))].into());
+    assert_eq!(*world.reported.positions.lock().unwrap(), [(3, (0, Some(0)))].into());
 }
 
 #[test]
-fn what_is_told_of_a_partition_is_what_is_published_and_where_the_topic_ends() {
-    let mut world = behind();
-    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (0, Some(5))), (4, (0, Some(5)))].into());
+fn a_position_has_the_published_offset_and_the_topics_end() {
+    let mut world = lagging();
+    assert_eq!(*world.reported.positions.lock().unwrap(), [(3, (0, Some(5))), (4, (0, Some(5)))].into());
     let epoch = world.publication.held()[&3].epoch;
     world.publication.set_published(3, epoch, 2);
     world.intake.source.ends = None;
     world.steps(1).1.unwrap();
-    assert_eq!(*world.told.positions.lock().unwrap(), [(3, (2, Some(5))), (4, (0, Some(5)))].into());
+    assert_eq!(*world.reported.positions.lock().unwrap(), [(3, (2, Some(5))), (4, (0, Some(5)))].into());
 }
 
 #[test]
 fn a_partition_that_stalls_is_named_with_what_the_client_said() {
-    let mut world = behind();
+    let mut world = lagging();
     let epochs = [3, 4].map(|partition| world.publication.held()[&partition].epoch);
     world.publication.set_published(3, epochs[0], 5);
     world.publication.set_done(3, epochs[0], 5);
@@ -350,7 +350,7 @@ fn a_partition_that_stalls_is_named_with_what_the_client_said() {
 
 #[test]
 fn an_output_topic_that_is_gone_makes_it_wait() {
-    let mut world = behind();
+    let mut world = lagging();
     world.intake.timing.stall = HOUR;
     world.intake.source.ends = Some(Ends { missing: Some(vec!["n".into()]), ..Ends::default() });
     world.steps(1).1.unwrap();
@@ -362,7 +362,7 @@ fn an_output_topic_that_is_gone_makes_it_wait() {
 
 #[test]
 fn a_failed_publisher_makes_it_wait_until_something_is_published() {
-    let mut world = behind();
+    let mut world = lagging();
     world.intake.timing.stall = HOUR;
     world.publication.set_error("refused".into());
     world.publication.want_restart();
@@ -386,9 +386,9 @@ fn a_failed_publisher_makes_it_wait_until_something_is_published() {
 }
 
 #[test]
-fn what_was_told_of_a_partition_stays_until_another_instance_has_it() {
-    let mut world = behind();
-    let released = |world: &World| std::mem::take(&mut *world.told.released.lock().unwrap());
+fn a_position_stays_reported_until_another_instance_has_the_partition() {
+    let mut world = lagging();
+    let released = |world: &World| std::mem::take(&mut *world.reported.released.lock().unwrap());
     world.intake.source.polled.push_back(Polled::Lost(vec![3, 4]));
     world.steps(1).1.unwrap();
     assert!(released(&world).is_empty());
@@ -401,7 +401,7 @@ fn what_was_told_of_a_partition_stays_until_another_instance_has_it() {
 }
 
 #[test]
-fn a_change_of_the_rules_that_goes_round_is_warned_of() {
+fn an_offset_committed_under_other_limits_is_logged_as_a_warning() {
     let start = |rules| {
         let mark = Mark { instance: uuid::Uuid::from_u128(5), clock: 0, rules: RulesHash(rules) };
         let source = Scripted {
@@ -422,7 +422,7 @@ fn a_change_of_the_rules_that_goes_round_is_warned_of() {
 }
 
 #[test]
-fn what_is_accepted_is_warned_of() {
+fn an_accepted_loss_is_logged_as_a_warning() {
     let source = Scripted {
         polled: VecDeque::from([Polled::Assigned(vec![3])]),
         committed: Some(Committed { offset: 0, mark: None }),
@@ -471,7 +471,7 @@ fn what_is_accepted_is_recorded_once_and_before_its_offset_is_committed() {
     assert!(world.intake.is_settled());
     assert_eq!((recorded(&world), times(&said, "where it would have stopped")), (once.to_vec(), 0));
     let cursor = world.intake.log.lock().unwrap().cursor(3).unwrap().unwrap();
-    assert_eq!(cursor.published_seen, Some(0), "what was accepted counts");
+    assert_eq!(cursor.published_seen, Some(0), "the accepted offset counts");
 }
 
 #[test]

@@ -47,5 +47,5 @@ fn each_step_of_polling_is_a_sign_of_life_while_there_is_no_room() {
     let steps = (0..100).filter(|_| pipeline.step(Stage::Poll) != Step::Ended).count();
     assert_eq!((steps, counting.0.load(Ordering::SeqCst)), (100, 100));
     assert_eq!(pipeline.in_flight.load(Ordering::SeqCst), 1, "there was no room for more");
-    assert!(pipeline.step(Stage::Poll) == Step::Wait(Wait::For(BUSY)));
+    assert!(pipeline.step(Stage::Poll) == Step::Wait(StageWait::For(BUSY)));
 }

@@ -4,7 +4,7 @@ use contract::{Coordinates, Decider, Decision, Fate, Header, Limits, Reading, Re
 use rdkafka::error::RDKafkaErrorCode;
 use testing::said_by;
 
-use super::*;
+use super::{transaction::Sent, *};
 use crate::{
     ownership::{self, Owner},
     scripted::{self, ScriptedSink, Unobserved},
@@ -32,20 +32,20 @@ fn open(publish: &mut Publish<ScriptedSink>) -> Result<(), ProcessorError> {
 
 /// As the pipeline does, but for the pauses.
 fn publish_all(publish: &mut Publish<ScriptedSink>, batch: &[Chunk]) -> Result<(), ProcessorError> {
-    let mut from = Place::default();
+    let mut from = BatchPlace::default();
     loop {
         match publish.attempt(batch, from)? {
-            Progress::Through => return Ok(()),
-            Progress::UpTo(_) if batch.is_empty() => return Ok(()),
-            Progress::UpTo(place) => from = place,
-            Progress::Wait(_) => {}
+            Attempt::Through => return Ok(()),
+            Attempt::UpTo(_) if batch.is_empty() => return Ok(()),
+            Attempt::UpTo(place) => from = place,
+            Attempt::Wait(_) => {}
         }
     }
 }
 
-fn fenced_after(took: [Duration; 2]) -> [Result<Progress, ProcessorError>; 2] {
+fn fenced_after(took: [Duration; 2]) -> [Result<Attempt, ProcessorError>; 2] {
     let mut publish = publish();
-    took.map(|took| publish.recover(PublishError::Fenced("newer".into()), took, Place::default()))
+    took.map(|took| publish.recover(PublishError::Fenced("newer".into()), took, BatchPlace::default()))
 }
 
 #[test]
@@ -60,17 +60,17 @@ fn two_fencings_are_somebody_else_and_time_outs_are_not() {
 }
 
 #[test]
-fn who_asks_is_told_that_it_waits_for_a_producer() {
+fn a_missing_producer_is_the_reason_for_waiting() {
     let (owner, mut publish) = with_owner();
     let waits_for = |owner: &Owner<u32>| owner.publisher_waits_for().unwrap_or_default();
     // Before the first producer, however long the attempt to make it takes to fail.
     assert_eq!(waits_for(&owner), "making the first producer");
     publish.sink.unreachable = Some("nobody answers".into());
     let unknown = PublishError::Unknown("no answer in time".into());
-    publish.recover(unknown, Duration::ZERO, Place::default()).unwrap();
+    publish.recover(unknown, Duration::ZERO, BatchPlace::default()).unwrap();
     assert_eq!(waits_for(&owner), "no producer yet: nobody answers");
     publish.sink.unreachable = None;
-    publish.attempt(&[], Place::default()).unwrap();
+    publish.attempt(&[], BatchPlace::default()).unwrap();
     assert_eq!(waits_for(&owner), "");
 
     let (owner, mut publish) = with_owner();
@@ -84,7 +84,7 @@ fn attempts_to_get_a_producer_that_fail_alike_are_one_line() {
     publish.sink.unreachable = Some("the same each time".into());
     let (said, ()) = said_by(|| {
         for _ in 0..20 {
-            publish.attempt(&[], Place::default()).unwrap();
+            publish.attempt(&[], BatchPlace::default()).unwrap();
         }
     });
     assert_eq!(said.matches("the same each time").count(), 1, "{said}");
@@ -208,7 +208,7 @@ fn what_is_refused_together_and_not_alone_goes_through() {
 }
 
 #[test]
-fn why_a_transaction_was_aborted_is_told_apart() {
+fn failures_report_their_abort_reason() {
     #[derive(Default)]
     struct Reasons(std::sync::Mutex<Vec<AbortReason>>);
     impl Observer for Reasons {
@@ -226,9 +226,9 @@ fn why_a_transaction_was_aborted_is_told_apart() {
         PublishError::TimedOut("no answer".into()),
         PublishError::Unknown("strange".into()),
     ] {
-        publish.recover(error, Duration::ZERO, Place::default()).unwrap();
+        publish.recover(error, Duration::ZERO, BatchPlace::default()).unwrap();
     }
-    publish.recover(PublishError::Fenced("newer".into()), Duration::ZERO, Place::default()).unwrap();
+    publish.recover(PublishError::Fenced("newer".into()), Duration::ZERO, BatchPlace::default()).unwrap();
     let names: Vec<_> = reasons.0.lock().unwrap().iter().map(|reason| reason.as_str()).collect();
     assert_eq!(names, ["refused", "refused", "timed_out", "unknown", "fenced"]);
 }

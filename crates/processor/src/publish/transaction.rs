@@ -1,96 +1,164 @@
 //! One transaction: sends its output and offsets, and moves the `published` cursors after the commit.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
 
 use contract::{Decision, Record, rejection_record};
 use kafka::{OutputTopic, PublishError, Sink, mark::NextOffset, replies::ReplyCounts};
 
-use super::{Place, Publish, Sent};
-use crate::{batch::Chunk, ownership::Snapshot};
+use super::{BatchPlace, Publish};
+use crate::{
+    batch::Chunk,
+    ownership::{HeldPartition, Snapshot},
+};
+
+/// What one transaction contains. It is kept when the transaction fails, to find the command at fault.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// The number of commands in it whose output was not published before. Kafka's transaction begins with the first.
+    pub commands: usize,
+    /// Partition and offset of the last of them.
+    pub last: Option<(i32, i64)>,
+    /// By partition, the offset to commit.
+    pub offsets: BTreeMap<i32, i64>,
+    /// By partition, the clock after all commands that the transaction passed, those published before included.
+    clocks: BTreeMap<i32, i64>,
+    sent: Sent,
+}
+
+/// The output sent in one transaction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    bytes: usize,
+    notifications: u64,
+    rejections: u64,
+}
+
+/// Whether the output of the command at this offset is published already. This comparison keeps a notification from being
+/// published twice: `published` moves only in the Kafka transaction that publishes everything below it, so output is visible
+/// exactly if `offset < published`. After a crash, commands are read again from below `published` if the log needs them.
+fn is_published(offset: i64, held: &HeldPartition) -> bool {
+    offset < held.published
+}
 
 impl<K: Sink> Publish<K>
 where
     K::Membership: Clone,
 {
-    /// One transaction, from `from` up to the returned place. This is where the rule of the two cursors decides what is
-    /// published: a command's output is sent exactly if `offset >= published`.
+    /// One transaction, from `from` up to the returned place. A command's output is sent unless [`is_published`].
     pub(super) fn transact(
         &mut self,
         batch: &[Chunk],
-        from: Place,
+        from: BatchPlace,
         snapshot: &Snapshot<K::Membership>,
-    ) -> Result<Place, PublishError> {
-        (self.commands, self.last, self.offsets) = (0, None, BTreeMap::new());
-        let mut clocks: BTreeMap<i32, i64> = BTreeMap::new();
-        let mut sent = Sent::default();
-        let mut begun = false;
+        transaction: &mut Transaction,
+    ) -> Result<BatchPlace, PublishError> {
         let started = Instant::now();
-        let mut at = from;
-        'batch: while let Some(chunk) = batch.get(at.chunk) {
-            let held = snapshot.held.get(&chunk.partition).filter(|held| held.epoch == chunk.epoch);
-            if let Some(held) = held {
-                let clock = clocks.entry(chunk.partition).or_insert(held.clock);
-                while let Some((record, decision)) = chunk.command(at.command) {
-                    let offset = record.coordinates.offset;
-                    *clock = record.coordinates.advance(*clock);
-                    // Output below `published` is out already: this comparison keeps it from being published twice.
-                    if offset >= held.published {
-                        if !begun {
-                            self.sink.begin()?;
-                            begun = true;
-                        }
-                        self.commands += 1;
-                        self.last = Some((chunk.partition, offset));
-                        self.offsets.insert(chunk.partition, offset + 1);
-                        self.send(record, decision, &mut sent)?;
-                    }
-                    at.command += 1;
-                    let is_alone = self.suspect.is_some() && self.commands > 0;
-                    if sent.bytes >= self.options.output_bytes || is_alone {
-                        break 'batch;
-                    }
-                }
-                // Past the control records after the last record.
-                if chunk.next_offset > held.published {
-                    self.offsets.insert(chunk.partition, chunk.next_offset);
-                }
-            }
-            at = Place { chunk: at.chunk + 1, command: 0 };
-        }
-        let mut replies = ReplyCounts::default();
-        if !self.offsets.is_empty() {
-            if !begun {
-                self.sink.begin()?;
-            }
-            replies = self.commit(&clocks, snapshot)?;
-        }
-        for (&partition, &clock) in &clocks {
+        let to = self.fill(batch, from, snapshot, transaction)?;
+        let replies = self.commit(snapshot, transaction)?;
+        for (&partition, &clock) in &transaction.clocks {
             self.publication.set_clock(partition, snapshot.held[&partition].epoch, clock);
         }
-        if begun {
-            self.observer.published(sent.notifications, sent.rejections, started.elapsed());
+        if transaction.commands > 0 {
+            let Sent { notifications, rejections, .. } = transaction.sent;
+            self.observer.published(notifications, rejections, started.elapsed());
             self.observer.replied(&replies);
         }
-        self.note(batch, from, at, snapshot);
-        self.clear_suspicion(snapshot);
+        self.note(batch, from, to, snapshot, transaction);
+        self.clear_suspicion(snapshot, transaction);
+        Ok(to)
+    }
+
+    /// Adds commands until the batch ends or the transaction is full. Skips chunks that are stale.
+    fn fill(
+        &mut self,
+        batch: &[Chunk],
+        from: BatchPlace,
+        snapshot: &Snapshot<K::Membership>,
+        transaction: &mut Transaction,
+    ) -> Result<BatchPlace, PublishError> {
+        let mut at = from;
+        while let Some(chunk) = batch.get(at.chunk) {
+            if let Some(held) = snapshot.held_in(chunk.partition, chunk.epoch)
+                && self.add_chunk(chunk, &mut at.command, held, transaction)?.is_break()
+            {
+                break;
+            }
+            at = BatchPlace { chunk: at.chunk + 1, command: 0 };
+        }
         Ok(at)
     }
 
+    /// Adds the commands of a chunk from `next` on, and moves `next`. Breaks when the transaction is full.
+    fn add_chunk(
+        &mut self,
+        chunk: &Chunk,
+        next: &mut usize,
+        held: &HeldPartition,
+        transaction: &mut Transaction,
+    ) -> Result<ControlFlow<()>, PublishError> {
+        while let Some((record, decision)) = chunk.command(*next) {
+            let clock = transaction.clocks.entry(chunk.partition).or_insert(held.clock);
+            *clock = record.coordinates.advance(*clock);
+            if !is_published(record.coordinates.offset, held) {
+                self.add_command(record, decision, transaction)?;
+            }
+            *next += 1;
+            if self.is_full(transaction) {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        // Past the control records after the last record.
+        if chunk.next_offset > held.published {
+            transaction.offsets.insert(chunk.partition, chunk.next_offset);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn add_command(
+        &mut self,
+        record: &Record,
+        decision: &Decision,
+        transaction: &mut Transaction,
+    ) -> Result<(), PublishError> {
+        if transaction.commands == 0 {
+            self.sink.begin()?;
+        }
+        let (partition, offset) = (record.coordinates.partition, record.coordinates.offset);
+        // Before its output is sent, so that a refusal finds it.
+        transaction.commands += 1;
+        transaction.last = Some((partition, offset));
+        transaction.offsets.insert(partition, offset + 1);
+        self.send(record, decision, &mut transaction.sent)
+    }
+
+    fn is_full(&self, transaction: &Transaction) -> bool {
+        let is_alone = self.suspect.is_some() && transaction.commands > 0;
+        transaction.sent.bytes >= self.options.output_bytes || is_alone
+    }
+
+    /// Commits the output and the offsets. A transaction without offsets has no output either, and never begins.
     fn commit(
         &mut self,
-        clocks: &BTreeMap<i32, i64>,
         snapshot: &Snapshot<K::Membership>,
+        transaction: &Transaction,
     ) -> Result<ReplyCounts, PublishError> {
-        // Checked once more, as late as possible: the broker would refuse the offsets of a partition lost in the meantime.
-        let Some(membership) = snapshot.membership.as_ref().filter(|_| self.still_holds(snapshot)) else {
+        if transaction.offsets.is_empty() {
+            return Ok(ReplyCounts::default());
+        }
+        if transaction.commands == 0 {
+            self.sink.begin()?;
+        }
+        // Checked again, as late as possible: the broker would refuse the offsets of a partition lost in the meantime.
+        let still_holds = self.still_holds(snapshot, transaction);
+        let Some(membership) = snapshot.membership.as_ref().filter(|_| still_holds) else {
             self.sink.abort()?;
             return Err(PublishError::StaleMembership("this instance is not a member now".into()));
         };
         let marked = |(&partition, &offset): (&i32, &i64)| {
-            let clock = clocks.get(&partition).copied().unwrap_or_default();
-            NextOffset { partition, offset, mark: self.options.marker.mark(clock) }
+            let clock = transaction.clocks.get(&partition).unwrap_or(&snapshot.held[&partition].clock);
+            NextOffset { partition, offset, mark: self.options.marker.mark(*clock) }
         };
-        let offsets: Vec<_> = self.offsets.iter().map(marked).collect();
+        let offsets: Vec<_> = transaction.offsets.iter().map(marked).collect();
         self.sink.commit(&offsets, membership)
     }
 
@@ -127,9 +195,16 @@ where
     }
 
     /// After the commit: moves the shared cursors, and notifies the observer.
-    fn note(&self, batch: &[Chunk], from: Place, to: Place, snapshot: &Snapshot<K::Membership>) {
+    fn note(
+        &self,
+        batch: &[Chunk],
+        from: BatchPlace,
+        to: BatchPlace,
+        snapshot: &Snapshot<K::Membership>,
+        transaction: &Transaction,
+    ) {
         for chunk in &batch[from.chunk..batch.len().min(to.chunk + 1)] {
-            if let Some(&next_offset) = self.offsets.get(&chunk.partition) {
+            if let Some(&next_offset) = transaction.offsets.get(&chunk.partition) {
                 self.publication.set_published(
                     chunk.partition,
                     chunk.epoch,
@@ -138,10 +213,9 @@ where
             }
         }
         for (index, chunk) in batch.iter().enumerate().take(to.chunk + 1).skip(from.chunk) {
-            let held = snapshot.held.get(&chunk.partition).is_some_and(|held| held.epoch == chunk.epoch);
             let first = if index == from.chunk { from.command } else { 0 };
             let last = if index == to.chunk { to.command } else { chunk.records.len() };
-            if held {
+            if snapshot.held_in(chunk.partition, chunk.epoch).is_some() {
                 self.observer.decided(chunk.partition, chunk.decided(first, last));
             }
             if index < to.chunk {

@@ -66,10 +66,10 @@ impl Source for SimulatedSource {
         }
         let cluster = &mut *cluster;
         cluster.group.progress(&mut cluster.rng);
-        if let Some(told) = cluster.group.poll(self.number) {
+        if let Some(polled) = cluster.group.poll(self.number) {
             let number = self.number;
-            cluster.note(|| format!("  client {number} is told {told:?}"));
-            return Ok(told);
+            cluster.note(|| format!("  client {number} polls {polled:?}"));
+            return Ok(polled);
         }
         let is_readable = |partition: &i32| !cluster.stalled.contains(partition);
         let mut started: Vec<i32> = self.positions.keys().copied().filter(is_readable).collect();
@@ -239,12 +239,12 @@ impl SimulatedSink {
         cluster.passes();
         if cluster.chance(lost) {
             cluster.commit_later(self.id(), epoch);
-            cluster.count("a commit of unknown end had not taken effect");
+            cluster.count("a commit with unknown outcome had no effect");
             return Ok(Ended::Unknown);
         }
         let ended = cluster.commit(self.id(), epoch);
         if cluster.chance(lost) {
-            cluster.count("a commit of unknown end had taken effect");
+            cluster.count("a commit with unknown outcome had its effect");
             return Ok(Ended::Unknown);
         }
         Ok(ended)

@@ -179,7 +179,7 @@ impl Cluster {
     pub fn time_out_member(&mut self) {
         let members = self.group.member_ids();
         if let Some(&member) = self.rng.choice(members.iter()) {
-            self.note(|| format!("  member {member} is taken for dead"));
+            self.note(|| format!("  member {member} is declared dead"));
             self.group.remove(member);
         }
     }
@@ -376,7 +376,7 @@ impl Cluster {
         if committed > start {
             let to = self.rng.i64(start + 1..=committed);
             self.note(|| format!("retention: partition {partition} begins at {to}"));
-            self.count("retention deleted what was published");
+            self.count("retention deleted published commands");
             self.starts.insert(partition, to);
         }
     }

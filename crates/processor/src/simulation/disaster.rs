@@ -117,9 +117,9 @@ impl Schedule {
     }
 
     /// One process alone, started with what a person accepted, brings everything to rest. Then the others may start.
-    pub(super) fn go_on(&mut self, number: usize, accept: Accept) -> Result<(), String> {
+    pub(super) fn continue_with(&mut self, number: usize, accept: Accept) -> Result<(), String> {
         self.end_all(false)?;
-        self.note(|| format!("i{number} goes on with {accept:?}"));
+        self.note(|| format!("i{number} continues with {accept:?}"));
         self.instances[number].accept = accept;
         self.restart(number)?;
         self.settle(number)
@@ -159,7 +159,7 @@ impl Schedule {
         self.cluster.borrow_mut().committed = forgotten.clone();
         if is_known && !stops {
             self.count("offsets were forgotten after a clean stop");
-            return self.go_on(0, Accept::default());
+            return self.continue_with(0, Accept::default());
         }
         if !stops {
             self.cluster.borrow_mut().committed = truth;
@@ -170,7 +170,7 @@ impl Schedule {
         let number = self.expect_stop(&everybody, Accept::default(), &[OFFSETS])?;
         self.count("offsets were forgotten after a kill");
         if self.cluster.borrow().visible.len() != visible && self.instances.len() == 1 {
-            return Err("something was told before it stopped".into());
+            return Err("output was published before it stopped".into());
         }
         let doubtful = logs[0].iter().copied().filter(disagrees).collect();
         self.settle_offsets(number, &truth, doubtful)
@@ -206,20 +206,20 @@ impl Schedule {
                 }
             }
             self.count("the group's offsets were put back");
-            return self.go_on(number, Accept { group_offset: true, ..Accept::default() });
+            return self.continue_with(number, Accept { group_offset: true, ..Accept::default() });
         }
         let mut lost_commands = false;
         for CursorSeen { partition, logged, seen, .. } in doubtful {
-            let (told, seen) = (truth[&partition], seen.unwrap_or(0));
+            let (published, seen) = (truth[&partition], seen.unwrap_or(0));
             let begins = if choice == 1 { seen } else { logged.max(seen) };
-            self.allowed.twice.push((partition, begins..told));
-            self.allowed.lost.push((partition, told..begins));
+            self.allowed.twice.push((partition, begins..published));
+            self.allowed.lost.push((partition, published..begins));
             // Retention may have deleted commands, and then that is overruled too.
             lost_commands |= begins < self.cluster.borrow().starts[&partition];
         }
         let (republish, skip_unpublished) = (choice == 1, choice == 2);
         self.count(if republish { "accepted: republish" } else { "accepted: skip-unpublished" });
-        self.go_on(number, Accept { republish, skip_unpublished, lost_commands, group_offset: false })
+        self.continue_with(number, Accept { republish, skip_unpublished, lost_commands, group_offset: false })
     }
 
     fn lose_commands(&mut self) -> Result<(), String> {
@@ -242,12 +242,12 @@ impl Schedule {
         if self.rng.bool() {
             self.end_all(false)?;
             self.cluster.borrow_mut().starts.insert(partition, before);
-            return self.go_on(number, Accept::default());
+            return self.continue_with(number, Accept::default());
         }
         self.allowed.lost.push((partition, committed..start));
         self.allowed.gaps = true;
         self.count("accepted: lost-commands");
-        self.go_on(number, Accept { lost_commands: true, ..Accept::default() })
+        self.continue_with(number, Accept { lost_commands: true, ..Accept::default() })
     }
 
     fn make_topic_again(&mut self) -> Result<(), String> {
@@ -293,7 +293,7 @@ impl Schedule {
             "the topic was created again"
         });
         if !self.cluster.borrow().visible.is_empty() {
-            return Err("something of the new topic was told before it stopped".into());
+            return Err("output of the new topic was published before it stopped".into());
         }
         // New files and a new group.
         for instance in &mut self.instances {

@@ -36,7 +36,7 @@ impl Schedule {
         });
         // A single process gets all partitions at once, so a refusal of one blocks all.
         if self.instances.len() == 1 && !while_running && self.cluster.borrow().visible.len() != visible {
-            return Err("something was told before it stopped".into());
+            return Err("output was published before it stopped".into());
         }
         self.settle_foreign(number, &truth)
     }
@@ -105,15 +105,15 @@ impl Schedule {
         let cursors: BTreeMap<i32, CursorSeen> =
             self.instances[number].cursors().into_iter().map(|cursor| (cursor.partition, cursor)).collect();
         let mut lost_commands = false;
-        for (&partition, &told) in truth {
+        for (&partition, &published) in truth {
             let mut cluster = self.cluster.borrow_mut();
             let start = cluster.starts[&partition];
             let cursor = cursors.get(&partition);
             let seen = cursor.map_or(start, |cursor| cursor.seen.unwrap_or(0));
             let begins = match choice {
                 0 => {
-                    cluster.commit_as_other(partition, told);
-                    told
+                    cluster.commit_as_other(partition, published);
+                    published
                 }
                 1 => cluster.committed[&partition],
                 2 => seen,
@@ -121,8 +121,8 @@ impl Schedule {
             };
             // Retention may have deleted commands, and then that is overruled too.
             lost_commands |= begins < start;
-            self.allowed.twice.push((partition, begins..told));
-            self.allowed.lost.push((partition, told..begins));
+            self.allowed.twice.push((partition, begins..published));
+            self.allowed.lost.push((partition, published..begins));
         }
         let accept = Accept {
             group_offset: choice < 2,
@@ -138,6 +138,6 @@ impl Schedule {
                 "accepted: skip-unpublished",
             ][choice as usize],
         );
-        self.go_on(number, accept)
+        self.continue_with(number, accept)
     }
 }

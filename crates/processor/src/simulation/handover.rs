@@ -63,7 +63,7 @@ impl Pair {
                 return Ok(());
             }
         }
-        panic!("it does not come to that");
+        panic!("the condition never holds");
     }
 
     fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
@@ -99,12 +99,12 @@ impl Pair {
     }
 
     /// The number of outputs that exist more than once.
-    fn told_twice(&self) -> usize {
-        let mut told: BTreeMap<String, u32> = BTreeMap::new();
+    fn published_twice(&self) -> usize {
+        let mut times: BTreeMap<String, u32> = BTreeMap::new();
         for output in &self.cluster.borrow().visible {
-            *told.entry(format!("{output:?}")).or_default() += 1;
+            *times.entry(format!("{output:?}")).or_default() += 1;
         }
-        told.into_values().filter(|&times| times > 1).count()
+        times.into_values().filter(|&times| times > 1).count()
     }
 }
 
@@ -116,24 +116,24 @@ fn cursor(instance: &Instance, partition: i32) -> CursorSeen {
 const SEEDS: std::ops::Range<u64> = 0..20;
 
 #[test]
-fn what_is_published_of_a_partition_is_noted_when_it_is_given_back() {
-    let mut behind = 0;
+fn releasing_a_partition_records_its_published_offset() {
+    let mut outdated = 0;
     for seed in SEEDS {
         let mut pair = Pair::new(seed);
         let before: Vec<_> = (0..PARTITIONS).map(|partition| cursor(&pair.a, partition).seen).collect();
         pair.b.start().unwrap();
         pair.share();
-        let given = pair.b.owned()[0];
-        behind += usize::from(before[given as usize] < Some(FIRST));
-        let CursorSeen { seen, clean, .. } = cursor(&pair.a, given);
+        let released = pair.b.owned()[0];
+        outdated += usize::from(before[released as usize] < Some(FIRST));
+        let CursorSeen { seen, clean, .. } = cursor(&pair.a, released);
         assert_eq!((seen, clean), (Some(FIRST), false), "seed {seed}");
     }
-    assert_ne!(behind, 0, "there was something to note");
+    assert_ne!(outdated, 0, "no release had anything to record");
 }
 
 /// The record of a clean stop is valid only for partitions that were held when the whole group ended.
 #[test]
-fn a_partition_that_another_process_holds_is_not_put_down_in_order() {
+fn a_clean_stop_does_not_cover_a_partition_that_another_process_holds() {
     for seed in SEEDS {
         let mut pair = Pair::new(seed);
         pair.a.ask_to_stop(true);
@@ -163,33 +163,33 @@ fn a_partition_that_another_process_holds_is_not_put_down_in_order() {
         let says =
             |of: i32| refusal.contains(&format!("partition {of}: the group's committed offset is absent"));
         assert!(says(others) && !says(mine), "seed {seed}: {refusal}");
-        assert_eq!(pair.told_twice(), 0);
+        assert_eq!(pair.published_twice(), 0);
     }
 }
 
 /// A known limit, stated in docs/guarantees.md: a log does not know what another process published after its clean stop.
 #[test]
-fn what_another_process_published_after_a_clean_stop_is_told_twice_where_kafka_forgot_it() {
+fn output_of_another_process_after_a_clean_stop_is_published_twice_if_kafka_forgets_the_offsets() {
     let mut pair = Pair::new(1);
     pair.a.ask_to_stop(true);
     pair.run_until(|pair| !pair.a.is_running());
     pair.b.start().unwrap();
     pair.produce(8);
     pair.run_until(|pair| pair.is_published() && pair.b.is_idle());
-    assert_eq!(pair.told_twice(), 0);
+    assert_eq!(pair.published_twice(), 0);
     pair.kill_both_and_forget_offsets();
     pair.a.start().unwrap();
     pair.run_until(Pair::is_published);
-    assert_ne!(pair.told_twice(), 0);
+    assert_ne!(pair.published_twice(), 0);
 }
 
 /// A known limit, stated in docs/guarantees.md.
 #[test]
-fn a_new_log_tells_everything_again_where_kafka_forgot_the_offsets() {
+fn a_new_log_publishes_everything_again_if_kafka_forgets_the_offsets() {
     let mut pair = Pair::new(1);
-    let told = pair.cluster.borrow().visible.len();
+    let before = pair.cluster.borrow().visible.len();
     pair.kill_both_and_forget_offsets();
     pair.b.start().unwrap();
     pair.run_until(Pair::is_published);
-    assert_eq!((pair.told_twice(), pair.cluster.borrow().visible.len()), (told, 2 * told));
+    assert_eq!((pair.published_twice(), pair.cluster.borrow().visible.len()), (before, 2 * before));
 }

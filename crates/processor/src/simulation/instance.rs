@@ -57,20 +57,20 @@ pub struct Instance {
     pub frozen: bool,
     /// The losses that a person accepts at the next start.
     pub accept: Accept,
-    /// Taken out of service.
+    /// Out of service, for good.
     pub retired: bool,
     /// Another process may run on a copy of its log.
     pub watchful: bool,
     /// The processor's own message about why it stopped for good.
     pub stopped: Option<String>,
-    told: Arc<Told>,
+    reported: Arc<ReportedPositions>,
 }
 
 /// How far partitions are published, as reported to the observer since the last check.
 #[derive(Debug, Default)]
-struct Told(Mutex<BTreeMap<i32, i64>>);
+struct ReportedPositions(Mutex<BTreeMap<i32, i64>>);
 
-impl Observer for Told {
+impl Observer for ReportedPositions {
     fn position(&self, partition: i32, published: i64, _: Option<End>) {
         self.0.lock().expect("no holder panics").insert(partition, published);
     }
@@ -156,11 +156,11 @@ impl Session {
     }
 
     /// The observer gets the read position instead of the published one.
-    fn report_read(&self, progress: &Mutex<Progress>, told: &Told) {
+    fn report_read(&self, progress: &Mutex<Progress>, reported: &ReportedPositions) {
         let positions = self.of_intake(|intake| intake.source.positions().expect("known"));
         for (partition, read) in positions.into_iter().flatten() {
             progress.lock().expect("no holder panics").moved(Instant::now(), partition, read, read);
-            told.position(partition, read, None);
+            reported.position(partition, read, None);
         }
     }
 
@@ -226,7 +226,7 @@ impl Instance {
             retired: false,
             watchful: false,
             stopped: None,
-            told: Arc::default(),
+            reported: Arc::default(),
         }
     }
 
@@ -311,7 +311,7 @@ impl Instance {
             _ => start::plan,
         };
         let options = SessionOptions { accept, plan, caps, publish: options, timing, progress };
-        let observer = Arc::clone(&self.told) as Arc<dyn Observer>;
+        let observer = Arc::clone(&self.reported) as Arc<dyn Observer>;
         let pipeline = Pipeline::new(source, sink, &log, &self.decider, options, &observer);
         self.session = Some(Session { client, pipeline, in_order: false, late: VecDeque::new() });
         Ok(())
@@ -325,7 +325,7 @@ impl Instance {
         let before = Drain::of(self.session.as_ref().expect("checked above"));
         let step = self.step_wrongly(stage);
         self.check_order()?;
-        self.check_told()?;
+        self.check_reported()?;
         if stage == Stage::Poll {
             self.check_named()?;
         }
@@ -336,8 +336,9 @@ impl Instance {
     }
 
     /// The reported published offset of a partition is never above the group's committed offset.
-    fn check_told(&self) -> Result<(), String> {
-        for (partition, published) in std::mem::take(&mut *self.told.0.lock().expect("no holder panics")) {
+    fn check_reported(&self) -> Result<(), String> {
+        for (partition, published) in std::mem::take(&mut *self.reported.0.lock().expect("no holder panics"))
+        {
             let committed = self.cluster.borrow().committed.get(&partition).copied();
             if committed.is_some_and(|committed| committed < published) {
                 return Err(format!(
@@ -443,7 +444,9 @@ impl Instance {
             return Err(format!("{name} stopped in order with {published:?}, and recorded {found:?}"));
         }
         if !is_drained && !found.is_empty() {
-            return Err(format!("{name} gave up what was in flight, and recorded a clean stop at {found:?}"));
+            return Err(format!(
+                "{name} abandoned batches in flight, and recorded a clean stop at {found:?}"
+            ));
         }
         Ok(())
     }
@@ -491,7 +494,7 @@ impl Instance {
             (Some(Mutation::OutliveAssignment), Stage::Publish) => session.hold_on(),
             (Some(Mutation::ReadForPublished), Stage::Poll) => {
                 let step = session.pipeline.step(stage);
-                session.report_read(self.sessions.progress(), &self.told);
+                session.report_read(self.sessions.progress(), &self.reported);
                 return step;
             }
             (Some(Mutation::DecideAgain), Stage::Append) => {

@@ -52,7 +52,7 @@ const NOTICED_WITHIN: u64 = 1000;
 pub(super) enum Mutation {
     /// The append and the move of `logged` are not one transaction: a crash comes between.
     CursorApart,
-    /// A record below `logged` is decided again instead of taken from the log.
+    /// A record below `logged` is decided again instead of read from the log.
     DecideAgain,
     /// Output is published before the log has it.
     PublishFirst,
@@ -70,7 +70,7 @@ pub(super) enum Mutation {
     ClaimsApart,
     /// The record at `logged - 1` is not compared with the log's anchor.
     AnchorIgnored,
-    /// An absent group offset is taken as the beginning, whatever the log has seen published.
+    /// An absent group offset counts as the beginning, whatever the log has seen published.
     SeenIgnored,
     /// The group's offset counts as published, whoever committed it.
     MarkIgnored,
@@ -165,8 +165,8 @@ const LOSS: &str = "a client that lost the brokers was replaced";
 
 /// Events that a usual run must include.
 const HAPPENS: [&str; 28] = [
-    "a commit of unknown end had not taken effect",
-    "a commit of unknown end had taken effect",
+    "a commit with unknown outcome had no effect",
+    "a commit with unknown outcome had its effect",
     LOSS,
     "a copy of a log ran beside the original",
     "a log was removed",
@@ -185,7 +185,7 @@ const HAPPENS: [&str; 28] = [
     "another consumer committed for the group",
     "offsets were forgotten after a clean stop",
     "offsets were forgotten after a kill",
-    "retention deleted what was published",
+    "retention deleted published commands",
     "somebody set the group's offsets",
     "the disk was full in the middle of an append",
     "the generation moved on under a running instance",
@@ -227,7 +227,7 @@ fn a_batch_that_outlives_its_assignment_is_noticed() {
 }
 
 #[test]
-fn ignoring_what_is_published_is_noticed() {
+fn ignoring_the_published_cursor_is_noticed() {
     notices(Mutation::IgnorePublished, &["the committed offset went back"]);
 }
 
@@ -237,12 +237,12 @@ fn retrying_a_commit_of_unknown_end_is_noticed() {
 }
 
 #[test]
-fn appending_what_outlived_its_epoch_is_noticed() {
+fn appending_a_batch_of_an_ended_epoch_is_noticed() {
     notices(Mutation::AppendAnyEpoch, &["the first offset is", "the next offset is"]);
 }
 
 #[test]
-fn publishing_what_outlived_its_epoch_is_noticed() {
+fn publishing_a_batch_of_an_ended_epoch_is_noticed() {
     notices(Mutation::PublishAnyEpoch, &["published {}, wanted"]);
 }
 
@@ -252,7 +252,7 @@ fn claims_apart_from_their_cursor_are_noticed() {
 }
 
 #[test]
-fn not_knowing_the_topic_again_is_noticed() {
+fn not_comparing_the_anchor_is_noticed() {
     notices(
         Mutation::AnchorIgnored,
         &[
@@ -263,7 +263,7 @@ fn not_knowing_the_topic_again_is_noticed() {
 }
 
 #[test]
-fn forgetting_what_was_seen_published_is_noticed() {
+fn ignoring_published_seen_is_noticed() {
     notices(Mutation::SeenIgnored, &["nobody stopped with [\"the group's committed offset is\""]);
 }
 
@@ -285,7 +285,7 @@ fn a_mark_of_a_clean_stop_that_stays_is_noticed() {
 
 #[test]
 fn a_clean_stop_with_batches_in_flight_is_noticed() {
-    notices(Mutation::CleanInFlight, &["gave up what was in flight, and recorded a clean stop at"]);
+    notices(Mutation::CleanInFlight, &["abandoned batches in flight, and recorded a clean stop at"]);
 }
 
 #[test]
@@ -314,6 +314,6 @@ fn taking_the_read_position_for_published_is_noticed() {
 }
 
 #[test]
-fn a_producer_that_is_not_made_anew_is_noticed() {
+fn replacing_only_one_producer_is_noticed() {
     notices(Mutation::HalfReset, &["\": 2}, wanted"]);
 }

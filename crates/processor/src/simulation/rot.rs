@@ -39,7 +39,7 @@ impl Schedule {
             let backup = self.instances[number].backups() - 1;
             self.instances[number].lose_tail(restored.then_some(backup), false);
         }
-        self.go_on(number, Accept::default())?;
+        self.continue_with(number, Accept::default())?;
         self.cluster.borrow_mut().faults = faults;
         Ok(())
     }

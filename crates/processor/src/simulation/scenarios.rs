@@ -99,7 +99,7 @@ impl Scenario {
             }
             given
         };
-        assert!((0..400).any(|_| is_given(self)), "it is never given the partition");
+        assert!((0..400).any(|_| is_given(self)), "it never gets the partition");
         let mut cluster = self.cluster.borrow_mut();
         cluster.commit_as_other(0, offset);
         cluster.group.leave(visitor);
@@ -217,9 +217,10 @@ fn another_consumer_that_commits_other_offsets_stops_it() {
     }
 }
 
-/// What this process had published when it released the partition proves nothing: another process may have continued since.
+/// The offset that this process recorded when it released the partition proves nothing: another process may have continued
+/// since.
 #[test]
-fn another_consumer_that_commits_what_is_published_stops_it_too() {
+fn another_consumer_that_commits_the_published_offset_stops_it_too() {
     let mut scenario = Scenario::after(10);
     let before = scenario.visible();
     scenario.visit(10);
@@ -231,7 +232,7 @@ fn another_consumer_that_commits_what_is_published_stops_it_too() {
 
 /// A loss is accepted for the state at the start, not for what happens while the processor runs.
 #[test]
-fn what_is_accepted_counts_once() {
+fn an_accepted_loss_counts_once() {
     let mut scenario = Scenario::after(10);
     scenario.instance.crash();
     scenario.produce(10);
@@ -297,7 +298,7 @@ fn a_mark_has_the_clock_at_its_offset() {
 }
 
 #[test]
-fn what_a_log_that_lost_its_tail_has_seen_published_is_not_published_again() {
+fn a_log_that_lost_its_tail_does_not_publish_seen_output_again() {
     let mut scenario = Scenario::after(5);
     scenario.instance.back_up();
     scenario.produce(5);

@@ -293,7 +293,7 @@ impl Schedule {
                 let mut cluster = cluster.borrow_mut();
                 cluster.note(|| format!("i{number} frozen: {frozen}"));
                 if let Some(client) = instance.client().filter(|_| frozen && self.rng.u32(0..4) > 0) {
-                    cluster.note(|| format!("  i{number} is taken for dead"));
+                    cluster.note(|| format!("  i{number} is declared dead"));
                     cluster.group.remove(client);
                     if instance.has_batches_in_flight() {
                         cluster.count("an instance with batches in flight was replaced");

@@ -18,7 +18,7 @@ fn recorded(scenario: &Scenario) -> (Option<i64>, bool) {
 }
 
 #[test]
-fn a_stop_waits_for_what_is_in_flight_and_is_a_clean_one() {
+fn a_stop_waits_for_batches_in_flight_and_is_recorded_as_clean() {
     let mut scenario = in_flight();
     scenario.instance.ask_to_stop(true);
     for stage in [Stage::Poll, Stage::Decide, Stage::Append].repeat(10) {
@@ -32,7 +32,7 @@ fn a_stop_waits_for_what_is_in_flight_and_is_a_clean_one() {
 }
 
 #[test]
-fn a_stop_takes_in_nothing_more() {
+fn a_stop_consumes_nothing_more() {
     let mut scenario = in_flight();
     scenario.instance.ask_to_stop(true);
     scenario.produce(5);
@@ -41,7 +41,7 @@ fn a_stop_takes_in_nothing_more() {
 }
 
 #[test]
-fn a_stop_whose_time_is_over_is_no_clean_one_and_loses_nothing() {
+fn a_stop_that_times_out_is_not_clean_and_loses_nothing() {
     let mut scenario = in_flight();
     let before = scenario.visible();
     scenario.instance.ask_to_stop(false);
@@ -57,13 +57,13 @@ fn a_stop_whose_time_is_over_is_no_clean_one_and_loses_nothing() {
 /// A transaction with an unknown outcome blocks its partition until its producer is replaced, so its offset is never
 /// recorded as exact.
 #[test]
-fn a_stop_waits_for_the_end_of_a_transaction_to_be_known() {
+fn a_stop_waits_for_the_outcome_of_a_transaction() {
     let mut scenario = in_flight();
     scenario.cluster.borrow_mut().refusing = true;
     scenario.instance.step(Stage::Publish).unwrap();
     scenario.instance.ask_to_stop(true);
     scenario.run(5).unwrap();
-    assert!(scenario.instance.is_running(), "nobody knows what is published");
+    assert!(scenario.instance.is_running(), "the published offset is unknown");
     assert!(!recorded(&scenario).1);
     scenario.cluster.borrow_mut().refusing = false;
     scenario.run(20).unwrap();

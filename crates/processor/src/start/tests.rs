@@ -60,7 +60,7 @@ fn normal_running_goes_on_where_both_cursors_are() {
 }
 
 #[test]
-fn after_a_crash_between_the_commits_what_is_logged_is_published() {
+fn after_a_crash_between_the_commits_logged_commands_are_published() {
     assert_eq!(cursors(&facts(Some(40), Some(30))), (30, 40, 30));
 }
 
@@ -119,7 +119,7 @@ fn lost_offsets_after_a_kill_stop() {
 }
 
 #[test]
-fn what_was_seen_published_is_not_told_again_where_the_log_lost_its_tail() {
+fn seen_output_is_not_published_again_after_the_log_lost_its_tail() {
     let facts = seen(facts(Some(7), Some(10)), 12, false);
     assert!(refusal(&facts).contains("'--accept skip-unpublished' to continue at 12"), "{}", refusal(&facts));
     let start = plan(&facts, Accept { skip_unpublished: true, ..Accept::default() }).unwrap();
@@ -127,7 +127,7 @@ fn what_was_seen_published_is_not_told_again_where_the_log_lost_its_tail() {
 }
 
 #[test]
-fn what_the_log_has_seen_published_holds_as_long_as_the_group_agrees() {
+fn published_seen_is_trusted_while_the_group_agrees() {
     assert_eq!(cursors(&seen(facts(Some(40), Some(35)), 35, false)), (35, 40, 35));
 }
 
@@ -173,7 +173,7 @@ fn another_topic_stops_whatever_is_accepted() {
 }
 
 #[test]
-fn an_anchor_that_is_not_retained_is_not_asked_for() {
+fn a_deleted_anchor_is_not_fetched() {
     let mut facts = starting_at(facts(Some(40), Some(40)), 40);
     facts.at_anchor = None;
     assert_eq!(retained_anchor(facts.cursor.as_ref(), facts.bounds), None);
@@ -258,7 +258,7 @@ fn an_offset_that_was_set_before_the_first_start_stops() {
 }
 
 #[test]
-fn an_offset_without_a_mark_is_good_where_it_is_certain_that_it_was_this_programs() {
+fn an_offset_without_a_mark_counts_only_if_a_clean_stop_left_it() {
     assert_eq!(cursors(&seen(foreign(Some(40), 40), 40, true)), (40, 40, 40));
     // A log that was killed may have published more than it has seen.
     let equal = seen(foreign(Some(40), 35), 35, false);
@@ -269,7 +269,7 @@ fn an_offset_without_a_mark_is_good_where_it_is_certain_that_it_was_this_program
 /// Version 0.1.0 left no marks. Of several processes that it stopped cleanly, the first to start gets the others'
 /// partitions, and cannot know of their clean stops.
 #[test]
-fn after_an_upgrade_of_several_processes_the_groups_offset_is_the_one_to_take() {
+fn after_an_upgrade_of_several_processes_the_group_offset_is_right() {
     let own = seen(foreign(Some(40), 40), 40, true);
     assert_eq!(cursors(&own), (40, 40, 40));
     let never_held = foreign(None, 60);
@@ -284,13 +284,13 @@ fn after_an_upgrade_of_several_processes_the_groups_offset_is_the_one_to_take() 
 }
 
 #[test]
-fn a_group_offset_can_be_taken_where_it_is_lower_and_marked_but_not_where_it_is_absent() {
+fn a_lower_marked_group_offset_can_be_accepted_and_an_absent_one_cannot() {
     assert_eq!(settled(&seen(facts(Some(40), Some(20)), 35, false), GROUP), (20, 40, 20));
     assert!(plan(&seen(facts(Some(40), None), 35, false), GROUP).is_err());
 }
 
 #[test]
-fn what_is_taken_may_be_deleted_and_then_that_is_to_be_accepted_too() {
+fn a_group_offset_below_the_topics_start_needs_lost_commands_accepted_too() {
     let deleted = starting_at(seen(foreign(Some(40), 20), 40, true), 30);
     assert!(plan(&deleted, GROUP).unwrap_err().to_string().contains("commands were deleted"));
     let start = plan(&deleted, Accept { lost_commands: true, ..GROUP }).unwrap();
@@ -302,7 +302,7 @@ fn what_is_taken_may_be_deleted_and_then_that_is_to_be_accepted_too() {
 }
 
 #[test]
-fn the_clock_is_that_of_the_mark_where_it_goes_on_there() {
+fn the_clock_comes_from_the_mark_when_resuming_at_its_offset() {
     let clock = |facts: &Facts, accept| plan(facts, accept).unwrap().clock;
     assert_eq!(clock(&facts(Some(40), Some(30)), Accept::default()), 4);
     // The log's own.
