@@ -154,7 +154,7 @@ where
     pub fn wait(&self, wait: PublisherWait) {
         match wait {
             PublisherWait::Membership { seen } => {
-                self.publication.await_membership(seen, self.timing.generation)
+                self.publication.await_membership(seen, self.timing.generation);
             }
             PublisherWait::For(duration) => {
                 let until = Instant::now() + duration;
