@@ -35,7 +35,7 @@ fn asyncapi() -> Value {
 }
 
 #[test]
-fn what_is_kept_is_what_is_printed() {
+fn the_stored_documents_equal_the_printed_ones() {
     for document in Document::value_variants() {
         let (file, printed) = (file_of(*document), printed(*document));
         if std::env::var_os("SCHEMA_UPDATE").is_some() {
@@ -308,7 +308,7 @@ fn examples_are_as_they_say() {
 }
 
 #[test]
-fn what_is_beyond_the_schema_is_listed_in_it() {
+fn the_schema_lists_the_rules_outside_it() {
     let document = Schema::Command.document(&Limits::default());
     let description = document["description"].as_str().expect("text");
     for code in Code::ALL {

@@ -72,7 +72,7 @@ async fn a_bad_entry_is_not_sent_and_its_problems_are_those_of_a_rejection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_gets_the_verdict_on_its_own_entry() {
+async fn each_wait_gets_the_verdict_on_its_own_entry() {
     let (broker, folder) = (broker(), folder());
     let _running = processor(&broker, &folder.path().join("activity.db"));
     let client = client(&broker);
@@ -171,7 +171,7 @@ async fn properties_that_keep_the_promises_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_goes_on_at_the_first_that_was_not_acknowledged() {
+async fn a_stream_resumes_at_the_first_unacknowledged_notification() {
     let broker = broker();
     publish(&broker, 0..10, &[]);
     let mut first = stream(&broker).open().unwrap();
@@ -205,7 +205,7 @@ async fn a_stream_goes_on_at_the_first_that_was_not_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_again_is_dropped_and_what_is_no_notification_is_passed() {
+async fn drops_repeated_notifications_and_passes_other_records() {
     let broker = broker();
     publish(&broker, 0..3, &["no notification"]);
     publish(&broker, 0..4, &[]);
@@ -250,7 +250,7 @@ async fn a_second_member_takes_over_what_was_not_acknowledged() {
 /// As where a second member joins in the moment in which the first leaves: brokers refuse a commit while the group waits
 /// for its members to agree.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_acknowledged_is_committed_by_a_stream_that_ends_amid_a_rebalance() {
+async fn a_stream_that_ends_amid_a_rebalance_commits_acknowledged_notifications() {
     let broker = broker();
     publish(&broker, 0..6, &[]);
     let builder = stream(&broker).property("auto.commit.interval.ms", "3600000");

@@ -72,7 +72,7 @@ async fn a_stream_is_closed_and_dropped_though_no_broker_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_lost_all_brokers_goes_on() {
+async fn a_stream_resumes_after_losing_all_brokers() {
     let broker = broker();
     let relay = Relay::start(&broker.bootstrap_servers(), PARTITIONS);
     publish(&broker, 0..2, &[]);
@@ -112,7 +112,7 @@ async fn a_stream_that_lost_all_brokers_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_whose_consumer_failed_for_good_says_so_and_goes_on_with_another_one() {
+async fn a_stream_reports_a_fatal_consumer_error_and_continues_with_a_new_consumer() {
     let broker = broker();
     publish(&broker, 0..2, &[]);
     // A consumer of that name can be fenced.
@@ -160,7 +160,7 @@ async fn a_producer_that_failed_for_good_is_replaced_and_only_what_it_sent_is_un
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_write_is_told_so_and_can_post_once_it_may() {
+async fn reports_a_missing_write_permission_and_posts_once_it_is_granted() {
     let broker = broker();
     let refused = Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
     broker.cluster().request_errors(Api::InitProducerId, &[refused; 50]);
@@ -184,7 +184,7 @@ async fn who_may_not_write_is_told_so_and_can_post_once_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_never_sent_is_told_as_not_posted() {
+async fn reports_an_unsent_command_as_not_posted() {
     let client = ActivityClient::builder(support::deaf_address()).property("delivery.timeout.ms", "1000");
     let posted = in_time("an answer", client.build().unwrap().post(&entry())).await;
     let Err(PostError::NotPosted(reason)) = posted else { panic!("{posted:?}") };
@@ -192,7 +192,7 @@ async fn what_was_never_sent_is_told_as_not_posted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_keeps_the_order_and_sends_nothing_of_who_gives_up() {
+async fn a_full_queue_keeps_the_order_and_drops_abandoned_posts() {
     let broker = broker();
     let builder = ActivityClient::builder(broker.bootstrap_servers()).reply_topic("answers");
     let client = builder.property("queue.buffering.max.messages", "2").build().unwrap();
@@ -244,7 +244,7 @@ async fn replies_are_read_on_where_their_reader_lost_all_brokers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replies_that_could_not_be_read_any_more_are_read_anew_by_the_next_wait() {
+async fn the_next_wait_reads_replies_again_after_a_failure() {
     let broker = broker();
     let client = client(&broker);
     let entry = entry();

@@ -170,7 +170,7 @@ fn ends_in_order(signal: Signal, code: i32) {
 }
 
 #[test]
-fn what_is_too_large_for_the_embedded_broker_is_said_and_the_rest_goes_on() {
+fn reports_a_command_too_large_for_the_embedded_broker_and_posts_the_rest() {
     let large = |bytes: usize| {
         format!(r#"{{"objectType":"case","objectId":"1","content":"{}"}}"#, "x".repeat(bytes)).into_bytes()
     };
@@ -201,7 +201,7 @@ fn a_data_folder_keeps_the_log_and_is_not_used_twice() {
 }
 
 #[test]
-fn a_missing_file_is_named_before_anything_starts() {
+fn reports_a_missing_file_before_anything_starts() {
     let finished = run(program(&["demo", CALLS[0], "no-such-file.json"]), b"");
     insta::assert_snapshot!(finished.transcript(), @r"
     exit 1

@@ -136,7 +136,7 @@ fn a_bind_mount_of_the_database_alone_is_locked_too() {
 }
 
 #[test]
-fn a_log_that_is_taken_away_stops_an_idle_processor() {
+fn a_removed_log_stops_an_idle_processor() {
     for suffix in ["", "-wal", "-instance"] {
         let (folder, broker) = (folder(), broker(1));
         let log = folder.path().join("activity.db");

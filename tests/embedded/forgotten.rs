@@ -125,7 +125,7 @@ fn a_consumer_whose_fetches_wait_long_is_left_alone() {
 }
 
 #[test]
-fn brokers_that_name_addresses_where_nobody_answers_are_waited_for_and_told_of() {
+fn reports_and_waits_for_brokers_that_advertise_unreachable_addresses() {
     let admin: SocketAddr = deaf_address().parse().expect("an address");
     let world = World::start_with(&["--set", &format!("admin.listen={admin}")]);
     let readiness = || admin::probe_ready(admin, PATIENCE).map_err(|reason| reason.to_string());
@@ -183,7 +183,7 @@ fn a_client_of_tail_that_lost_all_brokers_is_replaced() {
 }
 
 #[test]
-fn replies_go_on_where_the_client_that_looks_for_their_topics_lost_all_brokers() {
+fn replies_continue_after_the_client_that_looks_up_their_topics_lost_all_brokers() {
     let world = World::start();
     world.await_more(1);
     world.relay.mislead("activity-stream-admin");

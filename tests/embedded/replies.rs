@@ -33,7 +33,7 @@ fn replies(reader: &BaseConsumer<Context>, found: &mut BTreeMap<Vec<u8>, (Record
 }
 
 #[test]
-fn whoever_asks_is_told() {
+fn replies_to_every_command_that_asks() {
     let folder = folder();
     let names = Topics { replies: ["answers".to_owned()].into_iter().collect(), ..topics(PARTITIONS) };
     let broker = EmbeddedBroker::start(&names).expect("it starts");

@@ -339,7 +339,7 @@ fn a_second_process_on_the_same_log_is_refused() {
 }
 
 #[test]
-fn a_topic_that_was_made_again_is_refused() {
+fn refuses_a_topic_that_was_created_again() {
     let place = place();
     {
         let broker = broker(PARTITIONS);
@@ -397,7 +397,7 @@ fn the_read_model_follows_while_it_runs() {
 }
 
 #[test]
-fn a_broker_that_nobody_reaches_is_named_and_a_signal_ends_the_waiting() {
+fn reports_an_unreachable_broker_and_stops_on_a_signal() {
     let place = place();
     let address = deaf_address();
     let running = Running::start(processor(&address, &place.log, &[]));

@@ -116,7 +116,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn a_normal_run_passes_and_what_is_planted_is_named() {
+fn passes_a_normal_run_and_reports_planted_faults() {
     let (broker, (_folder, log)) = (broker(PARTITIONS), place());
     process(&broker, &log, 200);
     let finished = verify(&broker, &[&log], &["--json"]);
@@ -168,7 +168,7 @@ fn a_normal_run_passes_and_what_is_planted_is_named() {
 }
 
 #[test]
-fn a_log_that_lacks_commands_is_told_and_one_that_is_written_can_be_read() {
+fn reports_a_log_without_commands_and_reads_one_that_is_being_written() {
     let (broker, (folder, log)) = (broker(PARTITIONS), place());
     process(&broker, &log, 100);
     let copy = folder.path().join("copy.db");
@@ -202,7 +202,7 @@ fn a_log_that_lacks_commands_is_told_and_one_that_is_written_can_be_read() {
 }
 
 #[test]
-fn what_keeps_it_from_checking_is_one_sentence() {
+fn says_in_one_sentence_why_it_cannot_check() {
     let (broker, (folder, log)) = (broker(PARTITIONS), place());
     let refused = |logs: &[&Path], more: &[&str], wanted: &str| {
         let finished = verify(&broker, logs, more);

@@ -245,13 +245,13 @@ fn with_the_rights_of_the_table_everything_works() {
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn each_right_that_run_needs_is_named_where_it_is_missing() {
+fn reports_each_missing_right_of_run() {
     each_right_of_run(Sight::Blind, &RUN, EXACTLY_ONCE);
 }
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn each_right_that_run_needs_is_named_where_what_it_is_on_can_be_described() {
+fn reports_each_missing_right_of_run_on_a_describable_resource() {
     // Of settings and replies it makes no difference.
     let used =
         RUN.into_iter().filter(|right| right.operation != "DescribeConfigs" && right.on != On::Replies);
@@ -260,7 +260,7 @@ fn each_right_that_run_needs_is_named_where_what_it_is_on_can_be_described() {
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn each_right_that_run_needs_is_named_at_least_once_too() {
+fn reports_each_missing_right_of_run_with_at_least_once() {
     let rights =
         [right("Write", On::Notifications), right("Write", On::Rejections), right("Read", On::Group)];
     each_right_of_run(Sight::Describes, &rights, "at-least-once");
@@ -336,7 +336,7 @@ const fn right_on_replies() -> Right {
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn each_topic_that_may_not_be_created_is_named() {
+fn reports_each_topic_that_may_not_be_created() {
     let setup = Setup::without_topics("create", &cluster().servers(), PARTITIONS);
     grant(&granted(&setup, "u0", &RUN, None, Sight::Blind));
     let lacking = [On::Commands, On::Notifications, On::Rejections]
@@ -356,7 +356,7 @@ fn each_topic_that_may_not_be_created_is_named() {
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn each_right_that_another_command_needs_is_named_where_it_is_missing() {
+fn reports_each_missing_right_of_every_other_command() {
     let setup = setup("others");
     // By somebody who may do all.
     let mut instance = setup.start("only", &[]);

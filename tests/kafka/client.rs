@@ -66,7 +66,7 @@ fn published(setup: &Setup, wanted: usize) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-async fn what_is_posted_is_answered_and_told_without_loss() {
+async fn every_posted_command_is_answered_and_notified() {
     let setup = Setup::new("client", &broker::shared(), PARTITIONS);
     let answers = format!("{}.answers", setup.names.group);
     topics::create(&setup.servers, &answers, 2, &[]);
@@ -141,7 +141,7 @@ async fn what_is_posted_is_answered_and_told_without_loss() {
 /// A second member joins and gets a partition of the first, which still acknowledges records of that partition.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-async fn a_partition_that_is_taken_away_comes_to_the_other_from_the_last_acknowledged_on() {
+async fn a_revoked_partition_continues_elsewhere_after_the_last_acknowledged_notification() {
     let setup = Setup::new("client-rebalance", &broker::shared(), 2);
     let instance = setup.start("only", &[]);
     let client = ActivityClient::builder(&setup.servers).commands_topic(&setup.names.commands);

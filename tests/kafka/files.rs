@@ -12,7 +12,7 @@ use super::{
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn a_log_that_is_linked_locked_or_taken_away_loses_nothing() {
+fn a_linked_locked_or_removed_log_loses_nothing() {
     let mut work = Work::new("files");
     let mut only = work.setup.start("only", &[]);
     work.post(300);

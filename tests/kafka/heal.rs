@@ -27,7 +27,7 @@ fn step(work: &mut Work, name: &str) -> PathBuf {
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn a_log_put_back_or_removed_heals_from_the_topic() {
+fn a_restored_or_removed_log_heals_from_the_topic() {
     let mut work = Work::new("heal");
     let log = work.setup.log("only");
     let early = step(&mut work, "early");

@@ -62,7 +62,7 @@ fn an_open_transaction_of_a_producer_makes_it_unready_and_lags() {
 /// Three nodes, of which each has one partition of the commands; all else has replicas on each.
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn a_partition_whose_only_node_is_away_is_named_and_the_others_go_on() {
+fn reports_a_partition_whose_only_node_is_down_and_processes_the_others() {
     let mut cluster = Cluster::start(3);
     let setup = Setup::without_topics("leaderless", &cluster.servers(), 3);
     let on_one_each = TopicReplication::Variable(&[&[1], &[2], &[3]]);

@@ -198,7 +198,7 @@ fn assert_rejected(read: &Read, code: &str, posted: &Posted, omitted: Option<&st
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn what_is_just_small_enough_is_taken_and_one_byte_more_rejected() {
+fn accepts_the_largest_output_and_rejects_one_byte_more() {
     let setup = Setup::new("largest", &broker::shared(), 1);
     let poster = Poster::new(&setup, "none");
     let one = target(0, "").0;

@@ -157,7 +157,7 @@ fn offsets_lost_after_a_kill_stop_it_and_can_be_published_again() {
 /// Missing is what was in the log and not yet out at the kill, and nothing else.
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn offsets_lost_after_a_kill_stop_it_and_can_be_taken_for_published() {
+fn offsets_lost_after_a_kill_stop_it_and_can_be_accepted_as_published() {
     accepted("skip", When::AtWork, "skip-unpublished", |(_, published, logged), offset| {
         if (published..logged).contains(&offset) { 0 } else { 1 }
     });

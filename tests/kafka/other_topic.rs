@@ -60,7 +60,7 @@ fn assert_refused(setup: &Setup, wanted: &str) {
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn a_topic_made_again_stops_it() {
+fn a_topic_created_again_stops_it() {
     let mut work = Work::new("again");
     work.post(600);
     let mut instance = work.setup.start("only", &[]);
@@ -98,7 +98,7 @@ fn refused_running(test: &str, make_again: impl FnOnce(&Work, &mut Instance)) ->
 /// It notices that its offsets are not there. By when it looks again, they may be, in the new topic.
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn a_topic_made_again_under_a_running_processor_stops_it() {
+fn a_topic_created_again_under_a_running_processor_stops_it() {
     let refusal = refused_running("under", |work, instance| {
         make_again_empty(work);
         wait_until("it to miss its offsets", || instance.stderr().contains("left the consumer group"));
@@ -111,7 +111,7 @@ fn a_topic_made_again_under_a_running_processor_stops_it() {
 /// It does not see the topic go, and finds its offsets in the new one.
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn a_topic_made_again_and_filled_while_it_is_frozen_stops_it() {
+fn a_topic_created_again_and_filled_while_it_is_frozen_stops_it() {
     let refusal = refused_running("unseen", |work, instance| {
         instance.freeze();
         make_again(work, 1_500);

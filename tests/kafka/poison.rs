@@ -119,7 +119,7 @@ fn alter(setup: &Setup, topic: &str, settings: &[(&str, &str)]) {
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn what_unpacks_to_much_stops_nothing() {
+fn a_batch_that_unpacks_to_much_stops_nothing() {
     let setup = Setup::new("unpacked", &broker::shared(), 1);
     post(&setup, "zstd", 0, (0..COMMANDS).map(|_| valid(0)));
     post(&setup, "zstd", 0, [" ".repeat(UNPACKED)]);

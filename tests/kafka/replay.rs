@@ -125,7 +125,7 @@ fn replaying_twice_posts_once() {
 /// An open transaction on the rejections topic hides what lies behind its beginning.
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn what_an_open_transaction_holds_back_is_told() {
+fn reports_rejections_hidden_by_an_open_transaction() {
     let setup = Setup::new("replay-open", &broker::shared(), 1);
     post(&setup);
     let mut instance = setup.start("only", &["--set", "limits.value_bytes=10"]);

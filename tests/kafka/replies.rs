@@ -133,7 +133,7 @@ fn said(instance: &Instance, reason: &str) -> bool {
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn outcomes_are_told_and_what_cannot_be_delivered_holds_up_nothing() {
+fn sends_outcomes_and_drops_undeliverable_replies() {
     let mut asking = Asking::new("replies", &broker::shared());
     let answers = asking.create("answers", 2, &[]);
     let small = asking.create("small", 1, &[("max.message.bytes", "150")]);

@@ -135,7 +135,7 @@ fn with_value(mut record: Read, value: &[u8]) -> Read {
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn a_lost_doubled_altered_or_foreign_record_is_named() {
+fn reports_each_lost_doubled_altered_or_foreign_record() {
     let setup = processed("verifying", 5_000);
     let (notifications, rejections) = (setup.names.notifications.clone(), setup.names.rejections.clone());
     let said = verify(&setup, &["only"], &[]);
@@ -218,7 +218,7 @@ fn delete(setup: &Setup, topic: &str, below: i64) {
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn what_the_topics_no_longer_hold_is_said_and_the_rest_is_checked() {
+fn reports_deleted_records_and_checks_the_rest() {
     let setup = processed("retention", 5_000);
     let all = verify(&setup, &["only"], &[]).summary;
     delete(&setup, &setup.names.commands, 700);

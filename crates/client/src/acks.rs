@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_handed_out_before_the_partition_was_lost_is_not_committed() {
+    fn notifications_from_before_a_lost_partition_are_not_committed() {
         let mut acks = Acks::default();
         let before = acks.hand_out(0, 10);
         acks.lose([0]);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_of_a_topic_that_was_made_again_begin_anew() {
+    fn offsets_of_a_topic_that_was_created_again_start_from_zero() {
         let mut acks = Acks::default();
         let old = acks.hand_out(0, 100);
         let new = acks.hand_out(0, 0);

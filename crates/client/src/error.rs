@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_became_of_a_command_is_said_in_words() {
+    fn describes_the_outcome_of_a_command() {
         let id = "01a20ada-2c7b-89d1-8003-000000003039".parse().unwrap();
         let said = |posted| WaitError::TimedOut { posted, after: Duration::from_secs(5) }.to_string();
         assert_eq!(

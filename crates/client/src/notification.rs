@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_processor_writes_is_read_for_every_audience() {
+    fn reads_the_processors_notifications_for_every_audience() {
         let audiences = [
             Audience::Everyone,
             Audience::Identity(Identity::new("accounting").domain("nordlys").name("Accounting")),
@@ -259,7 +259,7 @@ mod tests {
 
     /// The contract accepts any JSON in the producer's own properties, unchanged.
     #[test]
-    fn what_few_readers_of_json_take_hides_nothing_else() {
+    fn unusual_json_hides_nothing_else() {
         let value = r#"{"objectType":"case","objectId":"7","targets":[{"@type":"Everyone","notify":true}],
             "huge":1e400,"half":"\ud800","in":{"\ud800":[1e400,"\udc00"]},"good":[1,"\u00e6"],
             "attachments":[{"@type":"link","id":"l","size":5,"huge":1e400,"half":"\ud800"}]}"#;
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_notification_is_told_why() {
+    fn says_why_a_record_is_not_a_notification() {
         let written = event(&Entry::new("case", "7").target(Target::everyone().notify()));
         let good = record(written.notifications("source", &[]).next().unwrap().record);
         let why = |record: Record| Notification::read(&record).unwrap_err();

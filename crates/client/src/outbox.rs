@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_a_producer_of_no_use_did_not_send_is_sent_once_and_in_its_order_by_another_one() {
+    async fn a_new_producer_sends_the_unsent_records_of_a_failed_one_once_and_in_order() {
         let broker = EmbeddedBroker::start(&Topics::for_test(TOPIC)).unwrap();
         let settings = Connection::new(broker.bootstrap_servers()).settings("g", TOPIC, "").unwrap();
         let mut config = client::producer(&settings, client::POST_BATCH_BYTES);

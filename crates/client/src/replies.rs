@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_is_forgotten() {
+    fn forgets_an_abandoned_wait() {
         let replies = replies();
         let awaited = replies.expect();
         let id = awaited.id;
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_learns_that_nothing_is_read_any_more() {
+    async fn pending_waits_fail_when_reading_ends() {
         let replies = replies();
         let mut before = replies.expect();
         assert!(!replies.have_ended());

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_gets_no_reply_is_told_where_the_command_lies_if_that_is_known() {
+    async fn a_missing_reply_names_the_commands_place_if_it_is_known() {
         let posted = Posted::SomewhereIn { partition: 3 };
         for _ in 0..32 {
             let lost = verdict(ready(Ok(posted)), ready(Err("gone".into()))).await;

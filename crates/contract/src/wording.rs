@@ -175,7 +175,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_shares_no_ends_is_not_misspelt(given in "[TtArgex]{0,3}[Aarget]{0,4}[tTs]{0,3}") {
+        fn names_that_share_no_ends_are_not_misspelt(given in "[TtArgex]{0,3}[Aarget]{0,4}[tTs]{0,3}") {
             let distance = strsim::osa_distance(&given.to_lowercase(), "targets");
             prop_assert_eq!(is_misspelt(&given, "targets"), given != "targets" && distance <= 1, "{}", given);
         }

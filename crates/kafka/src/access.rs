@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_right_is_named_with_user_resource_and_the_command_that_grants_it() {
+    fn reports_a_missing_right_with_user_resource_and_the_command_that_grants_it() {
         let said = |properties: &[(&str, &str)], resource| {
             Access::of(&Settings::for_test("b:9092", properties)).lacks(Operation::Read, resource)
         };

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unpacked_may_be_long_and_what_is_asked_for_stays_short() {
+    fn unpacked_batches_may_be_large_and_fetches_stay_small() {
         let of = |properties: &[(&str, &str)]| {
             let settings = Settings::for_test("nobody.invalid:9092", properties);
             assert_eq!(check_properties(&settings), Ok(()), "{properties:?}");

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_with_another_protocol_is_told_from_one_that_is_away() {
+    fn distinguishes_a_listener_with_another_protocol_from_an_absent_one() {
         use RDKafkaErrorCode as Code;
         let away = |servers: &str, protocol: &str| {
             explained(servers, protocol, Code::AllBrokersDown, "1/1 brokers are down")

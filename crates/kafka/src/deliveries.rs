@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_matter_of_time_is_a_refusal_with_a_way_out() {
+    fn permanent_errors_are_refusals_with_a_way_out() {
         use RDKafkaErrorCode as Code;
         let of = |code| delivery_error(code, "a record for 'r': no".into());
         for (code, way_out) in [

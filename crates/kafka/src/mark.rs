@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_commit_is_no_mark() {
+    fn commits_of_other_clients_are_no_mark() {
         let written = mark().metadata(40);
         let longer = format!("{written} ");
         let others: [&[u8]; 6] =

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_wants_told_is_told_where_it_is_written() {
+    fn adds_debug_contexts_of_the_operator_only_if_they_are_logged() {
         let debug = |properties: &[(&str, &str)]| {
             let client = client::consumer(&Settings::for_test("nobody.invalid:9092", properties));
             told(client).get("debug").map(str::to_owned)

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_decided_out_of_order_comes_out_in_order() {
+    fn outcomes_decided_out_of_order_are_shown_in_order() {
         let mut order = InOrder::default();
         for line in 1..=3 {
             order.posted(place(line), 10);

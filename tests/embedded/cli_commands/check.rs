@@ -64,7 +64,7 @@ fn findings(output: &str) -> String {
 }
 
 #[test]
-fn every_problem_is_said() {
+fn reports_every_problem() {
     let (broker, folder) = (broker(1), folder());
     let address = broker.bootstrap_servers();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

@@ -139,7 +139,7 @@ fn times_of_json_are_those_of_since() {
 
 /// One start with a flag concerns all partitions, with other numbers in each.
 #[test]
-fn what_was_accepted_for_several_partitions_is_said_once() {
+fn prints_a_loss_accepted_for_several_partitions_once() {
     let folder = folder();
     let path = folder.path().join("activity.db");
     let mut log = open_log(path.clone());
@@ -289,7 +289,7 @@ fn offsets_that_no_row_can_have_are_answered() {
 }
 
 #[test]
-fn damage_of_the_wal_file_is_named_by_whoever_reads_the_log() {
+fn every_reader_of_the_log_reports_a_damaged_wal_file() {
     let folder = folder();
     let mut running = open_log(folder.path().join("running.db"));
     for offset in 0..4 {

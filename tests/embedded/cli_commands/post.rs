@@ -85,7 +85,7 @@ fn blank_lines_are_no_commands() {
 
 /// Of files nothing is posted where one command is bad; of standard input, which may go on for ever, the others are.
 #[test]
-fn what_would_be_rejected_is_not_posted() {
+fn commands_that_would_be_rejected_are_not_posted() {
     let (broker, folder) = (broker(1), folder());
     let address = broker.bootstrap_servers();
     fs::write(folder.path().join("good.json"), SHARE).unwrap();
@@ -209,7 +209,7 @@ fn check_sends_nothing_where_anything_is_wrong() {
 }
 
 #[test]
-fn what_the_client_refuses_is_named_and_the_rest_goes_on() {
+fn reports_a_record_that_the_client_refuses_and_posts_the_rest() {
     let broker = broker(1);
     let address = broker.bootstrap_servers();
     let large = format!(r#"{{"objectType":"case","objectId":"7","content":"{}"}}"#, "x".repeat(2000));

@@ -102,7 +102,7 @@ fn a_replay_posts_once_however_often_it_is_done() {
 
 /// What nothing was changed about is not posted to be rejected once more.
 #[test]
-fn what_would_be_rejected_again_is_named_and_not_posted() {
+fn reports_and_skips_commands_that_would_be_rejected_again() {
     let broker = broker(1);
     publish(&broker, &commands());
     let address = broker.bootstrap_servers();
@@ -229,7 +229,7 @@ fn first_line(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn who_reads_only_the_beginning_is_no_error_unless_something_was_to_be_posted() {
+fn a_reader_that_stops_early_is_an_error_only_if_something_was_to_be_posted() {
     let broker = broker(1);
     publish(&broker, &many(3000));
     let address = broker.bootstrap_servers();
@@ -250,7 +250,7 @@ fn who_reads_only_the_beginning_is_no_error_unless_something_was_to_be_posted() 
 }
 
 #[test]
-fn where_there_are_none_nothing_is_done() {
+fn does_nothing_without_rejections() {
     let broker = broker(2);
     let address = broker.bootstrap_servers();
     let rejections = |arguments: &[&str]| {

@@ -104,7 +104,7 @@ fn damage_that_a_list_has_met_is_an_answer_when_nobody_reads_on() {
 }
 
 #[test]
-fn output_that_has_no_room_is_named() {
+fn reports_output_that_does_not_fit_on_the_disk() {
     let folder = folder();
     let log = fill_log(folder.path());
     let path = log.to_str().unwrap();

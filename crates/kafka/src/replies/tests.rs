@@ -30,7 +30,7 @@ fn routes() -> (EmbeddedBroker, Routes) {
 }
 
 #[test]
-fn what_cannot_be_delivered_is_known_before_it_is_sent() {
+fn knows_undeliverable_replies_before_sending_them() {
     let (broker, mut routes) = routes();
     assert_eq!(routes.find(&reply("there", Some(2), 1)), Ok(2));
     assert_eq!(routes.find(&reply("there", Some(3), 1)), Err(Undeliverable::PartitionMissing));
@@ -44,14 +44,14 @@ fn what_cannot_be_delivered_is_known_before_it_is_sent() {
 }
 
 #[test]
-fn where_no_topic_is_allowed_nobody_is_asked() {
+fn without_allowed_topics_no_broker_is_asked() {
     let mut routes = Routes::new(&settings(&[]));
     assert!(routes.directory.is_none());
     assert_eq!(routes.find(&reply("there", None, 1)), Err(Undeliverable::Unavailable));
 }
 
 #[test]
-fn what_was_refused_is_not_tried_again_for_a_while() {
+fn a_refused_topic_is_not_retried_for_a_while() {
     let (_broker, mut routes) = routes();
     let refused = |partition: i32, code, bytes| Refused { to: ("there".into(), partition), code, bytes };
     routes.refuse(&[refused(0, RDKafkaErrorCode::TopicAuthorizationFailed, 9)]);

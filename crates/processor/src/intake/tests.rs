@@ -329,7 +329,7 @@ fn a_position_has_the_published_offset_and_the_topics_end() {
 }
 
 #[test]
-fn a_partition_that_stalls_is_named_with_what_the_client_said() {
+fn reports_a_stalled_partition_with_the_clients_last_error() {
     let mut world = lagging();
     let epochs = [3, 4].map(|partition| world.publication.held()[&partition].epoch);
     world.publication.set_published(3, epochs[0], 5);
@@ -439,7 +439,7 @@ fn an_accepted_loss_is_logged_as_a_warning() {
 
 /// A kill may come between the two, and the next start then finds an offset with a mark.
 #[test]
-fn what_is_accepted_is_recorded_once_and_before_its_offset_is_committed() {
+fn an_accepted_loss_is_recorded_once_and_before_its_offset_is_committed() {
     let away = || SourceError::Retriable("away".into());
     let source = Scripted {
         polled: VecDeque::from([Polled::Assigned(vec![3])]),

@@ -25,7 +25,7 @@ fn reason(progress: &Progress, now: Instant) -> Option<String> {
 }
 
 #[test]
-fn a_partition_that_does_not_move_is_named_with_offset_end_and_the_last_error() {
+fn reports_a_stalled_partition_with_offset_end_and_the_last_error() {
     let (clock, mut progress) = begun();
     progress.moved(clock.at(0), 1, 7, 7);
     progress.end(clock.at(0), 1, EndOffsets::all_stable(12));
@@ -86,7 +86,7 @@ fn a_log_that_fills_up_from_history_moves() {
 }
 
 #[test]
-fn what_was_interrupted_stays_so_until_something_is_published_or_nothing_is_left() {
+fn an_interruption_lasts_until_something_is_published_or_nothing_is_left() {
     let (clock, mut progress) = begun();
     for (partition, end) in [(0, 9), (1, 5), (2, 9)] {
         progress.moved(clock.at(0), partition, 5, 5);
@@ -115,7 +115,7 @@ fn what_was_interrupted_stays_so_until_something_is_published_or_nothing_is_left
 }
 
 #[test]
-fn an_output_topic_that_is_gone_is_named_until_it_is_back() {
+fn reports_a_missing_output_topic_until_it_exists_again() {
     let (clock, mut progress) = begun();
     progress.ended(clock.at(0), Ends { missing: Some(vec!["n".into()]), ..Ends::default() });
     let said = reason(&progress, clock.at(0)).unwrap();
@@ -143,7 +143,7 @@ fn it_warns_once_and_then_again_and_again_and_says_when_it_is_over() {
 }
 
 #[test]
-fn an_open_transaction_is_named_where_it_holds_back_what_comes() {
+fn reports_an_open_transaction_that_hides_commands() {
     let (clock, mut progress) = begun();
     progress.moved(clock.at(0), 1, 7, 7);
     progress.end(clock.at(0), 1, EndOffsets { stable: 9, high_watermark: 12 });

@@ -179,7 +179,7 @@ fn published_by((owner, publish): &mut (Owner<u32>, Publish<ScriptedSink>)) -> R
 }
 
 #[test]
-fn a_command_whose_output_is_refused_stops_it_behind_all_before_it() {
+fn stops_at_a_command_whose_output_is_refused_after_publishing_all_before_it() {
     for (poison, at) in [("0-0", (0, 0)), ("0-3", (0, 3)), ("0-5", (0, 5)), ("1-0", (1, 0)), ("1-2", (1, 2))]
     {
         let mut session = with_owner();
@@ -197,7 +197,7 @@ fn a_command_whose_output_is_refused_stops_it_behind_all_before_it() {
 }
 
 #[test]
-fn what_is_refused_together_and_not_alone_goes_through() {
+fn commands_refused_together_and_accepted_alone_are_published() {
     let mut session = with_owner();
     session.1.sink.most = Some(1);
     published_by(&mut session).unwrap();

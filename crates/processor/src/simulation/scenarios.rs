@@ -156,7 +156,7 @@ fn offsets_that_are_lost_after_a_kill_stop_it() {
 }
 
 #[test]
-fn a_topic_that_was_made_again_stops_it() {
+fn stops_at_a_topic_that_was_created_again() {
     for (commands, wanted) in
         [(10, "not the topic that the log was made from"), (4, "beyond the topic's end")]
     {
@@ -189,7 +189,7 @@ fn commands_that_are_gone_undecided_stop_it_and_published_ones_do_not() {
 }
 
 #[test]
-fn a_partition_that_cannot_be_read_is_named_and_goes_on_when_it_can() {
+fn reports_an_unreadable_partition_and_resumes_when_it_is_readable() {
     let mut scenario = Scenario::after(3);
     scenario.cluster.borrow_mut().stalled.insert(0);
     scenario.produce(2);

@@ -54,7 +54,7 @@ fn refusal(facts: &Facts) -> String {
 }
 
 #[test]
-fn normal_running_goes_on_where_both_cursors_are() {
+fn normal_operation_continues_at_both_cursors() {
     assert_eq!(cursors(&facts(Some(40), Some(40))), (40, 40, 40));
     assert_eq!(cursors(&facts(Some(END), Some(END))), (END, END, END));
 }
