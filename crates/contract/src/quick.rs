@@ -1,7 +1,7 @@
 //! The quick reader: one walk over the text of an ordinary entry.
 //!
-//! It finds no problems. For anything unusual (a problem, a name that is repeated or has an escape, many free properties) it
-//! returns `None`, and [`Entry::read`] decides. If it returns an entry, `Entry::read` would return the same one; the tests
+//! It finds no problems. For anything unusual (a problem, a name that is repeated or has an escape) it returns
+//! `None`, and [`Entry::read`] decides. If it returns an entry, `Entry::read` would return the same one; the tests
 //! compare the two.
 
 mod walk;
@@ -16,6 +16,7 @@ use crate::{
     identity::{self, Identity, IdentityField},
     json::{self, RawMember},
     limits::Limits,
+    repeated::repeated,
     target::{self, Audience, Target, TargetField},
     text::{Rule, fits},
 };
@@ -23,8 +24,6 @@ use walk::unquoted;
 
 /// Levels of nesting of the contract's own objects: entry, `targets`, target, `targetId`.
 const OWN_LEVELS: usize = 4;
-/// Up to this number of free properties, each is compared with each.
-const FEW: usize = 16;
 
 /// Reads the entry that `text` is, if it is an ordinary one within the limits.
 pub(crate) fn read<'a>(text: &'a str, limits: &Limits) -> Option<Entry<'a>> {
@@ -75,8 +74,9 @@ impl<'a> Reader<'a, '_> {
         self.object(|reader, raw_name| {
             let name = unquoted(raw_name);
             let Some(field) = EntryField::of(name) else {
-                let member = RawMember { name: raw_name, value: reader.value(1)? };
-                return if is_audience(name, member.value) { None } else { push_once(&mut free, member) };
+                let value = reader.value(1)?;
+                free.push(RawMember { name: raw_name, value });
+                return (!is_audience(name, value)).then_some(());
             };
             seen.once(field as u8)?;
             match field {
@@ -104,7 +104,7 @@ impl<'a> Reader<'a, '_> {
             targets: targets.unwrap_or_else(|| vec![Target::EVERYONE]),
             attachments: attachments.unwrap_or_default(),
             content,
-            free,
+            free: each_once(free)?,
         })
     }
 
@@ -194,7 +194,8 @@ impl<'a> Reader<'a, '_> {
         self.object(|reader, raw_name| {
             let Some(field) = AttachmentField::of(unquoted(raw_name)) else {
                 // In the entry, its attachments and this one.
-                return push_once(&mut free, RawMember { name: raw_name, value: reader.value(3)? });
+                free.push(RawMember { name: raw_name, value: reader.value(3)? });
+                return Some(());
             };
             seen.once(field as u8)?;
             match field {
@@ -204,7 +205,7 @@ impl<'a> Reader<'a, '_> {
             }
             Some(())
         })?;
-        Some(Attachment { kind, id: id?, free })
+        Some(Attachment { kind, id: id?, free: each_once(free)? })
     }
 
     /// A string as text.
@@ -220,13 +221,9 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
-/// Adds a free property. Names without escapes are equal if their texts are.
-fn push_once<'a>(free: &mut Vec<RawMember<'a>>, member: RawMember<'a>) -> Option<()> {
-    if free.len() >= FEW || free.iter().any(|before| before.name == member.name) {
-        return None;
-    }
-    free.push(member);
-    Some(())
+/// The free properties, if none is repeated. Names without escapes are equal if their texts are.
+fn each_once(free: Vec<RawMember<'_>>) -> Option<Vec<RawMember<'_>>> {
+    repeated(free.iter().map(|member| member.name)).is_empty().then_some(free)
 }
 
 #[cfg(test)]
