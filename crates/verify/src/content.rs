@@ -8,7 +8,7 @@ use contract::{
 };
 use event_log::{Content, Row};
 
-use super::{problems::problem_keys, report::What, staging::Side};
+use super::{problems::problems_as_written, report::What, staging::Side};
 
 /// Headers of a rejection with the place of its command. They come after the command's own headers.
 const TOPIC: &[u8] = b"__connect.errors.topic";
@@ -269,10 +269,11 @@ impl Digester {
     /// Pointers and codes, or all bytes of a text that can't be read as problems: that is one piece, problems are an even
     /// number of pieces.
     fn problems(&self, json: &[u8]) -> u64 {
-        match problem_keys(json) {
-            Some(keys) => self.part(
-                keys.iter().flat_map(|key| [&key.pointer, &key.code]).map(|text| Some(text.as_bytes())),
-            ),
+        match problems_as_written(json) {
+            Some(Problems(problems)) => {
+                let texts = problems.iter().flat_map(|problem| [&problem.pointer, &problem.code]);
+                self.part(texts.map(|text| Some(text.as_bytes())))
+            }
             None => self.part([Some(json)]),
         }
     }
