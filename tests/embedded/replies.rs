@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::support::{PATIENCE, Running, folder, poster::Poster, program, topics, wait_until};
+use super::support::{PATIENCE, Running, folder, poster::Poster, program, settings, topics, wait_until};
 use contract::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record, Reply};
-use kafka::{Settings, Topics, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
+use kafka::{Topics, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -37,12 +37,7 @@ fn replies_to_every_command_that_asks() {
     let folder = folder();
     let names = Topics { replies: ["answers".to_owned()].into_iter().collect(), ..topics(PARTITIONS) };
     let broker = EmbeddedBroker::start(&names).expect("it starts");
-    let settings = Settings {
-        bootstrap_servers: broker.bootstrap_servers(),
-        group: "activity-stream".into(),
-        properties: BTreeMap::from([("fetch.wait.max.ms".into(), "10".into())]),
-        topics: names,
-    };
+    let settings = settings(&broker, names);
     let mut run = program(&["run", "--guarantee", "at-least-once", "-b", &settings.bootstrap_servers]);
     run.args(["--set", "topics.replies=answers,missing", "--log-file"]);
     let mut running = Running::start({

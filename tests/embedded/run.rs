@@ -32,12 +32,7 @@ const PARTITIONS: i32 = 3;
 const WINDOW_MS: i64 = 7 * 24 * 3600 * 1000;
 
 fn settings(broker: &EmbeddedBroker) -> Settings {
-    Settings {
-        bootstrap_servers: broker.bootstrap_servers(),
-        group: "activity-stream".into(),
-        properties: BTreeMap::from([("fetch.wait.max.ms".into(), "10".into())]),
-        topics: topics(PARTITIONS),
-    }
+    support::settings(broker, topics(PARTITIONS))
 }
 
 /// `run` with a short session, so that a killed member is soon forgotten.

@@ -1,7 +1,6 @@
 //! `verify` as a process, against an embedded broker: after a normal run, and with planted faults.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,12 +24,7 @@ const PARTITIONS: i32 = 3;
 const NOTIFICATIONS: &str = "activity.notifications";
 
 fn settings(broker: &EmbeddedBroker) -> Settings {
-    Settings {
-        bootstrap_servers: broker.bootstrap_servers(),
-        group: "activity-stream".into(),
-        properties: BTreeMap::from([("fetch.wait.max.ms".into(), "10".into())]),
-        topics: topics(PARTITIONS),
-    }
+    support::settings(broker, topics(PARTITIONS))
 }
 
 fn command(number: u32) -> (String, Vec<Header>) {

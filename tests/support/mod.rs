@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use kafka::{Topics, embedded::EmbeddedBroker};
+use kafka::{Settings, Topics, embedded::EmbeddedBroker};
 use nix::{
     libc,
     sys::signal::{Signal, kill},
@@ -215,6 +215,16 @@ pub fn topics(partitions: i32) -> Topics {
         partitions,
         replication_factor: 1,
         largest_command: 512 * 1024,
+    }
+}
+
+/// Of the default group, with fetches that return soon.
+pub fn settings(broker: &EmbeddedBroker, topics: Topics) -> Settings {
+    Settings {
+        bootstrap_servers: broker.bootstrap_servers(),
+        group: "activity-stream".into(),
+        properties: [("fetch.wait.max.ms".to_owned(), "10".to_owned())].into(),
+        topics,
     }
 }
 

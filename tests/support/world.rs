@@ -2,7 +2,7 @@
 //! would write them.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::{collections::BTreeMap, ops::Range, path::Path, time::Duration};
+use std::{ops::Range, path::Path, time::Duration};
 
 use activity_stream_client::{
     ActivityClient, Entry, NotificationStream, Received, StreamBuilder, StreamError, Target,
@@ -24,12 +24,7 @@ pub fn broker() -> EmbeddedBroker {
 }
 
 pub fn settings(broker: &EmbeddedBroker) -> Settings {
-    Settings {
-        bootstrap_servers: broker.bootstrap_servers(),
-        group: "activity-stream".into(),
-        properties: BTreeMap::from([("fetch.wait.max.ms".into(), "10".into())]),
-        topics: names(),
-    }
+    super::support::settings(broker, names())
 }
 
 pub fn processor(broker: &EmbeddedBroker, log: &Path) -> Running {

@@ -71,11 +71,11 @@ pub fn fill_log(folder: &Path) -> PathBuf {
         details: "offsets 0 to 4 were lost".into(),
     };
     log.record_intervention(3, &intervention, 5).unwrap();
-    log.start_partition(3, Some(gap), Some(5)).expect("taken up");
+    log.start_partition(3, Some(gap), Some(5)).expect("started");
     let second = vec![record(3, 5, Some(UPDATE.as_bytes()), None)];
     log.append(vec![Chunk { partition: 3, next_offset: 6, verdicts: records(second) }], &[(3, 5)])
         .expect("appended");
-    log.record_clean_stop(&[(0, 6)]).expect("put down");
+    log.record_clean_stop(&[(0, 6)]).expect("recorded");
     path
 }
 

@@ -1,5 +1,5 @@
-//! Strategies: valid, mutated and arbitrary commands. They are boxed because types composed of so many parts would overflow
-//! a test thread's stack.
+//! Strategies: valid, mutated and arbitrary commands. They are boxed because types with that many parts overflow a
+//! test thread's stack.
 
 use activity_stream_contract::{Coordinates, Header, Record};
 use proptest::{collection::vec, option, prelude::*, sample::select};
