@@ -2,7 +2,8 @@
 
 use std::hint::black_box;
 
-use contract::{Event, Notification, Reading, Record, rejection_record};
+use bytes::BytesMut;
+use contract::{Event, Reading, Record, rejection_record};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 mod support;
@@ -68,12 +69,12 @@ fn notifications(criterion: &mut Criterion) {
         let events = events(&records);
         group.throughput(Throughput::Elements(events[0].notification_count() as u64));
         let mut each = events.iter().cycle();
-        let mut notification = Notification::default();
+        let mut text = BytesMut::new();
         group.bench_function(kind, |bencher| {
             bencher.iter(|| {
                 let event = each.next().expect("a cycle");
                 let mut notifications = event.notifications("activity-stream", &[]);
-                while notifications.next_into(&mut notification) {
+                while let Some(notification) = notifications.next_in(&mut text) {
                     black_box(&notification);
                 }
             });

@@ -56,7 +56,7 @@ fn command(offset: i64) -> Record {
         ),
     };
     let coordinates = Coordinates { partition: 0, offset, timestamp: 1_700_000_000_000 + offset };
-    Record { coordinates, key: None, value: Some(value.into_bytes()), headers: Vec::new() }
+    Record { coordinates, key: None, value: Some(value.into()), headers: Vec::new() }
 }
 
 impl Made {
@@ -72,7 +72,7 @@ impl Made {
             }
             _ => return None,
         };
-        let key = if self.altered { Some(b"x".to_vec()) } else { output.key };
+        let key = if self.altered { Some("x".into()) } else { output.key };
         Some(Record { coordinates: command.coordinates, key, value: output.value, headers: output.headers })
     }
 }

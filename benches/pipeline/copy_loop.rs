@@ -184,7 +184,9 @@ fn publish(
 fn name(record: &OutputRecord, command: &Record) -> OutputRecord {
     let id = ActivityId::new(0, command.coordinates).to_string();
     let mut record = record.clone();
-    record.value.as_mut().expect("a value")[super::latency::ID].copy_from_slice(id.as_bytes());
+    let mut value = Vec::from(record.value.take().expect("a value"));
+    value[super::latency::ID].copy_from_slice(id.as_bytes());
+    record.value = Some(value.into());
     record
 }
 

@@ -56,8 +56,8 @@ impl Command {
         let keyed = self.idempotency_key.iter();
         Record {
             coordinates: Coordinates { partition, offset, timestamp: BEGIN + offset },
-            key: Some(self.key.clone().into_bytes()),
-            value: Some(self.value.clone().into_bytes()),
+            key: Some(self.key.clone().into()),
+            value: Some(self.value.clone().into()),
             headers: keyed.map(|key| Header::new("idempotency-key", key.as_bytes())).collect(),
         }
     }

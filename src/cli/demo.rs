@@ -20,6 +20,7 @@ use std::{
 
 use activity_stream_client::{ActivityClient, PostError, Posted as Delivered};
 use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
 use contract::{Coordinates, Decision, Header, Record, object_key};
 use event_log::EventLog;
 use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
@@ -184,7 +185,7 @@ fn read(
 
 /// Passes decisions to the demonstration.
 struct Watch {
-    source: String,
+    source: Bytes,
     sender: Mutex<Sender<Decided>>,
 }
 
@@ -194,9 +195,9 @@ impl Observer for Watch {
         for (record, decision) in commands.iter() {
             let notifications = match decision {
                 Decision::Accepted(event) => event
-                    .notifications(&self.source, &record.headers)
+                    .notifications(self.source.clone(), &record.headers)
                     .map(|notification| Published {
-                        id: notification.id.clone(),
+                        id: notification.id().to_owned(),
                         key: text(notification.record.key.as_deref()),
                         value: text(notification.record.value.as_deref()),
                     })
@@ -266,8 +267,8 @@ impl Demonstration {
         let index = self.order.posted(place.clone(), value.len());
         let coordinates =
             Coordinates { partition: 0, offset: 0, timestamp: Timestamp::now().as_millisecond() };
-        let key = object_key(&value).map(String::into_bytes);
-        let record = Record { coordinates, key, value: Some(value), headers };
+        let key = object_key(&value).map(Bytes::from);
+        let record = Record { coordinates, key, value: Some(value.into()), headers };
         let answer = self.runtime.block_on(self.client.enqueue(&record, None));
         let answer =
             answer.map_err(|error| anyhow!("{place} can't be posted: {}", client::reason(&error)))?;

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use bytes::Bytes;
 use clap::builder::{PossibleValue, TypedValueParser};
 use contract::Decision;
 use event_log::{
@@ -332,7 +333,8 @@ impl Observer for Watch {
         metrics.decided(metrics::Outcome::Event, count(|d| matches!(d, Decision::Accepted(_))));
         metrics.decided(metrics::Outcome::Duplicate, count(|d| matches!(d, Decision::Duplicate { .. })));
         metrics.decided(metrics::Outcome::Rejection, count(|d| matches!(d, Decision::Rejected(_))));
-        let bytes: usize = commands.iter().map(|(record, _)| record.value.as_ref().map_or(0, Vec::len)).sum();
+        let bytes: usize =
+            commands.iter().filter_map(|(record, _)| record.value.as_ref()).map(Bytes::len).sum();
         metrics.command_bytes.inc_by(bytes as u64);
     }
 

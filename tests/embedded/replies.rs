@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::support::{PATIENCE, Running, folder, poster::Poster, program, settings, topics, wait_until};
+use bytes::Bytes;
 use contract::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record, Reply};
 use kafka::{Topics, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
 use nix::sys::signal::Signal;
@@ -22,7 +23,7 @@ fn asks(id: &[u8], topic: &str, more: &[(&str, &[u8])]) -> Vec<Header> {
 }
 
 /// The replies on the topic `answers`, by their correlation ids.
-fn replies(reader: &BaseConsumer<Context>, found: &mut BTreeMap<Vec<u8>, (Record, Reply)>) {
+fn replies(reader: &BaseConsumer<Context>, found: &mut BTreeMap<Bytes, (Record, Reply)>) {
     while let Some(polled) = reader.poll(Duration::from_millis(20)) {
         let record = record_of(&polled.expect("a record"));
         let id = record.headers.iter().find(|header| header.name == CORRELATION_ID.as_bytes());

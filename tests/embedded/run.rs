@@ -17,6 +17,7 @@ use super::support::{
     self, Finished, PATIENCE, Running, broker, deaf_address, folder, poster::Poster, program, topics,
     wait_until,
 };
+use bytes::Bytes;
 use contract::{Claim, Decider, Decision, Header, Limits, Reading, Record, settle};
 use event_log::{LogReader, read_model::ReadModel};
 use kafka::{Settings, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
@@ -166,7 +167,9 @@ fn assert_complete(broker: &EmbeddedBroker, log: &Path) {
             Decision::Accepted(event) => Some(event),
             _ => None,
         })
-        .flat_map(|event| event.notifications("activity-stream", &[]).map(|n| n.id).collect::<Vec<_>>())
+        .flat_map(|event| {
+            event.notifications("activity-stream", &[]).map(|n| n.id().to_owned()).collect::<Vec<_>>()
+        })
         .collect();
     wait_until("the notifications", || {
         let found = read_all(broker, &names.notifications).into_iter().map(|record| id_of(&record));
@@ -184,7 +187,7 @@ fn id_of(notification: &Record) -> String {
     value["id"].as_str().unwrap().to_owned()
 }
 
-fn origin(rejection: &Record) -> (Vec<u8>, Vec<u8>) {
+fn origin(rejection: &Record) -> (Bytes, Bytes) {
     let header = |name: &str| {
         let header = rejection.headers.iter().rev().find(|header| header.name == name.as_bytes());
         header.unwrap().value.clone().unwrap()

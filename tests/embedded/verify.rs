@@ -11,7 +11,7 @@ use super::support::{
 };
 use contract::Header;
 use event_log::LogReader;
-use kafka::{Settings, client, context::Context, embedded::EmbeddedBroker, native};
+use kafka::{Settings, client, consumer::record_of, context::Context, embedded::EmbeddedBroker, native};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -98,7 +98,7 @@ fn write_again(broker: &EmbeddedBroker, topic: &str, change: impl Fn(String) -> 
         .partition(message.partition())
         .key(message.key().unwrap())
         .payload(&value)
-        .headers(native::to_native(&native::headers_of(&message)));
+        .headers(native::to_native(&record_of(&message).headers));
     assert!(producer.send(record).is_ok());
     producer.flush(PATIENCE).unwrap();
 }

@@ -60,7 +60,7 @@ fn examples_are_decided_as_the_pages_say() {
                 let notification =
                     event.notifications("activity-stream", &[]).next().expect("a notification");
                 let value = notification.record.value.expect("a value");
-                assert_eq!(compact(&text), String::from_utf8(value).expect("UTF-8"));
+                assert_eq!(compact(&text), String::from_utf8(value.into()).expect("UTF-8"));
             }
             "json replies" => {
                 for line in text.lines() {

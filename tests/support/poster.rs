@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use contract::{Header, OutputRecord, object_key};
 use kafka::{Settings, client, context::Context, native};
 use rdkafka::{
@@ -24,8 +25,8 @@ impl Poster {
 
     /// Posts a command, keyed by its object where it names one.
     pub fn post(&self, value: &[u8], headers: &[Header]) -> Result<(), String> {
-        let key = object_key(value).map(String::into_bytes);
-        let record = OutputRecord { key, value: Some(value.to_vec()), headers: headers.to_vec() };
+        let key = object_key(value).map(Bytes::from);
+        let record = OutputRecord { key, value: Some(value.to_vec().into()), headers: headers.to_vec() };
         self.post_record(None, &record)
     }
 

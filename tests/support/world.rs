@@ -68,14 +68,14 @@ pub fn publish(broker: &EmbeddedBroker, entries: Range<u32>, before: &[&str]) {
     let poster = Poster::new(&Settings { topics: names, ..settings(broker) }).unwrap();
     let mut records: Vec<OutputRecord> = before
         .iter()
-        .map(|value| OutputRecord { key: None, value: Some(value.as_bytes().to_vec()), headers: Vec::new() })
+        .map(|&value| OutputRecord { key: None, value: Some(value.to_owned().into()), headers: Vec::new() })
         .collect();
     let decider = Decider::new("activity.commands", Limits::default());
     for number in entries {
         let command = Record {
             coordinates: Coordinates { partition: 0, offset: number.into(), timestamp: 1 },
             key: None,
-            value: Some(notified(number).to_json().into_bytes()),
+            value: Some(notified(number).to_json().into()),
             headers: vec![Header::new("traceparent", "00-1")],
         };
         let Reading::Valid { event, .. } = decider.read(&command).reading else { panic!("rejected") };

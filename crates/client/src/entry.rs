@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use contract::{Coordinates, Header, Record, object_key};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
@@ -51,7 +52,7 @@ pub struct Entry {
     attachments: Vec<Attachment>,
     content: Option<String>,
     properties: Vec<(String, Value)>,
-    record_key: Option<Vec<u8>>,
+    record_key: Option<Bytes>,
     headers: Vec<Header>,
 }
 
@@ -131,7 +132,7 @@ impl Entry {
     /// The record's key, which selects its partition. Default: `objectType/objectId`, so that the activities of one object
     /// stay in order.
     #[must_use]
-    pub fn record_key(self, key: impl Into<Vec<u8>>) -> Self {
+    pub fn record_key(self, key: impl Into<Bytes>) -> Self {
         Self { record_key: Some(key.into()), ..self }
     }
 
@@ -151,8 +152,8 @@ impl Entry {
 
     /// The record that is sent at that time (milliseconds since 1970).
     pub(super) fn to_record(&self, timestamp: i64) -> Record {
-        let value = self.to_json().into_bytes();
-        let key = self.record_key.clone().or_else(|| object_key(&value).map(String::into_bytes));
+        let value = Bytes::from(self.to_json());
+        let key = self.record_key.clone().or_else(|| object_key(&value).map(Bytes::from));
         // Its partition and offset do not affect its problems.
         Record {
             coordinates: Coordinates { partition: 0, offset: 0, timestamp },
@@ -212,7 +213,7 @@ mod tests {
     }
 
     fn normal_form_of(json: &str) -> String {
-        let value = Some(json.as_bytes().to_vec());
+        let value = Some(json.to_owned().into());
         let record = Record { value, ..Entry::new("", "").to_record(1) };
         read(&record).unwrap().json().to_owned()
     }
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_object_is_the_key_unless_another_is_given() {
-        let key = |entry: &Entry| String::from_utf8(entry.to_record(1).key.unwrap()).unwrap();
+        let key = |entry: &Entry| String::from_utf8(entry.to_record(1).key.unwrap().into()).unwrap();
         let entry = Entry::new("case", "7").idempotency_key("k");
         assert_eq!(key(&entry), "case/7");
         assert!(read(&entry.to_record(1)).is_ok());

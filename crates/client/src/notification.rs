@@ -97,7 +97,7 @@ impl Notification {
             activity_id: read.activity_id,
             target: read.target,
             activity: Activity { json: read.activity, known },
-            key: String::from_utf8(key).map_err(|_| "its key is not UTF-8")?,
+            key: String::from_utf8(key.into()).map_err(|_| "its key is not UTF-8")?,
             headers: record.headers.clone(),
             at: record.coordinates,
         })
@@ -242,8 +242,8 @@ mod tests {
         assert_eq!(written.len(), audiences.len());
         for (written, audience) in written.into_iter().zip(audiences) {
             let key = written.record.key.clone().unwrap();
-            let read = Notification::read(&record(written.record)).unwrap();
-            assert_eq!(read.id.to_string(), written.id);
+            let read = Notification::read(&record(written.record.clone())).unwrap();
+            assert_eq!(read.id.to_string(), written.id());
             assert_eq!((read.activity_id, read.target), (event.id(), audience));
             assert_eq!((read.key.as_bytes(), read.at.offset), (&key[..], 2));
             let activity = &read.activity;
@@ -267,7 +267,7 @@ mod tests {
         let command = Record {
             coordinates: at,
             key: None,
-            value: Some(value.as_bytes().to_vec()),
+            value: Some(value.as_bytes().to_vec().into()),
             headers: Vec::new(),
         };
         let decider = Decider::new("activity.commands", Limits::default());
@@ -295,12 +295,12 @@ mod tests {
         let good = record(written.notifications("source", &[]).next().unwrap().record);
         let why = |record: Record| Notification::read(&record).unwrap_err();
         let changed = |from: &str, to: &str| {
-            let value = String::from_utf8(good.value.clone().unwrap()).unwrap().replacen(from, to, 1);
-            why(Record { value: Some(value.into_bytes()), ..good.clone() })
+            let value = String::from_utf8(good.value.clone().unwrap().into()).unwrap().replacen(from, to, 1);
+            why(Record { value: Some(value.into()), ..good.clone() })
         };
         assert_eq!(why(Record { value: None, ..good.clone() }), "it has no value");
         assert_eq!(why(Record { key: None, ..good.clone() }), "it has no key");
-        assert_eq!(why(Record { key: Some(vec![0xff]), ..good.clone() }), "its key is not UTF-8");
+        assert_eq!(why(Record { key: Some(vec![0xff].into()), ..good.clone() }), "its key is not UTF-8");
         assert!(changed("{", "").contains("expected"));
         assert!(changed("/0\"", "/00\"").contains("is not a notification's id"));
         assert!(changed("\"id\":\"0", "\"id\":\"1").contains("is not that of the activity"));

@@ -313,8 +313,8 @@ mod tests {
     fn record() -> Record {
         Record {
             coordinates: Coordinates { partition: 0, offset: 0, timestamp: 1 },
-            key: Some(b"case/7".to_vec()),
-            value: Some(b"{}".to_vec()),
+            key: Some("case/7".into()),
+            value: Some("{}".into()),
             headers: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use contract::{
     CORRELATION_ID, Decider, Limits, REPLY_PARTITION, REPLY_TOPIC, Reading, Record, Reply, ReplyTopics,
 };
@@ -194,7 +195,7 @@ impl ActivityClient {
         record: &Record,
         partition: Option<i32>,
     ) -> Result<impl Future<Output = Result<Posted, PostError>> + Send + use<>, PostError> {
-        let bytes = record.value.as_ref().map_or(0, Vec::len);
+        let bytes = record.value.as_ref().map_or(0, Bytes::len);
         let inner = Arc::clone(&self.inner);
         let failed =
             move |failed: Failed| failed.explain(&Access::of(&inner.settings), inner.decider.topic(), bytes);

@@ -221,7 +221,7 @@ mod tests {
         Record {
             coordinates: Coordinates { partition: 0, offset: 0, timestamp: 0 },
             key: None,
-            value: Some(value.into()),
+            value: Some(value.to_owned().into()),
             headers: vec![Header::new(CORRELATION_ID, id)],
         }
     }

@@ -1,5 +1,6 @@
 //! Dead letters: rejections read from their topic, and the commands in them.
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
@@ -67,9 +68,9 @@ impl<'r> DeadLetter<'r> {
         }
         let keyed_by_header =
             command.headers.iter().any(|header| header.name == idempotency::HEADER.as_bytes());
-        if keyed_by_header && command.key.as_ref().is_none_or(Vec::is_empty) {
+        if keyed_by_header && command.key.as_ref().is_none_or(Bytes::is_empty) {
             let object = command.value.as_deref().and_then(object_key);
-            command.key = Some(object.unwrap_or(derived).into_bytes());
+            command.key = Some(object.unwrap_or(derived).into());
         }
         Ok(command)
     }
@@ -99,8 +100,8 @@ mod tests {
     fn command(key: Option<&str>, value: &str, headers: &[(&str, &str)]) -> Record {
         Record {
             coordinates: Coordinates { partition: 3, offset: 12_345, timestamp: 1 },
-            key: key.map(|key| key.as_bytes().to_vec()),
-            value: Some(value.as_bytes().to_vec()),
+            key: key.map(|key| key.to_owned().into()),
+            value: Some(value.to_owned().into()),
             headers: headers.iter().map(|(name, value)| Header::new(*name, *value)).collect(),
         }
     }
@@ -231,9 +232,9 @@ mod tests {
     #[test]
     fn replays_binary_and_large_parts_unchanged() {
         let mut strange = command(None, ENTRY, &[]);
-        strange.key = Some(vec![0xff; 10_000]);
-        strange.headers.push(Header { name: vec![0xfe].into(), value: Some(vec![0xff, 0]) });
-        strange.headers.push(Header { name: b"null".into(), value: None });
+        strange.key = Some(vec![0xff; 10_000].into());
+        strange.headers.push(Header { name: vec![0xfe].into(), value: Some(vec![0xff, 0].into()) });
+        strange.headers.push(Header { name: "null".into(), value: None });
         let again = replayed(&strange);
         assert_eq!(again.key, strange.key);
         assert_eq!(again.headers[..2], strange.headers[..]);

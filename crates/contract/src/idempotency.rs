@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 use crate::{
     cloud_event::{Form, Structured},
     code::Code,
@@ -58,7 +60,7 @@ impl<'a> GivenKey<'a> {
         let Some(first) = given.next() else {
             return event_in_headers.then(|| Self::of_cloud_event(&record.headers)).flatten();
         };
-        if record.key.as_ref().is_none_or(Vec::is_empty) {
+        if record.key.as_ref().is_none_or(Bytes::is_empty) {
             let message = format_args!(
                 "a record with the header {HEADER} needs a record key, which keeps repetitions in one partition"
             );

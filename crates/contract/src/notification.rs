@@ -1,7 +1,6 @@
 //! Notifications: the records that tell audiences about an event.
 
-use std::borrow::Cow;
-
+use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
 use crate::{
@@ -11,11 +10,10 @@ use crate::{
     record::{Header, OutputRecord},
 };
 
-/// A record for the notifications topic. The default is empty, to be filled by [`Notifications::next_into`].
-#[derive(Debug, Clone, Default, PartialEq)]
+/// A record for the notifications topic.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
-    /// The activity's id and the index of the target: unique, and the same on every replay.
-    pub id: String,
+    id: Bytes,
     pub record: OutputRecord,
 }
 
@@ -23,13 +21,13 @@ pub struct Notification {
 #[derive(Debug, Clone)]
 pub struct Notifications<'a> {
     event: &'a Event,
-    source: &'a str,
+    source: Bytes,
     /// Trace headers of the command.
-    trace: Vec<&'a Header>,
+    trace: Vec<Header>,
     /// The event's id as text.
     activity_id: String,
-    time: String,
-    subject: String,
+    time: Bytes,
+    subject: Bytes,
     notified: std::slice::Iter<'a, Notified>,
 }
 
@@ -55,17 +53,18 @@ impl Event {
     /// One notification per target with `notify`, in the order of the targets. `source` is the configured `ce_source`,
     /// `command_headers` are those of the command's record.
     #[must_use]
-    pub fn notifications<'a>(&'a self, source: &'a str, command_headers: &'a [Header]) -> Notifications<'a> {
+    pub fn notifications(&self, source: impl Into<Bytes>, command_headers: &[Header]) -> Notifications<'_> {
         let notified = self.notified();
         let (mut trace, mut activity_id, mut time, mut subject) =
             <(Vec<_>, String, String, String)>::default();
         if !notified.is_empty() {
-            trace.extend(trace_headers(command_headers));
+            trace.extend(trace_headers(command_headers).cloned());
             let id = self.id().as_uuid().hyphenated();
             activity_id.push_str(id.encode_lower(&mut Uuid::encode_buffer()));
             date_time::push_timestamp(&mut time, self.coordinates().timestamp);
             subject = [self.object_type(), "/", self.object_id()].concat();
         }
+        let (source, time, subject) = (source.into(), time.into(), subject.into());
         Notifications { event: self, source, trace, activity_id, time, subject, notified: notified.iter() }
     }
 
@@ -93,26 +92,34 @@ impl Event {
 pub(crate) fn trace_headers(command_headers: &[Header]) -> impl Iterator<Item = &Header> {
     let last = TRACE_HEADERS.iter().filter_map(|name| Header::last(command_headers, name.as_bytes()));
     last.filter(|header| {
-        let bytes = header.value.as_ref().map_or(0, Vec::len);
+        let bytes = header.value.as_ref().map_or(0, Bytes::len);
         (1..=MAX_TRACE_HEADER_BYTES).contains(&bytes)
     })
 }
 
-impl Notifications<'_> {
-    /// Overwrites `notification` with the next one and reuses its memory. `false` if none is left; `notification` is then
-    /// unchanged.
+impl Notification {
+    /// The activity's id and the index of the target: unique, and the same on every replay.
     #[must_use]
-    pub fn next_into(&mut self, notification: &mut Notification) -> bool {
-        let Some(notified) = self.notified.next() else { return false };
-        let Notification { id, record } = notification;
-        id.clear();
-        id.extend([self.activity_id.as_str(), "/", itoa::Buffer::new().format(notified.index)]);
-        refill(&mut record.key, &[&notified.key]);
+    pub fn id(&self) -> &str {
+        std::str::from_utf8(&self.id).unwrap_or_default()
+    }
+}
+
+impl Notifications<'_> {
+    /// The next one, in the memory of `text`, which can be used again once all its notifications are dropped.
+    pub fn next_in(&mut self, text: &mut BytesMut) -> Option<Notification> {
+        let notified = self.notified.next()?;
+        let mut index = itoa::Buffer::new();
+        let index = index.format(notified.index);
+        let id = joined(text, &[&self.activity_id, "/", index]);
+        let key = joined(text, &[&notified.key]);
         let [before, after] = self.event.json_without_targets();
         // Copies slices of the normal form instead of serializing again.
         let value = [
             "{\"id\":\"",
-            id,
+            &self.activity_id,
+            "/",
+            index,
             "\",\"activityId\":\"",
             &self.activity_id,
             "\",\"target\":",
@@ -122,39 +129,37 @@ impl Notifications<'_> {
             after,
             "}",
         ];
-        refill(&mut record.value, &value);
-        let values = ["1.0", id, self.source, CE_TYPE, &self.time, &self.subject, "application/json"];
-        let headers = &mut record.headers;
-        headers.resize_with(HEADERS.len() + self.trace.len(), Header::default);
-        let (own, trace) = headers.split_at_mut(HEADERS.len());
-        for ((header, (name, _)), value) in own.iter_mut().zip(HEADERS).zip(values) {
-            header.name = Cow::Borrowed(name.as_bytes());
-            refill(&mut header.value, &[value]);
-        }
-        for (header, Header { name, value }) in trace.iter_mut().zip(&self.trace) {
-            header.name.clone_from(name);
-            header.value.clone_from(value);
-        }
-        true
+        let value = joined(text, &value);
+        let values = [
+            Bytes::from_static(b"1.0"),
+            id.clone(),
+            self.source.clone(),
+            Bytes::from_static(CE_TYPE.as_bytes()),
+            self.time.clone(),
+            self.subject.clone(),
+            Bytes::from_static(b"application/json"),
+        ];
+        let mut headers = Vec::with_capacity(HEADERS.len() + self.trace.len());
+        headers.extend(HEADERS.into_iter().zip(values).map(|((name, _), value)| Header::named(name, value)));
+        headers.extend_from_slice(&self.trace);
+        Some(Notification { id, record: OutputRecord { key: Some(key), value: Some(value), headers } })
     }
 }
 
-/// Replaces the content, and reuses the memory.
-fn refill(bytes: &mut Option<Vec<u8>>, parts: &[&str]) {
-    let bytes = bytes.get_or_insert_default();
-    bytes.clear();
-    bytes.reserve(parts.iter().map(|part| part.len()).sum());
+/// Appends the parts to the text, and splits them off.
+fn joined(text: &mut BytesMut, parts: &[&str]) -> Bytes {
+    text.reserve(parts.iter().map(|part| part.len()).sum());
     for part in parts {
-        bytes.extend_from_slice(part.as_bytes());
+        text.extend_from_slice(part.as_bytes());
     }
+    text.split().freeze()
 }
 
 impl Iterator for Notifications<'_> {
     type Item = Notification;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut notification = Notification::default();
-        self.next_into(&mut notification).then_some(notification)
+        self.next_in(&mut BytesMut::new())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -1,6 +1,6 @@
 //! Kafka records, as bytes with coordinates.
 
-use std::borrow::Cow;
+use bytes::Bytes;
 
 use crate::date_time::TIMESTAMPS;
 
@@ -33,9 +33,9 @@ impl Coordinates {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
     /// Bytes, because a producer can write names that are not UTF-8.
-    pub name: Cow<'static, [u8]>,
+    pub name: Bytes,
     /// `None` is Kafka's null, which differs from an empty value.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
 }
 
 const UNREADABLE: &[u8] = b"\0unreadable";
@@ -44,28 +44,28 @@ const UNREADABLE: &[u8] = b"\0unreadable";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub coordinates: Coordinates,
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
     /// `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
     pub headers: Vec<Header>,
 }
 
 /// A record to produce. The caller knows its topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputRecord {
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
     pub headers: Vec<Header>,
 }
 
 impl Header {
     pub fn new(name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        Self { name: Cow::Owned(name.into()), value: Some(value.into()) }
+        Self { name: Bytes::from(name.into()), value: Some(Bytes::from(value.into())) }
     }
 
     /// A header with a constant name.
-    pub(crate) fn named(name: &'static str, value: impl Into<Vec<u8>>) -> Self {
-        Self { name: Cow::Borrowed(name.as_bytes()), value: Some(value.into()) }
+    pub(crate) fn named(name: &'static str, value: impl Into<Bytes>) -> Self {
+        Self { name: Bytes::from_static(name.as_bytes()), value: Some(value.into()) }
     }
 
     /// Stands for all headers of a record that has too many for the Kafka client. Without this mark, an idempotency key
@@ -74,7 +74,7 @@ impl Header {
     /// No real header has this name: for the Kafka client, names end at a NUL.
     #[must_use]
     pub fn unreadable() -> Self {
-        Self { name: Cow::Borrowed(UNREADABLE), value: None }
+        Self { name: Bytes::from_static(UNREADABLE), value: None }
     }
 
     /// Whether the headers of a record could not be read.
@@ -85,7 +85,7 @@ impl Header {
     /// Bytes of name and value.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.name.len() + self.value.as_ref().map_or(0, Vec::len)
+        self.name.len() + self.value.as_ref().map_or(0, Bytes::len)
     }
 
     /// The last header with that name, as Kafka's own clients look headers up.
@@ -130,8 +130,8 @@ impl OutputRecord {
     }
 }
 
-fn bytes_of(key: &Option<Vec<u8>>, value: &Option<Vec<u8>>, headers: &[Header]) -> usize {
-    let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+fn bytes_of(key: &Option<Bytes>, value: &Option<Bytes>, headers: &[Header]) -> usize {
+    let bytes = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
     bytes(key) + bytes(value) + headers.iter().map(Header::bytes).sum::<usize>()
 }
 
@@ -140,14 +140,14 @@ mod tests {
     use super::*;
 
     fn record(key: Option<&str>, value: Option<&str>, headers: &[(&str, Option<&str>)]) -> Record {
-        let bytes = |text: &str| text.as_bytes().to_vec();
+        let bytes = |text: &str| Bytes::from(text.to_owned());
         Record {
             coordinates: Coordinates { partition: 0, offset: 0, timestamp: 0 },
             key: key.map(bytes),
             value: value.map(bytes),
             headers: headers
                 .iter()
-                .map(|(name, value)| Header { name: bytes(name).into(), value: value.map(bytes) })
+                .map(|(name, value)| Header { name: bytes(name), value: value.map(bytes) })
                 .collect(),
         }
     }

@@ -101,6 +101,8 @@ fn size_of_header(header: &Header) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::{code::Code, record::Coordinates};
 
@@ -108,9 +110,9 @@ mod tests {
     fn copies_the_command_byte_for_byte_before_its_own_headers() {
         let record = Record {
             coordinates: Coordinates { partition: 3, offset: 12_345, timestamp: -1 },
-            key: Some(b"\xff".to_vec()),
+            key: Some(b"\xff"[..].into()),
             value: None,
-            headers: vec![Header { name: b"a\xff".into(), value: None }, Header::new("a", "b")],
+            headers: vec![Header { name: b"a\xff"[..].into(), value: None }, Header::new("a", "b")],
         };
         let rejection =
             rejection_record(&record, "commands", &Problems::one(Code::Tombstone, "no \"value\""), 1 << 20);
@@ -137,8 +139,8 @@ mod tests {
     fn omits_and_lists_what_exceeds_the_record_size_limit() {
         let record = Record {
             coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
-            key: Some(vec![b'k'; 10_000]),
-            value: Some(vec![b'v'; 10_000]),
+            key: Some(vec![b'k'; 10_000].into()),
+            value: Some(vec![b'v'; 10_000].into()),
             headers: vec![Header::new("h", vec![b'h'; 10_000])],
         };
         let problems = Problems::one(Code::TooLarge, "large");
@@ -159,8 +161,8 @@ mod tests {
     fn omits_and_lists_unreadable_headers() {
         let record = Record {
             coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
-            key: Some(b"k".to_vec()),
-            value: Some(vec![b'v'; 10_000]),
+            key: Some("k".into()),
+            value: Some(vec![b'v'; 10_000].into()),
             headers: vec![Header::unreadable()],
         };
         let problems = Problems::one(Code::UnreadableHeaders, "many");
@@ -179,13 +181,13 @@ mod tests {
     #[test]
     fn forms_are_the_results_of_all_limits() {
         let problems = Problems::one(Code::TooLarge, "large");
-        let part = |length: usize| (length > 0).then(|| vec![b'x'; length]);
+        let part = |length: usize| (length > 0).then(|| Bytes::from(vec![b'x'; length]));
         for (key, value, header) in [(30, 50, 40), (30, 0, 40), (0, 50, 0), (0, 0, 0), (0, 0, 9), (7, 0, 0)] {
             let record = Record {
                 coordinates: Coordinates { partition: 0, offset: 1, timestamp: 2 },
                 key: part(key),
                 value: part(value),
-                headers: part(header).map(|value| Header::new("h", value)).into_iter().collect(),
+                headers: part(header).map(|value| Header::named("h", value)).into_iter().collect(),
             };
             let mut given: Vec<OutputRecord> = Vec::new();
             for limit in (0..2_000).rev() {

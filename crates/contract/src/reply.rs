@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -129,7 +130,7 @@ impl ReplyTopics {
         let mut headers = vec![Header::named("content-type", "application/json")];
         headers.extend(to.correlation_id.cloned());
         headers.extend(notification::trace_headers(&record.headers).cloned());
-        let value = Reply::from(decision).to_json().into_bytes();
+        let value = Reply::from(decision).to_json().into();
         let record = OutputRecord { key: None, value: Some(value), headers };
         Some(ReplyRecord { topic: to.topic.to_owned(), partition: to.partition, record })
     }
@@ -147,7 +148,7 @@ impl ReplyTopics {
             None => None,
         };
         let correlation_id = last(CORRELATION_ID);
-        let length = correlation_id.and_then(|header| header.value.as_ref()).map_or(0, Vec::len);
+        let length = correlation_id.and_then(|header| header.value.as_ref()).map_or(0, Bytes::len);
         if length > MAX_CORRELATION_ID_BYTES {
             let wanted =
                 format_args!("at most {MAX_CORRELATION_ID_BYTES} bytes in the header {CORRELATION_ID}");
@@ -218,14 +219,14 @@ mod tests {
     const ID: &str = "01a20ada-2c7b-89d1-8003-000000003039";
 
     fn header(name: &str, value: Option<&[u8]>) -> Header {
-        Header { name: name.as_bytes().to_vec().into(), value: value.map(Vec::from) }
+        Header { name: name.as_bytes().to_vec().into(), value: value.map(Bytes::copy_from_slice) }
     }
 
     fn command(headers: Vec<Header>) -> Record {
         Record {
             coordinates: Coordinates { partition: 3, offset: 12_345, timestamp: 1 },
             key: None,
-            value: Some(br#"{"objectType":"case","objectId":"7"}"#.to_vec()),
+            value: Some(r#"{"objectType":"case","objectId":"7"}"#.into()),
             headers,
         }
     }

@@ -167,7 +167,7 @@ fn requires_valid_attributes_in_binary_mode() {
             .into_iter()
             .map(|mut header| {
                 if *header.name == *b"ce_type" {
-                    header.value = Some(vec![0xff]);
+                    header.value = Some(vec![0xff].into());
                 }
                 header
             })

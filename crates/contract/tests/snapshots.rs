@@ -5,11 +5,12 @@ use std::fmt::Write;
 use activity_stream_contract::{
     Code, Decision, Header, Limits, OutputRecord, Record, ReplyTopics, rejection_record,
 };
+use bytes::Bytes;
 use testing::contract::*;
 
 /// A record as lines: headers, key, value.
 fn shown(record: &OutputRecord) -> String {
-    let bytes = |bytes: &Option<Vec<u8>>| {
+    let bytes = |bytes: &Option<Bytes>| {
         bytes.as_ref().map_or("null".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
     };
     let mut out = String::new();
@@ -24,7 +25,7 @@ fn shown_event(command: &Record) -> String {
     let (event, _) = read(command).unwrap_or_else(|problems| panic!("rejected: {problems}"));
     let mut out = format!("event {}\n{}\n", event.id(), event.json());
     for notification in event.notifications("activity-stream", &command.headers) {
-        write!(out, "\nnotification {}\n{}", notification.id, shown(&notification.record)).unwrap();
+        write!(out, "\nnotification {}\n{}", notification.id(), shown(&notification.record)).unwrap();
     }
     out
 }
@@ -84,7 +85,7 @@ fn replies() {
 fn problems_of_bad_reply_headers() {
     let asks = |name: &str, value: Option<&[u8]>| Header {
         name: name.as_bytes().to_vec().into(),
-        value: value.map(Vec::from),
+        value: value.map(Bytes::copy_from_slice),
     };
     let topic = || asks("kafka_replyTopic", Some(b"answers"));
     let long = vec![b'x'; 10_240];
@@ -164,17 +165,19 @@ fn problems_of_bad_commands() {
 
 #[test]
 fn problems_of_bad_records() {
-    let header =
-        |value: Option<&[u8]>| Header { name: b"idempotency-key".into(), value: value.map(Vec::from) };
+    let header = |value: Option<&[u8]>| Header {
+        name: "idempotency-key".into(),
+        value: value.map(Bytes::copy_from_slice),
+    };
     let good = record(entry(""));
     let with = |headers: Vec<Header>| Record { headers, ..good.clone() };
     let bad = [
         Record { value: None, ..good.clone() },
         Record { coordinates: activity_stream_contract::Coordinates { timestamp: -1, ..AT }, ..good.clone() },
-        Record { value: Some(b"{\"a\":\"\xfe\"}".to_vec()), ..good.clone() },
-        Record { value: Some(vec![b' '; 600_000]), ..good.clone() },
+        Record { value: Some(b"{\"a\":\"\xfe\"}"[..].into()), ..good.clone() },
+        Record { value: Some(vec![b' '; 600_000].into()), ..good.clone() },
         Record {
-            value: Some(entry(&format!("\"a\":{}{}", "[".repeat(70), "]".repeat(70))).into_bytes()),
+            value: Some(entry(&format!("\"a\":{}{}", "[".repeat(70), "]".repeat(70))).into()),
             ..good.clone()
         },
         Record { key: None, ..with(vec![header(Some(b"k"))]) },

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::{Bytes, BytesMut};
 use contract::{Coordinates, Record};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -38,6 +39,8 @@ use super::{
     topic_id::{self, TopicId},
 };
 
+/// The size of a buffer for records, in bytes. A longer record gets its own.
+const BUFFER: usize = 64 * 1024;
 /// How long one question to the brokers may block the polling thread.
 const ASK: Duration = Duration::from_secs(2);
 
@@ -48,6 +51,8 @@ pub struct GroupConsumer {
     settings: Settings,
     topic: String,
     pending: VecDeque<Polled>,
+    /// For the records: one allocation for many of them.
+    buffer: BytesMut,
     /// What librdkafka fetches: all or some of the assigned partitions.
     started: BTreeSet<i32>,
     probing: Query<Probe>,
@@ -187,6 +192,7 @@ impl GroupConsumer {
             settings: settings.clone(),
             topic: settings.topics.commands.clone(),
             pending: VecDeque::new(),
+            buffer: BytesMut::with_capacity(BUFFER),
             started: BTreeSet::new(),
             probing: Query::default(),
             asking_ends: Query::default(),
@@ -243,7 +249,7 @@ impl Source for GroupConsumer {
         }
         let record = match polled {
             None => None,
-            Some(Ok(message)) => Some(Polled::Record(record_of(&message))),
+            Some(Ok(message)) => Some(Polled::Record(record_in(&mut self.buffer, &message))),
             Some(Err(error)) => {
                 self.notes.hear(error.to_string());
                 classify(&self.settings, &error)?
@@ -417,15 +423,27 @@ pub(crate) fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPart
 /// Copies a message.
 #[must_use]
 pub fn record_of(message: &BorrowedMessage<'_>) -> Record {
+    copied(message, Bytes::copy_from_slice)
+}
+
+/// Copies a message into a buffer, which lives as long as any of its records.
+fn record_in(buffer: &mut BytesMut, message: &BorrowedMessage<'_>) -> Record {
+    copied(message, |part| {
+        buffer.extend_from_slice(part);
+        buffer.split().freeze()
+    })
+}
+
+fn copied(message: &BorrowedMessage<'_>, mut copy: impl FnMut(&[u8]) -> Bytes) -> Record {
     Record {
         coordinates: Coordinates {
             partition: message.partition(),
             offset: message.offset(),
             timestamp: message.timestamp().to_millis().unwrap_or(-1),
         },
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers: native::headers_of(message),
+        key: message.key().map(&mut copy),
+        value: message.payload().map(&mut copy),
+        headers: native::headers_of(message, copy),
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use contract::Header;
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList, bindings as sys,
@@ -23,7 +24,7 @@ use super::mark::Committed;
 /// The headers of a message, names as bytes. A name with a NUL ends there: librdkafka does not return its length.
 /// [`Header::unreadable`] if librdkafka can't read them, for example more than 100,000.
 #[must_use]
-pub fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
+pub(crate) fn headers_of(message: &BorrowedMessage<'_>, mut copy: impl FnMut(&[u8]) -> Bytes) -> Vec<Header> {
     let mut native = ptr::null_mut();
     // SAFETY: the message is alive, and so are its headers while it is.
     let error = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut native) };
@@ -48,8 +49,8 @@ pub fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
                 break;
             }
             headers.push(Header {
-                name: CStr::from_ptr(name).to_bytes().to_vec().into(),
-                value: (!value.is_null()).then(|| slice::from_raw_parts(value.cast::<u8>(), size).to_vec()),
+                name: copy(CStr::from_ptr(name).to_bytes()),
+                value: (!value.is_null()).then(|| copy(slice::from_raw_parts(value.cast::<u8>(), size))),
             });
         }
     }

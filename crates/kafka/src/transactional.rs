@@ -410,7 +410,7 @@ mod tests {
     }
 
     fn record() -> OutputRecord {
-        OutputRecord { key: None, value: Some(b"{}".to_vec()), headers: Vec::new() }
+        OutputRecord { key: None, value: Some("{}".into()), headers: Vec::new() }
     }
 
     /// A second process on a copy of the log uses the same transactional id. The broker says so when the

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Notification, ReplyTopics};
+use bytes::{Bytes, BytesMut};
+use contract::ReplyTopics;
 use kafka::{
     PublishError, Sink,
     mark::Marker,
@@ -26,6 +27,8 @@ use super::{
 
 /// Attempts at one transaction whose abort succeeded, before the producer is replaced.
 const ATTEMPTS: u32 = 5;
+/// Bytes for the text of notifications.
+const TEXT: usize = 64 * 1024;
 /// How soon a wait notices that the session ends.
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -63,7 +66,7 @@ pub struct PublishOptions {
     /// The commands topic's name, for rejections.
     pub topic: String,
     /// `ce_source` of the notifications.
-    pub source: String,
+    pub source: Bytes,
     /// Marks the committed offsets.
     pub marker: Marker,
     /// Bytes of the largest record that the rejections topic accepts.
@@ -106,8 +109,8 @@ pub(crate) struct Publish<K: Sink> {
     attempts: u32,
     suspect: Option<Suspect>,
     fenced: Option<Instant>,
-    /// The last notification that was sent. The next one reuses its memory.
-    notification: Notification,
+    /// The memory of the notification that is sent.
+    text: BytesMut,
 }
 
 impl<K: Sink> std::fmt::Debug for Publish<K> {
@@ -130,7 +133,6 @@ where
         let producer = Producer::None;
         // Making it can take as long as the brokers are unreachable, and only its failure shows that.
         publication.set_waits_for(Some("making the first producer".into()));
-        let notification = Notification::default();
         Self {
             sink,
             publication,
@@ -141,7 +143,7 @@ where
             attempts: 0,
             suspect: None,
             fenced: None,
-            notification,
+            text: BytesMut::with_capacity(TEXT),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Helpers of the tests of the contract: short ways to build a record and to read it.
 
 use ::contract::{Coordinates, Decider, Event, Header, IdempotencyKey, Limits, Problems, Reading, Record};
+use bytes::Bytes;
 
 pub const TOPIC: &str = "activity.commands";
 
@@ -21,7 +22,12 @@ pub fn decider() -> Decider {
 }
 
 pub fn record(value: impl Into<Vec<u8>>) -> Record {
-    Record { coordinates: AT, key: Some(b"case/1".to_vec()), value: Some(value.into()), headers: Vec::new() }
+    Record {
+        coordinates: AT,
+        key: Some("case/1".into()),
+        value: Some(Bytes::from(value.into())),
+        headers: Vec::new(),
+    }
 }
 
 pub fn record_with(value: &str, headers: &[(&str, &str)]) -> Record {

@@ -34,7 +34,7 @@ fn command(number: i64) -> Record {
         0 => r#"{"objectType":"case"}"#.to_owned(),
         kind @ 1..=4 => {
             headers.push(Header::new("idempotency-key", format!("order {}/{}", number / 10, kind % 2)));
-            key = Some(format!("{}", number / 10).into_bytes());
+            key = Some(format!("{}", number / 10).into());
             format!(r#"{{"objectType":"case","objectId":"{}"}}"#, number / 10)
         }
         _ => format!(
@@ -45,7 +45,7 @@ fn command(number: i64) -> Record {
     let partition = (number / 10) as usize % PARTITIONS;
     let coordinates =
         Coordinates { partition: partition as i32, offset: 0, timestamp: 1_700_000_000_000 + number };
-    Record { coordinates, key, value: Some(value.into_bytes()), headers }
+    Record { coordinates, key, value: Some(value.into()), headers }
 }
 
 #[derive(Default)]
@@ -174,7 +174,7 @@ fn main() {
             for (record, settled) in records.iter().zip(settled) {
                 match settled.decision {
                     Decision::Accepted(event) => {
-                        for notification in event.notifications(&rules.source, &record.headers) {
+                        for notification in event.notifications(rules.source.clone(), &record.headers) {
                             topics.publish(Topic::Notifications, notification.record);
                         }
                     }

@@ -31,6 +31,7 @@ mod tests;
 
 use std::{io, path::PathBuf};
 
+use bytes::Bytes;
 use contract::Decider;
 use event_log::{LogError, LogReader};
 use kafka::{SourceError, mark::RulesHash};
@@ -52,7 +53,7 @@ pub struct Rules {
     pub decider: Decider,
     pub window_ms: i64,
     /// The notifications' `ce_source`.
-    pub source: String,
+    pub source: Bytes,
     /// Bytes of one record that the rejections topic takes.
     pub rejection_bytes: usize,
     pub group: String,

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, io, path::PathBuf};
 
 use anyhow::bail;
+use bytes::Bytes;
 use contract::{Coordinates, Decider, Header, Problem, Problems, Reading, Record, ReplyTopics, object_key};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -33,7 +34,7 @@ struct Refused<'a> {
 /// What is added to each command, and how it is checked.
 #[derive(Debug)]
 pub(super) struct Commands {
-    key: Option<Vec<u8>>,
+    key: Option<Bytes>,
     headers: Vec<Header>,
     decider: Option<Decider>,
 }
@@ -49,16 +50,16 @@ impl Commands {
             let unknown = config.topics.replies.is_empty();
             if unknown { decider.with_reply_topics(ReplyTopics::any()) } else { decider }
         });
-        Self { key: args.key.clone().map(String::into_bytes), headers, decider }
+        Self { key: args.key.clone().map(Bytes::from), headers, decider }
     }
 
     /// The command's record, with the current time.
     pub(super) fn record(&self, value: Vec<u8>) -> Record {
-        let key = self.key.clone().or_else(|| object_key(&value).map(String::into_bytes));
+        let key = self.key.clone().or_else(|| object_key(&value).map(Bytes::from));
         let timestamp = Timestamp::now().as_millisecond();
         // Partition and offset do not matter for its problems.
         let coordinates = Coordinates { partition: 0, offset: 0, timestamp };
-        Record { coordinates, key, value: Some(value), headers: self.headers.clone() }
+        Record { coordinates, key, value: Some(value.into()), headers: self.headers.clone() }
     }
 
     /// Why the processor would reject it. Nothing with `--no-check`.

@@ -77,8 +77,8 @@ impl<'a> Bytes<'a> {
                 Some((String::from_utf8_lossy(name), bytes))
             })
             .collect();
-        let of = |bytes: &Option<Vec<u8>>| bytes.as_deref().and_then(base16);
-        let bytes = Self { key: of(&record.key), headers, value: of(&record.value) };
+        let of = |bytes: Option<&[u8]>| bytes.and_then(base16);
+        let bytes = Self { key: of(record.key.as_deref()), headers, value: of(record.value.as_deref()) };
         let any = bytes.key.is_some() || bytes.value.is_some() || !bytes.headers.is_empty();
         any.then_some(bytes)
     }
@@ -135,12 +135,12 @@ mod tests {
     fn line(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&[u8], Option<&[u8]>)]) -> String {
         let header = |(name, value): &(&[u8], Option<&[u8]>)| Header {
             name: name.to_vec().into(),
-            value: value.map(<[u8]>::to_vec),
+            value: value.map(|value| value.to_vec().into()),
         };
         let record = Record {
             coordinates: Coordinates { partition: 1, offset: 2, timestamp: 3 },
-            key: key.map(<[u8]>::to_vec),
-            value: value.map(<[u8]>::to_vec),
+            key: key.map(|key| key.to_vec().into()),
+            value: value.map(|value| value.to_vec().into()),
             headers: headers.iter().map(header).collect(),
         };
         crate::cli::json::json_line(&RecordLine::new(&record)).trim_end().to_owned()

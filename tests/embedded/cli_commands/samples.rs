@@ -26,8 +26,8 @@ pub const WRONG: &str =
 pub fn record(partition: i32, offset: i64, value: Option<&[u8]>, key: Option<&str>) -> Record {
     Record {
         coordinates: Coordinates { partition, offset, timestamp: MIDNIGHT + offset * 60_000 },
-        key: Some(b"key".to_vec()),
-        value: value.map(<[u8]>::to_vec),
+        key: Some("key".into()),
+        value: value.map(|value| value.to_vec().into()),
         headers: key.map(|key| Header::new("idempotency-key", key)).into_iter().collect(),
     }
 }

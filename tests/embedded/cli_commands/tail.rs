@@ -8,7 +8,7 @@ use crate::support::{PATIENCE, Running, broker, deaf_address, program, run, wait
 
 fn commands() -> Vec<contract::Record> {
     let mut binary = record(0, 4, Some(b"\xffno"), None);
-    binary.key = Some(b"k\xfe".to_vec());
+    binary.key = Some(b"k\xfe"[..].into());
     let pretty = b"{\n  \"objectType\": \"case\",\n  \"n\": 1.10\n}";
     vec![
         record(0, 1, Some(UPDATE.as_bytes()), None),
@@ -49,7 +49,7 @@ fn until_the_end_it_prints_what_is_there_and_ends() {
     };
     assert_eq!(tail(&["--limit", "10"]), 0);
     let mut commands = commands();
-    commands.iter_mut().zip(0_u8..).for_each(|(command, number)| command.key = Some(vec![number]));
+    commands.iter_mut().zip(0_u8..).for_each(|(command, number)| command.key = Some(vec![number].into()));
     publish(&broker, &commands);
     let all = tail(&["--from", "beginning"]);
     assert_eq!(all, 4);

@@ -2,6 +2,7 @@
 //! test thread's stack.
 
 use activity_stream_contract::{Coordinates, Header, Record};
+use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 use testing::contract::*;
@@ -322,8 +323,9 @@ pub fn headers() -> BoxedStrategy<Vec<Header>> {
         vec(any::<u8>(), 0..8),
         select(vec!["1.0", "application/json", "application/cloudevents+json"]).prop_map(|text| text.into())
     ];
-    let header = (names, option::of(values))
-        .prop_map(|(name, value)| Header { name: name.as_bytes().to_vec().into(), value });
+    let header = (names, option::of(values)).prop_map(|(name, value): (&'static str, Option<Vec<u8>>)| {
+        Header { name: name.into(), value: value.map(Bytes::from) }
+    });
     vec(header, 0..5).boxed()
 }
 
@@ -334,7 +336,7 @@ pub fn any_record() -> BoxedStrategy<Record> {
             4 => mutated(),
             2 => command().prop_map(String::into_bytes),
             1 => vec(any::<u8>(), 0..60),
-            1 => ("[\\[{\":,]{0,9}", 0..3000_usize).prop_map(|(piece, times)| piece.repeat(times).into_bytes()),
+            1 => ("[\\[{\":,]{0,9}", 0..3000_usize).prop_map(|(piece, times)| piece.repeat(times).into()),
             1 => (0..300_usize).prop_map(|levels| {
                 entry(&format!("\"a\":{}1{}", "[{\"b\":".repeat(levels), "}]".repeat(levels))).into_bytes()
             }),
@@ -344,8 +346,8 @@ pub fn any_record() -> BoxedStrategy<Record> {
     (option::of(vec(any::<u8>(), 0..4)), value, headers(), any::<i32>(), any::<i64>(), timestamp)
         .prop_map(|(key, value, headers, partition, offset, timestamp)| Record {
             coordinates: Coordinates { partition, offset, timestamp },
-            key,
-            value,
+            key: key.map(Bytes::from),
+            value: value.map(Bytes::from),
             headers,
         })
         .boxed()

@@ -63,7 +63,12 @@ fn append(log: &mut EventLog, partition: i32, from: i64, objects: &[String]) {
     let verdicts = (from..).zip(objects).map(|(offset, object)| {
         let value = format!(r#"{{"@type":"share","objectType":"case","objectId":"{object}"}}"#);
         let coordinates = Coordinates { partition, offset, timestamp: 1_000_000 + offset * 1000 };
-        decider.read(&Record { coordinates, key: None, value: Some(value.into()), headers: Vec::new() })
+        decider.read(&Record {
+            coordinates,
+            key: None,
+            value: Some(value.to_owned().into()),
+            headers: Vec::new(),
+        })
     });
     let next_offset = from + objects.len() as i64;
     log.append(vec![Chunk { partition, next_offset, verdicts: verdicts.collect() }], &[]).unwrap();

@@ -172,7 +172,7 @@ fn an_object_is_found_whichever_slash_separates_type_and_id() {
         let record = Record {
             coordinates: at(0, offset, 1000),
             key: None,
-            value: Some(json.into_bytes()),
+            value: Some(json.into()),
             headers: Vec::new(),
         };
         Decider::new(options.topic.clone(), Limits::default()).read(&record)

@@ -12,7 +12,7 @@ fn settings(replies: &[&str]) -> Settings {
 }
 
 fn reply(topic: &str, partition: Option<i32>, bytes: usize) -> ReplyRecord {
-    let record = OutputRecord { key: None, value: Some(vec![b'x'; bytes]), headers: Vec::new() };
+    let record = OutputRecord { key: None, value: Some(vec![b'x'; bytes].into()), headers: Vec::new() };
     ReplyRecord { topic: topic.into(), partition, record }
 }
 

@@ -96,7 +96,7 @@ fn attempts_to_get_a_producer_that_fail_alike_are_one_line() {
 fn a_notification_has_nothing_of_the_one_before_it() {
     let outcome = |offset: i64, value: &str, headers: Vec<Header>| {
         let coordinates = Coordinates { partition: 0, offset, timestamp: 0 };
-        let record = Record { coordinates, key: None, value: Some(value.into()), headers };
+        let record = Record { coordinates, key: None, value: Some(value.to_owned().into()), headers };
         let Reading::Valid { event, .. } = Decider::new("c", Limits::default()).read(&record).reading else {
             panic!("a valid command")
         };
@@ -135,7 +135,8 @@ fn published_by((owner, publish): &mut (Owner<u32>, Publish<ScriptedSink>)) -> R
         let value = format!(
             r#"{{"objectType":"case","objectId":"{partition}-{offset}","targets":[{{"targetId":"a","notify":true}}]}}"#
         );
-        let record = Record { coordinates, key: None, value: Some(value.into()), headers: Vec::new() };
+        let record =
+            Record { coordinates, key: None, value: Some(value.to_owned().into()), headers: Vec::new() };
         let Reading::Valid { event, .. } = Decider::new("c", Limits::default()).read(&record).reading else {
             panic!("a valid command")
         };

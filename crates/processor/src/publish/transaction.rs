@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
 
-use contract::{Decision, Record, rejection_record};
+use contract::{Decision, Notification, Record, rejection_record};
 use kafka::{OutputTopic, PublishError, Sink, mark::NextOffset, replies::ReplyCounts};
 
 use super::{BatchPlace, Publish};
@@ -170,12 +170,11 @@ where
     ) -> Result<(), PublishError> {
         match decision {
             Decision::Accepted(event) => {
-                let mut notifications = event.notifications(&self.options.source, &command.headers);
-                while notifications.next_into(&mut self.notification) {
-                    let record = &self.notification.record;
+                let mut notifications = event.notifications(self.options.source.clone(), &command.headers);
+                while let Some(Notification { record, .. }) = notifications.next_in(&mut self.text) {
                     sent.bytes += record.bytes();
                     sent.notifications += 1;
-                    self.sink.send(OutputTopic::Notifications, record)?;
+                    self.sink.send(OutputTopic::Notifications, &record)?;
                 }
             }
             Decision::Duplicate { .. } => {}

@@ -61,8 +61,7 @@ pub fn command(rng: &mut fastrand::Rng, at: Coordinates, large: bool, asking: bo
     );
     let mut headers = command.ask.headers(at);
     headers.extend(command.key.map(|key| Header::new("idempotency-key", key.to_string())));
-    let record =
-        Record { coordinates: at, key: Some(b"case/1".to_vec()), value: Some(value.into_bytes()), headers };
+    let record = Record { coordinates: at, key: Some("case/1".into()), value: Some(value.into()), headers };
     (command, record)
 }
 

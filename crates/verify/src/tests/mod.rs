@@ -6,7 +6,7 @@ mod world;
 
 use super::{At, Deviation, Kind, Place, Reason, Sizes, Topic, What};
 use testing::said_by;
-use world::{Reported, World};
+use world::{Reported, World, lengthen};
 
 /// Commands in most tests: enough for repeated keys in and out of their window.
 const COMMANDS: i64 = 200;

@@ -112,7 +112,7 @@ fn judges_nothing_where_neither_topic_nor_log_has_the_command() {
     world.add_log(40..i64::MAX);
     world.logs.remove(0);
     delete(&mut world, Topic::Commands, 40);
-    world.record(Topic::Notifications, |_| true).value.as_mut().unwrap().push(b' ');
+    lengthen(&mut world.record(Topic::Notifications, |_| true).value);
     let reported = world.verify();
     // Keys of the commands that are gone are not known, and this log began without them.
     assert_eq!(
@@ -210,7 +210,7 @@ fn rejections_that_left_a_part_behind() -> World {
     let mut world = World::new(0);
     for size in [2_000, 3 << 20] {
         let mut record = World::sample(1);
-        record.value = Some(vec![b'x'; size]);
+        record.value = Some(vec![b'x'; size].into());
         record.headers.push(Header::new("h", "of the command"));
         world.topic(Topic::Commands)[0].push(record);
     }
@@ -239,14 +239,14 @@ type Change<'a> = (&'a str, &'a dyn Fn(&mut Record));
 #[test]
 fn finds_each_change_of_a_rejection_that_omits_a_part() {
     let omitted = |record: &mut Record, parts: &str| {
-        record.headers.last_mut().unwrap().value = Some(parts.into());
+        record.headers.last_mut().unwrap().value = Some(parts.to_owned().into());
     };
     let of_any: [Change<'_>; 9] = [
         ("another code", &|record| replace_in_problems(record, r#""code":""#, r#""code":"not_""#)),
         ("another pointer", &|record| replace_in_problems(record, r#""pointer":"""#, r#""pointer":"/a""#)),
-        ("a value after all", &|record| record.value = Some(b"y".to_vec())),
+        ("a value after all", &|record| record.value = Some("y".into())),
         ("other parts", &|record| omitted(record, "value,key")),
-        ("more than it says", &|record| record.headers[6].value = Some(b"other".to_vec())),
+        ("more than it says", &|record| record.headers[6].value = Some("other".into())),
         ("headers that it says to lack", &|record| omitted(record, "value,headers")),
         ("a key that it says to lack", &|record| {
             omitted(record, "value,headers,key");
@@ -256,7 +256,7 @@ fn finds_each_change_of_a_rejection_that_omits_a_part() {
         ("a header behind", &|record| record.headers.push(Header::new("x", ""))),
     ];
     let of_retained: [Change<'_>; 4] = [
-        ("key", &|record| record.key = Some(b"x".to_vec())),
+        ("key", &|record| record.key = Some("x".into())),
         ("no key", &|record| record.key = None),
         ("the command's header", &|record| record.headers[0].value = None),
         ("no header of the command's", &|record| drop(record.headers.remove(0))),
@@ -301,9 +301,9 @@ fn ignores_the_messages_of_a_rejection_that_omits_a_part() {
 fn replace_in_problems(record: &mut Record, from: &str, to: &str) {
     let problems = &mut record.headers[6];
     assert_eq!(*problems.name, *b"__connect.errors.exception.message");
-    let text = String::from_utf8(problems.value.take().unwrap()).unwrap();
+    let text = String::from_utf8(problems.value.take().unwrap().into()).unwrap();
     assert!(text.contains(from), "{text}");
-    problems.value = Some(text.replace(from, to).into_bytes());
+    problems.value = Some(text.replace(from, to).into());
 }
 
 fn rejections(world: &mut World) -> &mut Partition {
@@ -337,7 +337,7 @@ fn reports_altered_output_even_if_it_is_deleted_later() {
         delete(&mut world, Topic::Notifications, 2);
         let altered: &[_] = if is_altered { &[(Kind::Altered, What::Notification)] } else { &[] };
         if is_altered {
-            world.topic(Topic::Notifications)[1].records[1].value = Some(b"{}".to_vec());
+            world.topic(Topic::Notifications)[1].records[1].value = Some("{}".into());
         }
         let before = world.verify();
         assert_eq!(found(&before), altered);

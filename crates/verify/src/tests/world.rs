@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use bytes::Bytes;
 use contract::{Coordinates, Decider, Decision, Header, Limits, OutputRecord, Record, rejection_record};
 use event_log::{Chunk, EventLog, LogOptions, LogReader, Synchronous};
 use kafka::{
@@ -99,7 +100,7 @@ fn decider() -> Decider {
 /// Commands of all kinds; `number` says which.
 fn command(number: i64) -> Record {
     let at = Coordinates { partition: 0, offset: 0, timestamp: 1_700_000_000_000 + number * 7 };
-    let (mut headers, mut key) = (Vec::new(), Some(format!("k{}", number % 5).into_bytes()));
+    let (mut headers, mut key) = (Vec::new(), Some(Bytes::from(format!("k{}", number % 5))));
     let keyed =
         |kind: &str| format!(r#"{{"objectType":"case","objectId":"k","content":"{kind} {}"}}"#, number / 10);
     let with_key = |key: String, headers: &mut Vec<Header>| {
@@ -151,7 +152,7 @@ fn command(number: i64) -> Record {
             )
         }
     };
-    Record { coordinates: at, key, value: Some(value.into_bytes()), headers }
+    Record { coordinates: at, key, value: Some(value.into()), headers }
 }
 
 impl World {
@@ -420,4 +421,9 @@ impl World {
         }
         Ok(unread)
     }
+}
+
+/// Appends a byte.
+pub fn lengthen(part: &mut Option<Bytes>) {
+    *part = Some([&part.take().unwrap_or_default(), &b" "[..]].concat().into());
 }

@@ -1,5 +1,6 @@
 //! Records on the topics of the output.
 
+use bytes::Bytes;
 use contract::{Header, Problem, Problems, Record, topic_bits};
 
 use super::*;
@@ -22,10 +23,10 @@ fn again(world: &mut World, topic: Topic, change: impl Fn(&mut Record)) {
     world.topic(topic)[partition].push(record);
 }
 
-fn replace(bytes: &mut Option<Vec<u8>>, from: &str, to: &str) {
-    let text = String::from_utf8(bytes.take().unwrap()).unwrap();
+fn replace(bytes: &mut Option<Bytes>, from: &str, to: &str) {
+    let text = String::from_utf8(bytes.take().unwrap().into()).unwrap();
     assert!(text.contains(from), "{text}");
-    *bytes = Some(text.replace(from, to).into_bytes());
+    *bytes = Some(text.replace(from, to).into());
 }
 
 fn header<'a>(record: &'a mut Record, name: &str) -> &'a mut Header {
@@ -92,7 +93,7 @@ fn finds_each_fault_on_the_notifications_topic() {
         ),
         (
             "another trace",
-            &|world| traced(world, &|record| header(record, "traceparent").value = Some(b"00".to_vec())),
+            &|world| traced(world, &|record| header(record, "traceparent").value = Some("00".into())),
             &[(Altered, Notification)],
         ),
         (
@@ -119,7 +120,7 @@ fn finds_each_fault_on_the_notifications_topic() {
             "nobody's",
             &|world| {
                 again(world, TOPIC, |record| {
-                    record.value = Some(b"{}".to_vec());
+                    record.value = Some("{}".into());
                     record.headers.clear();
                 });
             },
@@ -180,14 +181,14 @@ fn finds_each_fault_on_the_rejections_topic() {
     plant(&[
         ("lost", &|world| drop(remove(world, TOPIC)), &[(Lost, Rejection)]),
         ("doubled", &|world| again(world, TOPIC, |_| {}), &[(Doubled, Rejection)]),
-        ("value", &|world| fifth(world, TOPIC).value = Some(b"{".to_vec()), &[(Altered, Rejection)]),
+        ("value", &|world| fifth(world, TOPIC).value = Some("{".into()), &[(Altered, Rejection)]),
         ("no value", &|world| fifth(world, TOPIC).value = None, &[(Altered, Rejection)]),
         ("key", &|world| replace(&mut fifth(world, TOPIC).key, "k", "q"), &[(Altered, Rejection)]),
         (
             "code of the rejection",
             &|world| {
                 let header = header(fifth(world, TOPIC), "__connect.errors.exception.class.name");
-                header.value = Some(b"missing".to_vec());
+                header.value = Some("missing".into());
             },
             &[(Altered, Rejection)],
         ),
@@ -200,8 +201,8 @@ fn finds_each_fault_on_the_rejections_topic() {
             "of a command that is an event",
             &|world| {
                 again(world, TOPIC, |record| {
-                    header(record, "__connect.errors.partition").value = Some(b"0".to_vec());
-                    header(record, "__connect.errors.offset").value = Some(b"6".to_vec());
+                    header(record, "__connect.errors.partition").value = Some("0".into());
+                    header(record, "__connect.errors.offset").value = Some("6".into());
                 });
             },
             &[(Foreign, Rejection)],
@@ -210,7 +211,7 @@ fn finds_each_fault_on_the_rejections_topic() {
             "of no command",
             &|world| {
                 again(world, TOPIC, |record| {
-                    header(record, "__connect.errors.offset").value = Some(b"-1".to_vec());
+                    header(record, "__connect.errors.offset").value = Some("-1".into());
                 });
             },
             &[(Foreign, Rejection)],
@@ -219,7 +220,7 @@ fn finds_each_fault_on_the_rejections_topic() {
             "of another topic",
             &|world| {
                 again(world, TOPIC, |record| {
-                    header(record, "__connect.errors.topic").value = Some(b"c".to_vec());
+                    header(record, "__connect.errors.topic").value = Some("c".into());
                 });
             },
             &[(Foreign, Rejection)],
@@ -241,7 +242,7 @@ fn change_problems(world: &mut World, change: impl Fn(&mut Vec<Problem>)) {
     let record = world.record(Topic::Rejections, |record| read(record).is_some());
     let mut problems = read(record).unwrap();
     change(&mut problems.0);
-    header(record, PROBLEMS).value = Some(problems.to_json().into_bytes());
+    header(record, PROBLEMS).value = Some(problems.to_json().into());
 }
 
 fn reword(problem: &mut Problem) {
@@ -253,7 +254,7 @@ fn compares_the_problems_of_rejections_without_their_messages() {
     let altered = &[(Altered, Rejection)];
     let set = |value: Option<&'static str>| {
         move |world: &mut World| {
-            let value = value.map(|value| value.as_bytes().to_vec());
+            let value = value.map(Bytes::from);
             header(fifth(world, Topic::Rejections), PROBLEMS).value = value;
         }
     };
@@ -334,8 +335,8 @@ fn finds_random_changes() {
             let changed = &mut partition.records[record];
             match random.u8(0..5) {
                 0 => drop(partition.records.remove(record)),
-                1 => changed.value.get_or_insert_default().push(b' '),
-                2 => changed.key.get_or_insert_default().push(b' '),
+                1 => lengthen(&mut changed.value),
+                2 => lengthen(&mut changed.key),
                 3 => changed.headers.insert(0, Header::new("a", random.u64(..).to_string())),
                 _ => {
                     let again = changed.clone();
