@@ -59,7 +59,7 @@ impl Claims {
             }
             let prefix = prefix(&hash);
             let mut replaces = None;
-            for candidate in claims.window.in_open_bucket(prefix) {
+            for candidate in claims.window.latest_candidates(prefix) {
                 if statements.row_at(partition, candidate)?.is_some_and(|(found, _)| found == hash) {
                     replaces = Some(candidate);
                     break;
