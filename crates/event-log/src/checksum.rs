@@ -217,11 +217,22 @@ pub(crate) fn insert(
     table: &Table,
     values: &[ValueRef<'_>],
 ) -> rusqlite::Result<()> {
-    for (index, value) in (1..).zip(values) {
-        statement.raw_bind_parameter(index, ToSqlOutput::Borrowed(*value))?;
-    }
-    statement.raw_bind_parameter(values.len() + 1, RowChecksum::of(table.name, values))?;
+    bind(statement, 0, table, values)?;
     statement.raw_execute().map(drop)
+}
+
+/// Binds a row with its checksum to a statement that inserts several rows; the first has index 0.
+pub(crate) fn bind(
+    statement: &mut CachedStatement<'_>,
+    index: usize,
+    table: &Table,
+    values: &[ValueRef<'_>],
+) -> rusqlite::Result<()> {
+    let first = index * (values.len() + 1) + 1;
+    for (parameter, value) in (first..).zip(values) {
+        statement.raw_bind_parameter(parameter, ToSqlOutput::Borrowed(*value))?;
+    }
+    statement.raw_bind_parameter(first + values.len(), RowChecksum::of(table.name, values))
 }
 
 /// [`insert`] for a single row.
