@@ -53,7 +53,8 @@ table!(CURSORS, "INSERT OR REPLACE" "cursors", 1 of [
 table!(BATCHES, "INSERT" "batches", 2 of [
     "partition", "first_offset", "next_offset", "first_position", "events",
 ]);
-table!(CLAIMS, "INSERT" "claims", 2 of [
+// Without `OR FAIL`, a statement with several rows would copy each page for its own rollback. An append is rolled back whole.
+table!(CLAIMS, "INSERT OR FAIL" "claims", 2 of [
     "partition", "offset", "key_hash", "fingerprint", "first_offset", "first_timestamp", "last_seen",
 ]);
 table!(GAPS, "INSERT" "gaps", 2 of ["partition", "first_offset", "next_offset", "reason"]);
