@@ -11,7 +11,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection};
 
 use crate::checksum::{self, BATCHES, DUPLICATES, EVENTS, REJECTIONS};
-use crate::claims::{ClaimStatements, Claims};
+use crate::claims::{ClaimRows, Claims};
 use crate::cursor::CursorRow;
 use crate::error::LogError;
 use crate::writer::EventLog;
@@ -62,7 +62,7 @@ impl EventLog {
                 next_position,
                 connection,
                 statements: Statements::prepare(connection)?,
-                claim_statements: None,
+                claim_rows: None,
             };
             for stretch in stretches {
                 let row = rows.get_mut(&stretch.partition).expect("it has a row for each stretch");
@@ -115,7 +115,7 @@ struct Append<'a> {
     connection: &'a Connection,
     statements: Statements<'a>,
     /// Prepared for the first command with a key.
-    claim_statements: Option<ClaimStatements<'a>>,
+    claim_rows: Option<ClaimRows<'a>>,
 }
 
 impl Append<'_> {
@@ -151,6 +151,7 @@ impl Append<'_> {
             checksum::insert(&mut self.statements.batch, &BATCHES, &values.map(ValueRef::Integer))?;
         }
         if let Some(claims) = claims.get_mut(&stretch.partition) {
+            claims.write(self.connection)?;
             claims.expire(row.cursor.clock, stretch.next_offset);
             claims.trim(self.connection)?;
             row.claims = claims.rows;
@@ -200,12 +201,12 @@ impl Append<'_> {
                 entry.insert(Claims::load(self.connection, counted, clock, self.window_ms)?)
             }
         };
-        let statements = match &mut self.claim_statements {
-            Some(statements) => statements,
-            none => none.insert(ClaimStatements::prepare(self.connection)?),
+        let table = match &mut self.claim_rows {
+            Some(table) => table,
+            none => none.insert(ClaimRows::prepare(self.connection)?),
         };
         claims.expire(clock, at.offset);
-        let found = claims.find(statements, &key.hash)?;
+        let found = claims.find(table, &key.hash)?;
         let claim = found.map(|found| {
             let (offset, timestamp) = found.first;
             let first = ActivityId::new(self.topic_bits, Coordinates { offset, timestamp, ..at });
@@ -222,7 +223,7 @@ impl Append<'_> {
             // A rejected command neither claims a key nor renews a claim.
             Decision::Rejected(_) => return Ok(decision),
         };
-        claims.insert(statements, at, key, first, clock, found.as_ref())?;
+        claims.add(at, key, first, clock, found.as_ref());
         Ok(decision)
     }
 }

@@ -53,7 +53,8 @@ table!(CURSORS, "INSERT OR REPLACE" "cursors", 1 of [
 table!(BATCHES, "INSERT" "batches", 2 of [
     "partition", "first_offset", "next_offset", "first_position", "events",
 ]);
-table!(CLAIMS, "INSERT" "claims", 2 of [
+// Without `OR FAIL`, a statement with several rows would copy each page for its own rollback. An append is rolled back whole.
+table!(CLAIMS, "INSERT OR FAIL" "claims", 2 of [
     "partition", "offset", "key_hash", "fingerprint", "first_offset", "first_timestamp", "last_seen",
 ]);
 table!(GAPS, "INSERT" "gaps", 2 of ["partition", "first_offset", "next_offset", "reason"]);
@@ -217,11 +218,22 @@ pub(crate) fn insert(
     table: &Table,
     values: &[ValueRef<'_>],
 ) -> rusqlite::Result<()> {
-    for (index, value) in (1..).zip(values) {
-        statement.raw_bind_parameter(index, ToSqlOutput::Borrowed(*value))?;
-    }
-    statement.raw_bind_parameter(values.len() + 1, RowChecksum::of(table.name, values))?;
+    bind(statement, 0, table, values)?;
     statement.raw_execute().map(drop)
+}
+
+/// Binds a row with its checksum to a statement that inserts several rows; the first has index 0.
+pub(crate) fn bind(
+    statement: &mut CachedStatement<'_>,
+    index: usize,
+    table: &Table,
+    values: &[ValueRef<'_>],
+) -> rusqlite::Result<()> {
+    let first = index * (values.len() + 1) + 1;
+    for (parameter, value) in (first..).zip(values) {
+        statement.raw_bind_parameter(parameter, ToSqlOutput::Borrowed(*value))?;
+    }
+    statement.raw_bind_parameter(first + values.len(), RowChecksum::of(table.name, values))
 }
 
 /// [`insert`] for a single row.

@@ -3,6 +3,9 @@
 //! Rows are appended in order of offset and deleted at the old end, so the size of the window does not affect the cost
 //! of an append.
 
+use std::mem;
+use std::sync::LazyLock;
+
 use contract::{Coordinates, IdempotencyKey};
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
@@ -11,10 +14,11 @@ use crate::checksum::{self, CLAIMS, CURSORS, DamagedRow, check_row};
 use crate::lookup::MISSING;
 use crate::window::{Window, prefix};
 
-/// The latest row with a key.
+/// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClaimRow {
     offset: i64,
+    hash: [u8; 16],
     pub(crate) fingerprint: [u8; 16],
     /// Offset and timestamp of the event that the first command with the key became.
     pub(crate) first: (i64, i64),
@@ -27,11 +31,13 @@ pub(crate) struct ClaimRow {
 pub(crate) struct Claims {
     partition: i32,
     window: Window,
+    /// Rows that are in the window, but not in the table yet.
+    pending: Vec<ClaimRow>,
     /// Rows below this offset have expired. Some of them may not be deleted yet.
     trim_below: Option<i64>,
     /// How many rows were written since the last [`trim`](Self::trim).
     written: u64,
-    /// How many rows the table has.
+    /// How many rows the table has, with the pending ones.
     pub(crate) rows: i64,
 }
 
@@ -44,10 +50,11 @@ impl Claims {
         window_ms: i64,
     ) -> rusqlite::Result<Self> {
         let window = Window::new(window_ms);
-        let mut claims = Self { partition, window, trim_below: None, written: 0, rows: 0 };
+        let mut claims =
+            Self { partition, window, pending: Vec::new(), trim_below: None, written: 0, rows: 0 };
         let mut all =
             connection.prepare_cached(&format!("{} WHERE partition = ?1 ORDER BY offset", CLAIMS.select))?;
-        let mut statements = ClaimStatements::prepare(connection)?;
+        let mut table = ClaimRows::prepare(connection)?;
         let mut rows = all.query([partition])?;
         while let Some(row) = rows.next()? {
             check_row(row, &CLAIMS)?;
@@ -59,8 +66,8 @@ impl Claims {
             }
             let prefix = prefix(&hash);
             let mut replaces = None;
-            for candidate in claims.window.in_open_bucket(prefix) {
-                if statements.row_at(partition, candidate)?.is_some_and(|(found, _)| found == hash) {
+            for candidate in claims.window.latest_candidates(prefix) {
+                if table.at(partition, candidate)?.is_some_and(|row| row.hash == hash) {
                     replaces = Some(candidate);
                     break;
                 }
@@ -77,45 +84,62 @@ impl Claims {
     /// The latest row with the key. It may be older than the window.
     pub(crate) fn find(
         &self,
-        statements: &mut ClaimStatements<'_>,
+        table: &mut ClaimRows<'_>,
         hash: &[u8; 16],
     ) -> rusqlite::Result<Option<ClaimRow>> {
         for offset in self.window.candidates(prefix(hash)) {
-            let Some((found, claim)) = statements.row_at(self.partition, offset)? else {
+            let row = match self.pending.binary_search_by_key(&offset, |row| row.offset) {
+                Ok(index) => Some(self.pending[index]),
+                Err(_) => table.at(self.partition, offset)?,
+            };
+            let Some(row) = row else {
                 let key = format!("partition {} offset {offset}", self.partition);
                 return Err(DamagedRow::of_key(&CLAIMS, key, MISSING).into());
             };
-            if found == *hash {
-                return Ok(Some(claim));
+            if row.hash == *hash {
+                return Ok(Some(row));
             }
         }
         Ok(None)
     }
 
-    /// Inserts a row for the command at `at`. `first` identifies the event that the key stands for; `latest` is the
-    /// result of [`find`](Self::find).
-    pub(crate) fn insert(
+    /// Adds a row for the command at `at`, which [`write`](Self::write) inserts. `first` identifies the event that the key
+    /// stands for; `latest` is the result of [`find`](Self::find).
+    pub(crate) fn add(
         &mut self,
-        statements: &mut ClaimStatements<'_>,
         at: Coordinates,
         key: &IdempotencyKey,
         first: (i64, i64),
         clock: i64,
         latest: Option<&ClaimRow>,
-    ) -> rusqlite::Result<()> {
-        let values = [
-            ValueRef::Integer(self.partition.into()),
-            ValueRef::Integer(at.offset),
-            ValueRef::Blob(&key.hash),
-            ValueRef::Blob(&key.fingerprint),
-            ValueRef::Integer(first.0),
-            ValueRef::Integer(first.1),
-            ValueRef::Integer(clock),
-        ];
-        checksum::insert(&mut statements.insert, &CLAIMS, &values)?;
+    ) {
+        let IdempotencyKey { hash, fingerprint, .. } = *key;
+        self.pending.push(ClaimRow { offset: at.offset, hash, fingerprint, first, last_seen: clock });
+        self.window.insert(prefix(&hash), at.offset, clock, latest.map(|latest| latest.offset));
         self.rows += 1;
-        self.window.insert(prefix(&key.hash), at.offset, clock, latest.map(|latest| latest.offset));
         self.written += 1;
+    }
+
+    /// Inserts the pending rows. Call it before the transaction ends.
+    pub(crate) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        // Not kept: a large batch must not keep its memory.
+        let pending = mem::take(&mut self.pending);
+        let (groups, rest) = pending.as_chunks::<GROUP>();
+        if !groups.is_empty() {
+            let mut insert = connection.prepare_cached(&INSERT_GROUP)?;
+            for group in groups {
+                for (index, row) in group.iter().enumerate() {
+                    checksum::bind(&mut insert, index, &CLAIMS, &row.values(self.partition))?;
+                }
+                insert.raw_execute()?;
+            }
+        }
+        if !rest.is_empty() {
+            let mut insert = connection.prepare_cached(CLAIMS.insert)?;
+            for row in rest {
+                checksum::insert(&mut insert, &CLAIMS, &row.values(self.partition))?;
+            }
+        }
         Ok(())
     }
 
@@ -130,7 +154,7 @@ impl Claims {
     /// of the window, at once could block the log for minutes.
     pub(crate) fn trim(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let Some(below) = self.trim_below else { return Ok(()) };
-        let limit = 4 * std::mem::take(&mut self.written) + 1000;
+        let limit = 4 * mem::take(&mut self.written) + 1000;
         let mut delete = connection.prepare_cached(
             "DELETE FROM claims WHERE partition = ?1 AND offset < min(?2, coalesce( \
              (SELECT offset FROM claims WHERE partition = ?1 ORDER BY offset LIMIT 1 OFFSET ?3), ?2))",
@@ -144,26 +168,49 @@ impl Claims {
     }
 }
 
-pub(crate) struct ClaimStatements<'a> {
-    select: CachedStatement<'a>,
-    insert: CachedStatement<'a>,
+/// How many rows one statement inserts, at little more than half of the cost: while it runs, SQLite stays at the end of the
+/// table.
+const GROUP: usize = 32;
+
+static INSERT_GROUP: LazyLock<String> = LazyLock::new(|| {
+    let parameters = vec!["?"; CLAIMS.columns.len() + 1].join(", ");
+    format!("{}{}", CLAIMS.insert, format!(", ({parameters})").repeat(GROUP - 1))
+});
+
+impl ClaimRow {
+    fn values(&self, partition: i32) -> [ValueRef<'_>; 7] {
+        [
+            ValueRef::Integer(partition.into()),
+            ValueRef::Integer(self.offset),
+            ValueRef::Blob(&self.hash),
+            ValueRef::Blob(&self.fingerprint),
+            ValueRef::Integer(self.first.0),
+            ValueRef::Integer(self.first.1),
+            ValueRef::Integer(self.last_seen),
+        ]
+    }
 }
 
-impl<'a> ClaimStatements<'a> {
+/// Reads the rows of the table.
+pub(crate) struct ClaimRows<'a>(CachedStatement<'a>);
+
+impl<'a> ClaimRows<'a> {
     pub(crate) fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
-        let select = format!("{} WHERE partition = ?1 AND offset = ?2", CLAIMS.select);
-        Ok(Self {
-            select: connection.prepare_cached(&select)?,
-            insert: connection.prepare_cached(CLAIMS.insert)?,
-        })
+        connection
+            .prepare_cached(&format!("{} WHERE partition = ?1 AND offset = ?2", CLAIMS.select))
+            .map(Self)
     }
 
-    /// The row at that offset, with the hash of its key.
-    fn row_at(&mut self, partition: i32, offset: i64) -> rusqlite::Result<Option<([u8; 16], ClaimRow)>> {
-        let row = self.select.query_row(params![partition, offset], |row| {
+    fn at(&mut self, partition: i32, offset: i64) -> rusqlite::Result<Option<ClaimRow>> {
+        let row = self.0.query_row(params![partition, offset], |row| {
             check_row(row, &CLAIMS)?;
-            let (fingerprint, first) = (row.get(3)?, (row.get(4)?, row.get(5)?));
-            Ok((row.get(2)?, ClaimRow { offset, fingerprint, first, last_seen: row.get(6)? }))
+            Ok(ClaimRow {
+                offset,
+                hash: row.get(2)?,
+                fingerprint: row.get(3)?,
+                first: (row.get(4)?, row.get(5)?),
+                last_seen: row.get(6)?,
+            })
         });
         row.optional()
     }

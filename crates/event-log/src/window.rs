@@ -1,12 +1,14 @@
 //! The idempotency window of one partition, in memory: it finds a key's latest row in table `claims`.
 //!
-//! It holds only 64 bits of a key's hash. The row has the whole hash and says whether the claim is still valid, so the
-//! window never changes a decision. It has buckets of time, which are dropped whole, and takes about 12 bytes a key.
+//! It holds only some bits of a key's hash. The row has the whole hash and says whether the claim is still valid, so the
+//! window never changes a decision. A row takes at most 16 bytes once there are many.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::iter;
 
-/// A bucket is dropped whole, so up to an eighth more than the window is kept.
+use hashbrown::HashTable;
+
+/// Rows expire a bucket at a time, so up to an eighth more than the window is kept.
 const BUCKETS: i64 = 8;
 
 #[derive(Debug)]
@@ -14,11 +16,20 @@ pub(crate) struct Window {
     window_ms: i64,
     width_ms: i64,
     /// Oldest first.
-    sealed: VecDeque<Sealed>,
-    open: Option<Open>,
+    buckets: VecDeque<Bucket>,
+    /// Oldest first. One is enough, unless offsets are far apart.
+    tables: VecDeque<OffsetTable>,
 }
 
-/// The bits of a key's hash that the window holds.
+/// A period of time, whose rows expire together.
+#[derive(Debug)]
+struct Bucket {
+    slot: i64,
+    first_offset: i64,
+    newest: i64,
+}
+
+/// The bits of a key's hash that the window uses.
 pub(crate) fn prefix(hash: &[u8; 16]) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = *hash;
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
@@ -27,159 +38,143 @@ pub(crate) fn prefix(hash: &[u8; 16]) -> u64 {
 impl Window {
     pub(crate) fn new(window_ms: i64) -> Self {
         let width_ms = (window_ms / BUCKETS).max(1);
-        Self { window_ms, width_ms, sealed: VecDeque::new(), open: None }
+        Self { window_ms, width_ms, buckets: VecDeque::new(), tables: VecDeque::new() }
     }
 
-    /// Offsets of rows that may have the key. The first that does is the key's latest row.
+    /// Offsets of rows that may have the key, latest first. The first that does is the key's latest row.
     pub(crate) fn candidates(&self, prefix: u64) -> impl Iterator<Item = i64> {
-        self.in_open_bucket(prefix)
-            .chain(self.sealed.iter().rev().flat_map(move |bucket| bucket.candidates(prefix)))
+        let latest_below = move |offset| {
+            self.tables.iter().rev().find_map(|table| table.latest_below(Place::of(prefix), offset))
+        };
+        iter::successors(latest_below(i64::MAX), move |last| latest_below(*last))
     }
 
-    pub(crate) fn in_open_bucket(&self, prefix: u64) -> impl Iterator<Item = i64> {
-        self.open.iter().flat_map(move |bucket| bucket.candidates(prefix))
+    /// The candidates of the latest bucket.
+    pub(crate) fn latest_candidates(&self, prefix: u64) -> impl Iterator<Item = i64> {
+        let first_offset = self.buckets.back().map_or(i64::MAX, |bucket| bucket.first_offset);
+        self.candidates(prefix).take_while(move |offset| *offset >= first_offset)
     }
 
     /// Adds a row. Its offset is above all earlier ones, and its `last_seen` not below theirs. `replaces` is the latest
     /// row with the same key.
     pub(crate) fn insert(&mut self, prefix: u64, offset: i64, last_seen: i64, replaces: Option<i64>) {
         let slot = last_seen.div_euclid(self.width_ms);
-        if self.open.as_ref().is_some_and(|open| !open.accepts(slot, offset)) {
-            self.sealed.extend(self.open.take().map(Open::seal));
+        match self.buckets.back_mut() {
+            Some(latest) if latest.slot == slot => latest.newest = last_seen,
+            _ => self.buckets.push_back(Bucket { slot, first_offset: offset, newest: last_seen }),
         }
-        let open = self.open.get_or_insert_with(|| Open::new(slot, offset));
-        open.insert(prefix, offset, last_seen, replaces);
+        if self.tables.back().is_none_or(|latest| latest.distance(offset).is_none()) {
+            self.tables.push_back(OffsetTable::new(offset));
+        }
+        let table = self.tables.back_mut().expect("it was added");
+        table.insert(Place::of(prefix), offset, replaces);
     }
 
     /// Drops expired buckets. Returns the offset below which all rows have expired, if any bucket was dropped.
     /// `next_offset` is above the offset of every row.
     pub(crate) fn expire(&mut self, clock: i64, next_offset: i64) -> Option<i64> {
         let horizon = clock.saturating_sub(self.window_ms);
-        let mut dropped = false;
-        while self.sealed.front().is_some_and(|bucket| bucket.newest <= horizon) {
-            self.sealed.pop_front();
-            dropped = true;
+        let expired = self.buckets.iter().take_while(|bucket| bucket.newest <= horizon).count();
+        if expired == 0 {
+            return None;
         }
-        if self.sealed.is_empty() && self.open.as_ref().is_some_and(|bucket| bucket.newest <= horizon) {
-            self.open = None;
-            dropped = true;
-        }
-        let first = self.sealed.front().map(|bucket| bucket.base);
-        let first = first.or_else(|| self.open.as_ref().map(|bucket| bucket.base));
-        dropped.then(|| first.unwrap_or(next_offset))
+        self.buckets.drain(..expired);
+        let first_offset = self.buckets.front().map_or(next_offset, |bucket| bucket.first_offset);
+        self.tables.retain_mut(|table| table.retain_from(first_offset));
+        Some(first_offset)
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.sealed.iter().map(|bucket| bucket.prefixes.len()).sum::<usize>()
-            + self.open.as_ref().map_or(0, |open| open.latest.len() + open.collisions.len())
+        self.tables.iter().flat_map(|table| &table.shards).map(HashTable::len).sum()
     }
 }
 
-/// The newest bucket, which takes new rows.
+/// A table doubles when it is full. Parts double one by one, so that the old and the new memory of one part only is needed
+/// at once, and differ in size by up to a factor of two, so that some are always fuller than others.
+const SHARDS: u64 = 64;
+
+/// Offsets of rows by their keys.
 #[derive(Debug)]
-struct Open {
-    slot: i64,
-    /// The offset of its first row; the other offsets are relative to it.
+struct OffsetTable {
     base: i64,
-    newest: i64,
-    latest: HashMap<u64, u32>,
-    /// Keys whose prefix another key in `latest` has. By chance this does not happen.
-    collisions: Vec<(u64, u32)>,
+    shards: Box<[HashTable<Entry>]>,
 }
 
-impl Open {
-    fn new(slot: i64, base: i64) -> Self {
-        Self { slot, base, newest: i64::MIN, latest: HashMap::new(), collisions: Vec::new() }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    tag: u32,
+    /// Of the offset from `base`.
+    distance: u32,
+}
+
+/// Where an entry belongs.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    shard: usize,
+    tag: u32,
+}
+
+impl Place {
+    fn of(prefix: u64) -> Self {
+        let (high, tag) = (prefix >> 32, prefix as u32);
+        // Between the square of SHARDS and that of twice as many, so shard n gets a share of 2 (SHARDS + n) + 1.
+        let square = SHARDS.pow(2) + ((3 * SHARDS.pow(2) * high) >> 32);
+        Self { shard: (square.isqrt() - SHARDS) as usize, tag }
+    }
+}
+
+/// The library selects a slot by the lowest bits, and compares the highest ones first.
+fn spread(tag: u32) -> u64 {
+    (u64::from(tag) << 32) | u64::from(tag)
+}
+
+impl OffsetTable {
+    fn new(base: i64) -> Self {
+        Self { base, shards: (0..SHARDS).map(|_| HashTable::new()).collect() }
     }
 
-    fn accepts(&self, slot: i64, offset: i64) -> bool {
-        // The end of a sealed bucket's last run must fit into 32 bits too.
-        self.slot == slot && offset - self.base < i64::from(u32::MAX)
+    /// `None` if it does not fit.
+    fn distance(&self, offset: i64) -> Option<u32> {
+        offset.checked_sub(self.base)?.try_into().ok()
     }
 
-    fn insert(&mut self, prefix: u64, offset: i64, last_seen: i64, replaces: Option<i64>) {
-        let base = self.base;
-        let relative = u32::try_from(offset - base).expect("`accepts` checked it");
-        self.newest = last_seen;
-        let is_replaced = |old: u32| replaces == Some(base + i64::from(old));
-        match self.latest.entry(prefix) {
-            Entry::Vacant(entry) => {
-                entry.insert(relative);
-            }
-            Entry::Occupied(mut entry) if is_replaced(*entry.get()) => {
-                entry.insert(relative);
-            }
-            Entry::Occupied(_) => {
-                let other = self.collisions.iter_mut().find(|(of, old)| *of == prefix && is_replaced(*old));
-                match other {
-                    Some(found) => found.1 = relative,
-                    None => self.collisions.push((prefix, relative)),
-                }
+    fn latest_below(&self, place: Place, offset: i64) -> Option<i64> {
+        let entries = self.shards[place.shard].iter_hash(spread(place.tag));
+        let offsets =
+            entries.filter(|entry| entry.tag == place.tag).map(|entry| self.base + i64::from(entry.distance));
+        offsets.filter(|found| *found < offset).max()
+    }
+
+    fn insert(&mut self, Place { shard, tag }: Place, offset: i64, replaces: Option<i64>) {
+        let distance = self.distance(offset).expect("the window checked it");
+        let replaced = replaces.and_then(|offset| self.distance(offset));
+        let shard = &mut self.shards[shard];
+        let replaced = replaced
+            .and_then(|distance| shard.find_mut(spread(tag), |entry| *entry == Entry { tag, distance }));
+        match replaced {
+            Some(entry) => entry.distance = distance,
+            None => {
+                shard.insert_unique(spread(tag), Entry { tag, distance }, |entry| spread(entry.tag));
             }
         }
     }
 
-    fn candidates(&self, prefix: u64) -> impl Iterator<Item = i64> {
-        let collisions = self.collisions.iter().filter(move |(of, _)| *of == prefix).map(|(_, at)| at);
-        self.latest.get(&prefix).into_iter().chain(collisions).map(|at| self.base + i64::from(*at))
-    }
-
-    fn seal(self) -> Sealed {
-        let mut entries: Vec<(u64, u32)> = self.latest.into_iter().chain(self.collisions).collect();
-        entries.sort_unstable();
-        // An index of the highest bits, with about 8 keys in a run: a search has two cache misses, not twenty.
-        let bits = (entries.len() / 8).next_power_of_two().trailing_zeros();
-        let mut starts = Vec::with_capacity((1 << bits) + 1);
-        let mut at = 0;
-        for run in 0..1_u64 << bits {
-            while at < entries.len() && top(entries[at].0, bits) < run {
-                at += 1;
-            }
-            starts.push(at as u32);
+    /// Drops rows below the offset. Returns whether any is left.
+    fn retain_from(&mut self, offset: i64) -> bool {
+        for shard in &mut self.shards {
+            shard.retain(|entry| self.base + i64::from(entry.distance) >= offset);
+            // With room for what arrives until the next bucket expires.
+            shard.shrink_to(shard.len() + shard.len() / 2, |entry| spread(entry.tag));
         }
-        starts.push(entries.len() as u32);
-        Sealed {
-            base: self.base,
-            newest: self.newest,
-            bits,
-            starts,
-            prefixes: entries.iter().map(|entry| entry.0).collect(),
-            offsets: entries.iter().map(|entry| entry.1).collect(),
-        }
+        self.shards.iter().any(|shard| !shard.is_empty())
     }
-}
-
-/// A bucket that takes no more rows.
-#[derive(Debug)]
-struct Sealed {
-    base: i64,
-    newest: i64,
-    /// How many of a prefix's highest bits select its run.
-    bits: u32,
-    /// Where each run starts, and where the last one ends.
-    starts: Vec<u32>,
-    /// Ascending. In a list of its own, since a pair with an offset would be padded to 16 bytes.
-    prefixes: Vec<u64>,
-    offsets: Vec<u32>,
-}
-
-impl Sealed {
-    fn candidates(&self, prefix: u64) -> impl Iterator<Item = i64> {
-        let run = top(prefix, self.bits) as usize;
-        let (start, end) = (self.starts[run] as usize, self.starts[run + 1] as usize);
-        let first = start + self.prefixes[start..end].partition_point(|of| *of < prefix);
-        let equal = self.prefixes[first..end].iter().take_while(move |of| **of == prefix);
-        equal.zip(&self.offsets[first..end]).map(|(_, at)| self.base + i64::from(*at))
-    }
-}
-
-fn top(prefix: u64, bits: u32) -> u64 {
-    prefix.checked_shr(64 - bits).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn found(window: &Window, prefix: u64) -> Vec<i64> {
@@ -187,15 +182,15 @@ mod tests {
     }
 
     #[test]
-    fn candidates_begin_with_the_latest_row_of_all_buckets() {
+    fn a_new_row_replaces_the_one_of_an_earlier_bucket() {
         let mut window = Window::new(80);
         window.insert(7, 0, 0, None);
         window.insert(7, 1, 9, Some(0)); // same bucket: replaced
         window.insert(7, 2, 10, Some(1));
         window.insert(7, 3, 55, Some(2));
-        assert_eq!(found(&window, 7), [3, 2, 1]);
+        assert_eq!(found(&window, 7), [3]);
         assert_eq!(found(&window, 8), [0; 0]);
-        assert_eq!(window.len(), 3);
+        assert_eq!(window.len(), 1);
     }
 
     #[test]
@@ -230,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_that_do_not_fit_start_a_bucket() {
+    fn offsets_that_do_not_fit_start_a_table() {
         let mut window = Window::new(80);
         let far = i64::from(u32::MAX);
         window.insert(1, 10, 0, None);
@@ -241,11 +236,11 @@ mod tests {
             [1, 2, 3, 4].map(|prefix| found(&window, prefix)[0]),
             [10, 9 + far, 10 + far, 10 + 5 * far]
         );
-        assert_eq!(window.sealed.len(), 2);
+        assert_eq!(window.tables.len(), 2);
     }
 
     #[test]
-    fn a_large_sealed_bucket_finds_every_key_and_no_other() {
+    fn a_large_window_finds_every_key_and_no_other() {
         for spread in [1, 0x9e37_79b9_7f4a_7c15_u64] {
             let mut window = Window::new(80);
             for offset in 0..10_000 {
@@ -256,6 +251,98 @@ mod tests {
                 let prefix = (2 * offset as u64).wrapping_mul(spread);
                 assert_eq!(found(&window, prefix), [offset]);
                 assert_eq!(found(&window, prefix + 1), [0; 0]);
+            }
+        }
+    }
+
+    fn bytes(window: &Window) -> usize {
+        window.tables.iter().flat_map(|table| &table.shards).map(HashTable::allocation_size).sum()
+    }
+
+    #[test]
+    fn a_row_takes_at_most_16_bytes_and_a_large_window_does_not_keep_its_memory() {
+        let mut window = Window::new(80);
+        for offset in 0..200_000 {
+            window.insert((offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15), offset, 0, None);
+            if offset > 20_000 && offset % 500 == 0 {
+                let (rows, bytes) = (window.len(), bytes(&window));
+                assert!(bytes <= 16 * rows, "{bytes} bytes for {rows} rows");
+            }
+        }
+        let large = bytes(&window);
+        for offset in 200_000..210_000 {
+            window.insert((offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15), offset, 10, None);
+        }
+        window.expire(80, 210_000);
+        assert_eq!(window.len(), 10_000);
+        assert!(bytes(&window) < large / 8, "{} bytes for a twentieth of the rows", bytes(&window));
+        window.expire(90, 210_000);
+        assert_eq!((window.tables.len(), window.buckets.len()), (0, 0));
+    }
+
+    #[derive(Debug, Clone)]
+    struct Step {
+        key: u64,
+        later_ms: i64,
+        skip: i64,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let later_ms = prop_oneof![20 => 0..2_i64, 5 => 0..12_i64, 1 => 60..100_i64];
+        let skip = prop_oneof![20 => 0..3_i64, 1 => Just(i64::from(u32::MAX))];
+        let step = (0..64_u64, later_ms, skip).prop_map(|(key, later_ms, skip)| Step { key, later_ms, skip });
+        prop::collection::vec(step, 1..600)
+    }
+
+    /// A poor hash: pairs of keys have all bits in common, others the shard or the tag.
+    fn poor(key: u64) -> u64 {
+        ((key / 2 % 4) << 62) | (key / 8)
+    }
+
+    /// Offset, key and time.
+    type PlainRow = (i64, u64, i64);
+
+    /// What [`crate::claims::Claims::load`] does.
+    fn load(rows: &[PlainRow], clock: i64) -> Window {
+        let mut window = Window::new(80);
+        for (index, &(offset, key, last_seen)) in rows.iter().enumerate() {
+            if clock - last_seen < 80 {
+                let is_same =
+                    |found: &i64| rows[..index].iter().any(|(offset, of, _)| offset == found && *of == key);
+                let replaces = window.latest_candidates(poor(key)).find(is_same);
+                window.insert(poor(key), offset, last_seen, replaces);
+            }
+        }
+        window
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_window_finds_what_a_list_of_rows_has(steps in steps(), reload in 1..600_usize) {
+            let mut window = Window::new(80);
+            let mut rows: Vec<PlainRow> = Vec::new();
+            let (mut clock, mut next_offset) = (0, 0);
+            for (index, Step { key, later_ms, skip }) in steps.into_iter().enumerate() {
+                if index % reload == 0 {
+                    window = load(&rows, clock);
+                }
+                clock += later_ms;
+                let offset = next_offset + skip;
+                if let Some(below) = window.expire(clock, offset) {
+                    prop_assert!(rows.iter().all(|row| row.0 >= below || clock - row.2 >= 80));
+                    rows.retain(|row| row.0 >= below);
+                }
+                let of = |offset: i64| rows.iter().find(|row| row.0 == offset).map(|row| row.1);
+                prop_assert!(found(&window, poor(key)).iter().all(|offset| of(*offset).is_some()));
+                let same = window.candidates(poor(key)).find(|offset| of(*offset) == Some(key));
+                let latest = rows.iter().rfind(|row| row.1 == key);
+                let expired = latest.is_none_or(|row| clock - row.2 >= 80);
+                prop_assert!(same == latest.map(|row| row.0) || expired && same.is_none());
+                window.insert(poor(key), offset, clock, same);
+                rows.push((offset, key, clock));
+                next_offset = offset + 1;
             }
         }
     }

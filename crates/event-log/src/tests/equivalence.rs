@@ -150,7 +150,8 @@ proptest! {
 
 #[test]
 fn a_window_far_larger_than_a_batch_agrees_with_the_model() {
-    let (_directory, options, mut log) = new_log();
+    let (_directory, options, log) = new_log();
+    let mut log = Some(log);
     let mut model = Model::default();
     let mut seed = 7_u64;
     let mut offset = 0;
@@ -169,6 +170,10 @@ fn a_window_far_larger_than_a_batch_agrees_with_the_model() {
             })
             .collect();
         let wanted: Vec<_> = verdicts.iter().map(|verdict| model.settle(verdict)).collect();
+        if batch % 7 == 6 {
+            drop(log.take());
+        }
+        let log = log.get_or_insert_with(|| EventLog::open(&options).unwrap());
         let settled = log.append(vec![chunk(verdicts)], &[]).unwrap();
         let found: Vec<_> = settled[0].iter().map(|one| expected(&one.decision)).collect();
         duplicates += found.iter().filter(|one| matches!(one, Expected::Duplicate(_))).count();
