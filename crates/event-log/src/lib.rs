@@ -58,6 +58,7 @@ pub use options::{LogOptions, Synchronous};
 pub use preflight::{check_writable, examine_files};
 pub use reader::{ListQuery, Listed, LogReader, Order};
 pub use rows::{Content, Row};
+pub use schema::PAGE_BYTES;
 pub use show::{Absence, Shown};
 pub use stats::{PartitionStats, Stats};
 #[cfg(any(test, feature = "testing"))]

@@ -21,11 +21,11 @@ use crate::reader::LogReader;
 use crate::schema::{self, Presence};
 use crate::{check, preflight};
 
-/// SQLite checkpoints after this many pages, 62 MiB. Measured; the default is 1000.
-const WAL_PAGES: u32 = 16_000;
+/// SQLite checkpoints when the -wal file has this many bytes of pages. Measured; the default is 1000 pages.
+const WAL_BYTES: u64 = 62 << 20;
 
 /// A checkpoint truncates the -wal file to this size after a larger append.
-pub(crate) const WAL_LIMIT: u64 = 2 * WAL_PAGES as u64 * 4096;
+pub(crate) const WAL_LIMIT: u64 = 2 * WAL_BYTES;
 
 /// The only writer of a log. While it is open, no other process can open the log for writing.
 #[derive(Debug)]
@@ -331,7 +331,8 @@ fn configure(connection: &Connection, options: &LogOptions) -> rusqlite::Result<
     // Negative: KiB instead of pages.
     let cache_kib = i64::try_from(options.cache_bytes / 1024).unwrap_or(i64::MAX).min(i32::MAX.into());
     connection.pragma_update(None, "cache_size", -cache_kib)?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_BYTES as i64 / page_bytes)?;
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT as i64)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     if let Some(pages) = options.max_pages {

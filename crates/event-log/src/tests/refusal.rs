@@ -91,10 +91,10 @@ fn another_topics_log_is_refused() {
 fn a_damaged_log_is_refused() {
     type Damage = (&'static str, fn(&mut Vec<u8>));
     let damages: [Damage; 5] = [
-        ("cut short", |bytes| bytes.truncate(bytes.len() - 4096)),
+        ("cut short", |bytes| bytes.truncate(bytes.len() - PAGE_BYTES as usize)),
         ("cut within a page", |bytes| bytes.truncate(bytes.len() - 100)),
-        ("schema overwritten", |bytes| bytes[100..4096].fill(0xff)),
-        ("tables overwritten", |bytes| bytes[4096..].fill(0xa5)),
+        ("schema overwritten", |bytes| bytes[100..PAGE_BYTES as usize].fill(0xff)),
+        ("tables overwritten", |bytes| bytes[PAGE_BYTES as usize..].fill(0xa5)),
         ("page size 3", |bytes| bytes[16..18].copy_from_slice(&[0, 3])),
     ];
     for (what, change) in damages {
