@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, btree_map};
 use std::mem;
-use std::ops::Range;
 
 use contract::{
     ActivityId, Claim, Coordinates, Decision, Event, Fate, IdempotencyKey, Problems, Reading, Verdict, settle,
@@ -10,10 +9,11 @@ use contract::{
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection};
 
-use crate::checksum::{self, BATCHES, DUPLICATES, EVENTS, REJECTIONS};
+use crate::checksum::{self, BATCHES, DUPLICATES, REJECTIONS};
 use crate::claims::{ClaimStatements, Claims};
 use crate::cursor::CursorRow;
 use crate::error::LogError;
+use crate::event_rows::EventRows;
 use crate::writer::EventLog;
 
 /// Consecutive commands of one partition.
@@ -125,8 +125,7 @@ impl Append<'_> {
         row: &mut CursorRow,
         claims: &mut BTreeMap<i32, Claims>,
     ) -> rusqlite::Result<()> {
-        let first_position = self.next_position;
-        let mut events: Option<Range<i64>> = None;
+        let mut checksums = Vec::new();
         for fate in &mut *stretch.fates {
             let Fate::Read(Verdict { coordinates, checksum, reading }) = mem::take(fate) else { continue };
             row.advance(coordinates, checksum);
@@ -139,17 +138,21 @@ impl Append<'_> {
                 }
                 Reading::Rejected(problems) => Decision::Rejected(problems),
             };
-            self.insert(coordinates, checksum, &decision, row)?;
-            if let Decision::Accepted(_) = &decision {
-                events.get_or_insert(coordinates.offset..0).end = coordinates.offset + 1;
+            match &decision {
+                Decision::Accepted(_) => {
+                    checksums.push(checksum);
+                    row.counts.add_event(coordinates.timestamp);
+                }
+                // `settle_keyed` inserted the row.
+                Decision::Duplicate { .. } => row.counts.duplicates += 1,
+                Decision::Rejected(problems) => {
+                    self.statements.rejection(coordinates, checksum, problems)?;
+                    row.counts.rejections += 1;
+                }
             }
             *fate = Fate::Decided(decision);
         }
-        if let Some(Range { start, end }) = events {
-            let events = self.next_position - first_position;
-            let values = [stretch.partition.into(), start, end, first_position, events];
-            checksum::insert(&mut self.statements.batch, &BATCHES, &values.map(ValueRef::Integer))?;
-        }
+        self.insert_events(stretch, &checksums)?;
         if let Some(claims) = claims.get_mut(&stretch.partition) {
             claims.expire(row.cursor.clock, stretch.next_offset);
             claims.trim(self.connection)?;
@@ -160,26 +163,20 @@ impl Append<'_> {
         Ok(())
     }
 
-    fn insert(
-        &mut self,
-        at: Coordinates,
-        checksum: u32,
-        decision: &Decision,
-        row: &mut CursorRow,
-    ) -> rusqlite::Result<()> {
-        match decision {
-            Decision::Accepted(event) => {
-                self.statements.event(self.next_position, event, checksum)?;
-                self.next_position += 1;
-                row.counts.add_event(at.timestamp);
-            }
-            // `settle_keyed` inserted the row.
-            Decision::Duplicate { .. } => row.counts.duplicates += 1,
-            Decision::Rejected(problems) => {
-                self.statements.rejection(at, checksum, problems)?;
-                row.counts.rejections += 1;
-            }
-        }
+    /// Inserts the events of a decided stretch, each with the checksum of its record.
+    fn insert_events(&mut self, stretch: &Stretch<'_>, checksums: &[u32]) -> rusqlite::Result<()> {
+        let accepted = stretch.fates.iter().filter_map(|fate| match fate.decision() {
+            Some(Decision::Accepted(event)) => Some(event),
+            _ => None,
+        });
+        let events: Vec<(&Event, u32)> = accepted.zip(checksums.iter().copied()).collect();
+        let [(first, _), ..] = *events else { return Ok(()) };
+        let (last, _) = events[events.len() - 1];
+        self.statements.events.insert(self.next_position, &events)?;
+        let (start, end) = (first.coordinates().offset, last.coordinates().offset + 1);
+        let values = [stretch.partition.into(), start, end, self.next_position, events.len() as i64];
+        checksum::insert(&mut self.statements.batch, &BATCHES, &values.map(ValueRef::Integer))?;
+        self.next_position += events.len() as i64;
         Ok(())
     }
 
@@ -228,7 +225,7 @@ impl Append<'_> {
 }
 
 struct Statements<'a> {
-    event: CachedStatement<'a>,
+    events: EventRows<'a>,
     duplicate: CachedStatement<'a>,
     rejection: CachedStatement<'a>,
     batch: CachedStatement<'a>,
@@ -237,20 +234,11 @@ struct Statements<'a> {
 impl<'a> Statements<'a> {
     fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
         Ok(Self {
-            event: connection.prepare_cached(EVENTS.insert)?,
+            events: EventRows::prepare(connection)?,
             duplicate: connection.prepare_cached(DUPLICATES.insert)?,
             rejection: connection.prepare_cached(REJECTIONS.insert)?,
             batch: connection.prepare_cached(BATCHES.insert)?,
         })
-    }
-
-    fn event(&mut self, position: i64, event: &Event, record_checksum: u32) -> rusqlite::Result<()> {
-        let [partition, offset, timestamp, checksum] = record_values(event.coordinates(), record_checksum);
-        let [object_type, object_id, json] = [event.object_type(), event.object_id(), event.json()]
-            .map(|text| ValueRef::Text(text.as_bytes()));
-        let position = ValueRef::Integer(position);
-        let values = [position, partition, offset, timestamp, checksum, object_type, object_id, json];
-        checksum::insert(&mut self.event, &EVENTS, &values)
     }
 
     fn duplicate(
@@ -279,6 +267,6 @@ impl<'a> Statements<'a> {
     }
 }
 
-fn record_values(at: Coordinates, checksum: u32) -> [ValueRef<'static>; 4] {
+pub(crate) fn record_values(at: Coordinates, checksum: u32) -> [ValueRef<'static>; 4] {
     [at.partition.into(), at.offset, at.timestamp, checksum.into()].map(ValueRef::Integer)
 }

@@ -217,11 +217,20 @@ pub(crate) fn insert(
     table: &Table,
     values: &[ValueRef<'_>],
 ) -> rusqlite::Result<()> {
-    for (index, value) in (1..).zip(values) {
-        statement.raw_bind_parameter(index, ToSqlOutput::Borrowed(*value))?;
-    }
+    bind(statement, 1, values)?;
     statement.raw_bind_parameter(values.len() + 1, RowChecksum::of(table.name, values))?;
     statement.raw_execute().map(drop)
+}
+
+/// Binds values to consecutive parameters.
+pub(crate) fn bind(
+    statement: &mut CachedStatement<'_>,
+    first: usize,
+    values: &[ValueRef<'_>],
+) -> rusqlite::Result<()> {
+    (first..)
+        .zip(values)
+        .try_for_each(|(index, value)| statement.raw_bind_parameter(index, ToSqlOutput::Borrowed(*value)))
 }
 
 /// [`insert`] for a single row.

@@ -9,7 +9,7 @@
 //!   file until it is complete. `preflight`: whether a writer can open the files.
 //! - `checksum`: the checksum of each row.
 //! - `instance`: the instance id and its lock, in a file beside the database.
-//! - `writer`, `append`: the writer.
+//! - `writer`, `append`, `event_rows`: the writer.
 //! - `claims`, `window`: the idempotency window, on disk and in memory.
 //! - `cursor`: each partition's cursor. `lookup`: finds a command by its offset.
 //! - `reader`, `scan`: lists events, also beyond damaged ones. `show`: one command. `stats`: statistics. `rows`: all rows,
@@ -25,6 +25,7 @@ mod claims;
 mod cursor;
 mod draft;
 mod error;
+mod event_rows;
 mod files;
 mod instance;
 mod lookup;

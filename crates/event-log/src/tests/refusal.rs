@@ -207,3 +207,23 @@ fn a_reader_leaves_nothing_behind() {
         before.into_keys().collect::<Vec<_>>()
     );
 }
+
+#[test]
+fn an_append_is_refused_if_another_program_changed_the_last_position() {
+    let insert = "INSERT INTO events SELECT 700, partition, offset + 100, timestamp, checksum, object_type, object_id, \
+                  json, row_checksum FROM events WHERE position = 1";
+    for change in ["DELETE FROM events WHERE position = 20", insert] {
+        for count in [1, 8, 20] {
+            let (_directory, options, mut log) = new_log();
+            log.append(plain(0..20), &[]).unwrap();
+            let other = Connection::open(&options.path).unwrap();
+            other.execute_batch(change).unwrap();
+            let rows =
+                || -> i64 { other.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap() };
+            let before = rows();
+            let error = log.append(plain(20..20 + count), &[]).unwrap_err();
+            assert!(matches!(error, LogError::Damaged { .. }), "{change}, {count}: {error}");
+            assert_eq!((rows(), log.cursor(0).unwrap().unwrap().logged), (before, 20));
+        }
+    }
+}
