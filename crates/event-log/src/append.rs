@@ -9,6 +9,7 @@ use contract::{
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection};
 
+use crate::appended::AppendedObjects;
 use crate::checksum::{self, BATCHES, DUPLICATES, REJECTIONS};
 use crate::claims::{ClaimStatements, Claims};
 use crate::cursor::CursorRow;
@@ -55,7 +56,9 @@ impl EventLog {
             rows.keys().filter_map(|partition| self.claims.remove_entry(partition)).collect();
 
         let (topic_bits, window_ms, next_position) = (self.topic_bits, self.window_ms, self.next_position);
-        let next_position = self.transact(|connection| {
+        let appended = self.appended.upgrade();
+        let objects = appended.as_ref().map(|_| AppendedObjects::new(next_position));
+        let (next_position, objects) = self.transact(|connection| {
             let mut append = Append {
                 topic_bits,
                 window_ms,
@@ -63,17 +66,21 @@ impl EventLog {
                 connection,
                 statements: Statements::prepare(connection)?,
                 claim_statements: None,
+                objects,
             };
             for stretch in stretches {
                 let row = rows.get_mut(&stretch.partition).expect("it has a row for each stretch");
                 append.append(stretch, row, &mut claims)?;
             }
             rows.values().try_for_each(|row| row.store(connection))?;
-            Ok(append.next_position)
+            Ok((append.next_position, append.objects))
         })?;
         self.next_position = next_position;
         self.claims.extend(claims);
         self.rows.extend(rows);
+        if let Some((appended, objects)) = appended.zip(objects) {
+            appended.push(objects);
+        }
         // After the commit: an append to a removed file must not be published.
         self.files.check()
     }
@@ -116,6 +123,8 @@ struct Append<'a> {
     statements: Statements<'a>,
     /// Prepared for the first command with a key.
     claim_statements: Option<ClaimStatements<'a>>,
+    /// For the read model.
+    objects: Option<AppendedObjects>,
 }
 
 impl Append<'_> {
@@ -177,6 +186,9 @@ impl Append<'_> {
         let values = [stretch.partition.into(), start, end, self.next_position, events.len() as i64];
         checksum::insert(&mut self.statements.batch, &BATCHES, &values.map(ValueRef::Integer))?;
         self.next_position += events.len() as i64;
+        if let Some(objects) = &mut self.objects {
+            events.iter().for_each(|(event, _)| objects.push(event));
+        }
         Ok(())
     }
 

@@ -15,9 +15,10 @@
 //! - `reader`, `scan`: lists events, also beyond damaged ones. `show`: one command. `stats`: statistics. `rows`: all rows,
 //!   for a checker. `backup`: copies a log in use.
 //! - `check`: reads the whole log and reports damage.
-//! - [`read_model`]: an index beside the log.
+//! - [`read_model`]: an index beside the log. `appended`: what its follower gets from the writer.
 
 mod append;
+mod appended;
 mod backup;
 mod check;
 mod checksum;

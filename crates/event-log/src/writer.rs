@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use uuid::Uuid;
 
+use crate::appended::Appended;
 use crate::checksum::{self, GAPS, INTERVENTIONS, META};
 use crate::claims::Claims;
 use crate::cursor::{Cursor, CursorRow};
@@ -45,6 +47,8 @@ pub struct EventLog {
     pub(crate) rows: BTreeMap<i32, CursorRow>,
     /// Loaded for a partition's first command with a key.
     pub(crate) claims: HashMap<i32, Claims>,
+    /// Gets the objects of each append, if the read model follows.
+    pub(crate) appended: Weak<Appended>,
 }
 
 /// Offsets `[first_offset, next_offset)` whose commands the log never received.
@@ -105,6 +109,7 @@ impl EventLog {
             next_position,
             rows,
             claims: HashMap::new(),
+            appended: Weak::new(),
         })
     }
 
@@ -114,6 +119,14 @@ impl EventLog {
     pub fn reader(&self) -> Result<LogReader, LogError> {
         let connection = schema::open(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         Ok(LogReader::new(connection, &self.path, self.topic.clone()))
+    }
+
+    /// A [`reader`](Self::reader) for the read model's follower. It gets the objects of all further appends from this log,
+    /// unless there is a later one.
+    pub fn reader_for_follower(&mut self) -> Result<LogReader, LogError> {
+        let appended = Arc::new(Appended::default());
+        self.appended = Arc::downgrade(&appended);
+        Ok(LogReader { appended: Some(appended), ..self.reader()? })
     }
 
     /// The log's files, to check that they are still in place while nothing is appended.
