@@ -28,7 +28,7 @@ const MIGRATIONS: &[Migration] =
     &[(include_str!("schema/0001.sql"), |_| Ok(())), (include_str!("schema/0002.sql"), compute_checksums)];
 
 /// The size of a new log's pages. Any other log keeps its own. <https://sqlite.org/pragma.html#pragma_page_size>
-pub const PAGE_BYTES: u32 = 4096;
+pub const PAGE_BYTES: u32 = 8192;
 
 /// The schema version that this program writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
