@@ -23,11 +23,12 @@ use crate::reader::LogReader;
 use crate::schema::{self, Presence};
 use crate::{check, preflight};
 
-/// SQLite checkpoints when the -wal file has this many bytes of pages. Measured; the default is 1000 pages.
-const WAL_BYTES: u64 = 62 << 20;
+/// SQLite checkpoints when the -wal file has this many bytes of pages. An append waits for the checkpoint, so its length is
+/// the longest latency; the total cost is the same for 62 MiB.
+const WAL_BYTES: u64 = 8 << 20;
 
-/// A checkpoint truncates the -wal file to this size after a larger append.
-pub(crate) const WAL_LIMIT: u64 = 2 * WAL_BYTES;
+/// A checkpoint truncates the -wal file to this size after larger appends, or after a reader has delayed it.
+pub(crate) const WAL_LIMIT: u64 = 124 << 20;
 
 /// The only writer of a log. While it is open, no other process can open the log for writing.
 #[derive(Debug)]
