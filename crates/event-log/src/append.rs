@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, btree_map};
 use std::mem;
-use std::ops::Range;
 
 use contract::{
     ActivityId, Claim, Coordinates, Decision, Event, Fate, IdempotencyKey, Problems, Reading, Verdict, settle,
@@ -10,10 +9,12 @@ use contract::{
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection};
 
-use crate::checksum::{self, BATCHES, DUPLICATES, EVENTS, REJECTIONS};
+use crate::appended::AppendedObjects;
+use crate::checksum::{self, BATCHES, DUPLICATES, REJECTIONS};
 use crate::claims::{ClaimRows, Claims};
 use crate::cursor::CursorRow;
 use crate::error::LogError;
+use crate::event_rows::EventRows;
 use crate::writer::EventLog;
 
 /// Consecutive commands of one partition.
@@ -55,7 +56,9 @@ impl EventLog {
             rows.keys().filter_map(|partition| self.claims.remove_entry(partition)).collect();
 
         let (topic_bits, window_ms, next_position) = (self.topic_bits, self.window_ms, self.next_position);
-        let next_position = self.transact(|connection| {
+        let appended = self.appended.upgrade();
+        let objects = appended.as_ref().map(|_| AppendedObjects::new(next_position));
+        let (next_position, objects) = self.transact(|connection| {
             let mut append = Append {
                 topic_bits,
                 window_ms,
@@ -63,17 +66,21 @@ impl EventLog {
                 connection,
                 statements: Statements::prepare(connection)?,
                 claim_rows: None,
+                objects,
             };
             for stretch in stretches {
                 let row = rows.get_mut(&stretch.partition).expect("it has a row for each stretch");
                 append.append(stretch, row, &mut claims)?;
             }
             rows.values().try_for_each(|row| row.store(connection))?;
-            Ok(append.next_position)
+            Ok((append.next_position, append.objects))
         })?;
         self.next_position = next_position;
         self.claims.extend(claims);
         self.rows.extend(rows);
+        if let Some((appended, objects)) = appended.zip(objects) {
+            appended.push(objects);
+        }
         // After the commit: an append to a removed file must not be published.
         self.files.check()
     }
@@ -116,6 +123,8 @@ struct Append<'a> {
     statements: Statements<'a>,
     /// Prepared for the first command with a key.
     claim_rows: Option<ClaimRows<'a>>,
+    /// For the read model.
+    objects: Option<AppendedObjects>,
 }
 
 impl Append<'_> {
@@ -125,8 +134,7 @@ impl Append<'_> {
         row: &mut CursorRow,
         claims: &mut BTreeMap<i32, Claims>,
     ) -> rusqlite::Result<()> {
-        let first_position = self.next_position;
-        let mut events: Option<Range<i64>> = None;
+        let mut checksums = Vec::new();
         for fate in &mut *stretch.fates {
             let Fate::Read(Verdict { coordinates, checksum, reading }) = mem::take(fate) else { continue };
             row.advance(coordinates, checksum);
@@ -139,17 +147,21 @@ impl Append<'_> {
                 }
                 Reading::Rejected(problems) => Decision::Rejected(problems),
             };
-            self.insert(coordinates, checksum, &decision, row)?;
-            if let Decision::Accepted(_) = &decision {
-                events.get_or_insert(coordinates.offset..0).end = coordinates.offset + 1;
+            match &decision {
+                Decision::Accepted(_) => {
+                    checksums.push(checksum);
+                    row.counts.add_event(coordinates.timestamp);
+                }
+                // `settle_keyed` inserted the row.
+                Decision::Duplicate { .. } => row.counts.duplicates += 1,
+                Decision::Rejected(problems) => {
+                    self.statements.rejection(coordinates, checksum, problems)?;
+                    row.counts.rejections += 1;
+                }
             }
             *fate = Fate::Decided(decision);
         }
-        if let Some(Range { start, end }) = events {
-            let events = self.next_position - first_position;
-            let values = [stretch.partition.into(), start, end, first_position, events];
-            checksum::insert(&mut self.statements.batch, &BATCHES, &values.map(ValueRef::Integer))?;
-        }
+        self.insert_events(stretch, &checksums)?;
         if let Some(claims) = claims.get_mut(&stretch.partition) {
             claims.write(self.connection)?;
             claims.expire(row.cursor.clock, stretch.next_offset);
@@ -161,25 +173,22 @@ impl Append<'_> {
         Ok(())
     }
 
-    fn insert(
-        &mut self,
-        at: Coordinates,
-        checksum: u32,
-        decision: &Decision,
-        row: &mut CursorRow,
-    ) -> rusqlite::Result<()> {
-        match decision {
-            Decision::Accepted(event) => {
-                self.statements.event(self.next_position, event, checksum)?;
-                self.next_position += 1;
-                row.counts.add_event(at.timestamp);
-            }
-            // `settle_keyed` inserted the row.
-            Decision::Duplicate { .. } => row.counts.duplicates += 1,
-            Decision::Rejected(problems) => {
-                self.statements.rejection(at, checksum, problems)?;
-                row.counts.rejections += 1;
-            }
+    /// Inserts the events of a decided stretch, each with the checksum of its record.
+    fn insert_events(&mut self, stretch: &Stretch<'_>, checksums: &[u32]) -> rusqlite::Result<()> {
+        let accepted = stretch.fates.iter().filter_map(|fate| match fate.decision() {
+            Some(Decision::Accepted(event)) => Some(event),
+            _ => None,
+        });
+        let events: Vec<(&Event, u32)> = accepted.zip(checksums.iter().copied()).collect();
+        let [(first, _), ..] = *events else { return Ok(()) };
+        let (last, _) = events[events.len() - 1];
+        self.statements.events.insert(self.next_position, &events)?;
+        let (start, end) = (first.coordinates().offset, last.coordinates().offset + 1);
+        let values = [stretch.partition.into(), start, end, self.next_position, events.len() as i64];
+        checksum::insert(&mut self.statements.batch, &BATCHES, &values.map(ValueRef::Integer))?;
+        self.next_position += events.len() as i64;
+        if let Some(objects) = &mut self.objects {
+            events.iter().for_each(|(event, _)| objects.push(event));
         }
         Ok(())
     }
@@ -229,7 +238,7 @@ impl Append<'_> {
 }
 
 struct Statements<'a> {
-    event: CachedStatement<'a>,
+    events: EventRows<'a>,
     duplicate: CachedStatement<'a>,
     rejection: CachedStatement<'a>,
     batch: CachedStatement<'a>,
@@ -238,20 +247,11 @@ struct Statements<'a> {
 impl<'a> Statements<'a> {
     fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
         Ok(Self {
-            event: connection.prepare_cached(EVENTS.insert)?,
+            events: EventRows::prepare(connection)?,
             duplicate: connection.prepare_cached(DUPLICATES.insert)?,
             rejection: connection.prepare_cached(REJECTIONS.insert)?,
             batch: connection.prepare_cached(BATCHES.insert)?,
         })
-    }
-
-    fn event(&mut self, position: i64, event: &Event, record_checksum: u32) -> rusqlite::Result<()> {
-        let [partition, offset, timestamp, checksum] = record_values(event.coordinates(), record_checksum);
-        let [object_type, object_id, json] = [event.object_type(), event.object_id(), event.json()]
-            .map(|text| ValueRef::Text(text.as_bytes()));
-        let position = ValueRef::Integer(position);
-        let values = [position, partition, offset, timestamp, checksum, object_type, object_id, json];
-        checksum::insert(&mut self.event, &EVENTS, &values)
     }
 
     fn duplicate(
@@ -280,6 +280,6 @@ impl<'a> Statements<'a> {
     }
 }
 
-fn record_values(at: Coordinates, checksum: u32) -> [ValueRef<'static>; 4] {
+pub(crate) fn record_values(at: Coordinates, checksum: u32) -> [ValueRef<'static>; 4] {
     [at.partition.into(), at.offset, at.timestamp, checksum.into()].map(ValueRef::Integer)
 }

@@ -218,22 +218,31 @@ pub(crate) fn insert(
     table: &Table,
     values: &[ValueRef<'_>],
 ) -> rusqlite::Result<()> {
-    bind(statement, 0, table, values)?;
+    bind_row(statement, 0, table, values)?;
     statement.raw_execute().map(drop)
 }
 
 /// Binds a row with its checksum to a statement that inserts several rows; the first has index 0.
-pub(crate) fn bind(
+pub(crate) fn bind_row(
     statement: &mut CachedStatement<'_>,
     index: usize,
     table: &Table,
     values: &[ValueRef<'_>],
 ) -> rusqlite::Result<()> {
     let first = index * (values.len() + 1) + 1;
-    for (parameter, value) in (first..).zip(values) {
-        statement.raw_bind_parameter(parameter, ToSqlOutput::Borrowed(*value))?;
-    }
+    bind(statement, first, values)?;
     statement.raw_bind_parameter(first + values.len(), RowChecksum::of(table.name, values))
+}
+
+/// Binds values to consecutive parameters.
+pub(crate) fn bind(
+    statement: &mut CachedStatement<'_>,
+    first: usize,
+    values: &[ValueRef<'_>],
+) -> rusqlite::Result<()> {
+    (first..)
+        .zip(values)
+        .try_for_each(|(index, value)| statement.raw_bind_parameter(index, ToSqlOutput::Borrowed(*value)))
 }
 
 /// [`insert`] for a single row.

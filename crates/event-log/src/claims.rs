@@ -129,7 +129,7 @@ impl Claims {
             let mut insert = connection.prepare_cached(&INSERT_GROUP)?;
             for group in groups {
                 for (index, row) in group.iter().enumerate() {
-                    checksum::bind(&mut insert, index, &CLAIMS, &row.values(self.partition))?;
+                    checksum::bind_row(&mut insert, index, &CLAIMS, &row.values(self.partition))?;
                 }
                 insert.raw_execute()?;
             }

@@ -9,15 +9,16 @@
 //!   file until it is complete. `preflight`: whether a writer can open the files.
 //! - `checksum`: the checksum of each row.
 //! - `instance`: the instance id and its lock, in a file beside the database.
-//! - `writer`, `append`: the writer.
+//! - `writer`, `append`, `event_rows`: the writer.
 //! - `claims`, `window`: the idempotency window, on disk and in memory.
 //! - `cursor`: each partition's cursor. `lookup`: finds a command by its offset.
 //! - `reader`, `scan`: lists events, also beyond damaged ones. `show`: one command. `stats`: statistics. `rows`: all rows,
 //!   for a checker. `backup`: copies a log in use.
 //! - `check`: reads the whole log and reports damage.
-//! - [`read_model`]: an index beside the log.
+//! - [`read_model`]: an index beside the log. `appended`: what its follower gets from the writer.
 
 mod append;
+mod appended;
 mod backup;
 mod check;
 mod checksum;
@@ -25,6 +26,7 @@ mod claims;
 mod cursor;
 mod draft;
 mod error;
+mod event_rows;
 mod files;
 mod instance;
 mod lookup;
@@ -58,6 +60,7 @@ pub use options::{LogOptions, Synchronous};
 pub use preflight::{check_writable, examine_files};
 pub use reader::{ListQuery, Listed, LogReader, Order};
 pub use rows::{Content, Row};
+pub use schema::PAGE_BYTES;
 pub use show::{Absence, Shown};
 pub use stats::{PartitionStats, Stats};
 #[cfg(any(test, feature = "testing"))]

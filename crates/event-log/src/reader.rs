@@ -2,10 +2,12 @@
 
 use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use contract::{ActivityId, Coordinates};
 use rusqlite::{Connection, OpenFlags, Row, params};
 
+use crate::appended::{Appended, AppendedObjects};
 use crate::checksum::{DamagedRow, EVENTS, check_row, coordinates};
 use crate::error::LogError;
 use crate::lookup::{self, MISSING, Recorded};
@@ -20,6 +22,8 @@ pub struct LogReader {
     pub(crate) path: PathBuf,
     pub(crate) topic: String,
     pub(crate) topic_bits: u16,
+    /// The follower's, in the process that writes.
+    pub(crate) appended: Option<Arc<Appended>>,
 }
 
 /// Which events to list.
@@ -96,7 +100,7 @@ pub(crate) struct RecordIdentity {
 impl LogReader {
     pub(crate) fn new(connection: Connection, path: &Path, topic: String) -> Self {
         let topic_bits = contract::topic_bits(&topic);
-        Self { connection, path: path.to_owned(), topic, topic_bits }
+        Self { connection, path: path.to_owned(), topic, topic_bits, appended: None }
     }
 
     /// Opens an existing log. The rows of schema version 1 have no checksums, so they can't be checked.
@@ -184,6 +188,12 @@ impl LogReader {
             Ok(())
         };
         read().map_err(|error| self.sqlite(error))
+    }
+
+    /// The objects of the append that begins at that position, if the writer has passed them on. Otherwise, the error is
+    /// the position of a later one.
+    pub(crate) fn take_appended(&self, position: i64) -> Result<AppendedObjects, Option<i64>> {
+        self.appended.as_ref().map_or(Err(None), |appended| appended.take(position))
     }
 
     /// The record of the event at that position.

@@ -27,6 +27,9 @@ type Migration = (&'static str, fn(&Connection) -> rusqlite::Result<()>);
 const MIGRATIONS: &[Migration] =
     &[(include_str!("schema/0001.sql"), |_| Ok(())), (include_str!("schema/0002.sql"), compute_checksums)];
 
+/// The size of a new log's pages. Any other log keeps its own. <https://sqlite.org/pragma.html#pragma_page_size>
+pub const PAGE_BYTES: u32 = 8192;
+
 /// The schema version that this program writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
 
@@ -151,6 +154,7 @@ pub(crate) fn create(path: &Path, topic: &str) -> Result<(), LogError> {
     let draft = Draft::beside(path)?;
     let mut connection = open(draft.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut fill = || -> rusqlite::Result<()> {
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         migrate(&mut connection, MIGRATIONS)?;
         let topic_bits = ValueRef::Integer(contract::topic_bits(topic).into());

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use uuid::Uuid;
 
+use crate::appended::Appended;
 use crate::checksum::{self, GAPS, INTERVENTIONS, META};
 use crate::claims::Claims;
 use crate::cursor::{Cursor, CursorRow};
@@ -21,11 +23,12 @@ use crate::reader::LogReader;
 use crate::schema::{self, Presence};
 use crate::{check, preflight};
 
-/// SQLite checkpoints after this many pages, 62 MiB. Measured; the default is 1000.
-const WAL_PAGES: u32 = 16_000;
+/// SQLite checkpoints when the -wal file has this many bytes of pages. An append waits for the checkpoint, so its length is
+/// the longest latency; the total cost is the same for 62 MiB.
+const WAL_BYTES: u64 = 8 << 20;
 
-/// A checkpoint truncates the -wal file to this size after a larger append.
-pub(crate) const WAL_LIMIT: u64 = 2 * WAL_PAGES as u64 * 4096;
+/// A checkpoint truncates the -wal file to this size after larger appends, or after a reader has delayed it.
+pub(crate) const WAL_LIMIT: u64 = 124 << 20;
 
 /// The only writer of a log. While it is open, no other process can open the log for writing.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub struct EventLog {
     pub(crate) rows: BTreeMap<i32, CursorRow>,
     /// Loaded for a partition's first command with a key.
     pub(crate) claims: HashMap<i32, Claims>,
+    /// Gets the objects of each append, if the read model follows.
+    pub(crate) appended: Weak<Appended>,
 }
 
 /// Offsets `[first_offset, next_offset)` whose commands the log never received.
@@ -105,6 +110,7 @@ impl EventLog {
             next_position,
             rows,
             claims: HashMap::new(),
+            appended: Weak::new(),
         })
     }
 
@@ -114,6 +120,14 @@ impl EventLog {
     pub fn reader(&self) -> Result<LogReader, LogError> {
         let connection = schema::open(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         Ok(LogReader::new(connection, &self.path, self.topic.clone()))
+    }
+
+    /// A [`reader`](Self::reader) for the read model's follower. It gets the objects of all further appends from this log,
+    /// unless there is a later one.
+    pub fn reader_for_follower(&mut self) -> Result<LogReader, LogError> {
+        let appended = Arc::new(Appended::default());
+        self.appended = Arc::downgrade(&appended);
+        Ok(LogReader { appended: Some(appended), ..self.reader()? })
     }
 
     /// The log's files, to check that they are still in place while nothing is appended.
@@ -331,7 +345,8 @@ fn configure(connection: &Connection, options: &LogOptions) -> rusqlite::Result<
     // Negative: KiB instead of pages.
     let cache_kib = i64::try_from(options.cache_bytes / 1024).unwrap_or(i64::MAX).min(i32::MAX.into());
     connection.pragma_update(None, "cache_size", -cache_kib)?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_BYTES as i64 / page_bytes)?;
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT as i64)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     if let Some(pages) = options.max_pages {

@@ -120,19 +120,35 @@ impl Follower {
         Ok(Progress { covered: self.covered(), last })
     }
 
+    /// Reads a run up to `last`, or up to the end of the append that contains it.
     fn read_run(&self, first: i64, last: i64) -> Result<(Run, Vec<Entry>), ReadModelError> {
         let mut entries = Vec::with_capacity(usize::try_from(last - first + 1).unwrap_or(0));
         let (mut earliest, mut latest) = (i64::MAX, i64::MIN);
-        let mut from = first;
-        while from <= last {
-            let to = last.min(from + STRIDE - 1);
-            self.log.objects(from..=to, |position, timestamp, object_type, object_id| {
-                entries.push(Entry { hash: entries::hash(object_type, object_id), position });
-                earliest = earliest.min(timestamp);
-                latest = latest.max(timestamp);
-            })?;
-            from = to + 1;
+        let mut add = |position, timestamp: i64, hash| {
+            entries.push(Entry { hash, position });
+            earliest = earliest.min(timestamp);
+            latest = latest.max(timestamp);
+        };
+        let mut next = first;
+        while next <= last {
+            match self.log.take_appended(next) {
+                Ok(appended) => {
+                    for (position, timestamp, object) in appended.iter() {
+                        add(position, timestamp, entries::hash_of_object(object));
+                    }
+                    next = appended.next_position();
+                }
+                Err(later) => {
+                    let to = last.min(next + STRIDE - 1).min(later.map_or(last, |later| later - 1));
+                    self.log.objects(next..=to, |position, timestamp, object_type, object_id| {
+                        add(position, timestamp, entries::hash(object_type, object_id));
+                    })?;
+                    next = to + 1;
+                }
+            }
         }
+        // An append is taken as a whole.
+        let last = next - 1;
         entries.sort_unstable();
         let last_record = self.log.record_at(last)?.ok_or_else(|| ReadModelError::Io {
             path: self.path.clone(),
@@ -203,7 +219,8 @@ pub(super) fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl 
                     (last, grew_at) = (progress.last, Instant::now());
                 }
                 watch(progress);
-                if progress.lag() >= SMALLEST_RUN { Duration::ZERO } else { POLL }
+                // Large runs cost less than many small ones that are merged.
+                if progress.lag() >= FULL_RUN { Duration::ZERO } else { POLL }
             }
             Err(error) => {
                 if !failing {

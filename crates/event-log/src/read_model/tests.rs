@@ -58,7 +58,7 @@ impl Place {
 }
 
 /// Appends events of these objects, a second apart, from offset `from` on.
-fn append(log: &mut EventLog, partition: i32, from: i64, objects: &[String]) {
+fn append_chunk(log: &mut EventLog, partition: i32, from: i64, objects: &[String]) -> Result<(), LogError> {
     let decider = Decider::new("c", Limits::default());
     let verdicts = (from..).zip(objects).map(|(offset, object)| {
         let value = format!(r#"{{"@type":"share","objectType":"case","objectId":"{object}"}}"#);
@@ -71,7 +71,11 @@ fn append(log: &mut EventLog, partition: i32, from: i64, objects: &[String]) {
         })
     });
     let next_offset = from + objects.len() as i64;
-    log.append(vec![Chunk { partition, next_offset, verdicts: verdicts.collect() }], &[]).unwrap();
+    log.append(vec![Chunk { partition, next_offset, verdicts: verdicts.collect() }], &[]).map(drop)
+}
+
+fn append(log: &mut EventLog, partition: i32, from: i64, objects: &[String]) {
+    append_chunk(log, partition, from, objects).unwrap();
 }
 
 /// `count` ids of `different` objects.
@@ -397,10 +401,14 @@ fn two_followers_share_a_model_and_a_rebuild_clears_it() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
-    fn any_runs_give_the_answers_of_a_scan(batches in prop::collection::vec((1_usize..900, 1_usize..40, any::<bool>()), 1..12)) {
+    fn any_runs_give_the_answers_of_a_scan(
+        batches in prop::collection::vec((1_usize..900, 1_usize..40, any::<bool>()), 1..12),
+        is_passed_on: bool,
+    ) {
         let place = Place::new();
         let mut log = place.log();
-        let mut follower = place.follower();
+        let reader = if is_passed_on { log.reader_for_follower().unwrap() } else { place.reader() };
+        let mut follower = Follower::open(reader, &place.options.path).unwrap();
         let mut offset = 0;
         for (count, different, follow) in batches {
             append(&mut log, 0, offset, &objects(count, different));
@@ -449,5 +457,35 @@ fn a_model_that_could_not_be_opened_is_opened_later() {
         stop.store(is_over, Ordering::SeqCst);
     });
     assert_eq!((lags.first(), lags.last()), (Some(&10), Some(&0)));
+    assert_same_for_many_queries(&place);
+}
+
+#[test]
+fn the_writer_passes_on_what_it_has_committed() {
+    let place = Place::new();
+    let mut log = place.log();
+    append(&mut log, 0, 0, &objects(100, 10));
+    let reader = log.reader_for_follower().unwrap();
+    let mut follower = Follower::open(reader, &place.options.path).unwrap();
+    // The log has events that were not passed on.
+    append(&mut log, 0, 100, &objects(100, 10));
+    append(&mut log, 1, 0, &objects(100, 7));
+    assert_eq!(follower.advance(true).unwrap(), Progress { covered: 300, last: 300 });
+    assert_same_for_many_queries(&place);
+
+    // Nothing of an append that fails.
+    let fail = "CREATE TEMP TRIGGER fail BEFORE INSERT ON cursors BEGIN SELECT raise(ABORT, 'no'); END";
+    log.connection.execute_batch(fail).unwrap();
+    append_chunk(&mut log, 1, 100, &objects(100, 3)).unwrap_err();
+    log.connection.execute_batch("DROP TRIGGER fail").unwrap();
+    append(&mut log, 1, 100, &objects(100, 10));
+    append(&mut log, 0, 200, &objects(100, 10));
+    // It does not read them from the log: it would notice this.
+    let last = log.reader().unwrap().last_position().unwrap();
+    let change = format!("UPDATE events SET timestamp = timestamp + 1 WHERE position = {}", last - 50);
+    rusqlite::Connection::open(&place.options.path).unwrap().execute_batch(&change).unwrap();
+    assert_eq!(follower.advance(true).unwrap(), Progress { covered: last, last });
+    let change = change.replace('+', "-");
+    rusqlite::Connection::open(&place.options.path).unwrap().execute_batch(&change).unwrap();
     assert_same_for_many_queries(&place);
 }

@@ -87,7 +87,7 @@ fn an_append_that_failed_on_a_full_disk_succeeds_when_there_is_room() {
     let (_directory, options, mut log) = new_log();
     log.append(batch(0), &[]).unwrap();
     drop(log);
-    let pages = fs::metadata(&options.path).unwrap().len() / 4096;
+    let pages = fs::metadata(&options.path).unwrap().len() / u64::from(PAGE_BYTES);
     let tight = LogOptions { max_pages: Some(pages as u32 + 8), ..options.clone() };
     let mut log = EventLog::open(&tight).unwrap();
 

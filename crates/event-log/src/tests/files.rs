@@ -206,3 +206,35 @@ fn detects_that_its_folder_was_moved() {
     let error = log.files().check().unwrap_err();
     assert!(matches!(error, LogError::Moved { .. }), "{error}");
 }
+
+#[test]
+fn a_log_keeps_its_page_size() {
+    for page_bytes in [512, 4096, 8192, 65_536] {
+        let (directory, options, mut log) = new_log();
+        log.append(plain(0..500), &[]).unwrap();
+        drop(log);
+        let other = Connection::open(&options.path).unwrap();
+        let change = format!("PRAGMA page_size = {page_bytes}; VACUUM; PRAGMA journal_mode = WAL");
+        other.execute_batch(&format!("PRAGMA journal_mode = DELETE; {change}")).unwrap();
+        drop(other);
+
+        let mut log = EventLog::open(&options).unwrap();
+        log.append(plain(500..1000), &[]).unwrap();
+        let pragma = |connection: &Connection, name| -> i64 {
+            connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+        };
+        let wal_bytes = pragma(&log.connection, "wal_autocheckpoint") * page_bytes;
+        assert!((7 << 20..=8 << 20).contains(&wal_bytes), "{page_bytes}: {wal_bytes}");
+        let (killed, backup) = (tempfile::tempdir().unwrap(), directory.path().join("backup.db"));
+        let copy = crash_copy(&options.path, killed.path());
+        assert_eq!(LogReader::open(&copy).unwrap().examine_wal().unwrap(), WalState::Sound);
+        let made = log.reader().unwrap().back_up(&backup, &mut Findings::default()).unwrap();
+        assert_eq!(made, Backup::Made { events: 1000 });
+        drop(log);
+        for path in [&options.path, &copy, &backup] {
+            assert_eq!(check(&LogReader::open(path).unwrap()).unwrap().1, [""; 0]);
+            assert_eq!(pragma(&Connection::open(path).unwrap(), "page_size"), page_bytes);
+            assert_eq!(audit(path), 1000);
+        }
+    }
+}

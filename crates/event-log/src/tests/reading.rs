@@ -278,7 +278,7 @@ fn stats_return_the_counts() {
     assert_eq!((stats.counts.earliest, stats.counts.latest), (times.clone().min(), times.max()));
     assert_eq!(stats.partitions.iter().map(|one| one.cursor.partition).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!((stats.topic.as_str(), stats.schema_version), (TOPIC, 2));
-    assert!(stats.file_bytes > 4096);
+    assert!(stats.file_bytes > PAGE_BYTES.into());
 }
 
 #[test]

@@ -91,10 +91,10 @@ fn another_topics_log_is_refused() {
 fn a_damaged_log_is_refused() {
     type Damage = (&'static str, fn(&mut Vec<u8>));
     let damages: [Damage; 5] = [
-        ("cut short", |bytes| bytes.truncate(bytes.len() - 4096)),
+        ("cut short", |bytes| bytes.truncate(bytes.len() - PAGE_BYTES as usize)),
         ("cut within a page", |bytes| bytes.truncate(bytes.len() - 100)),
-        ("schema overwritten", |bytes| bytes[100..4096].fill(0xff)),
-        ("tables overwritten", |bytes| bytes[4096..].fill(0xa5)),
+        ("schema overwritten", |bytes| bytes[100..PAGE_BYTES as usize].fill(0xff)),
+        ("tables overwritten", |bytes| bytes[PAGE_BYTES as usize..].fill(0xa5)),
         ("page size 3", |bytes| bytes[16..18].copy_from_slice(&[0, 3])),
     ];
     for (what, change) in damages {
@@ -206,4 +206,24 @@ fn a_reader_leaves_nothing_behind() {
         files(directory.path()).into_keys().collect::<Vec<_>>(),
         before.into_keys().collect::<Vec<_>>()
     );
+}
+
+#[test]
+fn an_append_is_refused_if_another_program_changed_the_last_position() {
+    let insert = "INSERT INTO events SELECT 700, partition, offset + 100, timestamp, checksum, object_type, object_id, \
+                  json, row_checksum FROM events WHERE position = 1";
+    for change in ["DELETE FROM events WHERE position = 20", insert] {
+        for count in [1, 8, 20] {
+            let (_directory, options, mut log) = new_log();
+            log.append(plain(0..20), &[]).unwrap();
+            let other = Connection::open(&options.path).unwrap();
+            other.execute_batch(change).unwrap();
+            let rows =
+                || -> i64 { other.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap() };
+            let before = rows();
+            let error = log.append(plain(20..20 + count), &[]).unwrap_err();
+            assert!(matches!(error, LogError::Damaged { .. }), "{change}, {count}: {error}");
+            assert_eq!((rows(), log.cursor(0).unwrap().unwrap().logged), (before, 20));
+        }
+    }
 }

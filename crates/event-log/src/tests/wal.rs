@@ -41,7 +41,7 @@ fn every_flipped_bit_of_the_wal_that_hides_an_append_is_detected() {
         assert_eq!(wal_findings(&path), [""; 0]);
         let mut random = fastrand::Rng::with_seed(3);
         // All bits of the header and of the first frame's header, and some of the rest.
-        let frame = 24 + 4096;
+        let frame = 24 + PAGE_BYTES as usize;
         let bits = (0..(32 + 24) * 8).chain((0..200).map(|_| random.usize(..bytes.len() * 8)));
         let frames = (0..(bytes.len() - 32) / frame)
             .flat_map(|number| (0..24).map(move |at| (32 + number * frame + at) * 8));

@@ -11,7 +11,7 @@ use std::{
 };
 
 use contract::{Decider, Decision, Fate, Limits, Reading};
-use event_log::{EventLog, LogOptions, Synchronous};
+use event_log::{EventLog, LogOptions, PAGE_BYTES, Synchronous};
 use files::{beside, copy};
 use kafka::Source;
 
@@ -243,7 +243,7 @@ impl Instance {
     }
 
     fn options(&self, path: PathBuf) -> LogOptions {
-        let pages = fs::metadata(&path).map_or(40, |file| (file.len() / 4096).max(40)) as u32;
+        let pages = fs::metadata(&path).map_or(40, |file| (file.len() / u64::from(PAGE_BYTES)).max(40)) as u32;
         LogOptions {
             path,
             topic: TOPIC.to_owned(),
