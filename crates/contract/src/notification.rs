@@ -5,9 +5,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use crate::{
-    date_time,
-    event::Event,
-    normal_form::Notified,
+    event::{Event, Notified, Parts},
     record::{Header, OutputRecord},
 };
 
@@ -26,10 +24,6 @@ pub struct Notifications<'a> {
     source: &'a str,
     /// Trace headers of the command.
     trace: Vec<&'a Header>,
-    /// The event's id as text.
-    activity_id: String,
-    time: String,
-    subject: String,
     notified: std::slice::Iter<'a, Notified>,
 }
 
@@ -57,35 +51,34 @@ impl Event {
     #[must_use]
     pub fn notifications<'a>(&'a self, source: &'a str, command_headers: &'a [Header]) -> Notifications<'a> {
         let notified = self.notified();
-        let (mut trace, mut activity_id, mut time, mut subject) =
-            <(Vec<_>, String, String, String)>::default();
+        let mut trace = Vec::new();
         if !notified.is_empty() {
             trace.extend(trace_headers(command_headers));
-            let id = self.id().as_uuid().hyphenated();
-            activity_id.push_str(id.encode_lower(&mut Uuid::encode_buffer()));
-            date_time::push_timestamp(&mut time, self.coordinates().timestamp);
-            subject = [self.object_type(), "/", self.object_id()].concat();
         }
-        Notifications { event: self, source, trace, activity_id, time, subject, notified: notified.iter() }
+        Notifications { event: self, source, trace, notified: notified.iter() }
     }
 
     /// Whether keys, values and headers of the notifications exceed `allowed` bytes. The value of `ce_source` does not
     /// count, because the outcome of a command must not depend on the configured name.
     pub(crate) fn output_exceeds(&self, allowed: usize, command_headers: &[Header]) -> bool {
-        if self.notified().is_empty() {
-            return false;
-        }
-        // No notification is larger than this, so the exact size is rarely needed.
-        let trace: usize = trace_headers(command_headers).map(Header::bytes).sum();
-        let at_most = 8 * self.json().len() + trace + 1024;
-        if self.notified().len().saturating_mul(at_most) <= allowed {
-            return false;
-        }
         let mut bytes: usize = 0;
         self.notifications("", command_headers).any(|notification| {
             bytes = bytes.saturating_add(notification.record.bytes());
             bytes > allowed
         })
+    }
+}
+
+impl Parts {
+    /// Whether [`Event::output_exceeds`] could be true: no notification is larger than this, so its exact size is rarely
+    /// needed.
+    pub(crate) fn output_may_exceed(&self, allowed: usize, command_headers: &[Header]) -> bool {
+        if self.notified.is_empty() {
+            return false;
+        }
+        let trace: usize = trace_headers(command_headers).map(Header::bytes).sum();
+        let at_most = 8 * self.json.len() + trace + 1024;
+        self.notified.len().saturating_mul(at_most) > allowed
     }
 }
 
@@ -105,25 +98,28 @@ impl Notifications<'_> {
     pub fn next_into(&mut self, notification: &mut Notification) -> bool {
         let Some(notified) = self.notified.next() else { return false };
         let Notification { id, record } = notification;
+        let event = self.event;
+        let mut activity_id = Uuid::encode_buffer();
+        let activity_id = event.id().as_uuid().hyphenated().encode_lower(&mut activity_id);
         id.clear();
-        id.extend([self.activity_id.as_str(), "/", itoa::Buffer::new().format(notified.index)]);
-        refill(&mut record.key, &[&notified.key]);
-        let [before, after] = self.event.json_without_targets();
+        id.extend([activity_id, "/", itoa::Buffer::new().format(notified.target.index)]);
+        refill(&mut record.key, &[event.key(notified)]);
+        let [before, after] = event.json_without_targets();
         // Copies slices of the normal form instead of serializing again.
         let value = [
             "{\"id\":\"",
             id,
             "\",\"activityId\":\"",
-            &self.activity_id,
+            activity_id,
             "\",\"target\":",
-            self.event.target_json(notified),
+            event.target_json(notified),
             "},\"activity\":",
             before,
             after,
             "}",
         ];
         refill(&mut record.value, &value);
-        let values = ["1.0", id, self.source, CE_TYPE, &self.time, &self.subject, "application/json"];
+        let values = ["1.0", id, self.source, CE_TYPE, event.time(), event.subject(), "application/json"];
         let headers = &mut record.headers;
         headers.resize_with(HEADERS.len() + self.trace.len(), Header::default);
         let (own, trace) = headers.split_at_mut(HEADERS.len());
