@@ -324,3 +324,56 @@ fn read_targets(raw: &str) -> Result<Vec<(&str, Target<'_>)>, NotNormalForm> {
 fn position(whole: &str, part: &str) -> usize {
     part.as_ptr() as usize - whole.as_ptr() as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Decider, Reading, Record, Verdict};
+
+    fn record(offset: i64, value: &str) -> Record {
+        let coordinates = Coordinates { partition: 0, offset, timestamp: 1 };
+        Record { coordinates, key: None, value: Some(value.as_bytes().to_vec()), headers: Vec::new() }
+    }
+
+    /// Small events, large ones and rejections, in more than two buffers.
+    fn records() -> Vec<Record> {
+        let value = |number: i64| match number % 100 {
+            99 => format!(r#"{{"objectType":"a","objectId":"b","content":"{}"}}"#, "x".repeat(100_000)),
+            last if last % 3 == 0 => r#"{"objectType":"a"}"#.to_owned(),
+            _ => format!(
+                r#"{{"objectType":"a","objectId":"{number}","targets":[{{"targetId":"x","notify":true}}]}}"#
+            ),
+        };
+        (0..1_000).map(|number| record(number, &value(number))).collect()
+    }
+
+    fn events(verdicts: &[Verdict]) -> Vec<&Event> {
+        let event = |verdict| match verdict {
+            &Verdict { reading: Reading::Valid { ref event, .. }, .. } => Some(event),
+            _ => None,
+        };
+        verdicts.iter().filter_map(event).collect()
+    }
+
+    #[test]
+    fn records_read_together_get_the_verdicts_that_they_get_alone() {
+        let decider = Decider::new("t", Limits::default());
+        let alone: Vec<_> = records().iter().map(|record| decider.read(record)).collect();
+        assert_eq!(decider.read_all(&records()), alone);
+        assert_eq!(decider.read_all(&[]), []);
+        assert!(events(&alone).len() > 600);
+    }
+
+    #[test]
+    fn events_share_buffers_of_bounded_size() {
+        let verdicts = Decider::new("t", Limits::default()).read_all(&records());
+        let events = events(&verdicts);
+        let mut buffers: Vec<_> = events.iter().map(|event| event.buffer.as_ptr()).collect();
+        buffers.dedup();
+        assert!((10..30).contains(&buffers.len()), "{} buffers", buffers.len());
+        for event in events {
+            let longest = Decider::BUFFER_BYTES + event.json().len().max(100_200);
+            assert!(event.buffer.len() <= longest, "{} bytes", event.buffer.len());
+        }
+    }
+}
