@@ -94,8 +94,7 @@ fn stages(log: &mut EventLog, batch: &[Record], mut done: impl FnMut(usize)) -> 
 
 #[inline(never)]
 fn decide(batch: &[Record]) -> Vec<Verdict> {
-    let decider = support::decider();
-    batch.iter().map(|record| decider.read(record)).collect()
+    support::decider().read_all(batch)
 }
 
 #[inline(never)]

@@ -1,6 +1,6 @@
 //! Attachments: files, links and videos.
 
-use std::borrow::Cow;
+use smallvec::SmallVec;
 
 use crate::{
     code::Code,
@@ -8,7 +8,7 @@ use crate::{
     json::{self, Kind, RawMember},
     member,
     problem::{Findings, Pointer},
-    text::{self, Rule},
+    text::{self, Rule, Text},
     wording::Found,
 };
 
@@ -16,10 +16,13 @@ use crate::{
 pub(crate) struct Attachment<'a> {
     /// One of [`TYPES`].
     pub kind: &'static str,
-    pub id: Cow<'a, str>,
+    pub id: Text<'a>,
     /// Further properties, byte for byte.
     pub free: Vec<RawMember<'a>>,
 }
+
+/// Most entries have one at most.
+pub(crate) type Attachments<'a> = SmallVec<[Attachment<'a>; 1]>;
 
 pub(crate) const FILE: &str = "file";
 pub(crate) const TYPES: [&str; 3] = [FILE, "link", "video"];
@@ -32,10 +35,10 @@ fields! {
 
 impl<'a> Attachment<'a> {
     /// Reads the property `attachments`, which is not null.
-    pub fn read_all(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Vec<Self> {
+    pub fn read_all(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Attachments<'a> {
         if Kind::of(raw) != Kind::Array {
             findings.expected(at, Code::WrongType, "an array of attachments", Found(raw));
-            return Vec::new();
+            return Attachments::new();
         }
         // Part of valid JSON, so it can be split.
         let elements = json::elements(raw).unwrap_or_default();
@@ -83,7 +86,7 @@ impl<'a> Attachment<'a> {
         out.push_str("{\"@type\":\"");
         out.push_str(self.kind);
         out.push_str("\",\"id\":");
-        json::push_string(out, &self.id);
+        out.push_str(self.id.json());
         push_free(out, &self.free);
         out.push('}');
     }

@@ -83,22 +83,20 @@ pub(crate) fn push_timestamp(out: &mut String, timestamp: i64) {
     let (days, of_day) = (timestamp / MILLISECONDS_OF_DAY, (timestamp % MILLISECONDS_OF_DAY) as i32);
     // Not `jiff::Timestamp`, whose range ends a day before the year 9999 does.
     let date = civil::date(1970, 1, 1) + SignedDuration::from_hours(24 * days);
-    let parts = [
-        (i32::from(date.year()), 0..4),
-        (i32::from(date.month()), 5..7),
-        (i32::from(date.day()), 8..10),
-        (of_day / 3_600_000, 11..13),
-        (of_day / 60_000 % 60, 14..16),
-        (of_day / 1_000 % 60, 17..19),
-        (of_day % 1_000, 20..23),
-    ];
     let mut text = *b"0000-00-00T00:00:00.000Z";
-    for (mut number, places) in parts {
-        for digit in text[places].iter_mut().rev() {
-            *digit += (number % 10) as u8;
-            number /= 10;
-        }
-    }
+    let mut write = |at: usize, number: i32| {
+        text[at] += (number / 10) as u8;
+        text[at + 1] += (number % 10) as u8;
+    };
+    write(0, i32::from(date.year()) / 100);
+    write(2, i32::from(date.year()) % 100);
+    write(5, i32::from(date.month()));
+    write(8, i32::from(date.day()));
+    write(11, of_day / 3_600_000);
+    write(14, of_day / 60_000 % 60);
+    write(17, of_day / 1_000 % 60);
+    write(20, of_day % 1_000 / 10);
+    text[22] += (of_day % 10) as u8;
     out.push_str(std::str::from_utf8(&text).expect("ASCII"));
 }
 

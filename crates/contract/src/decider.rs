@@ -1,11 +1,13 @@
 //! Reads a record: the part of deciding that depends on the record alone.
 
+use std::sync::Arc;
+
 use crate::{
     cloud_event::{EventField, Form, Structured},
     code::Code,
     decision::{Reading, Verdict},
     entry::Entry,
-    event::Event,
+    event::{Event, Parts},
     field::Field,
     id::{self, ActivityId},
     idempotency::{GivenKey, IdempotencyKey},
@@ -14,7 +16,7 @@ use crate::{
     normal_form::NormalForm,
     problem::{Findings, Pointer, Problems},
     quick,
-    record::{Header, Record},
+    record::{Coordinates, Header, Record},
     reply::ReplyTopics,
     wording::Found,
 };
@@ -29,10 +31,20 @@ pub struct Decider {
     reply_topics: ReplyTopics,
 }
 
-/// Bytes that the normal form usually adds to a short command: names, braces and a date-time.
-const USUAL_GROWTH: usize = 160;
+/// A verdict whose event is in a buffer that is still being written.
+struct Draft {
+    coordinates: Coordinates,
+    checksum: u32,
+    reading: Result<(Parts, Option<IdempotencyKey>), Problems>,
+}
+
+/// Bytes by which an event is usually larger than a short command: names, braces, date-times and a key.
+const USUAL_GROWTH: usize = 256;
 
 impl Decider {
+    /// When a buffer has this size, the next event gets another one.
+    pub const BUFFER_BYTES: usize = 64 * 1024;
+
     /// `topic` is the name of the commands topic. Every activity id contains 12 bits of its checksum.
     pub fn new(topic: impl Into<String>, limits: Limits) -> Self {
         let topic = topic.into();
@@ -71,22 +83,59 @@ impl Decider {
     /// Partition and offset must fit the activity id: [`Coordinates::fits_id`](crate::Coordinates::fits_id).
     #[must_use]
     pub fn read(&self, record: &Record) -> Verdict {
+        let mut buffer = String::new();
+        let draft = self.draft(record, &mut buffer);
+        self.verdict(draft, &buffer.into())
+    }
+
+    /// [Reads](Self::read) records. Their events share a few buffers, so that an event needs no memory of its own. An
+    /// event that is kept keeps about [`BUFFER_BYTES`](Self::BUFFER_BYTES) at most, unless it is larger itself.
+    #[must_use]
+    pub fn read_all(&self, records: &[Record]) -> Vec<Verdict> {
+        let mut verdicts = Vec::with_capacity(records.len());
+        let (mut drafts, mut buffer) = (Vec::new(), String::new());
+        for (index, record) in records.iter().enumerate() {
+            drafts.push(self.draft(record, &mut buffer));
+            if buffer.len() >= Self::BUFFER_BYTES || index + 1 == records.len() {
+                let shared = buffer.as_str().into();
+                verdicts.extend(drafts.drain(..).map(|draft| self.verdict(draft, &shared)));
+                buffer.clear();
+            }
+        }
+        verdicts
+    }
+
+    fn draft(&self, record: &Record, buffer: &mut String) -> Draft {
         let mut findings = Findings::new(&self.limits);
-        let valid = self.read_valid(record, &mut findings);
+        let valid = self.read_valid(record, &mut findings, buffer);
         let reading = match (findings.into_problems(), valid) {
-            (Some(problems), _) => Reading::Rejected(problems),
-            (None, Some((event, key))) => Reading::Valid { event, key },
+            (Some(problems), _) => Err(problems),
+            (None, Some(valid)) => Ok(valid),
             // Unreachable, since an entry that can't be read has a problem. If it had none, it would still be rejected.
-            (None, None) => Reading::Rejected(Problems::one(Code::Missing, "the entry is incomplete")),
+            (None, None) => Err(Problems::one(Code::Missing, "the entry is incomplete")),
         };
-        Verdict { coordinates: record.coordinates, checksum: record.checksum(), reading }
+        Draft { coordinates: record.coordinates, checksum: record.checksum(), reading }
+    }
+
+    fn verdict(&self, draft: Draft, buffer: &Arc<str>) -> Verdict {
+        let Draft { coordinates, checksum, reading } = draft;
+        let reading = match reading {
+            Ok((parts, key)) => Reading::Valid { event: self.event(coordinates, buffer.clone(), parts), key },
+            Err(problems) => Reading::Rejected(problems),
+        };
+        Verdict { coordinates, checksum, reading }
+    }
+
+    pub(crate) fn event(&self, at: Coordinates, buffer: Arc<str>, parts: Parts) -> Event {
+        Event::new(ActivityId::new(self.topic_bits, at), at, buffer, parts)
     }
 
     fn read_valid(
         &self,
         record: &Record,
         findings: &mut Findings<'_>,
-    ) -> Option<(Event, Option<IdempotencyKey>)> {
+        buffer: &mut String,
+    ) -> Option<(Parts, Option<IdempotencyKey>)> {
         let at = record.coordinates;
         let root = Pointer::Root;
         if !at.has_valid_timestamp() {
@@ -102,46 +151,62 @@ impl Decider {
         self.reply_topics.read_request(&record.headers, findings);
         let value = record.value.as_deref();
         let mut event = Structured::default();
-        let entry = match self.read_quickly(value, form, findings) {
-            Some(entry) => entry,
-            None => {
-                let mut members = members(value, findings)?;
-                let mut pointer = root;
-                if form == Form::Structured {
-                    event = Structured::read(members, findings);
-                    members = event.data.take()?;
-                    pointer = root.name(EventField::Data.name());
-                }
-                Entry::read(members, &pointer, findings)?
+        let mut entry = Entry::new();
+        if !self.read_quickly(value, form, findings, &mut entry) {
+            let mut members = members(value, findings)?;
+            let mut pointer = root;
+            if form == Form::Structured {
+                event = Structured::read(members, findings);
+                members = event.data.take()?;
+                pointer = root.name(EventField::Data.name());
             }
-        };
-        let given_key = key_in_headers.or_else(|| GivenKey::of_structured(&event));
-
-        let length = value.map_or(0, <[u8]>::len) + USUAL_GROWTH;
-        let normal_form = NormalForm::write(&entry, at.timestamp, length);
-        let key = given_key.map(|given| IdempotencyKey::new(given, &entry, &normal_form));
-        let id = ActivityId::new(self.topic_bits, at);
-        let event = Event::new(id, at, (entry.object_type, entry.object_id), normal_form);
-        if event.output_exceeds(self.limits.output_bytes, &record.headers) {
-            let wanted = format_args!("at most {} bytes of notifications", self.limits.output_bytes);
-            let found = format_args!("more in {} notifications", event.notification_count());
-            findings.expected(&root, Code::OutputTooLarge, wanted, found);
+            entry = Entry::read(members, &pointer, findings)?;
         }
-        Some((event, key))
+        let given_key = key_in_headers.or_else(|| GivenKey::of_structured(&event));
+        buffer.reserve(value.map_or(0, <[u8]>::len) + USUAL_GROWTH);
+        Some(self.write(&entry, given_key, record, findings, buffer))
     }
 
-    /// The entry, where the value is an ordinary one and nothing is wrong with the record so far.
+    /// Appends the text of the event to the buffer.
+    pub(crate) fn write(
+        &self,
+        entry: &Entry<'_>,
+        given_key: Option<GivenKey<'_>>,
+        record: &Record,
+        findings: &mut Findings<'_>,
+        buffer: &mut String,
+    ) -> (Parts, Option<IdempotencyKey>) {
+        let (at, start) = (record.coordinates, buffer.len());
+        let normal_form = NormalForm::write(entry, at.timestamp, buffer);
+        let key = given_key.map(|given| IdempotencyKey::new(given, entry, &normal_form, buffer));
+        let parts = Parts::write(normal_form, at.timestamp, entry, buffer);
+        let allowed = self.limits.output_bytes;
+        if parts.output_may_exceed(allowed, &record.headers) {
+            let event = self.event(at, buffer.as_str().into(), parts.clone());
+            if event.output_exceeds(allowed, &record.headers) {
+                let wanted = format_args!("at most {allowed} bytes of notifications");
+                let found = format_args!("more in {} notifications", event.notification_count());
+                findings.expected(&Pointer::Root, Code::OutputTooLarge, wanted, found);
+                buffer.truncate(start);
+            }
+        }
+        (parts, key)
+    }
+
+    /// Whether `entry` was read: the value is an ordinary one, and nothing is wrong with the record so far.
     fn read_quickly<'a>(
         &self,
         value: Option<&'a [u8]>,
         form: Form,
         findings: &Findings<'_>,
-    ) -> Option<Entry<'a>> {
-        let value = value.filter(|value| value.len() <= self.limits.value_bytes)?;
+        entry: &mut Entry<'a>,
+    ) -> bool {
+        let Some(value) = value.filter(|value| value.len() <= self.limits.value_bytes) else { return false };
         if form != Form::Value || !findings.is_empty() {
-            return None;
+            return false;
         }
-        quick::read(std::str::from_utf8(value).ok()?, &self.limits)
+        let text = std::str::from_utf8(value);
+        text.is_ok_and(|text| quick::read(text, &self.limits, entry).is_some())
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::{
-    attachment::Attachment,
+    attachment::{Attachment, Attachments},
     code::Code,
     date_time,
     field::{Field, fields},
@@ -13,30 +13,30 @@ use crate::{
     json::{Kind, RawMember},
     member::{self, Member},
     problem::{Findings, Pointer},
-    target::Target,
-    text::{self, Rule},
+    target::{Target, Targets},
+    text::{self, Rule, Text},
     wording::{Found, Quoted, is_misspelt},
 };
 
 /// A valid entry, with aliases resolved and with all defaults except that of `publishedAt`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Entry<'a> {
-    pub verb: Cow<'a, str>,
+    pub verb: Text<'a>,
     /// Absent if the system itself did it.
     pub actor: Option<Identity<'a>>,
-    pub object_type: Cow<'a, str>,
-    pub object_id: Cow<'a, str>,
+    pub object_type: Text<'a>,
+    pub object_id: Text<'a>,
     /// A date-time with offset, as the producer wrote it.
-    pub published_at: Option<Cow<'a, str>>,
+    pub published_at: Option<Text<'a>>,
     /// At least one, each audience once.
-    pub targets: Vec<Target<'a>>,
-    pub attachments: Vec<Attachment<'a>>,
-    pub content: Option<Cow<'a, str>>,
+    pub targets: Targets<'a>,
+    pub attachments: Attachments<'a>,
+    pub content: Option<Text<'a>>,
     /// The object type's own properties, byte for byte.
     pub free: Vec<RawMember<'a>>,
 }
 
-pub(crate) const DEFAULT_VERB: &str = "share";
+pub(crate) const DEFAULT_VERB: Text<'static> = Text::normal("\"share\"");
 
 /// Names for an audience in other vocabularies: Activity Streams 2.0, mail, chat. Compared without case.
 pub(crate) const FOREIGN_AUDIENCES: [&str; 8] =
@@ -59,6 +59,11 @@ fields! {
 }
 
 impl<'a> Entry<'a> {
+    /// With the default verb, and nothing else yet.
+    pub fn new() -> Self {
+        Self { verb: DEFAULT_VERB, ..Self::default() }
+    }
+
     /// Whether the entry or an attachment has free properties.
     pub fn has_free(&self) -> bool {
         !self.free.is_empty() || self.attachments.iter().any(|attachment| !attachment.free.is_empty())
@@ -67,7 +72,7 @@ impl<'a> Entry<'a> {
     /// Reads the entry at `at` in the value. `None` if the record has any problem at all.
     pub fn read(members: Vec<RawMember<'a>>, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
         let members = member::read_all(members, at, findings);
-        let mut entry = Self { verb: Cow::Borrowed(DEFAULT_VERB), ..Self::default() };
+        let mut entry = Self::new();
         for member in &members {
             entry.read_member(member, at, findings);
         }
@@ -130,9 +135,9 @@ fn is_foreign_audience(name: &str, raw: &str) -> bool {
         || (name.eq_ignore_ascii_case(TO) && matches!(Kind::of(raw), Kind::Array | Kind::Object))
 }
 
-fn read_date_time<'a>(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Cow<'a, str>> {
+fn read_date_time<'a>(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Text<'a>> {
     let text = text::read(raw, Rule::Free, at, findings)?;
-    if date_time::is_rfc_3339(&text) {
+    if date_time::is_rfc_3339(&text.unescaped()) {
         return Some(text);
     }
     let wanted =

@@ -1,7 +1,9 @@
 //! The fields of the contract's objects. Each is declared once, so readers and schemas use the same names.
 
+use std::hash::Hash;
+
 /// A field of an object. It has one name in the normal form, and may have aliases that are accepted too.
-pub(crate) trait Field: Copy + Ord + 'static {
+pub(crate) trait Field: Copy + Ord + Hash + 'static {
     /// In the order of the normal form.
     const ALL: &'static [Self];
     /// Names in the normal form, in the same order.
@@ -9,6 +11,9 @@ pub(crate) trait Field: Copy + Ord + 'static {
 
     /// The field with this name or alias.
     fn of(name: &str) -> Option<Self>;
+
+    /// The field whose name comes first in some JSON, in its quotes and followed by a colon, and the length of all that.
+    fn starting(json: &[u8]) -> Option<(Self, usize)>;
 
     /// Its name in the normal form, then its aliases.
     fn names(self) -> &'static [&'static str];
@@ -23,7 +28,7 @@ pub(crate) trait Field: Copy + Ord + 'static {
 macro_rules! fields {
     ($(#[doc = $doc:literal])* $object:ident { $($variant:ident => $name:literal $(| $alias:literal)*,)+ }) => {
         $(#[doc = $doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub(crate) enum $object {
             $($variant,)+
         }
@@ -37,6 +42,20 @@ macro_rules! fields {
                     $($name $(| $alias)* => Some(Self::$variant),)+
                     _ => None,
                 }
+            }
+
+            fn starting(json: &[u8]) -> Option<(Self, usize)> {
+                $(
+                    if json.starts_with(concat!('"', $name, "\":").as_bytes()) {
+                        return Some((Self::$variant, $name.len() + 3));
+                    }
+                    $(
+                        if json.starts_with(concat!('"', $alias, "\":").as_bytes()) {
+                            return Some((Self::$variant, $alias.len() + 3));
+                        }
+                    )*
+                )+
+                None
             }
 
             fn names(self) -> &'static [&'static str] {
@@ -63,5 +82,9 @@ mod tests {
         assert_eq!(Example::NAMES, ["one", "two"]);
         assert_eq!(Example::ALL.iter().map(|field| field.name()).collect::<Vec<_>>(), Example::NAMES);
         assert_eq!(["one", "One", "ONE"].map(Example::of), [Some(Example::One), Some(Example::One), None]);
+        let starting = |json: &str| Example::starting(json.as_bytes());
+        assert_eq!(starting(r#""One": 1"#), Some((Example::One, 6)));
+        assert_eq!(starting(r#""two":"#), Some((Example::Two, 6)));
+        assert_eq!([r#""two""#, r#""twos":"#, "two:", r#""two" :"#, ""].map(starting), [None; 5]);
     }
 }

@@ -119,11 +119,21 @@ pub(crate) fn is_given(headers: &[Header], value: Option<&[u8]>) -> bool {
 }
 
 impl IdempotencyKey {
-    pub(crate) fn new(given: GivenKey<'_>, entry: &Entry<'_>, content: &NormalForm) -> Self {
-        let as_written = fingerprint(content);
+    /// `content` is the entry's, in the buffer, which is left as it was.
+    pub(crate) fn new(
+        given: GivenKey<'_>,
+        entry: &Entry<'_>,
+        content: &NormalForm,
+        buffer: &mut String,
+    ) -> Self {
+        let as_written = fingerprint(content, buffer);
         let fingerprint = if entry.has_free() {
+            let length = buffer.len();
             // The timestamp does not enter the fingerprint.
-            fingerprint(&NormalForm::write_canonical(entry, 0, content.json.len()))
+            let canonical = NormalForm::write_canonical(entry, 0, buffer);
+            let fingerprint = fingerprint(&canonical, buffer);
+            buffer.truncate(length);
+            fingerprint
         } else {
             as_written
         };
@@ -157,12 +167,14 @@ fn checked<'a>(key: Option<&'a [u8]>, findings: &mut Findings<'_>) -> Option<&'a
 }
 
 /// Leaves out the default of `publishedAt`: it is the record's timestamp, which differs in a repetition.
-fn fingerprint(content: &NormalForm) -> [u8; 16] {
-    let json = content.json.as_bytes();
-    let Some(default) = &content.default_published_at else { return truncated(&blake3::hash(json)) };
+fn fingerprint(content: &NormalForm, buffer: &str) -> [u8; 16] {
+    let (json, buffer) = (&content.json, buffer.as_bytes());
+    let Some(default) = &content.default_published_at else {
+        return truncated(&blake3::hash(&buffer[json.clone()]));
+    };
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&json[..default.start]);
-    hasher.update(&json[default.end..]);
+    hasher.update(&buffer[json.start..default.start]);
+    hasher.update(&buffer[default.end..json.end]);
     truncated(&hasher.finalize())
 }
 

@@ -1,22 +1,20 @@
 //! Identities: users, organisation units, positions and groups.
 
-use std::borrow::Cow;
-
 use crate::{
     code::Code,
     field::{Field, fields},
     json::{self, Kind, RawMember},
     member,
     problem::{Findings, Pointer},
-    text::{self, Rule},
+    text::{self, Rule, Text},
     wording::{DidYouMean, Found, Quoted},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity<'a> {
-    pub id: Cow<'a, str>,
-    pub domain: Option<Cow<'a, str>>,
-    pub name: Option<Cow<'a, str>>,
+    pub id: Text<'a>,
+    pub domain: Option<Text<'a>>,
+    pub name: Option<Text<'a>>,
     /// One of [`TYPES`].
     pub kind: Option<&'static str>,
 }
@@ -80,17 +78,19 @@ impl<'a> Identity<'a> {
 
     pub fn write(&self, out: &mut String) {
         out.push_str("{\"id\":");
-        json::push_string(out, &self.id);
-        let optional = [
-            (",\"domain\":", self.domain.as_deref()),
-            (",\"name\":", self.name.as_deref()),
-            (",\"type\":", self.kind),
-        ];
-        for (name, text) in optional {
-            if let Some(text) = text {
-                out.push_str(name);
-                json::push_string(out, text);
-            }
+        out.push_str(self.id.json());
+        if let Some(domain) = &self.domain {
+            out.push_str(",\"domain\":");
+            out.push_str(domain.json());
+        }
+        if let Some(name) = &self.name {
+            out.push_str(",\"name\":");
+            out.push_str(name.json());
+        }
+        if let Some(kind) = self.kind {
+            out.push_str(",\"type\":\"");
+            out.push_str(kind);
+            out.push('"');
         }
         out.push('}');
     }

@@ -65,7 +65,7 @@ pub(crate) fn elements(text: &str) -> Result<Vec<&str>, serde_json::Error> {
 
 /// The text of a JSON string, which comes with its quotes.
 pub(crate) fn string(raw: &str) -> Result<Cow<'_, str>, UnpairedSurrogate> {
-    if contains_byte(raw, |byte| byte == b'\\') {
+    if raw.as_bytes().contains(&b'\\') {
         return serde_json::from_str(raw).map(Cow::Owned).map_err(|_| UnpairedSurrogate);
     }
     Ok(Cow::Borrowed(raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw)))

@@ -71,7 +71,7 @@ pub(crate) fn read_all_with<'a, F: Field>(
             findings.add(&at, repeated_code, message);
         }
     }
-    keep_first(&mut members, &repeated);
+    members.retain_mut(keep_first(&repeated));
     members
 }
 

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use crate::{
     canonical, date_time,
     entry::Entry,
@@ -9,114 +11,113 @@ use crate::{
     target::NOTIFIED,
 };
 
-/// The normal form, with the positions of the parts that are needed later.
+/// Where in a buffer a normal form is, and the parts of it that are needed later.
 #[derive(Debug)]
 pub(crate) struct NormalForm {
-    pub json: String,
+    pub json: Range<usize>,
     /// `,"publishedAt":"…"`, if the entry had none.
     pub default_published_at: Option<Range<usize>>,
     /// `,"targets":[…]`.
     pub audience: Range<usize>,
-    pub notified: Vec<Notified>,
+    pub notified: SmallVec<[NotifiedTarget; 1]>,
 }
 
-/// A target that is notified.
+/// A target that is notified. Most events have one at most.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Notified {
+pub(crate) struct NotifiedTarget {
     /// Among all targets of the normal form, from 0.
     pub index: usize,
-    /// In the normal form, without `notify` and the closing brace.
-    pub target: Range<usize>,
-    /// The notification's record key.
-    pub key: String,
+    /// Without `notify` and the closing brace.
+    pub json: Range<usize>,
 }
 
 impl NormalForm {
-    /// `timestamp` is the record's, in milliseconds since 1970; `length` estimates that of the JSON.
-    pub fn write(entry: &Entry<'_>, timestamp: i64, length: usize) -> Self {
-        Self::write_with(entry, timestamp, length, json::push_members)
+    /// Appends the entry. `timestamp` is the record's, in milliseconds since 1970.
+    pub fn write(entry: &Entry<'_>, timestamp: i64, out: &mut String) -> Self {
+        Self::write_with(entry, timestamp, out, json::push_members)
     }
 
     /// [`write`](Self::write) with free properties in canonical form, which is equal for equal content.
-    pub fn write_canonical(entry: &Entry<'_>, timestamp: i64, length: usize) -> Self {
-        Self::write_with(entry, timestamp, length, canonical::push_members)
+    pub fn write_canonical(entry: &Entry<'_>, timestamp: i64, out: &mut String) -> Self {
+        Self::write_with(entry, timestamp, out, canonical::push_members)
     }
 
     fn write_with(
         entry: &Entry<'_>,
         timestamp: i64,
-        length: usize,
+        out: &mut String,
         push_free: impl Fn(&mut String, &[RawMember<'_>]),
     ) -> Self {
-        let mut json = String::with_capacity(length);
-        json.push_str("{\"@type\":");
-        json::push_string(&mut json, &entry.verb);
+        let start = out.len();
+        out.push_str("{\"@type\":");
+        out.push_str(entry.verb.json());
         if let Some(actor) = &entry.actor {
-            json.push_str(",\"actor\":");
-            actor.write(&mut json);
+            out.push_str(",\"actor\":");
+            actor.write(out);
         }
-        json.push_str(",\"objectType\":");
-        json::push_string(&mut json, &entry.object_type);
-        json.push_str(",\"objectId\":");
-        json::push_string(&mut json, &entry.object_id);
-        let default_published_at = write_published_at(entry, timestamp, &mut json);
-        let (audience, notified) = write_targets(entry, &mut json);
+        out.push_str(",\"objectType\":");
+        out.push_str(entry.object_type.json());
+        out.push_str(",\"objectId\":");
+        out.push_str(entry.object_id.json());
+        let default_published_at = write_published_at(entry, timestamp, out);
+        let (audience, notified) = write_targets(entry, out);
         if !entry.attachments.is_empty() {
-            json.push_str(",\"attachments\":");
-            write_array(&mut json, &entry.attachments, |attachment, json| {
-                attachment.write(json, &push_free);
-            });
+            out.push_str(",\"attachments\":");
+            write_array(out, &entry.attachments, |attachment, out| attachment.write(out, &push_free));
         }
         if let Some(content) = &entry.content {
-            json.push_str(",\"content\":");
-            json::push_string(&mut json, content);
+            out.push_str(",\"content\":");
+            out.push_str(content.json());
         }
-        push_free(&mut json, &entry.free);
-        json.push('}');
-        Self { json, default_published_at, audience, notified }
+        push_free(out, &entry.free);
+        out.push('}');
+        Self { json: start..out.len(), default_published_at, audience, notified }
+    }
+
+    /// The record's timestamp, if it is the default of `publishedAt`.
+    pub fn default_time(&self) -> Option<Range<usize>> {
+        self.default_published_at.as_ref().map(|whole| whole.start + BEFORE_TIME.len()..whole.end - 1)
     }
 }
 
-fn write_published_at(entry: &Entry<'_>, timestamp: i64, json: &mut String) -> Option<Range<usize>> {
-    let start = json.len();
-    json.push_str(",\"publishedAt\":");
+const BEFORE_TIME: &str = ",\"publishedAt\":\"";
+
+fn write_published_at(entry: &Entry<'_>, timestamp: i64, out: &mut String) -> Option<Range<usize>> {
+    let start = out.len();
     if let Some(published_at) = &entry.published_at {
-        json::push_string(json, published_at);
+        out.push_str(",\"publishedAt\":");
+        out.push_str(published_at.json());
         return None;
     }
-    json.push('"');
-    date_time::push_timestamp(json, timestamp);
-    json.push('"');
-    Some(start..json.len())
+    out.push_str(BEFORE_TIME);
+    date_time::push_timestamp(out, timestamp);
+    out.push('"');
+    Some(start..out.len())
 }
 
-fn write_targets(entry: &Entry<'_>, json: &mut String) -> (Range<usize>, Vec<Notified>) {
-    let start = json.len();
-    let mut notified = Vec::new();
+fn write_targets(entry: &Entry<'_>, out: &mut String) -> (Range<usize>, SmallVec<[NotifiedTarget; 1]>) {
+    let start = out.len();
+    let mut notified = SmallVec::new();
     let mut index = 0;
-    json.push_str(",\"targets\":");
-    write_array(json, &entry.targets, |target, json| {
-        let start = json.len();
-        target.write(json);
+    out.push_str(",\"targets\":");
+    write_array(out, &entry.targets, |target, out| {
+        let start = out.len();
+        target.write(out);
         if target.notify {
-            notified.push(Notified {
-                index,
-                target: start..json.len() - NOTIFIED.len(),
-                key: target.audience.key(&entry.object_type, &entry.object_id),
-            });
+            notified.push(NotifiedTarget { index, json: start..out.len() - NOTIFIED.len() });
         }
         index += 1;
     });
-    (start..json.len(), notified)
+    (start..out.len(), notified)
 }
 
-fn write_array<T>(json: &mut String, elements: &[T], mut write: impl FnMut(&T, &mut String)) {
-    json.push('[');
+fn write_array<T>(out: &mut String, elements: &[T], mut write: impl FnMut(&T, &mut String)) {
+    out.push('[');
     for (index, element) in elements.iter().enumerate() {
         if index > 0 {
-            json.push(',');
+            out.push(',');
         }
-        write(element, json);
+        write(element, out);
     }
-    json.push(']');
+    out.push(']');
 }

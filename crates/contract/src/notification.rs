@@ -4,9 +4,7 @@ use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
 use crate::{
-    date_time,
-    event::Event,
-    normal_form::Notified,
+    event::{Event, Notified, Parts},
     record::{Header, OutputRecord},
 };
 
@@ -24,10 +22,6 @@ pub struct Notifications<'a> {
     source: Bytes,
     /// Trace headers of the command.
     trace: Vec<Header>,
-    /// The event's id as text.
-    activity_id: String,
-    time: Bytes,
-    subject: Bytes,
     notified: std::slice::Iter<'a, Notified>,
 }
 
@@ -55,36 +49,34 @@ impl Event {
     #[must_use]
     pub fn notifications(&self, source: impl Into<Bytes>, command_headers: &[Header]) -> Notifications<'_> {
         let notified = self.notified();
-        let (mut trace, mut activity_id, mut time, mut subject) =
-            <(Vec<_>, String, String, String)>::default();
+        let mut trace = Vec::new();
         if !notified.is_empty() {
             trace.extend(trace_headers(command_headers).cloned());
-            let id = self.id().as_uuid().hyphenated();
-            activity_id.push_str(id.encode_lower(&mut Uuid::encode_buffer()));
-            date_time::push_timestamp(&mut time, self.coordinates().timestamp);
-            subject = [self.object_type(), "/", self.object_id()].concat();
         }
-        let (source, time, subject) = (source.into(), time.into(), subject.into());
-        Notifications { event: self, source, trace, activity_id, time, subject, notified: notified.iter() }
+        Notifications { event: self, source: source.into(), trace, notified: notified.iter() }
     }
 
     /// Whether keys, values and headers of the notifications exceed `allowed` bytes. The value of `ce_source` does not
     /// count, because the outcome of a command must not depend on the configured name.
     pub(crate) fn output_exceeds(&self, allowed: usize, command_headers: &[Header]) -> bool {
-        if self.notified().is_empty() {
-            return false;
-        }
-        // No notification is larger than this, so the exact size is rarely needed.
-        let trace: usize = trace_headers(command_headers).map(Header::bytes).sum();
-        let at_most = 8 * self.json().len() + trace + 1024;
-        if self.notified().len().saturating_mul(at_most) <= allowed {
-            return false;
-        }
         let mut bytes: usize = 0;
         self.notifications("", command_headers).any(|notification| {
             bytes = bytes.saturating_add(notification.record.bytes());
             bytes > allowed
         })
+    }
+}
+
+impl Parts {
+    /// Whether [`Event::output_exceeds`] could be true: no notification is larger than this, so its exact size is rarely
+    /// needed.
+    pub(crate) fn output_may_exceed(&self, allowed: usize, command_headers: &[Header]) -> bool {
+        if self.notified.is_empty() {
+            return false;
+        }
+        let trace: usize = trace_headers(command_headers).map(Header::bytes).sum();
+        let at_most = 8 * self.json.len() + trace + 1024;
+        self.notified.len().saturating_mul(at_most) > allowed
     }
 }
 
@@ -109,39 +101,42 @@ impl Notifications<'_> {
     /// The next one, in the memory of `text`, which can be used again once all its notifications are dropped.
     pub fn next_in(&mut self, text: &mut BytesMut) -> Option<Notification> {
         let notified = self.notified.next()?;
+        let event = self.event;
+        let mut activity_id = Uuid::encode_buffer();
+        let activity_id = event.id().as_uuid().hyphenated().encode_lower(&mut activity_id);
         let mut index = itoa::Buffer::new();
-        let index = index.format(notified.index);
-        let id = joined(text, &[&self.activity_id, "/", index]);
-        let key = joined(text, &[&notified.key]);
-        let [before, after] = self.event.json_without_targets();
+        let index = index.format(notified.target.index);
+        let [before, after] = event.json_without_targets();
         // Copies slices of the normal form instead of serializing again.
         let value = [
             "{\"id\":\"",
-            &self.activity_id,
+            activity_id,
             "/",
             index,
             "\",\"activityId\":\"",
-            &self.activity_id,
+            activity_id,
             "\",\"target\":",
-            self.event.target_json(notified),
+            event.target_json(notified),
             "},\"activity\":",
             before,
             after,
             "}",
         ];
         let value = joined(text, &value);
+        let id = joined(text, &[activity_id, "/", index]);
         let values = [
             Bytes::from_static(b"1.0"),
             id.clone(),
             self.source.clone(),
             Bytes::from_static(CE_TYPE.as_bytes()),
-            self.time.clone(),
-            self.subject.clone(),
+            joined(text, &[event.time()]),
+            joined(text, &[event.subject()]),
             Bytes::from_static(b"application/json"),
         ];
         let mut headers = Vec::with_capacity(HEADERS.len() + self.trace.len());
         headers.extend(HEADERS.into_iter().zip(values).map(|((name, _), value)| Header::named(name, value)));
         headers.extend_from_slice(&self.trace);
+        let key = joined(text, &[event.key(notified)]);
         Some(Notification { id, record: OutputRecord { key: Some(key), value: Some(value), headers } })
     }
 }

@@ -6,42 +6,39 @@
 
 mod walk;
 
-use std::borrow::Cow;
-
 use crate::{
-    attachment::{self, Attachment, AttachmentField},
+    attachment::{self, Attachment, AttachmentField, Attachments},
     date_time,
-    entry::{DEFAULT_VERB, Entry, EntryField, is_audience},
-    field::Field,
+    entry::{Entry, EntryField, is_audience},
     identity::{self, Identity, IdentityField},
-    json::{self, RawMember},
+    json::RawMember,
     limits::Limits,
     repeated::repeated,
-    target::{self, Audience, Target, TargetField},
-    text::{Rule, fits},
+    target::{self, Audience, Target, TargetField, Targets},
+    text::{Rule, Text, fits},
 };
-use walk::unquoted;
+use walk::{Spelling, unquoted};
 
 /// Levels of nesting of the contract's own objects: entry, `targets`, target, `targetId`.
 const OWN_LEVELS: usize = 4;
 
-/// Reads the entry that `text` is, if it is an ordinary one within the limits.
-pub(crate) fn read<'a>(text: &'a str, limits: &Limits) -> Option<Entry<'a>> {
+/// Reads the entry that `text` is into a new one, if it is an ordinary one within the limits.
+pub(crate) fn read<'a>(text: &'a str, limits: &Limits, entry: &mut Entry<'a>) -> Option<()> {
     if limits.nesting < OWN_LEVELS {
         return None;
     }
-    let mut reader = Reader { text, at: 0, limits };
-    let entry = reader.entry()?;
-    match reader.peek() {
-        None => Some(entry),
-        Some(_) => None,
-    }
+    let mut reader = Reader { text, at: 0, next: 0, limits };
+    reader.advance(0);
+    reader.entry(entry)?;
+    reader.is_at_end().then_some(())
 }
 
 struct Reader<'a, 'l> {
     text: &'a str,
     /// Up to here the text is read.
     at: usize,
+    /// The byte there, which is not whitespace; 0 at the end.
+    next: u8,
     limits: &'l Limits,
 }
 
@@ -61,80 +58,84 @@ impl Seen {
 
 /// A target's id as far as it can be read before its type is known.
 enum TargetId<'a> {
-    Text(Cow<'a, str>),
+    Text(Text<'a>),
     Identity(Identity<'a>),
 }
 
 impl<'a> Reader<'a, '_> {
-    fn entry(&mut self) -> Option<Entry<'a>> {
-        let (mut verb, mut actor, mut object_type, mut object_id) = (None, None, None, None);
-        let (mut published_at, mut targets, mut attachments, mut content) = (None, None, None, None);
-        let mut free = Vec::new();
+    fn entry(&mut self, entry: &mut Entry<'a>) -> Option<()> {
         let mut seen = Seen::default();
-        self.object(|reader, raw_name| {
-            let name = unquoted(raw_name);
-            let Some(field) = EntryField::of(name) else {
-                let value = reader.value(1)?;
-                free.push(RawMember { name: raw_name, value });
-                return (!is_audience(name, value)).then_some(());
+        self.object(|reader, member| {
+            let field: EntryField = match member {
+                Ok(field) => field,
+                Err(name) => {
+                    let value = reader.value(1)?;
+                    entry.free.push(RawMember { name, value });
+                    return (!is_audience(unquoted(name), value)).then_some(());
+                }
             };
             seen.once(field as u8)?;
             match field {
-                EntryField::Targets => targets = Some(reader.targets()?),
+                EntryField::Targets => reader.targets(&mut entry.targets)?,
                 _ if reader.null() => {}
-                EntryField::Verb => verb = Some(reader.string(Rule::Id)?),
-                EntryField::Actor => actor = Some(reader.identity()?),
-                EntryField::ObjectType => object_type = Some(reader.string(Rule::Id)?),
-                EntryField::ObjectId => object_id = Some(reader.string(Rule::Id)?),
+                EntryField::Verb => entry.verb = reader.string(Rule::Id)?,
+                EntryField::Actor => entry.actor = Some(reader.identity()?),
+                EntryField::ObjectType => entry.object_type = reader.string(Rule::Id)?,
+                EntryField::ObjectId => entry.object_id = reader.string(Rule::Id)?,
                 EntryField::PublishedAt => {
-                    published_at =
-                        Some(reader.string(Rule::Free).filter(|text| date_time::is_rfc_3339(text))?);
+                    let text = reader.string(Rule::Free)?;
+                    if !date_time::is_rfc_3339(&text.unescaped()) {
+                        return None;
+                    }
+                    entry.published_at = Some(text);
                 }
-                EntryField::Attachments => attachments = Some(reader.attachments()?),
-                EntryField::Content => content = Some(reader.string(Rule::Free)?),
+                EntryField::Attachments => reader.attachments(&mut entry.attachments)?,
+                EntryField::Content => entry.content = Some(reader.string(Rule::Free)?),
             }
             Some(())
         })?;
-        Some(Entry {
-            verb: verb.unwrap_or(Cow::Borrowed(DEFAULT_VERB)),
-            actor,
-            object_type: object_type?,
-            object_id: object_id?,
-            published_at,
-            targets: targets.unwrap_or_else(|| vec![Target::EVERYONE]),
-            attachments: attachments.unwrap_or_default(),
-            content,
-            free: each_once(free)?,
-        })
+        let is_complete = entry.object_type != Text::EMPTY && entry.object_id != Text::EMPTY;
+        if !is_complete || has_repeated(&entry.free) {
+            return None;
+        }
+        if entry.targets.is_empty() {
+            entry.targets.push(Target::EVERYONE);
+        }
+        Some(())
     }
 
-    fn targets(&mut self) -> Option<Vec<Target<'a>>> {
-        let targets = self.array(self.limits.targets, Self::target)?;
-        (!targets.is_empty()).then(|| target::merge_same_audience(targets))
+    fn targets(&mut self, targets: &mut Targets<'a>) -> Option<()> {
+        self.array(self.limits.targets, |reader| {
+            targets.push(reader.target()?);
+            Some(())
+        })?;
+        target::merge_same_audience(targets);
+        (!targets.is_empty()).then_some(())
     }
 
     /// An object with an `id` is the identity itself; nothing that has an `id` is read as a target.
     fn target(&mut self) -> Option<Target<'a>> {
         let start = self.at;
-        if self.peek() == Some(b'{')
+        if self.next == b'{'
             && let Some(target) = self.target_object()
         {
             return Some(target);
         }
         self.at = start;
+        self.advance(0);
         Some(Target { audience: Audience::Identity(self.identity()?), notify: false })
     }
 
     fn target_object(&mut self) -> Option<Target<'a>> {
         let (mut kind, mut id, mut name, mut notify) = (None, None, None, false);
         let mut seen = Seen::default();
-        self.object(|reader, raw_name| {
-            let field = TargetField::of(unquoted(raw_name))?;
+        self.object(|reader, member| {
+            let field: TargetField = member.ok()?;
             seen.once(field as u8)?;
             match field {
                 _ if reader.null() => {}
                 TargetField::Type => kind = Some(reader.word(&target::TYPES)?),
-                TargetField::TargetId if reader.peek() == Some(b'{') => {
+                TargetField::TargetId if reader.next == b'{' => {
                     id = Some(TargetId::Identity(reader.identity()?));
                 }
                 TargetField::TargetId => id = Some(TargetId::Text(reader.string(Rule::Id)?)),
@@ -162,12 +163,12 @@ impl<'a> Reader<'a, '_> {
 
     fn identity(&mut self) -> Option<Identity<'a>> {
         let (mut id, mut domain, mut name, mut kind) = (None, None, None, None);
-        if self.peek() != Some(b'{') {
+        if self.next != b'{' {
             return Some(Identity { id: self.string(Rule::Id)?, domain, name, kind });
         }
         let mut seen = Seen::default();
-        self.object(|reader, raw_name| {
-            let field = IdentityField::of(unquoted(raw_name))?;
+        self.object(|reader, member| {
+            let field: IdentityField = member.ok()?;
             seen.once(field as u8)?;
             match field {
                 _ if reader.null() => {}
@@ -181,21 +182,27 @@ impl<'a> Reader<'a, '_> {
         Some(Identity { id: id?, domain, name, kind })
     }
 
-    fn attachments(&mut self) -> Option<Vec<Attachment<'a>>> {
-        self.array(self.limits.attachments, Self::attachment)
+    fn attachments(&mut self, attachments: &mut Attachments<'a>) -> Option<()> {
+        self.array(self.limits.attachments, |reader| {
+            attachments.push(reader.attachment()?);
+            Some(())
+        })
     }
 
     fn attachment(&mut self) -> Option<Attachment<'a>> {
         let (mut kind, mut id, mut free) = (attachment::FILE, None, Vec::new());
-        if self.peek() != Some(b'{') {
+        if self.next != b'{' {
             return Some(Attachment { kind, id: self.string(Rule::Id)?, free });
         }
         let mut seen = Seen::default();
-        self.object(|reader, raw_name| {
-            let Some(field) = AttachmentField::of(unquoted(raw_name)) else {
-                // In the entry, its attachments and this one.
-                free.push(RawMember { name: raw_name, value: reader.value(3)? });
-                return Some(());
+        self.object(|reader, member| {
+            let field: AttachmentField = match member {
+                Ok(field) => field,
+                Err(name) => {
+                    // In the entry, its attachments and this one.
+                    free.push(RawMember { name, value: reader.value(3)? });
+                    return Some(());
+                }
             };
             seen.once(field as u8)?;
             match field {
@@ -205,14 +212,19 @@ impl<'a> Reader<'a, '_> {
             }
             Some(())
         })?;
-        Some(Attachment { kind, id: id?, free: each_once(free)? })
+        (!has_repeated(&free)).then_some(Attachment { kind, id: id?, free })
     }
 
-    /// A string as text.
-    fn string(&mut self, rule: Rule) -> Option<Cow<'a, str>> {
-        let (raw, has_escapes) = self.raw_string()?;
-        let text = if has_escapes { json::string(raw).ok()? } else { Cow::Borrowed(unquoted(raw)) };
-        fits(&text, rule, self.limits).then_some(text)
+    fn string(&mut self, rule: Rule) -> Option<Text<'a>> {
+        let (raw, spelling) = self.raw_string()?;
+        let text = if spelling == Spelling::Other { Text::new(raw).ok()? } else { Text::normal(raw) };
+        let fits = match (rule, raw.len() - "\"\"".len()) {
+            (Rule::Free, _) => true,
+            (Rule::Id, 0) => false,
+            (_, length) if spelling == Spelling::Ascii => length <= self.limits.text_characters,
+            _ => fits(&text.unescaped(), rule, self.limits),
+        };
+        fits.then_some(text)
     }
 
     fn word(&mut self, known: &[&'static str]) -> Option<&'static str> {
@@ -221,9 +233,9 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
-/// The free properties, if none is repeated. Names without escapes are equal if their texts are.
-fn each_once(free: Vec<RawMember<'_>>) -> Option<Vec<RawMember<'_>>> {
-    repeated(free.iter().map(|member| member.name)).is_empty().then_some(free)
+/// Names without escapes are equal if their texts are.
+fn has_repeated(free: &[RawMember<'_>]) -> bool {
+    !repeated(free.iter().map(|member| member.name)).is_empty()
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Repeated keys: members, audiences and headers that may occur only once.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher as _},
+};
 
 /// The indexes of keys that occurred before, in order, each with the index of the first occurrence.
-pub(crate) fn repeated<K: Ord>(keys: impl ExactSizeIterator<Item = K> + Clone) -> Vec<(usize, usize)> {
+pub(crate) fn repeated<K: Ord + Hash>(keys: impl ExactSizeIterator<Item = K> + Clone) -> Vec<(usize, usize)> {
     /// Up to this number, comparing all pairs is faster than a map.
     const FEW: usize = 16;
     let keys = keys.enumerate();
@@ -17,6 +20,9 @@ pub(crate) fn repeated<K: Ord>(keys: impl ExactSizeIterator<Item = K> + Clone) -
         }
         return repeated;
     }
+    if have_different_hashes(keys.clone().map(|(_, key)| key)) {
+        return Vec::new();
+    }
     let mut first_of = BTreeMap::new();
     keys.filter_map(|(index, key)| {
         let first = *first_of.entry(key).or_insert(index);
@@ -25,14 +31,26 @@ pub(crate) fn repeated<K: Ord>(keys: impl ExactSizeIterator<Item = K> + Clone) -
     .collect()
 }
 
-/// Removes all but the first occurrences from what [`repeated`] was called with.
-pub(crate) fn keep_first<T>(items: &mut Vec<T>, repeated: &[(usize, usize)]) {
+/// Then all keys differ: equal keys have equal hashes. Different keys that have equal ones only cost the time of a map.
+fn have_different_hashes<K: Hash>(keys: impl Iterator<Item = K>) -> bool {
+    let hash = |key: K| {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        hasher.finish()
+    };
+    let mut hashes: Vec<u64> = keys.map(hash).collect();
+    hashes.sort_unstable();
+    hashes.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+/// For the `retain` of what [`repeated`] was called with: keeps the first occurrences.
+pub(crate) fn keep_first<T>(repeated: &[(usize, usize)]) -> impl FnMut(&mut T) -> bool {
     let mut repeated = repeated.iter().map(|(index, _)| *index).peekable();
     let mut index = 0;
-    items.retain(|_| {
+    move |_| {
         index += 1;
         repeated.next_if_eq(&(index - 1)).is_none()
-    });
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +82,13 @@ mod tests {
         }
     }
 
+    /// Equal for half of the keys.
+    impl Hash for Counted<'_> {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            (self.0 % 2).hash(state);
+        }
+    }
+
     fn repeated_of(keys: impl IntoIterator<Item = usize>) -> (Vec<(usize, usize)>, usize) {
         let comparisons = Cell::new(0);
         let keys: Vec<_> = keys.into_iter().map(|key| Counted(key, &comparisons)).collect();
@@ -85,7 +110,7 @@ mod tests {
     fn keeps_the_first_of_each_key() {
         for keys in [vec![], vec![1, 2], vec![1, 1, 2, 1, 3, 2], (0..40).map(|key| key % 30).collect()] {
             let mut kept = keys.clone();
-            keep_first(&mut kept, &repeated(keys.iter()));
+            kept.retain_mut(keep_first(&repeated(keys.iter())));
             let mut expected = Vec::new();
             for key in keys.iter() {
                 if !expected.contains(key) {

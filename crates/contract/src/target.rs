@@ -1,6 +1,6 @@
 //! Targets: who may see an activity, and who is notified.
 
-use std::borrow::Cow;
+use smallvec::SmallVec;
 
 use crate::{
     code::Code,
@@ -10,7 +10,7 @@ use crate::{
     member::{self, Member},
     problem::{Findings, Pointer},
     repeated::{keep_first, repeated},
-    text::{self, Rule},
+    text::{self, Rule, Text},
     wording::{DidYouMean, Found, Quoted},
 };
 
@@ -20,12 +20,15 @@ pub(crate) struct Target<'a> {
     pub notify: bool,
 }
 
+/// Most entries have few.
+pub(crate) type Targets<'a> = SmallVec<[Target<'a>; 2]>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Audience<'a> {
     Identity(Identity<'a>),
     Everyone,
     /// The members of a channel; without one, of the object's own channel.
-    Members(Option<Cow<'a, str>>),
+    Members(Option<Text<'a>>),
     Public,
 }
 
@@ -54,18 +57,18 @@ impl<'a> Target<'a> {
     pub const EVERYONE: Self = Self { audience: Audience::Everyone, notify: false };
 
     /// Reads the property `targets`. The result is only empty after a problem.
-    pub fn read_all(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Vec<Self> {
+    pub fn read_all(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Targets<'a> {
         let nobody = |found: &str, findings: &mut Findings<'_>| {
             let found = format_args!("{found}; omit \"targets\" to publish to everyone");
             findings.expected(at, Code::NoTargets, "at least one target", found);
-            Vec::new()
+            Targets::new()
         };
         match Kind::of(raw) {
             Kind::Null => return nobody("null", findings),
             Kind::Array => {}
             _ => {
                 findings.expected(at, Code::WrongType, "an array of targets", Found(raw));
-                return Vec::new();
+                return Targets::new();
             }
         }
         // Part of valid JSON, so it can be split.
@@ -79,9 +82,10 @@ impl<'a> Target<'a> {
             findings.expected(at, Code::TooManyTargets, wanted, elements.len());
         }
         let read = elements.iter().take(allowed).enumerate();
-        merge_same_audience(
-            read.filter_map(|(index, raw)| Self::read(raw, &at.index(index), findings)).collect(),
-        )
+        let mut targets =
+            read.filter_map(|(index, raw)| Self::read(raw, &at.index(index), findings)).collect();
+        merge_same_audience(&mut targets);
+        targets
     }
 
     pub fn read(raw: &'a str, at: &Pointer<'_>, findings: &mut Findings<'_>) -> Option<Self> {
@@ -189,68 +193,74 @@ impl<'a> Audience<'a> {
 
     /// Writes a target of the normal form up to `notify`: what a notification contains, without the closing brace.
     fn write(&self, out: &mut String) {
-        out.push_str("{\"@type\":\"");
-        out.push_str(match self {
-            Self::Identity(_) => IDENTITY,
-            Self::Everyone => EVERYONE,
-            Self::Members(_) => MEMBERS,
-            Self::Public => PUBLIC,
-        });
-        out.push('"');
         match self {
             Self::Identity(identity) => {
-                out.push_str(",\"targetId\":");
+                out.push_str("{\"@type\":\"Identity\",\"targetId\":");
                 identity.write(out);
             }
+            Self::Everyone => out.push_str("{\"@type\":\"Everyone\""),
+            Self::Members(None) => out.push_str("{\"@type\":\"Members\""),
             Self::Members(Some(channel)) => {
-                out.push_str(",\"targetId\":");
-                json::push_string(out, channel);
+                out.push_str("{\"@type\":\"Members\",\"targetId\":");
+                out.push_str(channel.json());
             }
-            Self::Everyone | Self::Members(None) | Self::Public => {}
+            Self::Public => out.push_str("{\"@type\":\"Public\""),
         }
     }
 
-    /// The record key of this audience's notifications.
-    pub fn key(&self, object_type: &str, object_id: &str) -> String {
+    /// Appends the record key of this audience's notifications.
+    pub fn push_key(&self, object_type: &Text<'_>, object_id: &Text<'_>, out: &mut String) {
         match self {
-            Self::Identity(Identity { id, domain: None, .. }) => ["Identity:", &*key_part(id)].concat(),
-            Self::Identity(Identity { id, domain: Some(domain), .. }) => {
-                ["Identity:", &*key_part(domain), "/", &*key_part(id)].concat()
+            Self::Identity(Identity { id, domain, .. }) => {
+                out.push_str("Identity:");
+                if let Some(domain) = domain {
+                    push_key_part(domain, out);
+                    out.push('/');
+                }
+                push_key_part(id, out);
             }
-            Self::Everyone => EVERYONE.to_owned(),
-            Self::Members(Some(channel)) => ["Members:channel:", &*key_part(channel)].concat(),
+            Self::Everyone => out.push_str(EVERYONE),
+            Self::Members(Some(channel)) => {
+                out.push_str("Members:channel:");
+                push_key_part(channel, out);
+            }
             Self::Members(None) => {
-                ["Members:object:", &*key_part(object_type), "/", &*key_part(object_id)].concat()
+                out.push_str("Members:object:");
+                push_key_part(object_type, out);
+                out.push('/');
+                push_key_part(object_id, out);
             }
-            Self::Public => PUBLIC.to_owned(),
+            Self::Public => out.push_str(PUBLIC),
         }
     }
 
     /// The display name, of identities only.
-    pub fn name(&self) -> Option<&str> {
+    pub fn name(&self) -> Option<&Text<'a>> {
         match self {
-            Self::Identity(identity) => identity.name.as_deref(),
+            Self::Identity(identity) => identity.name.as_ref(),
             _ => None,
         }
     }
 
-    /// Two audiences are the same if `@type`, id and domain are equal.
-    fn identifying_parts(&self) -> (&'static str, Option<&str>, Option<&str>) {
+    /// Two audiences are the same if id, domain and `@type` are equal.
+    fn identifying_parts(&self) -> (Option<&Text<'a>>, Option<&Text<'a>>, &'static str) {
         match self {
-            Self::Identity(identity) => (IDENTITY, Some(&identity.id), identity.domain.as_deref()),
-            Self::Everyone => (EVERYONE, None, None),
-            Self::Members(channel) => (MEMBERS, channel.as_deref(), None),
-            Self::Public => (PUBLIC, None, None),
+            Self::Identity(identity) => (Some(&identity.id), identity.domain.as_ref(), IDENTITY),
+            Self::Everyone => (None, None, EVERYONE),
+            Self::Members(channel) => (channel.as_ref(), None, MEMBERS),
+            Self::Public => (None, None, PUBLIC),
         }
     }
 }
 
-/// A part of a notification's key, with the separators of parts percent-encoded.
-fn key_part(text: &str) -> Cow<'_, str> {
-    if !json::contains_byte(text, |byte| (byte == b'%') | (byte == b'/') | (byte == b':')) {
-        return Cow::Borrowed(text);
+/// Appends a part of a notification's key, with the separators of parts percent-encoded.
+fn push_key_part(text: &Text<'_>, out: &mut String) {
+    let text = text.unescaped();
+    if text.bytes().any(|byte| matches!(byte, b'%' | b'/' | b':')) {
+        out.push_str(&text.replace('%', "%25").replace('/', "%2F").replace(':', "%3A"));
+    } else {
+        out.push_str(&text);
     }
-    Cow::Owned(text.replace('%', "%25").replace('/', "%2F").replace(':', "%3A"))
 }
 
 /// Whether an object in `targets` is the identity itself: it has an id, and no property that only a target has.
@@ -280,11 +290,10 @@ fn report_unknown(name: &str, at: &Pointer<'_>, findings: &mut Findings<'_>) {
 }
 
 /// One target per audience: the first determines the position and the name, and it notifies if any of them does.
-pub(crate) fn merge_same_audience(mut targets: Vec<Target<'_>>) -> Vec<Target<'_>> {
+pub(crate) fn merge_same_audience(targets: &mut Targets<'_>) {
     let repeated = repeated(targets.iter().map(|target| target.audience.identifying_parts()));
     for (index, first) in &repeated {
         targets[*first].notify |= targets[*index].notify;
     }
-    keep_first(&mut targets, &repeated);
-    targets
+    targets.retain(keep_first(&repeated));
 }

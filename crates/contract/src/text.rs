@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::{
     code::Code,
-    json::{self, Kind},
+    json::{self, Kind, UnpairedSurrogate},
     limits::Limits,
     problem::{Findings, Pointer},
     wording::{DidYouMean, Found, OneOf, Quoted},
@@ -21,13 +21,57 @@ pub(crate) enum Rule {
     Free,
 }
 
+/// A string as the normal form has it: JSON, with its quotes and the escapes of `serde_json`. Writing it is copying it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Text<'a>(Cow<'a, str>);
+
+impl<'a> Text<'a> {
+    pub const EMPTY: Self = Self::normal("\"\"");
+
+    /// `json` is spelled as in the normal form.
+    pub const fn normal(json: &'a str) -> Self {
+        Self(Cow::Borrowed(json))
+    }
+
+    /// `raw` is any JSON string.
+    pub fn new(raw: &'a str) -> Result<Self, UnpairedSurrogate> {
+        json::string(raw).map(|text| Self::spelled(raw, &text))
+    }
+
+    fn spelled(raw: &'a str, text: &Cow<'_, str>) -> Self {
+        match text {
+            Cow::Borrowed(_) => Self::normal(raw),
+            Cow::Owned(text) => {
+                let mut json = String::with_capacity(raw.len());
+                json::push_string(&mut json, text);
+                Self(Cow::Owned(json))
+            }
+        }
+    }
+
+    pub fn json(&self) -> &str {
+        &self.0
+    }
+
+    pub fn unescaped(&self) -> Cow<'_, str> {
+        // Text that was read has no unpaired surrogates.
+        json::string(&self.0).unwrap_or_default()
+    }
+}
+
+impl Default for Text<'_> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 /// Reads a string, or reports what is wrong with it.
 pub(crate) fn read<'a>(
     raw: &'a str,
     rule: Rule,
     at: &Pointer<'_>,
     findings: &mut Findings<'_>,
-) -> Option<Cow<'a, str>> {
+) -> Option<Text<'a>> {
     if Kind::of(raw) != Kind::String {
         findings.expected(at, Code::WrongType, "a string", Found(raw));
         return None;
@@ -38,7 +82,7 @@ pub(crate) fn read<'a>(
         return None;
     };
     if fits(&text, rule, findings.limits()) {
-        return Some(text);
+        return Some(Text::spelled(raw, &text));
     }
     report(&text, at, findings);
     None
@@ -83,6 +127,7 @@ pub(crate) fn read_word(
     findings: &mut Findings<'_>,
 ) -> Option<&'static str> {
     let text = read(raw, Rule::Free, at, findings)?;
+    let text = text.unescaped();
     let word = known.iter().copied().find(|word| *word == text);
     if word.is_none() {
         let hint = DidYouMean { given: &text, known };

@@ -1,69 +1,127 @@
 //! JSON, read in one walk: each method moves over what it reads, and returns `None` where the text is not that.
 
 use super::Reader;
+use crate::field::Field;
+
+/// How a string is written. Each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Spelling {
+    /// Printable ASCII.
+    Ascii,
+    /// Any text, without escapes.
+    Unescaped,
+    /// With escapes, all as the normal form has them.
+    Normal,
+    /// With other escapes. They may be halves of surrogate pairs.
+    Other,
+}
 
 impl<'a> Reader<'a, '_> {
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.text.len()
+    }
+
+    /// Moves over that many bytes, and over the whitespace after them.
+    #[inline]
+    pub(super) fn advance(&mut self, bytes: usize) {
+        self.at += bytes;
+        self.next = self.text.as_bytes().get(self.at).copied().unwrap_or_default();
+        if self.next <= b' ' {
+            self.skip_whitespace();
+        }
+    }
+
+    #[cold]
+    fn skip_whitespace(&mut self) {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let is_whitespace = |byte: &&u8| matches!(byte, b' ' | b'\n' | b'\t' | b'\r');
+        self.at += rest.iter().take_while(is_whitespace).count();
+        self.next = self.text.as_bytes().get(self.at).copied().unwrap_or_default();
+    }
+
+    /// Moves over this byte if it is next.
+    #[inline]
+    pub(super) fn take(&mut self, byte: u8) -> Option<()> {
+        (self.next == byte).then(|| self.advance(1))
+    }
+
+    fn literal(&mut self, word: &str) -> Option<()> {
+        let is_next = self.rest().starts_with(word.as_bytes());
+        is_next.then(|| self.advance(word.len()))
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
     pub(super) fn boolean(&mut self) -> Option<bool> {
         if self.literal("true").is_some() { Some(true) } else { self.literal("false").map(|()| false) }
     }
 
     pub(super) fn null(&mut self) -> bool {
-        self.peek() == Some(b'n') && self.literal("null").is_some()
+        self.next == b'n' && self.literal("null").is_some()
     }
 
-    /// Calls `member` with each name, in its quotes; it reads the value.
-    pub(super) fn object(&mut self, mut member: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
+    /// Calls `member` with the field or the name, in its quotes, of each member; it reads the value.
+    #[inline]
+    pub(super) fn object<F: Field>(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Result<F, &'a str>) -> Option<()>,
+    ) -> Option<()> {
         self.take(b'{')?;
         if self.take(b'}').is_some() {
             return Some(());
         }
         loop {
-            let (name, has_escapes) = self.raw_string()?;
-            if has_escapes {
-                return None;
+            if let Some((field, length)) = F::starting(self.rest()) {
+                self.advance(length);
+                member(self, Ok(field))?;
+            } else {
+                let (name, spelling) = self.raw_string()?;
+                if spelling > Spelling::Unescaped {
+                    return None;
+                }
+                self.take(b':')?;
+                member(self, F::of(unquoted(name)).ok_or(name))?;
             }
-            self.take(b':')?;
-            member(self, name)?;
             if self.take(b',').is_none() {
                 return self.take(b'}');
             }
         }
     }
 
-    pub(super) fn array<T>(
+    /// Calls `element` for each element; it reads it.
+    #[inline]
+    pub(super) fn array(
         &mut self,
         at_most: usize,
-        mut element: impl FnMut(&mut Self) -> Option<T>,
-    ) -> Option<Vec<T>> {
+        mut element: impl FnMut(&mut Self) -> Option<()>,
+    ) -> Option<()> {
         self.take(b'[')?;
-        let mut elements = Vec::new();
         if self.take(b']').is_some() {
-            return Some(elements);
+            return Some(());
         }
-        loop {
-            if elements.len() == at_most {
-                return None;
-            }
-            elements.push(element(self)?);
+        for _ in 0..at_most {
+            element(self)?;
             if self.take(b',').is_none() {
-                return self.take(b']').map(|()| elements);
+                return self.take(b']');
             }
         }
+        None
     }
 
     /// Any valid value as it stands in the text, inside of `level` objects and arrays.
     pub(super) fn value(&mut self, level: usize) -> Option<&'a str> {
         let most = (self.limits.nesting - level).min(Open::MOST);
-        self.peek()?;
         let start = self.at;
         let mut open = Open::default();
         loop {
-            match self.peek()? {
+            match self.next {
                 byte @ (b'{' | b'[') => {
                     if open.levels == most {
                         return None;
                     }
-                    self.at += 1;
+                    self.advance(1);
                     let is_object = byte == b'{';
                     if self.take(if is_object { b'}' } else { b']' }).is_none() {
                         open.push(is_object);
@@ -83,7 +141,9 @@ impl<'a> Reader<'a, '_> {
             }
             // A value has ended, and with it perhaps what it is the last of.
             loop {
-                let Some(is_object) = open.innermost() else { return self.text.get(start..self.at) };
+                let Some(is_object) = open.innermost() else {
+                    return self.text.get(start..self.at).map(str::trim_ascii_end);
+                };
                 if self.take(b',').is_some() {
                     if is_object {
                         self.name()?;
@@ -102,85 +162,22 @@ impl<'a> Reader<'a, '_> {
         self.take(b':')
     }
 
-    /// A string in its quotes, and whether it has escapes.
-    pub(super) fn raw_string(&mut self) -> Option<(&'a str, bool)> {
-        self.peek()?;
-        let rest = self.text.get(self.at..)?;
-        let bytes = rest.as_bytes();
-        if bytes.first() != Some(&b'"') {
+    /// A string in its quotes.
+    #[inline]
+    pub(super) fn raw_string(&mut self) -> Option<(&'a str, Spelling)> {
+        if self.next != b'"' {
             return None;
         }
-        let (mut end, mut has_escapes) = (1, false);
-        loop {
-            end += plain_bytes(bytes.get(end..)?);
-            match bytes.get(end)? {
-                b'"' => {
-                    end += 1;
-                    self.at += end;
-                    return Some((rest.get(..end)?, has_escapes));
-                }
-                b'\\' => {
-                    has_escapes = true;
-                    end += escape_length(bytes.get(end..)?)?;
-                }
-                // A control character.
-                _ => return None,
-            }
-        }
+        let (length, spelling) = string_length(self.rest())?;
+        let raw = self.text.get(self.at..self.at + length)?;
+        self.advance(length);
+        Some((raw, spelling))
     }
 
     fn number(&mut self) -> Option<()> {
-        self.step(b"-");
-        // Zero is followed by no other digit.
-        if !self.step(b"0") {
-            self.digits()?;
-        }
-        if self.step(b".") {
-            self.digits()?;
-        }
-        if self.step(b"eE") {
-            self.step(b"+-");
-            self.digits()?;
-        }
+        let length = number_length(self.rest())?;
+        self.advance(length);
         Some(())
-    }
-
-    fn digits(&mut self) -> Option<()> {
-        let rest = self.text.as_bytes().get(self.at..)?;
-        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += count;
-        (count > 0).then_some(())
-    }
-
-    /// Moves over the next byte if it is one of these.
-    fn step(&mut self, bytes: &[u8]) -> bool {
-        let found = self.text.as_bytes().get(self.at).is_some_and(|byte| bytes.contains(byte));
-        self.at += usize::from(found);
-        found
-    }
-
-    fn literal(&mut self, word: &str) -> Option<()> {
-        self.peek()?;
-        let found = self.text.as_bytes().get(self.at..)?.starts_with(word.as_bytes());
-        self.at += if found { word.len() } else { 0 };
-        found.then_some(())
-    }
-
-    /// Moves over whitespace, and over this byte if it is next.
-    pub(super) fn take(&mut self, byte: u8) -> Option<()> {
-        let found = self.peek()? == byte;
-        self.at += usize::from(found);
-        found.then_some(())
-    }
-
-    /// The next byte that is not whitespace.
-    pub(super) fn peek(&mut self) -> Option<u8> {
-        loop {
-            match *self.text.as_bytes().get(self.at)? {
-                b' ' | b'\n' | b'\t' | b'\r' => self.at += 1,
-                byte => return Some(byte),
-            }
-        }
     }
 }
 
@@ -209,31 +206,83 @@ impl Open {
     }
 }
 
-/// How many bytes come before the first quote, backslash or control character. Looks at eight at a time.
-pub(super) fn plain_bytes(bytes: &[u8]) -> usize {
-    const EACH: u64 = u64::MAX / 255;
-    const HIGH: u64 = EACH * 0x80;
-    // The high bit of each byte that is below `least` (at most 0x80), and perhaps of bytes after the first of them.
-    let below = |word: u64, least: u64| word.wrapping_sub(EACH * least) & !word & HIGH;
-    let equal = |word: u64, byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
-    let mut at = 0;
-    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let found = below(word, 0x20) | equal(word, b'"') | equal(word, b'\\');
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+/// The length of the string that begins with the first byte, a quote.
+pub(super) fn string_length(bytes: &[u8]) -> Option<(usize, Spelling)> {
+    let (mut end, mut spelling) = (1, Spelling::Ascii);
+    loop {
+        let (plain, is_ascii) = plain(bytes.get(end..)?);
+        end += plain;
+        if !is_ascii {
+            spelling = spelling.max(Spelling::Unescaped);
         }
-        at += 8;
+        match bytes.get(end)? {
+            b'"' => return Some((end + 1, spelling)),
+            b'\\' => {
+                let (length, escape) = escape(&bytes[end..])?;
+                spelling = spelling.max(escape);
+                end += length;
+            }
+            // A control character.
+            _ => return None,
+        }
     }
-    let plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
-    at + bytes[at..].iter().take_while(|byte| plain(byte)).count()
 }
 
-/// The bytes of the escape that comes first. Whether surrogates come in pairs is looked at where a string has to be text.
-fn escape_length(bytes: &[u8]) -> Option<usize> {
+/// The number of bytes before the first quote, backslash or control character, and whether they are printable ASCII.
+/// Looks at eight bytes at a time.
+#[inline]
+pub(super) fn plain(bytes: &[u8]) -> (usize, bool) {
+    const EACH: u64 = u64::MAX / 255;
+    const HIGH: u64 = EACH * 0x80;
+    let (mut rest, mut others) = (bytes, 0);
+    while let Some((chunk, next)) = rest.split_first_chunk() {
+        let word = u64::from_le_bytes(*chunk);
+        // In both of these, the high bit of each such byte, and perhaps of bytes after the first of them. With this bit
+        // flipped, the quote is just above the control characters, and no other byte is.
+        let control_or_quote = (word ^ (EACH * 0x02)).wrapping_sub(EACH * 0x21);
+        let backslash = (word ^ (EACH * 0x5c)).wrapping_sub(EACH);
+        let special = (control_or_quote | backslash) & !word & HIGH;
+        // The high bit of each byte from 0x7f, and perhaps of bytes after the first of them.
+        let other = (word | word.wrapping_add(EACH)) & HIGH;
+        if special != 0 {
+            others |= other & (special ^ (special - 1));
+            return (bytes.len() - rest.len() + special.trailing_zeros() as usize / 8, others == 0);
+        }
+        others |= other;
+        rest = next;
+    }
+    let is_plain = |byte: &&u8| **byte >= 0x20 && **byte != b'"' && **byte != b'\\';
+    let last = rest.iter().take_while(is_plain);
+    let is_ascii = others == 0 && last.clone().all(|byte| *byte < 0x7f);
+    (bytes.len() - rest.len() + last.count(), is_ascii)
+}
+
+fn number_length(bytes: &[u8]) -> Option<usize> {
+    let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let after =
+        |at: usize, any: &[u8]| at + usize::from(bytes.get(at).is_some_and(|byte| any.contains(byte)));
+    let some_digits = |at: usize| {
+        let count = digits(bytes.get(at..)?);
+        (count > 0).then_some(at + count)
+    };
+    let mut end = after(0, b"-");
+    // Zero is followed by no other digit.
+    end = if bytes.get(end) == Some(&b'0') { end + 1 } else { some_digits(end)? };
+    if bytes.get(end) == Some(&b'.') {
+        end = some_digits(end + 1)?;
+    }
+    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+        end = some_digits(after(end + 1, b"+-"))?;
+    }
+    Some(end)
+}
+
+/// The length of the escape that comes first. Whether surrogates come in pairs is checked where a string must be text.
+fn escape(bytes: &[u8]) -> Option<(usize, Spelling)> {
     match bytes.get(1)? {
-        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
-        b'u' if bytes.get(2..6)?.iter().all(u8::is_ascii_hexdigit) => Some(6),
+        b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't' => Some((2, Spelling::Normal)),
+        b'/' => Some((2, Spelling::Other)),
+        b'u' if bytes.get(2..6)?.iter().all(u8::is_ascii_hexdigit) => Some((6, Spelling::Other)),
         _ => None,
     }
 }

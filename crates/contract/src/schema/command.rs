@@ -132,7 +132,7 @@ fn property(field: EntryField, scope: Scope<'_>) -> Value {
     match field {
         EntryField::Verb => {
             let mut verb = or_null(scope.text(Rule::Id));
-            merge(&mut verb, json!({ "default": DEFAULT_VERB }));
+            merge(&mut verb, json!({ "default": DEFAULT_VERB.unescaped() }));
             verb
         }
         EntryField::Actor => or_null(scope.refer("commandIdentity")),
