@@ -243,7 +243,8 @@ impl Instance {
     }
 
     fn options(&self, path: PathBuf) -> LogOptions {
-        let pages = fs::metadata(&path).map_or(40, |file| (file.len() / u64::from(PAGE_BYTES)).max(40)) as u32;
+        let pages =
+            fs::metadata(&path).map_or(40, |file| (file.len() / u64::from(PAGE_BYTES)).max(40)) as u32;
         LogOptions {
             path,
             topic: TOPIC.to_owned(),
