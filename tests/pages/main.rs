@@ -9,6 +9,7 @@ mod links;
 mod names;
 mod parts;
 
+mod peers;
 mod performance;
 mod program;
 mod rust;
