@@ -99,7 +99,7 @@ fn go() -> Result<Vec<OsString>, String> {
     let built = fetched::folder("peers-go", &wanted, |into| {
         say!("building the peer in Go (once)");
         let mut go = Command::new("go");
-        go.current_dir(&folder).args(["build", "-mod=readonly", "-trimpath", "-o"]).arg(into.join("peer"));
+        go.current_dir(&folder).args(["build", "-mod=readonly", "-o"]).arg(into.join("peer"));
         // The JSON that is to become the standard library's; SQLite as C libraries are compiled.
         run(go.envs([("GOEXPERIMENT", "jsonv2"), ("CGO_ENABLED", "1"), ("CGO_CFLAGS", "-O2")]).arg("."))
     })?;

@@ -88,7 +88,8 @@ final class Decider {
             JsonNode node = reader.readTree(value);
             if (depth(node) > MAX_NESTING) problems.add("", "too_deep", "at most " + MAX_NESTING + " levels of nesting");
             if (node instanceof ObjectNode object) return object;
-            problems.add("", "not_an_object", "expected an object");
+            if (node.isMissingNode()) problems.add("", "not_json", "there is nothing but white space");
+            else problems.add("", "not_an_object", "expected an object");
         }
         return null;
     }
