@@ -59,6 +59,24 @@ pub fn total(process: u32) -> Duration {
     TICK * ticks
 }
 
+/// A process and all that it started.
+pub fn family(process: u32) -> Vec<u32> {
+    let mut family = vec![process];
+    let mut next = 0;
+    while let Some(parent) = family.get(next) {
+        let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        let children: Vec<u32> = tasks
+            .flat_map(|task| {
+                let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                text.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>()
+            })
+            .collect();
+        family.extend(children);
+        next += 1;
+    }
+    family
+}
+
 /// Of the thread that asks.
 pub fn of_this_thread() -> Duration {
     // `schedstat` lags behind for a thread that runs, by up to a tick.

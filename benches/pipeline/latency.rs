@@ -24,7 +24,7 @@ use super::{
     kafka::{self, Backlog, Kafka},
     results::{Latency, LatencyRun},
     say,
-    subject::{Running, Subject},
+    subject::Subject,
     support,
 };
 
@@ -89,7 +89,7 @@ pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>) -> Laten
 fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> (usize, Vec<Duration>) {
     let backlog = Backlog::post(kafka, "latency", PARTITIONS, 1, support::usual);
     let names = backlog.names("latency");
-    let mut running = Running::start(subject, &kafka.servers, names, PARTITIONS);
+    let mut running = subject.start(&kafka.servers, names, PARTITIONS);
     running.await_committed(1);
     let names = running.names().clone();
     let commands = (rate * profile.latency_seconds as f64) as usize;

@@ -14,12 +14,14 @@
 //!   `keys`: idempotency keys; both on a log that is filled here, without Kafka.
 //! - `copy_loop`: what the processor is compared with. `stages`: its own work, in one thread without Kafka; for a profiler
 //!   too.
-//! - `kafka`, `subject`, `cpu`: the broker, the process that is measured, and what it used. `machine`: what it ran on.
+//! - `kafka`, `subject`, `running`, `cpu`: the broker, the process that is measured, and what it used. `machine`: what it
+//!   ran on.
 //! - `results`: the figures as data. `page`, `plot`: Markdown and a picture made from them; `tests/pages` uses these too.
 
 #![allow(missing_debug_implementations, reason = "clients of librdkafka have none")]
 
 mod copy_loop;
+#[allow(dead_code, reason = "the other benchmark uses more of it")]
 mod cpu;
 mod filled;
 mod kafka;
@@ -32,12 +34,20 @@ mod page;
 mod partitions;
 mod plot;
 mod results;
+#[allow(dead_code, reason = "the other benchmark uses more of it")]
+mod running;
 mod stages;
 mod subject;
 mod throughput;
 
+#[path = "../support/picture.rs"]
+mod picture;
+#[path = "../support/spread.rs"]
+mod spread;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/table.rs"]
+mod table;
 
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/kafka/broker.rs"]

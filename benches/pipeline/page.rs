@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::results::{
-    Growth, Keys, Latency, Memory, Partitions, ReadModel, Results, Spread, Stages, Throughput,
+use super::{
+    results::{Growth, Keys, Latency, Memory, Partitions, ReadModel, Results, Stages, Throughput},
+    table::{Table, count, grouped, of_broker, range},
 };
 
 /// What stands in docs/performance.md between the marks.
@@ -29,49 +30,6 @@ pub fn markdown(results: &Results) -> String {
         let _ = write!(text, "\n{section}");
     }
     text
-}
-
-/// A table under a heading.
-struct Table(String);
-
-impl Table {
-    fn new(heading: &str, note: &str, header: &[&str]) -> Self {
-        let mut table = Self(format!("**{heading}.** {note}\n\n"));
-        table.row(header);
-        let _ = writeln!(table.0, "|{}", " --- |".repeat(header.len()));
-        table
-    }
-
-    fn row(&mut self, cells: &[impl AsRef<str>]) {
-        let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
-        let _ = writeln!(self.0, "| {} |", cells.join(" | "));
-    }
-}
-
-fn range(spread: Spread, decimals: usize) -> String {
-    format!("{:.decimals$} to {:.decimals$}", spread.lowest, spread.highest)
-}
-
-/// 1234567 as 1,234,567.
-pub fn grouped(number: impl Into<f64>) -> String {
-    let digits = format!("{:.0}", number.into());
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn count(number: u64) -> String {
-    grouped(number as f64)
-}
-
-/// Microseconds of a broker's CPU.
-fn of_broker(time: Option<f64>) -> String {
-    time.map_or_else(|| "unknown".to_owned(), |time| format!("{time:.2}"))
 }
 
 pub fn throughput(measured: &Throughput) -> String {

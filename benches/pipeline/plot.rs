@@ -1,23 +1,12 @@
 //! The figures as one picture: throughput, growth, CPU time and latency, as far as they were measured.
-//!
-//! It has no background and no style sheet: its colours are legible on white and on near black, wherever it is shown.
-
-use std::fmt::{Display, Write as _};
 
 use super::{
-    page::grouped,
+    picture::{END, GREY, MIDDLE, OTHER, OWN, Picture},
     results::{Growth, Latency, Results, SubjectFigures, Throughput},
+    table::grouped,
 };
 
-/// With the margins on both sides.
-const WIDTH: f64 = 780.0;
-const MARGIN: f64 = 14.0;
-const FONT: &str = "-apple-system, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif";
-/// Text and axes.
-const GREY: &str = "#747c86";
-/// What the processor is compared with.
-const OTHER: &str = "#8a929b";
-const OWN: &str = "#2a72c0";
+const TITLE: &str = "Throughput, cost of an append as the log grows, CPU time per command and latency, beside a loop that only copies records. The tables on the same page have all figures.";
 /// Of the stages, in their order; white numbers stand on them.
 const STAGES: [&str; 7] = ["#35736b", "#2a72c0", "#7a5195", "#a3472f", "#8a5a12", "#4c5661", "#8a929b"];
 /// Narrower parts of a bar have no number.
@@ -43,53 +32,8 @@ pub fn svg(results: &Results) -> String {
     if let Some(measured) = &results.latency {
         top = latency(&mut picture, top, measured);
     }
-    picture.finish(top)
+    picture.finish(top, TITLE, "benches/pipeline/results.json")
 }
-
-#[derive(Default)]
-struct Picture(String);
-
-impl Picture {
-    fn text(&mut self, x: f64, y: f64, attributes: &str, text: impl Display) {
-        let _ = writeln!(self.0, r#"<text x="{x:.0}" y="{y:.0}" {attributes}>{text}</text>"#);
-    }
-
-    /// What a panel shows, and in which unit.
-    fn title(&mut self, x: f64, top: f64, title: &str, unit: &str) {
-        let text = format!(r#"{title}<tspan font-weight="400">, {unit}</tspan>"#);
-        self.text(x, top + 18.0, r#"font-weight="600""#, text);
-    }
-
-    fn bar(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str) {
-        let _ = writeln!(
-            self.0,
-            r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}"/>"#
-        );
-    }
-
-    fn line(&mut self, from: (f64, f64), to: (f64, f64), attributes: &str) {
-        let ((x1, y1), (x2, y2)) = (from, to);
-        let _ = writeln!(self.0, r#"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" {attributes}/>"#);
-    }
-
-    fn dot(&mut self, x: f64, y: f64, fill: &str) {
-        let _ = writeln!(self.0, r#"<circle cx="{x:.1}" cy="{y:.1}" r="5" fill="{fill}"/>"#);
-    }
-
-    fn finish(self, height: f64) -> String {
-        format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="-{MARGIN} 0 {WIDTH} {height}" font-family="{FONT}" font-size="16" fill="{GREY}" role="img" aria-labelledby="title">
-<title id="title">Throughput, cost of an append as the log grows, CPU time per command and latency, beside a loop that only copies records. The tables on the same page have all figures.</title>
-<!-- Made from benches/pipeline/results.json. -->
-{}</svg>
-"#,
-            self.0
-        )
-    }
-}
-
-const END: &str = r#"text-anchor="end""#;
-const MIDDLE: &str = r#"text-anchor="middle""#;
 
 fn colour_of(subject: &str) -> &'static str {
     if subject == "copy loop" { OTHER } else { OWN }

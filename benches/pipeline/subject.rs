@@ -1,28 +1,19 @@
-//! A process that consumes commands: the processor, or the copy loop that it is compared with.
+//! What is measured: the processor, or the copy loop that it is compared with.
 
 use std::{
-    fs::{self, File},
-    process::{Command, Stdio},
-    thread,
+    fs,
+    path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
-
-use nix::sys::signal::Signal;
-use tempfile::TempDir;
 
 use super::{
     copy_loop,
     cpu::{self, Used},
-    guard::{self, Guarded},
     kafka::Backlog,
-    progress::Progress,
-    topics::{self, Names},
+    running::Running,
+    topics::Names,
 };
-
-/// Between two looks at how far it is.
-const LOOK: Duration = Duration::from_millis(10);
-/// A process that gets nowhere for so long has failed.
-const STUCK: Duration = Duration::from_secs(120);
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +58,11 @@ impl Subject {
         }
     }
 
-    fn command(self, servers: &str, names: &Names, folder: &TempDir) -> Command {
+    pub fn start(self, servers: &str, names: Names, partitions: i32) -> Running {
+        Running::start(|names, folder| self.command(servers, names, folder), servers, names, partitions)
+    }
+
+    fn command(self, servers: &str, names: &Names, folder: &Path) -> Command {
         let Names { commands, notifications, rejections, group } = names;
         if matches!(self, Self::CopyLoop | Self::NamedCopyLoop) {
             let mut command = Command::new(std::env::current_exe().expect("this program"));
@@ -89,7 +84,7 @@ impl Subject {
              [log]\nsynchronous = \"{synchronous}\"\nread_model = {}\n",
             self != Self::NoReadModel
         );
-        let config = folder.path().join("config.toml");
+        let config = folder.join("config.toml");
         fs::write(&config, text).expect("the configuration");
         let mut command = Command::new(env!("CARGO_BIN_EXE_activity-stream"));
         for (name, _) in std::env::vars_os() {
@@ -98,69 +93,8 @@ impl Subject {
             }
         }
         command.arg("run").arg("--config").arg(config);
-        command.arg("--log-file").arg(folder.path().join("activity.db"));
+        command.arg("--log-file").arg(folder.join("activity.db"));
         command
-    }
-}
-
-/// It runs, until the value is dropped.
-pub struct Running {
-    // Before the folder, so that it ends before its files are removed.
-    process: Guarded,
-    folder: TempDir,
-    progress: Progress,
-    servers: String,
-    names: Names,
-}
-
-impl Running {
-    pub fn start(subject: Subject, servers: &str, names: Names, partitions: i32) -> Self {
-        let folder = guard::folder("bench");
-        let said = File::create(folder.path().join("said")).expect("a file for standard error");
-        let mut command = subject.command(servers, &names, &folder);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
-        let process = Guarded::start(&mut command, folder.path()).expect("it starts");
-        let progress = Progress::new(servers, &names, partitions);
-        Self { process, folder, progress, servers: servers.to_owned(), names }
-    }
-
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    pub fn names(&self) -> &Names {
-        &self.names
-    }
-
-    /// Waits until this number of commands is committed, and returns how many are.
-    pub fn await_committed(&mut self, wanted: u64) -> u64 {
-        let (mut last, mut moved) = (0, Instant::now());
-        loop {
-            // Each command has one offset, since no transaction posted them.
-            let committed = self.progress.published().unwrap_or(last);
-            if committed >= wanted {
-                return committed;
-            }
-            if committed > last {
-                (last, moved) = (committed, Instant::now());
-            }
-            let ended = self.process.ended();
-            if ended.is_some() || moved.elapsed() > STUCK {
-                let said = fs::read_to_string(self.folder.path().join("said")).unwrap_or_default();
-                panic!("it is at {committed} of {wanted} commands, and ended: {ended:?}. It said:\n{said}");
-            }
-            thread::sleep(LOOK);
-        }
-    }
-
-    /// Stops it, and removes its output.
-    pub fn stop(mut self) {
-        self.process.signal(Signal::SIGTERM);
-        if self.process.wait(Duration::from_secs(30)).is_none() {
-            self.process.kill();
-        }
-        topics::delete(&self.servers, &self.names.notifications);
-        topics::delete(&self.servers, &self.names.rejections);
     }
 }
 
@@ -183,7 +117,7 @@ pub fn run(subject: Subject, backlog: &Backlog<'_>) -> Run {
     let kafka = backlog.kafka;
     let names = backlog.names("run");
     let broker = kafka.cpu();
-    let mut running = Running::start(subject, &kafka.servers, names, backlog.partitions);
+    let mut running = subject.start(&kafka.servers, names, backlog.partitions);
     let before = running.await_committed(1);
     let begun = Instant::now();
     let after = running.await_committed(backlog.commands);

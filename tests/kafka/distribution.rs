@@ -42,7 +42,7 @@ pub fn version() -> String {
 }
 
 fn kafkas_jars() -> &'static Path {
-    static JARS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| check_java().and_then(|()| jars()));
+    static JARS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| check_java().and_then(|_| jars()));
     JARS.as_ref().unwrap_or_else(|problem| panic!("no Kafka for these tests: {problem}"))
 }
 
@@ -61,11 +61,12 @@ fn command(heap_mib: u32, jars: &Path, options: &[&str]) -> Command {
     command
 }
 
-fn java_program() -> PathBuf {
+pub fn java_program() -> PathBuf {
     std::env::var_os("JAVA_HOME").map_or_else(|| "java".into(), |home| Path::new(&home).join("bin/java"))
 }
 
-fn check_java() -> Result<(), String> {
+/// The version of Java, where there is one that is new enough.
+pub fn check_java() -> Result<u32, String> {
     let program = java_program();
     let wanted = format!("install Java {JAVA} or newer, or set JAVA_HOME to one");
     let output = Command::new(&program)
@@ -74,7 +75,7 @@ fn check_java() -> Result<(), String> {
         .map_err(|error| format!("'{}' does not run ({error}); {wanted}", program.display()))?;
     let said = String::from_utf8_lossy(&output.stderr);
     match major_version(&said) {
-        Some(version) if version >= JAVA => Ok(()),
+        Some(version) if version >= JAVA => Ok(version),
         Some(version) => Err(format!("'{}' is Java {version}; {wanted}", program.display())),
         None => {
             Err(format!("'{} -version' does not tell its version, but: {said}; {wanted}", program.display()))

@@ -8,9 +8,21 @@ mod examples;
 mod links;
 mod names;
 mod parts;
+
+mod peers;
 mod performance;
 mod program;
 mod rust;
+
+// What the two benchmarks make figures, tables and pictures with.
+#[allow(dead_code, reason = "the benchmarks use more of it")]
+#[path = "../../benches/support/picture.rs"]
+mod picture;
+#[allow(dead_code, reason = "the benchmarks use more of it")]
+#[path = "../../benches/support/spread.rs"]
+mod spread;
+#[path = "../../benches/support/table.rs"]
+mod table;
 
 use std::path::{Path, PathBuf};
 

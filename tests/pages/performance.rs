@@ -13,7 +13,7 @@ mod results;
 use self::results::Results;
 use super::{
     parts::{assert_file, assert_part, exactly},
-    text_of,
+    picture, spread, table, text_of,
 };
 
 fn measured() -> Results {
@@ -39,7 +39,7 @@ fn the_readme_has_the_figures_of_the_last_run() {
     let (throughput, latency) = (results.throughput.expect("measured"), results.latency.expect("measured"));
     let full = &throughput.subjects[1];
     let readme = text_of("README.md").replace('\n', " ");
-    let mut wanted = vec![format!("{} commands/s", page::grouped(full.rate.median))];
+    let mut wanted = vec![format!("{} commands/s", table::grouped(full.rate.median))];
     for run in latency.runs.iter().filter(|run| run.subject == full.name && run.rate <= 1_000.0) {
         wanted.push(format!("{:.1} ms", run.p50.expect("enough")));
         wanted.push(format!("{:.1} ms", run.p99.expect("enough")));
