@@ -11,6 +11,7 @@ use crate::{
 
 /// Whether a record is a valid command, before its idempotency key is looked up.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are valid")]
 pub enum Reading {
     /// Without a key, the command is accepted whatever came before it.
     Valid {
@@ -31,6 +32,7 @@ pub struct Verdict {
 
 /// The outcome of a command. Every command has exactly one.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are accepted")]
 pub enum Decision {
     Accepted(Event),
     /// The same command already became activity `of`.

@@ -91,7 +91,7 @@ impl Parts {
             let is_needed = !targets.is_empty();
             written(buffer, |buffer| {
                 if is_needed {
-                    date_time::push_timestamp(buffer, timestamp)
+                    date_time::push_timestamp(buffer, timestamp);
                 }
             })
         });

@@ -38,15 +38,14 @@ impl<'a> Text<'a> {
         json::string(raw).map(|text| Self::spelled(raw, &text))
     }
 
-    fn spelled(raw: &'a str, text: &Cow<'_, str>) -> Self {
-        match text {
-            Cow::Borrowed(_) => Self::normal(raw),
-            Cow::Owned(text) => {
-                let mut json = String::with_capacity(raw.len());
-                json::push_string(&mut json, text);
-                Self(Cow::Owned(json))
-            }
+    fn spelled(raw: &'a str, text: &str) -> Self {
+        if raw.len() == text.len() + "\"\"".len() {
+            // An escape is longer than what it stands for.
+            return Self::normal(raw);
         }
+        let mut json = String::with_capacity(raw.len());
+        json::push_string(&mut json, text);
+        Self(Cow::Owned(json))
     }
 
     pub fn json(&self) -> &str {

@@ -77,6 +77,7 @@ fn string() -> BoxedStrategy<String> {
         "\"a\tb\"",
         "\"\\\\\"",
         "\"\\\"\"",
+        "\"\\/\"",
         "\"twelve bytes and more of text\"",
         "\"12345678\\\"\"",
         "\"unended",
@@ -254,6 +255,37 @@ proptest! {
         let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
         let before = &bytes[..bytes.iter().position(special).unwrap_or(bytes.len())];
         prop_assert_eq!(plain(&bytes), (before.len(), before.iter().all(|byte| (0x20..0x7f).contains(byte))));
+    }
+}
+
+/// Texts that are seldom generated.
+#[test]
+fn agrees_with_the_deciding_reader_on_rare_texts() {
+    let numbers =
+        ["0", "-0", "00", "01", "-01", "-", "1.", "1.0", ".5", "0.5e1", "1e", "1e+", "1e+0", "1e0.5", "+1"];
+    let numbers = numbers.map(|number| format!(r#""x":{number}"#));
+    let ids = [r"\/", r"\u002f", r"\n", r"\u0022", r"\\", r"\ud83d\ude00", r"\ude00\ud83d", "\u{7f}"];
+    let texts = ids.iter().flat_map(|id| {
+        [
+            format!(r#""actor":"{id}""#),
+            format!(r#""content":"{id}""#),
+            format!(r#""attachment":[{{"id":"{id}"}}]"#),
+        ]
+    });
+    let targets = [
+        r#""targetId":"b""#,
+        r#""targetId":{"id":"b"}"#,
+        r#""targetId":{"id":"b","name":"B"}"#,
+        r#""notify":true"#,
+    ]
+    .iter()
+    .flat_map(|id| target::TYPES.map(|kind| format!(r#""targets":[{{"@type":"{kind}",{id}}}]"#)))
+    .flat_map(|target| {
+        [target.replace("}]", r#","name":"C"}]"#), target.replace("}]", r#","name":null}]"#), target]
+    });
+    for member in numbers.into_iter().chain(texts).chain(targets) {
+        let text = format!(r#"{{"objectType":"a","objectId":"b",{member}}}"#);
+        assert_agree(&text, &Limits::default()).unwrap();
     }
 }
 
