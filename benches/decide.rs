@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 
-use bytes::BytesMut;
 use contract::{Event, Reading, Record, rejection_record};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -69,7 +68,7 @@ fn notifications(criterion: &mut Criterion) {
         let events = events(&records);
         group.throughput(Throughput::Elements(events[0].notification_count() as u64));
         let mut each = events.iter().cycle();
-        let mut text = BytesMut::new();
+        let mut text = String::new();
         group.bench_function(kind, |bencher| {
             bencher.iter(|| {
                 let event = each.next().expect("a cycle");

@@ -14,7 +14,7 @@ use std::{
 };
 
 use activity_stream::config::Processor;
-use contract::{ActivityId, OutputRecord, Reading, Record, ReplyTopics};
+use contract::{ActivityId, Header, OutputRecord, OutputRef, Reading, Record, ReplyTopics};
 use crossbeam_channel::{Receiver, bounded};
 use kafka::{
     OutputTopic, Polled, Settings, Sink as _, Source as _, Topics,
@@ -164,15 +164,19 @@ fn publish(
     let mut sink = Transactional::new(settings, format!("copy-loop-{}", settings.group), BATCH_BYTES);
     sink.reset().expect("a producer");
     let marker = Marker { instance: uuid::Uuid::nil(), rules: RulesHash(0) };
-    let mut output = output.iter().cycle();
+    let headers: Vec<Vec<_>> =
+        output.iter().map(|record| record.headers.iter().map(Header::as_parts).collect()).collect();
+    let mut output = output.iter().zip(&headers).cycle().map(|(record, headers)| OutputRef {
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        headers,
+    });
+    let mut value = Vec::new();
     for batch in batches {
         sink.begin().expect("begun");
         for (command, record) in batch.records.iter().zip(&mut output) {
-            if named {
-                sink.send(OutputTopic::Notifications, &name(record, command)).expect("sent");
-            } else {
-                sink.send(OutputTopic::Notifications, record).expect("sent");
-            }
+            let record = if named { name(record, command, &mut value) } else { record };
+            sink.send(OutputTopic::Notifications, record).expect("sent");
         }
         let marked = |(partition, offset)| NextOffset { partition, offset, mark: marker.mark(0) };
         let offsets: Vec<_> = batch.offsets.into_iter().map(marked).collect();
@@ -181,13 +185,12 @@ fn publish(
     }
 }
 
-fn name(record: &OutputRecord, command: &Record) -> OutputRecord {
+fn name<'r>(record: OutputRef<'r>, command: &Record, value: &'r mut Vec<u8>) -> OutputRef<'r> {
+    value.clear();
+    value.extend_from_slice(record.value.expect("a value"));
     let id = ActivityId::new(0, command.coordinates).to_string();
-    let mut record = record.clone();
-    let mut value = Vec::from(record.value.take().expect("a value"));
     value[super::latency::ID].copy_from_slice(id.as_bytes());
-    record.value = Some(value.into());
-    record
+    OutputRef { value: Some(value), ..record }
 }
 
 fn sample() -> Vec<OutputRecord> {

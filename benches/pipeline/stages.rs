@@ -10,7 +10,6 @@
 use std::{hint::black_box, time::Duration};
 
 use activity_stream::config::Synchronous;
-use bytes::BytesMut;
 use contract::{Decision, Record, Verdict};
 use event_log::{Chunk, EventLog, Settled};
 use kafka::native;
@@ -105,13 +104,14 @@ fn append(log: &mut EventLog, batch: &[Record], verdicts: Vec<Verdict>) -> Vec<V
 
 #[inline(never)]
 fn publish<'a>(decisions: impl Iterator<Item = &'a Decision>) -> usize {
-    let (mut text, mut bytes) = (BytesMut::new(), 0);
+    let (mut text, mut bytes) = (String::new(), 0);
     for decision in decisions {
         let Decision::Accepted(event) = decision else { panic!("not accepted") };
         let mut notifications = event.notifications("activity-stream", &[]);
         while let Some(notification) = notifications.next_in(&mut text) {
-            drop(black_box(native::to_native(&notification.record.headers)));
-            bytes += notification.record.bytes();
+            let record = notification.output();
+            drop(black_box(native::to_native(record.headers.iter().copied())));
+            bytes += record.bytes();
         }
     }
     bytes

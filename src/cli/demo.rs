@@ -185,7 +185,7 @@ fn read(
 
 /// Passes decisions to the demonstration.
 struct Watch {
-    source: Bytes,
+    source: String,
     sender: Mutex<Sender<Decided>>,
 }
 
@@ -195,9 +195,9 @@ impl Observer for Watch {
         for (record, decision) in commands.iter() {
             let notifications = match decision {
                 Decision::Accepted(event) => event
-                    .notifications(self.source.clone(), &record.headers)
+                    .notifications(&self.source, &record.headers)
                     .map(|notification| Published {
-                        id: notification.id().to_owned(),
+                        id: notification.id.clone(),
                         key: text(notification.record.key.as_deref()),
                         value: text(notification.record.value.as_deref()),
                     })

@@ -40,7 +40,7 @@ pub fn processor(config: &Config, accept: Accept, report: Option<&Report>) -> Pr
         kafka: kafka(config),
         guarantee: processor.guarantee,
         transactional_id_prefix: processor.transactional_id_prefix.clone(),
-        source: processor.source.clone().into(),
+        source: processor.source.clone(),
         caps: Caps { records: processor.batch_records, bytes: processor.batch_bytes },
         rejection_bytes: report
             .map_or(MESSAGE_MAX_BYTES, |report| report.rejection_bytes.unwrap_or(DEFAULT_RECORD_BYTES)),

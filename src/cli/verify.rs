@@ -63,7 +63,7 @@ pub(super) fn verify(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let rules = Rules {
         decider: settings::decider(config),
         window_ms: settings::window_ms(config),
-        source: config.processor.source.clone().into(),
+        source: config.processor.source.clone(),
         rejection_bytes: topics::rejection_bytes(&kafka)?.unwrap_or(DEFAULT_RECORD_BYTES),
         group: kafka.group.clone(),
         notifications_topic: kafka.topics.notifications.clone(),

@@ -167,9 +167,7 @@ fn assert_complete(broker: &EmbeddedBroker, log: &Path) {
             Decision::Accepted(event) => Some(event),
             _ => None,
         })
-        .flat_map(|event| {
-            event.notifications("activity-stream", &[]).map(|n| n.id().to_owned()).collect::<Vec<_>>()
-        })
+        .flat_map(|event| event.notifications("activity-stream", &[]).map(|n| n.id).collect::<Vec<_>>())
         .collect();
     wait_until("the notifications", || {
         let found = read_all(broker, &names.notifications).into_iter().map(|record| id_of(&record));

@@ -98,7 +98,7 @@ fn write_again(broker: &EmbeddedBroker, topic: &str, change: impl Fn(String) -> 
         .partition(message.partition())
         .key(message.key().unwrap())
         .payload(&value)
-        .headers(native::to_native(&record_of(&message).headers));
+        .headers(native::to_native(record_of(&message).headers.iter().map(Header::as_parts)));
     assert!(producer.send(record).is_ok());
     producer.flush(PATIENCE).unwrap();
 }

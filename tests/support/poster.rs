@@ -38,7 +38,7 @@ impl Poster {
             sent.payload = record.value.as_deref();
             sent.key = record.key.as_deref();
             if !record.headers.is_empty() {
-                sent = sent.headers(native::to_native(&record.headers));
+                sent = sent.headers(native::to_native(record.headers.iter().map(Header::as_parts)));
             }
             match self.producer.send(sent) {
                 Ok(()) => return Ok(()),

@@ -242,8 +242,8 @@ mod tests {
         assert_eq!(written.len(), audiences.len());
         for (written, audience) in written.into_iter().zip(audiences) {
             let key = written.record.key.clone().unwrap();
-            let read = Notification::read(&record(written.record.clone())).unwrap();
-            assert_eq!(read.id.to_string(), written.id());
+            let read = Notification::read(&record(written.record)).unwrap();
+            assert_eq!(read.id.to_string(), written.id);
             assert_eq!((read.activity_id, read.target), (event.id(), audience));
             assert_eq!((read.key.as_bytes(), read.at.offset), (&key[..], 2));
             let activity = &read.activity;

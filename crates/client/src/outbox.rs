@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Record, topic_bits};
+use contract::{Header, Record, topic_bits};
 use kafka::{Settings, context::Context, liveness::Liveness, native};
 use rdkafka::{
     ClientConfig,
@@ -248,7 +248,7 @@ impl Shared {
         sent.payload = record.value.as_deref();
         sent.key = record.key.as_deref();
         if !record.headers.is_empty() {
-            sent = sent.headers(native::to_native(&record.headers));
+            sent = sent.headers(native::to_native(record.headers.iter().map(Header::as_parts)));
         }
         producer.send(sent).map_err(|(error, sent)| {
             let refused = if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {

@@ -1,27 +1,37 @@
 //! Notifications: the records that tell audiences about an event.
 
-use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::{
     event::{Event, Notified, Parts},
-    record::{Header, OutputRecord},
+    record::{Header, HeaderRef, OutputRecord, OutputRef},
 };
 
 /// A record for the notifications topic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
-    id: Bytes,
+    /// The activity's id and the index of the target: unique, and the same on every replay.
+    pub id: String,
     pub record: OutputRecord,
+}
+
+/// A notification whose bytes lie in its event and in memory that the next one uses again.
+#[derive(Debug, Clone)]
+pub struct NotificationRef<'a> {
+    id: &'a str,
+    key: &'a str,
+    value: &'a str,
+    headers: SmallVec<[HeaderRef<'a>; HEADERS.len() + TRACE_HEADERS.len()]>,
 }
 
 /// The notifications of one event, created one at a time; see [`Event::notifications`].
 #[derive(Debug, Clone)]
 pub struct Notifications<'a> {
     event: &'a Event,
-    source: Bytes,
+    source: &'a str,
     /// Trace headers of the command.
-    trace: Vec<Header>,
+    trace: SmallVec<[&'a Header; TRACE_HEADERS.len()]>,
     notified: std::slice::Iter<'a, Notified>,
 }
 
@@ -42,18 +52,20 @@ pub(crate) const HEADERS: [(&str, &str); 7] = [
     ("content-type", "application/json"),
 ];
 const CE_TYPE: &str = "activity-stream.notification";
+/// How the value begins.
+const BEFORE_ID: &str = "{\"id\":\"";
 
 impl Event {
     /// One notification per target with `notify`, in the order of the targets. `source` is the configured `ce_source`,
     /// `command_headers` are those of the command's record.
     #[must_use]
-    pub fn notifications(&self, source: impl Into<Bytes>, command_headers: &[Header]) -> Notifications<'_> {
+    pub fn notifications<'a>(&'a self, source: &'a str, command_headers: &'a [Header]) -> Notifications<'a> {
         let notified = self.notified();
-        let mut trace = Vec::new();
+        let mut trace = SmallVec::new();
         if !notified.is_empty() {
-            trace.extend(trace_headers(command_headers).cloned());
+            trace.extend(trace_headers(command_headers));
         }
-        Notifications { event: self, source: source.into(), trace, notified: notified.iter() }
+        Notifications { event: self, source, trace, notified: notified.iter() }
     }
 
     /// Whether keys, values and headers of the notifications exceed `allowed` bytes. The value of `ce_source` does not
@@ -84,32 +96,43 @@ impl Parts {
 pub(crate) fn trace_headers(command_headers: &[Header]) -> impl Iterator<Item = &Header> {
     let last = TRACE_HEADERS.iter().filter_map(|name| Header::last(command_headers, name.as_bytes()));
     last.filter(|header| {
-        let bytes = header.value.as_ref().map_or(0, Bytes::len);
+        let bytes = header.value.as_ref().map_or(0, |value| value.len());
         (1..=MAX_TRACE_HEADER_BYTES).contains(&bytes)
     })
 }
 
-impl Notification {
-    /// The activity's id and the index of the target: unique, and the same on every replay.
+impl NotificationRef<'_> {
+    /// As text: see [`Notification::id`].
     #[must_use]
     pub fn id(&self) -> &str {
-        std::str::from_utf8(&self.id).unwrap_or_default()
+        self.id
+    }
+
+    #[must_use]
+    pub fn output(&self) -> OutputRef<'_> {
+        OutputRef {
+            key: Some(self.key.as_bytes()),
+            value: Some(self.value.as_bytes()),
+            headers: &self.headers,
+        }
     }
 }
 
-impl Notifications<'_> {
-    /// The next one, in the memory of `text`, which can be used again once all its notifications are dropped.
-    pub fn next_in(&mut self, text: &mut BytesMut) -> Option<Notification> {
-        let notified = self.notified.next()?;
-        let event = self.event;
+impl<'a> Notifications<'a> {
+    /// The next one. `text` is overwritten.
+    pub fn next_in<'t>(&mut self, text: &'t mut String) -> Option<NotificationRef<'t>>
+    where
+        'a: 't,
+    {
+        let (notified, event) = (self.notified.next()?, self.event);
         let mut activity_id = Uuid::encode_buffer();
-        let activity_id = event.id().as_uuid().hyphenated().encode_lower(&mut activity_id);
+        let activity_id = &*event.id().as_uuid().hyphenated().encode_lower(&mut activity_id);
         let mut index = itoa::Buffer::new();
         let index = index.format(notified.target.index);
         let [before, after] = event.json_without_targets();
         // Copies slices of the normal form instead of serializing again.
         let value = [
-            "{\"id\":\"",
+            BEFORE_ID,
             activity_id,
             "/",
             index,
@@ -122,39 +145,26 @@ impl Notifications<'_> {
             after,
             "}",
         ];
-        let value = joined(text, &value);
-        let id = joined(text, &[activity_id, "/", index]);
-        let values = [
-            Bytes::from_static(b"1.0"),
-            id.clone(),
-            self.source.clone(),
-            Bytes::from_static(CE_TYPE.as_bytes()),
-            joined(text, &[event.time()]),
-            joined(text, &[event.subject()]),
-            Bytes::from_static(b"application/json"),
-        ];
-        let mut headers = Vec::with_capacity(HEADERS.len() + self.trace.len());
-        headers.extend(HEADERS.into_iter().zip(values).map(|((name, _), value)| Header::named(name, value)));
-        headers.extend_from_slice(&self.trace);
-        let key = joined(text, &[event.key(notified)]);
-        Some(Notification { id, record: OutputRecord { key: Some(key), value: Some(value), headers } })
+        text.clear();
+        text.reserve(value.iter().map(|part| part.len()).sum());
+        text.extend(value);
+        let value = &**text;
+        let id = &value[BEFORE_ID.len()..][..activity_id.len() + 1 + index.len()];
+        let values = ["1.0", id, self.source, CE_TYPE, event.time(), event.subject(), "application/json"];
+        let own =
+            HEADERS.iter().zip(values).map(|((name, _), value)| (name.as_bytes(), Some(value.as_bytes())));
+        let headers = own.chain(self.trace.iter().map(|header| header.as_parts())).collect();
+        Some(NotificationRef { id, key: event.key(notified), value, headers })
     }
-}
-
-/// Appends the parts to the text, and splits them off.
-fn joined(text: &mut BytesMut, parts: &[&str]) -> Bytes {
-    text.reserve(parts.iter().map(|part| part.len()).sum());
-    for part in parts {
-        text.extend_from_slice(part.as_bytes());
-    }
-    text.split().freeze()
 }
 
 impl Iterator for Notifications<'_> {
     type Item = Notification;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_in(&mut BytesMut::new())
+        let mut text = String::new();
+        let notification = self.next_in(&mut text)?;
+        Some(Notification { id: notification.id.to_owned(), record: notification.output().to_record() })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

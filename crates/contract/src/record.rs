@@ -58,6 +58,17 @@ pub struct OutputRecord {
     pub headers: Vec<Header>,
 }
 
+/// A header whose bytes lie elsewhere: its name, and its value or null.
+pub type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// A record to produce whose bytes lie elsewhere. The caller knows its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputRef<'a> {
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [HeaderRef<'a>],
+}
+
 impl Header {
     pub fn new(name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
         Self { name: Bytes::from(name.into()), value: Some(Bytes::from(value.into())) }
@@ -80,6 +91,11 @@ impl Header {
     /// Whether the headers of a record could not be read.
     pub(crate) fn are_unreadable(headers: &[Self]) -> bool {
         headers.first().is_some_and(|header| *header.name == *UNREADABLE)
+    }
+
+    #[must_use]
+    pub fn as_parts(&self) -> HeaderRef<'_> {
+        (&self.name, self.value.as_deref())
     }
 
     /// Bytes of name and value.
@@ -122,7 +138,38 @@ impl Record {
     }
 }
 
+impl OutputRef<'_> {
+    /// Bytes of key, value and headers, without what Kafka's record format adds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        let headers = self.headers.iter().map(|(name, value)| name.len() + bytes(*value));
+        bytes(self.key) + bytes(self.value) + headers.sum::<usize>()
+    }
+
+    /// Copies the bytes.
+    #[must_use]
+    pub fn to_record(&self) -> OutputRecord {
+        let copied = |part: Option<&[u8]>| part.map(Bytes::copy_from_slice);
+        let header = |(name, value): &HeaderRef<'_>| Header {
+            name: Bytes::copy_from_slice(name),
+            value: copied(*value),
+        };
+        OutputRecord {
+            key: copied(self.key),
+            value: copied(self.value),
+            headers: self.headers.iter().map(header).collect(),
+        }
+    }
+}
+
 impl OutputRecord {
+    /// Calls `with` with this record.
+    pub fn with_ref<T>(&self, with: impl FnOnce(OutputRef<'_>) -> T) -> T {
+        let headers: Vec<_> = self.headers.iter().map(Header::as_parts).collect();
+        with(OutputRef { key: self.key.as_deref(), value: self.value.as_deref(), headers: &headers })
+    }
+
     /// Bytes of key, value and headers, without what Kafka's record format adds.
     #[must_use]
     pub fn bytes(&self) -> usize {

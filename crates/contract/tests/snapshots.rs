@@ -25,7 +25,7 @@ fn shown_event(command: &Record) -> String {
     let (event, _) = read(command).unwrap_or_else(|problems| panic!("rejected: {problems}"));
     let mut out = format!("event {}\n{}\n", event.id(), event.json());
     for notification in event.notifications("activity-stream", &command.headers) {
-        write!(out, "\nnotification {}\n{}", notification.id(), shown(&notification.record)).unwrap();
+        write!(out, "\nnotification {}\n{}", notification.id, shown(&notification.record)).unwrap();
     }
     out
 }

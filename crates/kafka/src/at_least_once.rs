@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{OutputRecord, ReplyRecord};
+use contract::{OutputRef, ReplyRecord};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{
@@ -107,7 +107,7 @@ impl Sink for AtLeastOnce {
         self.producer().map(drop)
     }
 
-    fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
+    fn send(&mut self, topic: OutputTopic, record: OutputRef<'_>) -> Result<(), PublishError> {
         let name = self.settings.topics.output(topic);
         self.deliveries.send(self.producer()?, name, record).map_err(|error| self.denied(error))
     }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::OutputRecord;
+use contract::{OutputRecord, OutputRef};
 use rdkafka::{
     Message,
     config::ClientConfig,
@@ -69,7 +69,7 @@ impl Deliveries {
     }
 
     /// Hands a record to librdkafka, waiting while its queue is full.
-    pub fn send(&self, producer: &Publisher, topic: &str, record: &OutputRecord) -> Result<(), PublishError> {
+    pub fn send(&self, producer: &Publisher, topic: &str, record: OutputRef<'_>) -> Result<(), PublishError> {
         let Err((code, text)) = self.hand_over(producer, topic, None, record) else { return Ok(()) };
         if code == RDKafkaErrorCode::TopicAuthorizationFailed {
             self.deny(topic);
@@ -92,7 +92,8 @@ impl Deliveries {
             *replies.sent.entry(to.clone()).or_default() += 1;
         }
         self.0.pending_replies.fetch_add(1, Ordering::AcqRel);
-        let Err((code, text)) = self.hand_over(producer, &topic, Some(partition), record) else {
+        let handed_over = record.with_ref(|record| self.hand_over(producer, &topic, Some(partition), record));
+        let Err((code, text)) = handed_over else {
             return Ok(None);
         };
         self.reply_reported(&to);
@@ -111,7 +112,7 @@ impl Deliveries {
         producer: &Publisher,
         topic: &str,
         reply_to: Option<i32>,
-        record: &OutputRecord,
+        record: OutputRef<'_>,
     ) -> Result<(), (RDKafkaErrorCode, String)> {
         let deadline = Instant::now() + ROOM;
         // Distinguishes a reply from own output in its report.
@@ -119,10 +120,10 @@ impl Deliveries {
         loop {
             let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, opaque);
             message.partition = reply_to;
-            message.key = record.key.as_deref();
-            message.payload = record.value.as_deref();
+            message.key = record.key;
+            message.payload = record.value;
             if !record.headers.is_empty() {
-                message = message.headers(native::to_native(&record.headers));
+                message = message.headers(native::to_native(record.headers.iter().copied()));
             }
             self.0.pending.fetch_add(1, Ordering::AcqRel);
             let Err((error, _)) = producer.send(message) else { return Ok(()) };

@@ -33,7 +33,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{OutputRecord, Record, ReplyRecord, ReplyTopics};
+use contract::{OutputRef, Record, ReplyRecord, ReplyTopics};
 use thiserror::Error;
 
 use liveness::Probe;
@@ -228,7 +228,7 @@ pub trait Sink {
     /// Makes the sink usable. Afterwards the outcome of everything sent before is final.
     fn reset(&mut self) -> Result<(), PublishError>;
     fn begin(&mut self) -> Result<(), PublishError>;
-    fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError>;
+    fn send(&mut self, topic: OutputTopic, record: OutputRef<'_>) -> Result<(), PublishError>;
     /// Sends a reply. One that can't be delivered is dropped, which is not an error.
     fn reply(&mut self, reply: &ReplyRecord) -> Result<(), PublishError>;
     /// Makes everything sent since `begin` visible and moves the offsets: all or nothing, unless the error says that the

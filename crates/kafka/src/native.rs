@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use contract::Header;
+use contract::{Header, HeaderRef};
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList, bindings as sys,
     client::Client,
@@ -63,41 +63,23 @@ pub(crate) fn headers_of(message: &BorrowedMessage<'_>, mut copy: impl FnMut(&[u
 ///
 /// If librdkafka runs out of memory.
 #[must_use]
-pub fn to_native(headers: &[Header]) -> OwnedHeaders {
-    let mut owned = OwnedHeaders::new_with_capacity(headers.len());
-    for header in headers {
-        match std::str::from_utf8(&header.name) {
-            Ok(name) => {
-                owned = owned.insert(rdkafka::message::Header { key: name, value: header.value.as_deref() });
-            }
-            Err(_) => add_bytes(&owned, header),
-        }
-    }
-    owned
-}
-
-/// Adds a header whose name is not UTF-8.
-fn add_bytes(owned: &OwnedHeaders, header: &Header) {
+pub fn to_native<'h>(headers: impl ExactSizeIterator<Item = HeaderRef<'h>>) -> OwnedHeaders {
+    let owned = OwnedHeaders::new_with_capacity(headers.len());
     // The binding's borrowed headers are the native ones behind a reference of another type.
     let native = ptr::from_ref(owned.as_borrowed()).cast_mut().cast::<sys::rd_kafka_headers_t>();
-    let (value, size) = match &header.value {
-        Some(value) => (value.as_ptr().cast::<c_void>(), value.len()),
-        None => (ptr::null(), 0),
-    };
-    // SAFETY: `owned` owns the writable native headers; name and value are copied during the call.
-    let error = unsafe {
-        sys::rd_kafka_header_add(
-            native,
-            header.name.as_ptr().cast(),
-            isize::try_from(header.name.len()).expect("shorter than the address space"),
-            value,
-            isize::try_from(size).expect("shorter than the address space"),
-        )
-    };
-    assert!(
-        error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
-        "librdkafka refuses a header: {error:?}"
-    );
+    let length = |bytes: &[u8]| isize::try_from(bytes.len()).expect("shorter than the address space");
+    for (name, value) in headers {
+        let (value, size) = value.map_or((ptr::null(), 0), |value| (value.as_ptr(), length(value)));
+        // SAFETY: `owned` owns the writable native headers; name and value are copied during the call.
+        let error = unsafe {
+            sys::rd_kafka_header_add(native, name.as_ptr().cast(), length(name), value.cast::<c_void>(), size)
+        };
+        assert!(
+            error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
+            "librdkafka refuses a header: {error:?}"
+        );
+    }
+    owned
 }
 
 /// One past the last record of a partition, from the last fetch; `None` before the first.

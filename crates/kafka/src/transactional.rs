@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{OutputRecord, ReplyRecord};
+use contract::{OutputRef, ReplyRecord};
 use crossbeam_channel::Receiver;
 use rdkafka::{
     TopicPartitionList,
@@ -284,7 +284,7 @@ impl Sink for Transactional {
         Ok(())
     }
 
-    fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
+    fn send(&mut self, topic: OutputTopic, record: OutputRef<'_>) -> Result<(), PublishError> {
         let producer = self.producer()?;
         let sent = producer.context().deliveries().send(producer, self.settings.topics.output(topic), record);
         sent.map_err(|error| self.aborted(error))
@@ -375,6 +375,7 @@ fn classify(request: &str, error: &KafkaError) -> PublishError {
 
 #[cfg(test)]
 mod tests {
+    use contract::OutputRecord;
     use rdkafka::{
         mocking::MockCoordinator,
         types::{RDKafkaApiKey, RDKafkaRespErr},
@@ -426,7 +427,7 @@ mod tests {
         sink.begin().unwrap();
         let fenced = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED; 3];
         broker.cluster().request_errors(RDKafkaApiKey::AddPartitionsToTxn, &fenced);
-        sink.send(OutputTopic::Notifications, &record()).unwrap();
+        record().with_ref(|record| sink.send(OutputTopic::Notifications, record)).unwrap();
         let error = sink.commit(&[first()], &membership).unwrap_err();
         assert!(matches!(error, PublishError::Fenced(_)), "{error:?}");
         // The new producer is the newer of the two.
@@ -480,7 +481,7 @@ mod tests {
         sink.offsets_within = Duration::from_secs(1);
         sink.reset().unwrap();
         sink.begin().unwrap();
-        sink.send(OutputTopic::Notifications, &record()).unwrap();
+        record().with_ref(|record| sink.send(OutputTopic::Notifications, record)).unwrap();
         cluster.broker_down(2).unwrap();
         let (done, committed) = crossbeam_channel::bounded(1);
         thread::spawn(move || {
@@ -496,7 +497,7 @@ mod tests {
         sink.offsets_within = OFFSETS;
         sink.reset().unwrap();
         sink.begin().unwrap();
-        sink.send(OutputTopic::Notifications, &record()).unwrap();
+        record().with_ref(|record| sink.send(OutputTopic::Notifications, record)).unwrap();
         sink.commit(&[first()], &membership).unwrap();
     }
 }

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
 use contract::ReplyTopics;
 use kafka::{
     PublishError, Sink,
@@ -27,8 +26,6 @@ use super::{
 
 /// Attempts at one transaction whose abort succeeded, before the producer is replaced.
 const ATTEMPTS: u32 = 5;
-/// Bytes for the text of notifications.
-const TEXT: usize = 64 * 1024;
 /// How soon a wait notices that the session ends.
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -66,7 +63,7 @@ pub struct PublishOptions {
     /// The commands topic's name, for rejections.
     pub topic: String,
     /// `ce_source` of the notifications.
-    pub source: Bytes,
+    pub source: String,
     /// Marks the committed offsets.
     pub marker: Marker,
     /// Bytes of the largest record that the rejections topic accepts.
@@ -110,7 +107,7 @@ pub(crate) struct Publish<K: Sink> {
     suspect: Option<Suspect>,
     fenced: Option<Instant>,
     /// The memory of the notification that is sent.
-    text: BytesMut,
+    text: String,
 }
 
 impl<K: Sink> std::fmt::Debug for Publish<K> {
@@ -143,7 +140,7 @@ where
             attempts: 0,
             suspect: None,
             fenced: None,
-            text: BytesMut::with_capacity(TEXT),
+            text: String::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{OutputRecord, Record, ReplyRecord, ReplyTopics};
+use contract::{OutputRecord, OutputRef, Record, ReplyRecord, ReplyTopics};
 use event_log::{EventLog, LogOptions, Synchronous};
 use kafka::{
     Answer, Bounds, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError,
@@ -171,9 +171,9 @@ impl Sink for ScriptedSink {
         Ok(())
     }
 
-    fn send(&mut self, _: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
-        self.all.push(record.clone());
-        self.sent.push(String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned());
+    fn send(&mut self, _: OutputTopic, record: OutputRef<'_>) -> Result<(), PublishError> {
+        self.all.push(record.to_record());
+        self.sent.push(String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned());
         Ok(())
     }
 

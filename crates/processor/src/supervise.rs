@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use contract::Decider;
 use event_log::EventLog;
 use kafka::{
@@ -54,7 +53,7 @@ pub struct ProcessorOptions {
     /// The first part of the transactional id, before the group and the log's instance id.
     pub transactional_id_prefix: String,
     /// `ce_source` of the notifications.
-    pub source: Bytes,
+    pub source: String,
     pub caps: Caps,
     /// Bytes of the largest record that the rejections topic accepts.
     pub rejection_bytes: usize,

@@ -174,7 +174,7 @@ fn main() {
             for (record, settled) in records.iter().zip(settled) {
                 match settled.decision {
                     Decision::Accepted(event) => {
-                        for notification in event.notifications(rules.source.clone(), &record.headers) {
+                        for notification in event.notifications(&rules.source, &record.headers) {
                             topics.publish(Topic::Notifications, notification.record);
                         }
                     }

@@ -135,7 +135,7 @@ impl Digester {
         retained: bool,
     ) -> Item {
         let target =
-            notification.id().rsplit('/').next().and_then(|target| target.parse().ok()).unwrap_or_default();
+            notification.id.rsplit('/').next().and_then(|target| target.parse().ok()).unwrap_or_default();
         let OutputRecord { key, value, headers } = &notification.record;
         let digest = self.of_notification(key.as_deref(), value.as_deref(), headers, retained);
         Item { id: Id::of_notification(command, target), what: What::Notification, digest }

@@ -50,7 +50,7 @@ impl Context<'_> {
                     Command::Decided(record) => (record.headers.as_slice(), true),
                     Command::Logged(_) => (&[][..], false),
                 };
-                for notification in event.notifications(self.rules.source.clone(), headers) {
+                for notification in event.notifications(&self.rules.source, headers) {
                     let item = self.digester.notification(&notification, event.id(), retained);
                     stage(Collection::Notifications, Side::Expected, item)?;
                 }

@@ -31,7 +31,6 @@ mod tests;
 
 use std::{io, path::PathBuf};
 
-use bytes::Bytes;
 use contract::Decider;
 use event_log::{LogError, LogReader};
 use kafka::{SourceError, mark::RulesHash};
@@ -53,7 +52,7 @@ pub struct Rules {
     pub decider: Decider,
     pub window_ms: i64,
     /// The notifications' `ce_source`.
-    pub source: Bytes,
+    pub source: String,
     /// Bytes of one record that the rejections topic takes.
     pub rejection_bytes: usize,
     pub group: String,

@@ -87,7 +87,7 @@ pub fn publish(broker: &EmbeddedBroker, commands: &[Record]) {
         .expect("a producer");
     let send = |topic: &str, record: OutputRecord| {
         let mut native: BaseRecord<'_, [u8], [u8]> =
-            BaseRecord::to(topic).headers(native::to_native(&record.headers));
+            BaseRecord::to(topic).headers(native::to_native(record.headers.iter().map(Header::as_parts)));
         native.key = record.key.as_deref();
         native.payload = record.value.as_deref();
         producer.send(native).map_err(|(error, _)| error).expect("sent");

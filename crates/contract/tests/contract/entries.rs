@@ -27,7 +27,7 @@ fn decides_the_five_calls_as_the_contract_says() {
     let third = event(CALLS[2].1);
     let notification = third.notifications("activity-stream", &[]).next().expect("a notification");
     assert_eq!(text(notification.record.key.as_deref().unwrap()), "Identity:nordlys/accounting");
-    assert_eq!(notification.id(), "01a20ada-2c7b-89d1-8003-000000003039/1");
+    assert_eq!(notification.id, "01a20ada-2c7b-89d1-8003-000000003039/1");
     assert_eq!(part(&event(CALLS[3].1), "attachments"), r#"[{"@type":"file","id":"bill-2026-0117.pdf"}]"#);
     assert_eq!(event(CALLS[4].1).object_type(), "case");
 }

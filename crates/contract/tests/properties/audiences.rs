@@ -43,7 +43,7 @@ proptest! {
         prop_assert_eq!(event.notification_count(), notifications.len());
         prop_assert_eq!(notified.len(), notifications.len());
         for ((place, target), notification) in notified.iter().zip(&notifications) {
-            prop_assert_eq!(notification.id(), &format!("{}/{place}", event.id()));
+            prop_assert_eq!(&notification.id, &format!("{}/{place}", event.id()));
             prop_assert_eq!(text(notification.record.key.as_deref().unwrap()), &target.audience);
             let value = text(notification.record.value.as_deref().unwrap());
             let parsed: BTreeMap<String, Box<RawValue>> =

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
 
-use contract::{Decision, Notification, Record, rejection_record};
+use contract::{Decision, Record, rejection_record};
 use kafka::{OutputTopic, PublishError, Sink, mark::NextOffset, replies::ReplyCounts};
 
 use super::{BatchPlace, Publish};
@@ -170,11 +170,12 @@ where
     ) -> Result<(), PublishError> {
         match decision {
             Decision::Accepted(event) => {
-                let mut notifications = event.notifications(self.options.source.clone(), &command.headers);
-                while let Some(Notification { record, .. }) = notifications.next_in(&mut self.text) {
+                let mut notifications = event.notifications(&self.options.source, &command.headers);
+                while let Some(notification) = notifications.next_in(&mut self.text) {
+                    let record = notification.output();
                     sent.bytes += record.bytes();
                     sent.notifications += 1;
-                    self.sink.send(OutputTopic::Notifications, &record)?;
+                    self.sink.send(OutputTopic::Notifications, record)?;
                 }
             }
             Decision::Duplicate { .. } => {}
@@ -183,7 +184,7 @@ where
                     rejection_record(command, &self.options.topic, problems, self.options.rejection_bytes);
                 sent.bytes += record.bytes();
                 sent.rejections += 1;
-                self.sink.send(OutputTopic::Rejections, &record)?;
+                record.with_ref(|record| self.sink.send(OutputTopic::Rejections, record))?;
             }
         }
         if let Some(reply) = self.options.replies.reply(command, decision) {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{OutputRecord, Record, ReplyRecord};
+use contract::{OutputRef, Record, ReplyRecord};
 use kafka::{
     Answer, Bounds, EndOffsets, Ends, OutputTopic, Polled, PublishError, Sink, Source, SourceError,
     liveness::Probe,
@@ -300,11 +300,11 @@ impl Sink for SimulatedSink {
         outcome(&self.replies.send(&mut cluster, &self.ids[self.turn], epoch, reply))
     }
 
-    fn send(&mut self, topic: OutputTopic, record: &OutputRecord) -> Result<(), PublishError> {
+    fn send(&mut self, topic: OutputTopic, record: OutputRef<'_>) -> Result<(), PublishError> {
         let epoch = self.epoch()?;
         let mut cluster = self.cluster.borrow_mut();
         let lost = cluster.faults.lost_answer;
-        let ended = cluster.add_records(self.id(), epoch, vec![(topic, record.clone())]);
+        let ended = cluster.add_records(self.id(), epoch, vec![(topic, record.to_record())]);
         if cluster.chance(lost / 4) { outcome(&Ended::Unknown) } else { outcome(&ended) }
     }
 
