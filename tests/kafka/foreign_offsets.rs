@@ -66,15 +66,20 @@ fn assert_says(refusal: &str, found: &Offsets) {
 
 /// Goes on as `flag` says, once, and compares: the output of each command is there as often as `copies` says.
 fn go_on(work: &mut Work, flag: &str, moved: &Offsets, copies: impl Fn(i32, i64) -> u64) {
-    let said = run(work, &["--accept", flag]);
-    for partition in moved.keys() {
-        let warned = said.lines().any(|line| {
-            line.contains("WARN")
-                && line.contains("as '--accept' says")
-                && line.contains(&format!("kafka.partition={partition} accepted=\"{flag}\""))
-        });
-        assert!(warned, "{said}");
-    }
+    let mut instance = work.setup.start("only", &["--accept", flag]);
+    // Until then the offsets can look as if everything were published.
+    wait_until("each offset to be accepted", || {
+        instance.assert_running();
+        let said = instance.stderr();
+        moved.keys().all(|partition| {
+            let accepted = format!("kafka.partition={partition} accepted=\"{flag}\"");
+            said.lines().any(|line| {
+                line.contains("WARN") && line.contains("as '--accept' says") && line.contains(&accepted)
+            })
+        })
+    });
+    work.await_published(&mut instance);
+    instance.stop();
     // Once is enough.
     work.post(300);
     run(work, &[]);
