@@ -134,7 +134,7 @@ impl Record {
     /// Bytes of key, value and headers, without what Kafka's record format adds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        bytes_of(&self.key, &self.value, &self.headers)
+        bytes_of(self.key.as_deref(), self.value.as_deref(), self.headers.iter().map(Header::as_parts))
     }
 }
 
@@ -142,9 +142,7 @@ impl OutputRef<'_> {
     /// Bytes of key, value and headers, without what Kafka's record format adds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
-        let headers = self.headers.iter().map(|(name, value)| name.len() + bytes(*value));
-        bytes(self.key) + bytes(self.value) + headers.sum::<usize>()
+        bytes_of(self.key, self.value, self.headers.iter().copied())
     }
 
     /// Copies the bytes.
@@ -173,13 +171,17 @@ impl OutputRecord {
     /// Bytes of key, value and headers, without what Kafka's record format adds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        bytes_of(&self.key, &self.value, &self.headers)
+        bytes_of(self.key.as_deref(), self.value.as_deref(), self.headers.iter().map(Header::as_parts))
     }
 }
 
-fn bytes_of(key: &Option<Bytes>, value: &Option<Bytes>, headers: &[Header]) -> usize {
-    let bytes = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
-    bytes(key) + bytes(value) + headers.iter().map(Header::bytes).sum::<usize>()
+fn bytes_of<'h>(
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl Iterator<Item = HeaderRef<'h>>,
+) -> usize {
+    let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+    bytes(key) + bytes(value) + headers.map(|(name, value)| name.len() + bytes(value)).sum::<usize>()
 }
 
 #[cfg(test)]
