@@ -71,11 +71,15 @@ impl Event {
     /// Whether keys, values and headers of the notifications exceed `allowed` bytes. The value of `ce_source` does not
     /// count, because the outcome of a command must not depend on the configured name.
     pub(crate) fn output_exceeds(&self, allowed: usize, command_headers: &[Header]) -> bool {
-        let mut bytes: usize = 0;
-        self.notifications("", command_headers).any(|notification| {
-            bytes = bytes.saturating_add(notification.record.bytes());
-            bytes > allowed
-        })
+        let (mut bytes, mut text) = (0_usize, String::new());
+        let mut notifications = self.notifications("", command_headers);
+        while let Some(notification) = notifications.next_in(&mut text) {
+            bytes = bytes.saturating_add(notification.output().bytes());
+            if bytes > allowed {
+                return true;
+            }
+        }
+        false
     }
 }
 
