@@ -10,8 +10,8 @@
 use std::{hint::black_box, time::Duration};
 
 use activity_stream::config::Synchronous;
-use contract::{Decision, Record, Verdict};
-use event_log::{Chunk, EventLog, Settled};
+use contract::{Decision, Fate, Record};
+use event_log::{EventLog, Stretch};
 use kafka::native;
 
 use super::{
@@ -81,32 +81,32 @@ fn records(numbers: std::ops::Range<u64>) -> Vec<Record> {
 /// Returns the bytes of the notifications. Calls `done` at the end of each step.
 #[inline(never)]
 fn stages(log: &mut EventLog, batch: &[Record], mut done: impl FnMut(usize)) -> usize {
-    let verdicts = decide(batch);
+    let mut fates = decide(batch);
     done(0);
-    let settled = append(log, batch, verdicts);
+    append(log, batch, &mut fates);
     done(1);
-    let bytes = publish(settled.iter().flatten().map(|settled| &settled.decision));
-    drop(settled);
+    let bytes = publish(&fates);
+    drop(fates);
     done(2);
     bytes
 }
 
 #[inline(never)]
-fn decide(batch: &[Record]) -> Vec<Verdict> {
-    support::decider().read_all(batch)
+fn decide(batch: &[Record]) -> Vec<Fate> {
+    support::decider().read_all(batch).into_iter().map(Fate::Read).collect()
 }
 
 #[inline(never)]
-fn append(log: &mut EventLog, batch: &[Record], verdicts: Vec<Verdict>) -> Vec<Vec<Settled>> {
+fn append(log: &mut EventLog, batch: &[Record], fates: &mut [Fate]) {
     let next_offset = batch.last().map_or(0, |record| record.coordinates.offset + 1);
-    log.append(vec![Chunk { partition: 0, next_offset, verdicts }], &[]).expect("appended")
+    log.append_batch(&mut [Stretch { partition: 0, next_offset, fates }], &[]).expect("appended");
 }
 
 #[inline(never)]
-fn publish<'a>(decisions: impl Iterator<Item = &'a Decision>) -> usize {
+fn publish(fates: &[Fate]) -> usize {
     let (mut text, mut bytes) = (String::new(), 0);
-    for decision in decisions {
-        let Decision::Accepted(event) = decision else { panic!("not accepted") };
+    for fate in fates {
+        let Some(Decision::Accepted(event)) = fate.decision() else { panic!("not accepted") };
         let mut notifications = event.notifications("activity-stream", &[]);
         while let Some(notification) = notifications.next_in(&mut text) {
             let record = notification.output();

@@ -327,16 +327,19 @@ struct Watch {
 
 impl Observer for Watch {
     fn decided(&self, _: i32, commands: DecidedCommands<'_>) {
-        let count = |wanted: fn(&Decision) -> bool| {
-            commands.iter().filter(|(_, decision)| wanted(decision)).count() as u64
-        };
-        let metrics = &self.metrics;
-        metrics.decided(metrics::Outcome::Event, count(|d| matches!(d, Decision::Accepted(_))));
-        metrics.decided(metrics::Outcome::Duplicate, count(|d| matches!(d, Decision::Duplicate { .. })));
-        metrics.decided(metrics::Outcome::Rejection, count(|d| matches!(d, Decision::Rejected(_))));
-        let bytes: usize =
-            commands.iter().filter_map(|(record, _)| record.value.as_ref()).map(Bytes::len).sum();
-        metrics.command_bytes.inc_by(bytes as u64);
+        let (mut events, mut duplicates, mut rejections, mut bytes) = (0, 0, 0, 0);
+        for (record, decision) in commands.iter() {
+            match decision {
+                Decision::Accepted(_) => events += 1,
+                Decision::Duplicate { .. } => duplicates += 1,
+                Decision::Rejected(_) => rejections += 1,
+            }
+            bytes += record.value.as_ref().map_or(0, Bytes::len);
+        }
+        self.metrics.decided(metrics::Outcome::Event, events);
+        self.metrics.decided(metrics::Outcome::Duplicate, duplicates);
+        self.metrics.decided(metrics::Outcome::Rejection, rejections);
+        self.metrics.command_bytes.inc_by(bytes as u64);
     }
 
     fn position(&self, partition: i32, published: i64, end: Option<End>) {

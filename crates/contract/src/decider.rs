@@ -1,6 +1,6 @@
 //! Reads a record: the part of deciding that depends on the record alone.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use crate::{
     cloud_event::{EventField, Form, Structured},
@@ -40,6 +40,9 @@ struct Draft {
 
 /// Bytes by which an event is usually larger than a short command: names, braces, date-times and a key.
 const USUAL_GROWTH: usize = 256;
+
+/// Bytes for the last event of a buffer, which begins before the buffer is full. A larger one moves the text.
+const ROOM: usize = 16 * 1024;
 
 impl Decider {
     /// When a buffer has this size, the next event gets another one.
@@ -85,7 +88,7 @@ impl Decider {
     pub fn read(&self, record: &Record) -> Verdict {
         let mut buffer = String::new();
         let draft = self.draft(record, &mut buffer);
-        self.verdict(draft, &buffer.into())
+        self.verdict(draft, &Arc::new(buffer))
     }
 
     /// [Reads](Self::read) records. Their events share a few buffers, so that an event needs no memory of its own. An
@@ -96,10 +99,15 @@ impl Decider {
         let (mut drafts, mut buffer) = (Vec::new(), String::new());
         for (index, record) in records.iter().enumerate() {
             drafts.push(self.draft(record, &mut buffer));
-            if buffer.len() >= Self::BUFFER_BYTES || index + 1 == records.len() {
-                let shared = buffer.as_str().into();
+            let is_last = index + 1 == records.len();
+            if buffer.len() >= Self::BUFFER_BYTES || is_last {
+                let room = if is_last { 0 } else { Self::BUFFER_BYTES + ROOM };
+                let mut full = mem::replace(&mut buffer, String::with_capacity(room));
+                if full.capacity() > full.len() + ROOM {
+                    full.shrink_to_fit();
+                }
+                let shared = Arc::new(full);
                 verdicts.extend(drafts.drain(..).map(|draft| self.verdict(draft, &shared)));
-                buffer.clear();
             }
         }
         verdicts
@@ -117,7 +125,7 @@ impl Decider {
         Draft { coordinates: record.coordinates, checksum: record.checksum(), reading }
     }
 
-    fn verdict(&self, draft: Draft, buffer: &Arc<str>) -> Verdict {
+    fn verdict(&self, draft: Draft, buffer: &Arc<String>) -> Verdict {
         let Draft { coordinates, checksum, reading } = draft;
         let reading = match reading {
             Ok((parts, key)) => Reading::Valid { event: self.event(coordinates, buffer.clone(), parts), key },
@@ -126,7 +134,7 @@ impl Decider {
         Verdict { coordinates, checksum, reading }
     }
 
-    pub(crate) fn event(&self, at: Coordinates, buffer: Arc<str>, parts: Parts) -> Event {
+    pub(crate) fn event(&self, at: Coordinates, buffer: Arc<String>, parts: Parts) -> Event {
         Event::new(ActivityId::new(self.topic_bits, at), at, buffer, parts)
     }
 
@@ -182,7 +190,7 @@ impl Decider {
         let parts = Parts::write(normal_form, at.timestamp, entry, buffer);
         let allowed = self.limits.output_bytes;
         if parts.output_may_exceed(allowed, &record.headers) {
-            let event = self.event(at, buffer.as_str().into(), parts.clone());
+            let event = self.event(at, Arc::new(buffer.clone()), parts.clone());
             if event.output_exceeds(allowed, &record.headers) {
                 let wanted = format_args!("at most {allowed} bytes of notifications");
                 let found = format_args!("more in {} notifications", event.notification_count());

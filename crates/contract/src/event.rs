@@ -26,7 +26,7 @@ use crate::{
 pub struct Event {
     id: ActivityId,
     coordinates: Coordinates,
-    buffer: Arc<str>,
+    buffer: Arc<String>,
     parts: Parts,
 }
 
@@ -105,7 +105,7 @@ impl Parts {
 }
 
 impl Event {
-    pub(crate) fn new(id: ActivityId, coordinates: Coordinates, buffer: Arc<str>, parts: Parts) -> Self {
+    pub(crate) fn new(id: ActivityId, coordinates: Coordinates, buffer: Arc<String>, parts: Parts) -> Self {
         Self { id, coordinates, buffer, parts }
     }
 
@@ -142,7 +142,7 @@ impl Event {
         let object = (&object_type, &object_id);
         let parts =
             Parts::write_for(normal_form, coordinates.timestamp, object, audiences.iter(), &mut buffer);
-        Ok(Self::new(ActivityId::new(topic_bits, coordinates), coordinates, buffer.into(), parts))
+        Ok(Self::new(ActivityId::new(topic_bits, coordinates), coordinates, Arc::new(buffer), parts))
     }
 
     #[must_use]
@@ -374,6 +374,7 @@ mod tests {
         for event in events {
             let longest = Decider::BUFFER_BYTES + event.json().len().max(100_200);
             assert!(event.buffer.len() <= longest, "{} bytes", event.buffer.len());
+            assert!(event.buffer.capacity() <= longest + 16_384, "{} bytes", event.buffer.capacity());
         }
     }
 }

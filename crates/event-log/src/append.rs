@@ -182,14 +182,19 @@ impl Append<'_> {
         let events: Vec<(&Event, u32)> = accepted.zip(checksums.iter().copied()).collect();
         let [(first, _), ..] = *events else { return Ok(()) };
         let (last, _) = events[events.len() - 1];
-        self.statements.events.insert(self.next_position, &events)?;
+        let mut position = self.next_position;
+        // Few at a time, so that their text is still in the processor's cache for the read model.
+        for some in events.chunks(8 * EventRows::ROWS) {
+            self.statements.events.insert(position, some)?;
+            position += some.len() as i64;
+            if let Some(objects) = &mut self.objects {
+                some.iter().for_each(|(event, _)| objects.push(event));
+            }
+        }
         let (start, end) = (first.coordinates().offset, last.coordinates().offset + 1);
         let values = [stretch.partition.into(), start, end, self.next_position, events.len() as i64];
         checksum::insert(&mut self.statements.batch, &BATCHES, &values.map(ValueRef::Integer))?;
-        self.next_position += events.len() as i64;
-        if let Some(objects) = &mut self.objects {
-            events.iter().for_each(|(event, _)| objects.push(event));
-        }
+        self.next_position = position;
         Ok(())
     }
 

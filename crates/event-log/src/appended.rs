@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use contract::Event;
 
 /// At most this much is kept, and one append. A follower that lags more reads the log.
-const KEPT_BYTES: usize = 8 << 20;
+const KEPT_BYTES: usize = 4 << 20;
 
 /// What the read model needs of the events of one append.
 #[derive(Debug)]

@@ -9,14 +9,11 @@ use rusqlite::{CachedStatement, Connection};
 use crate::append::record_values;
 use crate::checksum::{DamagedRow, EVENTS, RowChecksum, bind};
 
-/// Rows of the longer statement. Twice as many save another two percent of the instructions.
-const ROWS: usize = 8;
-
 /// The parameters of a row, besides the partition.
 const PARAMETERS: usize = 7;
 
 static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert(1));
-static INSERT_ROWS: LazyLock<String> = LazyLock::new(|| insert(ROWS));
+static INSERT_ROWS: LazyLock<String> = LazyLock::new(|| insert(EventRows::ROWS));
 
 /// An `INSERT` of that many events of one partition, which is the first parameter. SQLite assigns the positions, each one
 /// more than the last: if they were parameters, it would search the table for each. With `OR FAIL`, SQLite keeps no journal
@@ -34,6 +31,9 @@ pub(crate) struct EventRows<'a> {
 }
 
 impl<'a> EventRows<'a> {
+    /// Rows of the longer statement. Twice as many save another two percent of the instructions.
+    pub(crate) const ROWS: usize = 8;
+
     pub(crate) fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
         let one = connection.prepare_cached(&INSERT_ONE)?;
         Ok(Self { connection, one, rows: connection.prepare_cached(&INSERT_ROWS)? })
@@ -43,7 +43,7 @@ impl<'a> EventRows<'a> {
     /// if another program has changed the log's last position.
     pub(crate) fn insert(&mut self, first_position: i64, events: &[(&Event, u32)]) -> rusqlite::Result<()> {
         let mut position = first_position;
-        let (chunks, rest) = events.as_chunks::<ROWS>();
+        let (chunks, rest) = events.as_chunks::<{ EventRows::ROWS }>();
         for chunk in chunks {
             execute(&mut self.rows, &mut position, chunk)?;
         }

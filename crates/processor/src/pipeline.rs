@@ -33,8 +33,9 @@ use super::{
 pub const IDLE: Duration = Duration::from_millis(50);
 /// The same while the next stage is busy and there is room to gather more.
 pub const BUSY: Duration = Duration::from_millis(1);
-/// Batches that may be in flight at once: one in each stage after polling.
-const MOST_IN_FLIGHT: usize = 3;
+/// Batches that may be in flight at once, besides the one that is gathered: one that is published, and one in the stages
+/// before. A third one takes memory, and on two cores made nothing faster.
+const MOST_IN_FLIGHT: usize = 2;
 
 /// The options of a session, which also has a source and a sink.
 #[derive(Debug, Clone)]

@@ -17,6 +17,10 @@ pub struct Caps {
     pub bytes: usize,
 }
 
+/// A quarter of this is worth a batch even where batches may be larger. Full ones save work while commands are waiting, the
+/// broker's above all; when they are not, waiting for more would only delay them.
+const USUAL: Caps = Caps { records: 4_000, bytes: 8 << 20 };
+
 impl Caps {
     /// Whether this is a full batch.
     #[must_use]
@@ -28,8 +32,10 @@ impl Caps {
     /// small batch takes time, and the batches after it wait.
     #[must_use]
     pub fn is_worth_a_batch(&self, records: usize, bytes: usize, under_way: usize) -> bool {
-        let enough = |gathered: usize, cap: usize| 4 * gathered >= under_way * cap;
-        records > 0 && (enough(records, self.records) || enough(bytes, self.bytes))
+        let enough = |gathered: usize, cap: usize, usual: usize| 4 * gathered >= under_way * cap.min(usual);
+        let (enough_records, enough_bytes) =
+            (enough(records, self.records, USUAL.records), enough(bytes, self.bytes, USUAL.bytes));
+        records > 0 && (enough_records || enough_bytes)
     }
 }
 
@@ -141,6 +147,19 @@ mod tests {
                 (*is_logged, *first_offset, *next_offset, offsets.collect())
             })
             .collect()
+    }
+
+    #[test]
+    fn larger_batches_do_not_make_commands_wait_longer() {
+        let large = Caps { records: 50_000, bytes: 1 << 30 };
+        for caps in [USUAL, large] {
+            let is_worth = |records, bytes, under_way| caps.is_worth_a_batch(records, bytes, under_way);
+            assert!(!is_worth(0, 0, 0) && is_worth(1, 1, 0));
+            assert!(!is_worth(999, 1, 1) && is_worth(1_000, 1, 1) && is_worth(1, 2 << 20, 1));
+            assert!(!is_worth(1_999, 1, 2) && is_worth(2_000, 1, 2));
+        }
+        let small = Caps { records: 8, bytes: 1 << 30 };
+        assert!(!small.is_worth_a_batch(1, 1, 1) && small.is_worth_a_batch(2, 1, 1));
     }
 
     #[test]
