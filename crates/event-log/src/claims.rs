@@ -3,6 +3,7 @@
 //! Rows are appended in order of offset and deleted at the old end, so the size of the window does not affect the cost
 //! of an append.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::mem;
 use std::sync::LazyLock;
 
@@ -12,7 +13,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use crate::checksum::{self, CLAIMS, CURSORS, DamagedRow, check_row};
 use crate::lookup::MISSING;
-use crate::window::{Window, prefix};
+use crate::window::Window;
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub(crate) struct ClaimRow {
 pub(crate) struct Claims {
     partition: i32,
     window: Window,
+    /// Mixes the hashes for the window with a random number: otherwise somebody could choose keys that it can't tell apart.
+    mixer: RandomState,
     /// Rows that are in the window, but not in the table yet.
     pending: Vec<ClaimRow>,
     /// Rows below this offset have expired. Some of them may not be deleted yet.
@@ -50,8 +53,9 @@ impl Claims {
         window_ms: i64,
     ) -> rusqlite::Result<Self> {
         let window = Window::new(window_ms);
+        let mixer = RandomState::new();
         let mut claims =
-            Self { partition, window, pending: Vec::new(), trim_below: None, written: 0, rows: 0 };
+            Self { partition, window, mixer, pending: Vec::new(), trim_below: None, written: 0, rows: 0 };
         let mut all =
             connection.prepare_cached(&format!("{} WHERE partition = ?1 ORDER BY offset", CLAIMS.select))?;
         let mut table = ClaimRows::prepare(connection)?;
@@ -64,15 +68,15 @@ impl Claims {
                 claims.trim_below = Some(offset + 1);
                 continue;
             }
-            let prefix = prefix(&hash);
+            let bits = claims.mixer.hash_one(hash);
             let mut replaces = None;
-            for candidate in claims.window.latest_candidates(prefix) {
+            for candidate in claims.window.latest_candidates(bits) {
                 if table.at(partition, candidate)?.is_some_and(|row| row.hash == hash) {
                     replaces = Some(candidate);
                     break;
                 }
             }
-            claims.window.insert(prefix, offset, last_seen, replaces);
+            claims.window.insert(bits, offset, last_seen, replaces);
         }
         if claims.rows != counted {
             let found = format!("it counts {counted} rows of table claims, which has {}", claims.rows);
@@ -87,7 +91,7 @@ impl Claims {
         table: &mut ClaimRows<'_>,
         hash: &[u8; 16],
     ) -> rusqlite::Result<Option<ClaimRow>> {
-        for offset in self.window.candidates(prefix(hash)) {
+        for offset in self.window.candidates(self.mixer.hash_one(hash)) {
             let row = match self.pending.binary_search_by_key(&offset, |row| row.offset) {
                 Ok(index) => Some(self.pending[index]),
                 Err(_) => table.at(self.partition, offset)?,
@@ -115,7 +119,7 @@ impl Claims {
     ) {
         let IdempotencyKey { hash, fingerprint, .. } = *key;
         self.pending.push(ClaimRow { offset: at.offset, hash, fingerprint, first, last_seen: clock });
-        self.window.insert(prefix(&hash), at.offset, clock, latest.map(|latest| latest.offset));
+        self.window.insert(self.mixer.hash_one(hash), at.offset, clock, latest.map(|latest| latest.offset));
         self.rows += 1;
         self.written += 1;
     }
@@ -153,8 +157,8 @@ impl Claims {
     /// Deletes some of the expired rows, more than were written since the last call. Deleting a whole bucket, an eighth
     /// of the window, at once could block the log for minutes.
     pub(crate) fn trim(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let Some(below) = self.trim_below else { return Ok(()) };
         let limit = 4 * mem::take(&mut self.written) + 1000;
+        let Some(below) = self.trim_below else { return Ok(()) };
         let mut delete = connection.prepare_cached(
             "DELETE FROM claims WHERE partition = ?1 AND offset < min(?2, coalesce( \
              (SELECT offset FROM claims WHERE partition = ?1 ORDER BY offset LIMIT 1 OFFSET ?3), ?2))",
@@ -168,7 +172,7 @@ impl Claims {
     }
 }
 
-/// How many rows one statement inserts, at little more than half of the cost: while it runs, SQLite stays at the end of the
+/// How many rows one statement inserts, for two thirds of the instructions: while it runs, SQLite stays at the end of the
 /// table.
 const GROUP: usize = 32;
 

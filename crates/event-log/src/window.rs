@@ -1,6 +1,6 @@
 //! The idempotency window of one partition, in memory: it finds a key's latest row in table `claims`.
 //!
-//! It holds only some bits of a key's hash. The row has the whole hash and says whether the claim is still valid, so the
+//! It holds only some bits of each key. The row has the whole hash and says whether the claim is still valid, so the
 //! window never changes a decision. A row takes at most 16 bytes once there are many.
 
 use std::collections::VecDeque;
@@ -29,12 +29,6 @@ struct Bucket {
     newest: i64,
 }
 
-/// The bits of a key's hash that the window uses.
-pub(crate) fn prefix(hash: &[u8; 16]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *hash;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
-}
-
 impl Window {
     pub(crate) fn new(window_ms: i64) -> Self {
         let width_ms = (window_ms / BUCKETS).max(1);
@@ -42,22 +36,22 @@ impl Window {
     }
 
     /// Offsets of rows that may have the key, latest first. The first that does is the key's latest row.
-    pub(crate) fn candidates(&self, prefix: u64) -> impl Iterator<Item = i64> {
+    pub(crate) fn candidates(&self, bits: u64) -> impl Iterator<Item = i64> {
         let latest_below = move |offset| {
-            self.tables.iter().rev().find_map(|table| table.latest_below(Place::of(prefix), offset))
+            self.tables.iter().rev().find_map(|table| table.latest_below(ShardTag::of(bits), offset))
         };
         iter::successors(latest_below(i64::MAX), move |last| latest_below(*last))
     }
 
     /// The candidates of the latest bucket.
-    pub(crate) fn latest_candidates(&self, prefix: u64) -> impl Iterator<Item = i64> {
+    pub(crate) fn latest_candidates(&self, bits: u64) -> impl Iterator<Item = i64> {
         let first_offset = self.buckets.back().map_or(i64::MAX, |bucket| bucket.first_offset);
-        self.candidates(prefix).take_while(move |offset| *offset >= first_offset)
+        self.candidates(bits).take_while(move |offset| *offset >= first_offset)
     }
 
     /// Adds a row. Its offset is above all earlier ones, and its `last_seen` not below theirs. `replaces` is the latest
     /// row with the same key.
-    pub(crate) fn insert(&mut self, prefix: u64, offset: i64, last_seen: i64, replaces: Option<i64>) {
+    pub(crate) fn insert(&mut self, bits: u64, offset: i64, last_seen: i64, replaces: Option<i64>) {
         let slot = last_seen.div_euclid(self.width_ms);
         match self.buckets.back_mut() {
             Some(latest) if latest.slot == slot => latest.newest = last_seen,
@@ -67,7 +61,7 @@ impl Window {
             self.tables.push_back(OffsetTable::new(offset));
         }
         let table = self.tables.back_mut().expect("it was added");
-        table.insert(Place::of(prefix), offset, replaces);
+        table.insert(ShardTag::of(bits), offset, replaces);
     }
 
     /// Drops expired buckets. Returns the offset below which all rows have expired, if any bucket was dropped.
@@ -110,14 +104,14 @@ struct Entry {
 
 /// Where an entry belongs.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ShardTag {
     shard: usize,
     tag: u32,
 }
 
-impl Place {
-    fn of(prefix: u64) -> Self {
-        let (high, tag) = (prefix >> 32, prefix as u32);
+impl ShardTag {
+    fn of(bits: u64) -> Self {
+        let (high, tag) = (bits >> 32, bits as u32);
         // Between the square of SHARDS and that of twice as many, so shard n gets a share of 2 (SHARDS + n) + 1.
         let square = SHARDS.pow(2) + ((3 * SHARDS.pow(2) * high) >> 32);
         Self { shard: (square.isqrt() - SHARDS) as usize, tag }
@@ -139,14 +133,14 @@ impl OffsetTable {
         offset.checked_sub(self.base)?.try_into().ok()
     }
 
-    fn latest_below(&self, place: Place, offset: i64) -> Option<i64> {
+    fn latest_below(&self, place: ShardTag, offset: i64) -> Option<i64> {
         let entries = self.shards[place.shard].iter_hash(spread(place.tag));
         let offsets =
             entries.filter(|entry| entry.tag == place.tag).map(|entry| self.base + i64::from(entry.distance));
         offsets.filter(|found| *found < offset).max()
     }
 
-    fn insert(&mut self, Place { shard, tag }: Place, offset: i64, replaces: Option<i64>) {
+    fn insert(&mut self, ShardTag { shard, tag }: ShardTag, offset: i64, replaces: Option<i64>) {
         let distance = self.distance(offset).expect("the window checked it");
         let replaced = replaces.and_then(|offset| self.distance(offset));
         let shard = &mut self.shards[shard];
@@ -177,8 +171,8 @@ mod tests {
 
     use super::*;
 
-    fn found(window: &Window, prefix: u64) -> Vec<i64> {
-        window.candidates(prefix).collect()
+    fn found(window: &Window, bits: u64) -> Vec<i64> {
+        window.candidates(bits).collect()
     }
 
     #[test]
@@ -194,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn two_keys_with_one_prefix_are_both_found() {
+    fn two_keys_with_the_same_bits_are_both_found() {
         let mut window = Window::new(80);
         window.insert(7, 0, 0, None);
         window.insert(7, 1, 0, None); // another key
@@ -232,10 +226,7 @@ mod tests {
         window.insert(2, 9 + far, 0, None);
         window.insert(3, 10 + far, 0, None);
         window.insert(4, 10 + 5 * far, 0, None);
-        assert_eq!(
-            [1, 2, 3, 4].map(|prefix| found(&window, prefix)[0]),
-            [10, 9 + far, 10 + far, 10 + 5 * far]
-        );
+        assert_eq!([1, 2, 3, 4].map(|bits| found(&window, bits)[0]), [10, 9 + far, 10 + far, 10 + 5 * far]);
         assert_eq!(window.tables.len(), 2);
     }
 
@@ -248,9 +239,9 @@ mod tests {
             }
             window.insert(u64::MAX, 10_000, 70, None);
             for offset in 0..10_000 {
-                let prefix = (2 * offset as u64).wrapping_mul(spread);
-                assert_eq!(found(&window, prefix), [offset]);
-                assert_eq!(found(&window, prefix + 1), [0; 0]);
+                let bits = (2 * offset as u64).wrapping_mul(spread);
+                assert_eq!(found(&window, bits), [offset]);
+                assert_eq!(found(&window, bits + 1), [0; 0]);
             }
         }
     }

@@ -188,6 +188,30 @@ fn a_window_far_larger_than_a_batch_agrees_with_the_model() {
     assert!(kept <= 100 * (WINDOW_MS + WINDOW_MS / 8) + 100, "{kept} claims kept");
 }
 
+/// A bucket of the window can have millions of rows, and an append that deleted them all would block the log for minutes.
+#[test]
+fn expired_claims_are_deleted_in_portions() {
+    let (_directory, options, mut log) = new_log();
+    let keyed = |offset: i64, timestamp: i64| {
+        let mut key = key(0, 1);
+        key.hash[..8]
+            .copy_from_slice(&offset.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed()).to_be_bytes());
+        valid(at(0, offset, timestamp), Some(key))
+    };
+    log.append(vec![chunk((0..5000).map(|offset| keyed(offset, 1)).collect())], &[]).unwrap();
+    let connection = Connection::open(&options.path).unwrap();
+    let rows =
+        || -> i64 { connection.query_row("SELECT count(*) FROM claims", [], |row| row.get(0)).unwrap() };
+    let mut before = rows();
+    for offset in 5000..5010 {
+        log.append(vec![chunk(vec![keyed(offset, 1 + 2 * WINDOW_MS)])], &[]).unwrap();
+        let after = rows();
+        assert!(after >= before + 1 - 1004, "{before} claims, then {after}");
+        before = after;
+    }
+    assert_eq!(before, 10);
+}
+
 #[test]
 fn commands_without_a_key_never_read_the_claims() {
     let (_directory, options, mut log) = new_log();
