@@ -30,7 +30,7 @@ pub struct Stretch<'a> {
 impl EventLog {
     /// Decides each command by the idempotency window, appends the decisions, and moves the cursors, in one transaction.
     /// If it returns `Ok`, all of this is durable (see [`Synchronous`](crate::Synchronous)), and each fate is decided. If it
-    /// returns an error, nothing was appended, and the fates are lost.
+    /// returns an error, nothing was appended, or it was appended to a file that is no longer in place; the fates are lost.
     ///
     /// `published` has committed offsets of the group; they never lower `published_seen`.
     pub fn append_batch(
@@ -78,11 +78,12 @@ impl EventLog {
         self.next_position = next_position;
         self.claims.extend(claims);
         self.rows.extend(rows);
+        // After the commit: an append to a removed file must not be published.
+        self.files.check()?;
         if let Some((appended, objects)) = appended.zip(objects) {
             appended.push(objects);
         }
-        // After the commit: an append to a removed file must not be published.
-        self.files.check()
+        Ok(())
     }
 }
 
@@ -182,19 +183,17 @@ impl Append<'_> {
         let events: Vec<(&Event, u32)> = accepted.zip(checksums.iter().copied()).collect();
         let [(first, _), ..] = *events else { return Ok(()) };
         let (last, _) = events[events.len() - 1];
-        let mut position = self.next_position;
-        // Few at a time, so that their text is still in the processor's cache for the read model.
-        for some in events.chunks(8 * EventRows::ROWS) {
-            self.statements.events.insert(position, some)?;
-            position += some.len() as i64;
-            if let Some(objects) = &mut self.objects {
-                some.iter().for_each(|(event, _)| objects.push(event));
+        let objects = &mut self.objects;
+        // At once for the read model: the events' text is still in the processor's cache.
+        self.statements.events.insert(self.next_position, &events, |event| {
+            if let Some(objects) = objects {
+                objects.push(event);
             }
-        }
+        })?;
         let (start, end) = (first.coordinates().offset, last.coordinates().offset + 1);
         let values = [stretch.partition.into(), start, end, self.next_position, events.len() as i64];
         checksum::insert(&mut self.statements.batch, &BATCHES, &values.map(ValueRef::Integer))?;
-        self.next_position = position;
+        self.next_position += events.len() as i64;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use contract::Event;
 
 /// At most this much is kept, and one append. A follower that lags more reads the log.
-const KEPT_BYTES: usize = 4 << 20;
+const KEPT_BYTES: usize = 8 << 20;
 
 /// What the read model needs of the events of one append.
 #[derive(Debug)]
@@ -71,10 +71,12 @@ impl Queue {
 
 impl Appended {
     /// Call it after the commit: the read model must not be ahead of the log.
-    pub(crate) fn push(&self, objects: AppendedObjects) {
+    pub(crate) fn push(&self, mut objects: AppendedObjects) {
         if objects.events.is_empty() {
             return;
         }
+        objects.events.shrink_to_fit();
+        objects.objects.shrink_to_fit();
         let mut queue = self.0.lock().expect("no holder panics");
         queue.bytes += objects.bytes();
         queue.appends.push_back(objects);

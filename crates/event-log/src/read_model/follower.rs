@@ -52,15 +52,39 @@ pub struct Follower {
     runs: Vec<Run>,
 }
 
+/// A model that can't be opened now, and the reader with which to try again. The process that writes must not open the log
+/// anew: see [`EventLog::reader`](crate::EventLog::reader).
+#[derive(Debug)]
+pub struct Unopened {
+    log: Box<LogReader>,
+    error: ReadModelError,
+}
+
+impl From<Unopened> for ReadModelError {
+    fn from(unopened: Unopened) -> Self {
+        unopened.error
+    }
+}
+
 impl Follower {
     /// Opens or creates the model of the log at `path`, and removes runs of another log.
     ///
     /// Call it before the log's writer appends: a log that was restored from an older copy is recognised by its length.
     pub fn open(log: LogReader, path: &Path) -> Result<Self, ReadModelError> {
-        let model = ReadModel::open_or_create(path)?;
+        Self::open_or_keep(log, path).map_err(ReadModelError::from)
+    }
+
+    /// The same for [`follow_when_open`], which tries again.
+    pub fn open_or_keep(log: LogReader, path: &Path) -> Result<Self, Unopened> {
+        let model = match ReadModel::open_or_create(path) {
+            Ok(model) => model,
+            Err(error) => return Err(Unopened { log: Box::new(log), error }),
+        };
         let mut follower = Self { log, path: path.to_owned(), model, runs: Vec::new() };
-        follower.reload().or_else(|error| follower.restart_if_damaged(error))?;
-        Ok(follower)
+        match follower.reload().or_else(|error| follower.restart_if_damaged(error)) {
+            Ok(()) => Ok(follower),
+            Err(error) => Err(Unopened { log: Box::new(follower.log), error }),
+        }
     }
 
     /// Continues with an empty model if the error is that the model is damaged.
@@ -237,16 +261,16 @@ pub(super) fn follow(mut follower: Follower, stop: &AtomicBool, mut watch: impl 
 
 /// Follows the log until `stop` is set. If the model could not be opened, retries that first; until then it covers nothing.
 pub fn follow_when_open(
-    opened: Result<Follower, ReadModelError>,
+    opened: Result<Follower, Unopened>,
     path: &Path,
     stop: &AtomicBool,
     mut watch: impl FnMut(Progress),
 ) {
     let follower = match opened {
         Ok(follower) => Some(follower),
-        Err(error) => {
+        Err(Unopened { log, error }) => {
             tracing::warn!(%error, "cannot open the read model; queries read the log instead; retrying");
-            retry_open(path, stop, &mut watch)
+            retry_open(*log, path, stop, &mut watch)
         }
     };
     if let Some(follower) = follower {
@@ -255,19 +279,26 @@ pub fn follow_when_open(
 }
 
 /// `None` if `stop` was set.
-fn retry_open(path: &Path, stop: &AtomicBool, watch: &mut impl FnMut(Progress)) -> Option<Follower> {
+fn retry_open(
+    mut log: LogReader,
+    path: &Path,
+    stop: &AtomicBool,
+    watch: &mut impl FnMut(Progress),
+) -> Option<Follower> {
     let mut pause = POLL;
     while !stop.load(Ordering::SeqCst) {
-        let opened = LogReader::open(path).map_err(ReadModelError::from).and_then(|log| {
-            watch(Progress { covered: 0, last: log.last_position()? });
-            Follower::open(log, path)
-        });
-        match opened {
+        if let Ok(last) = log.last_position() {
+            watch(Progress { covered: 0, last });
+        }
+        match Follower::open_or_keep(log, path) {
             Ok(follower) => {
                 tracing::info!("opened the read model");
                 return Some(follower);
             }
-            Err(error) => tracing::debug!(%error, "cannot open the read model yet"),
+            Err(unopened) => {
+                tracing::debug!(error = %unopened.error, "cannot open the read model yet");
+                log = *unopened.log;
+            }
         }
         wait(pause, stop);
         pause = RETRY.min(2 * pause);

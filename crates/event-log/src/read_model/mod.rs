@@ -19,5 +19,5 @@ mod query;
 mod tests;
 
 pub use error::ReadModelError;
-pub use follower::{Follower, Progress, follow_when_open};
+pub use follower::{Follower, Progress, Unopened, follow_when_open};
 pub use model::ReadModel;
