@@ -39,7 +39,7 @@ struct Draft {
 }
 
 /// Bytes by which an event is usually larger than a short command: names, braces, date-times and a key.
-const USUAL_GROWTH: usize = 256;
+pub(crate) const USUAL_GROWTH: usize = 256;
 
 /// Bytes for the last event of a buffer, which begins before the buffer is full. A larger one moves the text.
 const ROOM: usize = 16 * 1024;
@@ -92,17 +92,19 @@ impl Decider {
     }
 
     /// [Reads](Self::read) records. Their events share a few buffers, so that an event needs no memory of its own. An
-    /// event that is kept keeps about [`BUFFER_BYTES`](Self::BUFFER_BYTES) at most, unless it is larger itself.
+    /// event that is kept keeps about [`BUFFER_BYTES`](Self::BUFFER_BYTES) at most, unless it or one beside it is larger.
     #[must_use]
     pub fn read_all(&self, records: &[Record]) -> Vec<Verdict> {
+        let expected: usize = records.iter().map(|record| record.bytes() + USUAL_GROWTH).sum();
         let mut verdicts = Vec::with_capacity(records.len());
         let (mut drafts, mut buffer) = (Vec::new(), String::new());
         for (index, record) in records.iter().enumerate() {
+            if buffer.is_empty() {
+                buffer.reserve(expected.min(Self::BUFFER_BYTES + ROOM));
+            }
             drafts.push(self.draft(record, &mut buffer));
-            let is_last = index + 1 == records.len();
-            if buffer.len() >= Self::BUFFER_BYTES || is_last {
-                let room = if is_last { 0 } else { Self::BUFFER_BYTES + ROOM };
-                let mut full = mem::replace(&mut buffer, String::with_capacity(room));
+            if buffer.len() >= Self::BUFFER_BYTES || index + 1 == records.len() {
+                let mut full = mem::take(&mut buffer);
                 if full.capacity() > full.len() + ROOM {
                     full.shrink_to_fit();
                 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::{
     date_time,
+    decider::USUAL_GROWTH,
     entry::Entry,
     id::ActivityId,
     json::{self, RawMember},
@@ -138,7 +139,8 @@ impl Event {
             audiences.push(target.audience);
         }
         let normal_form = NormalForm { json: 0..json.len(), default_published_at: None, audience, notified };
-        let mut buffer = json.clone();
+        let mut buffer = String::with_capacity(json.len() + USUAL_GROWTH);
+        buffer.push_str(&json);
         let object = (&object_type, &object_id);
         let parts =
             Parts::write_for(normal_form, coordinates.timestamp, object, audiences.iter(), &mut buffer);

@@ -39,8 +39,11 @@ use super::{
     topic_id::{self, TopicId},
 };
 
-/// The size of a buffer for records, in bytes. A longer record gets its own.
+/// The size of a buffer for records, in bytes.
 const BUFFER: usize = 64 * 1024;
+/// A longer part of a record gets a buffer of its own: it would leave much of a shared one empty, and `BytesMut` grows for it
+/// while nothing else is in it.
+const LONG_PART: usize = BUFFER / 4;
 /// How long one question to the brokers may block the polling thread.
 const ASK: Duration = Duration::from_secs(2);
 
@@ -428,10 +431,18 @@ pub fn record_of(message: &BorrowedMessage<'_>) -> Record {
 
 /// Copies a message into a buffer, which lives as long as any of its records.
 fn record_in(buffer: &mut BytesMut, message: &BorrowedMessage<'_>) -> Record {
-    copied(message, |part| {
-        buffer.extend_from_slice(part);
-        buffer.split().freeze()
-    })
+    copied(message, |part| copied_into(buffer, part))
+}
+
+fn copied_into(buffer: &mut BytesMut, part: &[u8]) -> Bytes {
+    if part.len() > LONG_PART {
+        return Bytes::copy_from_slice(part);
+    }
+    if buffer.capacity() < part.len() {
+        *buffer = BytesMut::with_capacity(BUFFER);
+    }
+    buffer.extend_from_slice(part);
+    buffer.split().freeze()
 }
 
 fn copied(message: &BorrowedMessage<'_>, mut copy: impl FnMut(&[u8]) -> Bytes) -> Record {
@@ -549,6 +560,25 @@ mod tests {
             native::waiting(source.consumer.client()) == 0
         });
         assert!(taken, "fewer polls than lines do not reach the end");
+    }
+
+    /// Whether other parts are alive or not.
+    #[test]
+    fn a_long_part_takes_no_room_in_the_shared_buffer() {
+        let mut buffer = BytesMut::with_capacity(BUFFER);
+        let mut kept = Vec::new();
+        for (index, length) in
+            [0, 1, 40, 8 << 20, LONG_PART, LONG_PART + 1, 700].into_iter().cycle().take(700).enumerate()
+        {
+            let part = vec![index as u8; length];
+            let copy = copied_into(&mut buffer, &part);
+            assert_eq!(copy, part);
+            assert!(buffer.capacity() <= BUFFER, "{} bytes", buffer.capacity());
+            if index % 3 == 0 && length <= LONG_PART {
+                kept.push((copy, part));
+            }
+        }
+        assert!(kept.iter().all(|(copy, part)| copy == part));
     }
 
     #[test]
