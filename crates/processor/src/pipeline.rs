@@ -33,9 +33,6 @@ use super::{
 pub const IDLE: Duration = Duration::from_millis(50);
 /// The same while the next stage is busy and there is room to gather more.
 pub const BUSY: Duration = Duration::from_millis(1);
-/// Batches that may be in flight at once, besides the one that is gathered: one that is published, and one in the stages
-/// before. A third one takes memory, and on two cores made nothing faster.
-const MOST_IN_FLIGHT: usize = 2;
 
 /// The options of a session, which also has a source and a sink.
 #[derive(Debug, Clone)]
@@ -43,6 +40,8 @@ pub(crate) struct SessionOptions {
     pub accept: Accept,
     pub plan: Plan,
     pub caps: Caps,
+    /// Batches that may be in flight at once, besides the one that is gathered.
+    pub batches: usize,
     pub publish: PublishOptions,
     pub timing: Timing,
     pub progress: Arc<Mutex<Progress>>,
@@ -118,6 +117,7 @@ pub(crate) struct Pipeline<S: Source, K: Sink<Membership = S::Membership>> {
     pub(super) to_append: Slot,
     pub(super) to_publish: Slot,
     pub(super) in_flight: AtomicUsize,
+    most_in_flight: usize,
     pub(super) ownership: Ownership<S::Membership>,
     log: Arc<Mutex<EventLog>>,
     observer: Arc<dyn Observer>,
@@ -137,7 +137,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         options: SessionOptions,
         observer: &Arc<dyn Observer>,
     ) -> Self {
-        let SessionOptions { accept, plan, caps, publish, timing, progress } = options;
+        let SessionOptions { accept, plan, caps, batches, publish, timing, progress } = options;
         let (owner, publication) = ownership::handles();
         let ownership = Ownership::clone(&owner);
         let terms = Terms { accept, marker: publish.marker, plan };
@@ -159,6 +159,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
             to_append: Slot::default(),
             to_publish: Slot::default(),
             in_flight: AtomicUsize::new(0),
+            most_in_flight: batches,
             ownership,
             log: Arc::clone(log),
             observer: Arc::clone(observer),
@@ -270,7 +271,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         let mut step = Step::Worked;
         // Only this stage fills the slot: if it has room now, it has room below.
         let before = self.in_flight.load(Ordering::SeqCst);
-        let busy = self.to_decide.is_full() || before >= MOST_IN_FLIGHT;
+        let busy = self.to_decide.is_full() || before >= self.most_in_flight;
         if busy && intake.is_full() {
             // No room for records, but rebalances are served all the same.
             intake.serve()?;

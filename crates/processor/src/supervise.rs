@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -151,6 +152,7 @@ fn run_once(
         accept: sessions.accept(),
         plan: start::plan,
         caps: options.caps,
+        batches: batches_in_flight(),
         publish: PublishOptions {
             topic: kafka.topics.commands.clone(),
             source: options.source.clone(),
@@ -174,6 +176,12 @@ fn run_once(
             driver::run(&Pipeline::new(source, sink, log, decider, session, observer), stop)
         }
     }
+}
+
+/// One in each stage after polling. On two cores, which the stages share, a third one made nothing faster, and it takes
+/// memory.
+fn batches_in_flight() -> usize {
+    if thread::available_parallelism().is_ok_and(|cores| cores.get() <= 2) { 2 } else { 3 }
 }
 
 fn marker(log: &Mutex<EventLog>, decider: &Decider) -> Marker {
@@ -206,7 +214,7 @@ fn await_log(
 fn wait(duration: Duration, stop: &AtomicBool) {
     let until = Instant::now() + duration;
     while Instant::now() < until && !stop.load(Ordering::SeqCst) {
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -28,11 +28,11 @@ impl Caps {
         records >= self.records || bytes >= self.bytes
     }
 
-    /// Whether this is worth a batch after those under way. The more of them there are, the larger it has to be: even a
-    /// small batch takes time, and the batches after it wait.
+    /// Whether this is worth a batch after those in flight. The more of them there are, the larger it has to be: even a small
+    /// batch takes time, and the batches after it wait.
     #[must_use]
-    pub fn is_worth_a_batch(&self, records: usize, bytes: usize, under_way: usize) -> bool {
-        let enough = |gathered: usize, cap: usize, usual: usize| 4 * gathered >= under_way * cap.min(usual);
+    pub fn is_worth_a_batch(&self, records: usize, bytes: usize, in_flight: usize) -> bool {
+        let enough = |gathered: usize, cap: usize, usual: usize| 4 * gathered >= in_flight * cap.min(usual);
         let (enough_records, enough_bytes) =
             (enough(records, self.records, USUAL.records), enough(bytes, self.bytes, USUAL.bytes));
         records > 0 && (enough_records || enough_bytes)
@@ -153,7 +153,7 @@ mod tests {
     fn larger_batches_do_not_make_commands_wait_longer() {
         let large = Caps { records: 50_000, bytes: 1 << 30 };
         for caps in [USUAL, large] {
-            let is_worth = |records, bytes, under_way| caps.is_worth_a_batch(records, bytes, under_way);
+            let is_worth = |records, bytes, in_flight| caps.is_worth_a_batch(records, bytes, in_flight);
             assert!(!is_worth(0, 0, 0) && is_worth(1, 1, 0));
             assert!(!is_worth(999, 1, 1) && is_worth(1_000, 1, 1) && is_worth(1, 2 << 20, 1));
             assert!(!is_worth(1_999, 1, 2) && is_worth(2_000, 1, 2));

@@ -35,6 +35,7 @@ fn each_step_of_polling_is_a_sign_of_life_while_there_is_no_room() {
         accept: Accept::default(),
         plan: start::plan,
         caps: Caps { records: 2, bytes: 1 << 20 },
+        batches: 3,
         publish: scripted::publish_options(),
         timing: Timing::default(),
         progress: Arc::default(),

@@ -311,7 +311,7 @@ impl Instance {
             Some(Mutation::IgnorePublished) => publish_again,
             _ => start::plan,
         };
-        let options = SessionOptions { accept, plan, caps, publish: options, timing, progress };
+        let options = SessionOptions { accept, plan, caps, batches: 3, publish: options, timing, progress };
         let observer = Arc::clone(&self.reported) as Arc<dyn Observer>;
         let pipeline = Pipeline::new(source, sink, &log, &self.decider, options, &observer);
         self.session = Some(Session { client, pipeline, in_order: false, late: VecDeque::new() });
