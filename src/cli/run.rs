@@ -225,8 +225,14 @@ fn process(
     let Some(mut log) = await_log(config, watch, stop)? else { return Ok(()) };
     let files = log.files();
     // Before the first append, as the read model requires.
-    let reader = config.log.read_model.then(|| log.reader_for_follower()).transpose()?;
-    let follower = reader.map(|reader| Follower::open_or_keep(reader, &config.log.path));
+    let reader = config.log.read_model.then(|| log.reader_for_follower());
+    let follower = reader.and_then(|reader| match reader {
+        Ok(reader) => Some(Follower::open_or_keep(reader, &config.log.path)),
+        Err(error) => {
+            tracing::warn!(%error, "the read model is not updated until the next start; queries read the log instead");
+            None
+        }
+    });
     let log = Arc::new(Mutex::new(log));
     let options = settings::processor(config, accept, report.as_ref());
     let observer: Arc<dyn Observer> = Arc::<Watch>::clone(watch);

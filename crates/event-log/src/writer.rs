@@ -28,7 +28,7 @@ use crate::{check, preflight};
 const WAL_BYTES: u64 = 8 << 20;
 
 /// A checkpoint truncates the -wal file to this size after larger appends, or after a reader has delayed it.
-pub(crate) const WAL_LIMIT: u64 = 64 << 20;
+pub(crate) const WAL_LIMIT: u64 = 124 << 20;
 
 /// The only writer of a log. While it is open, no other process can open the log for writing.
 #[derive(Debug)]
@@ -222,12 +222,15 @@ impl EventLog {
         })
     }
 
-    /// Raises `published_seen` to committed offsets of the group, for partitions of which nothing is appended from now on:
-    /// forgets their claims, which the next append with a key loads again.
+    /// Forgets the idempotency keys of partitions that are another instance's now. The next append with a key loads them.
+    pub fn forget_claims(&mut self, partitions: &[i32]) {
+        self.claims.retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// Raises `published_seen` to committed offsets of the group.
     pub fn record_published(&mut self, published: &[(i32, i64)]) -> Result<(), LogError> {
         let mut rows = BTreeMap::new();
         for &(partition, offset) in published {
-            self.claims.remove(&partition);
             let mut row = self.row(partition);
             row.raise_published_seen(offset);
             if self.rows.get(&partition) != Some(&row) {
@@ -307,7 +310,7 @@ impl EventLog {
 }
 
 /// A batch of usual size fits into this.
-const USUAL_BATCH_BYTES: usize = 16 * 1024 * 1024;
+const USUAL_BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 impl Drop for EventLog {
     fn drop(&mut self) {

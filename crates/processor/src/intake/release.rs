@@ -36,6 +36,7 @@ impl<S: Source> Intake<S> {
         }
         self.release(&partitions)?;
         // A revoked partition, unlike a lost one, certainly belongs to another member from now on.
+        self.log.lock().expect("no holder panics").forget_claims(&partitions);
         self.forget_others();
         Ok(())
     }

@@ -298,6 +298,7 @@ impl Instance {
         let mut accept = self.sessions.accept();
         accept.lost_commands |= self.mutation == Some(Mutation::SkipLost);
         let caps = Caps { records: rng.usize(1..5), bytes: 1 << 20 };
+        let batches = 2 + caps.records % 2;
         let options = PublishOptions {
             topic: TOPIC.into(),
             source: "simulation".into(),
@@ -311,7 +312,7 @@ impl Instance {
             Some(Mutation::IgnorePublished) => publish_again,
             _ => start::plan,
         };
-        let options = SessionOptions { accept, plan, caps, batches: 3, publish: options, timing, progress };
+        let options = SessionOptions { accept, plan, caps, batches, publish: options, timing, progress };
         let observer = Arc::clone(&self.reported) as Arc<dyn Observer>;
         let pipeline = Pipeline::new(source, sink, &log, &self.decider, options, &observer);
         self.session = Some(Session { client, pipeline, in_order: false, late: VecDeque::new() });
