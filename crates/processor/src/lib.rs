@@ -35,6 +35,12 @@ pub use intake::{AT_ONCE, Caps, Learned, learn};
 pub use pipeline::{BUSY, IDLE};
 pub use start::{Accept, Facts, Loss, Refusal, plan};
 pub use supervise::{Guarantee, ProcessorOptions, run};
+/// The rest of the rule, for the model that is checked.
+#[cfg(feature = "testing")]
+pub use {
+    publish::is_published,
+    start::{AtAnchor, Start, retained_anchor},
+};
 
 use std::time::{Duration, Instant};
 

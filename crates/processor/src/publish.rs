@@ -2,6 +2,9 @@
 
 mod transaction;
 
+#[cfg(feature = "testing")]
+pub use transaction::is_published;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,

@@ -36,8 +36,8 @@ pub(super) struct Sent {
 /// Whether the output of the command at this offset is published already. This comparison keeps a notification from being
 /// published twice: `published` moves only in the Kafka transaction that publishes everything below it, so output is visible
 /// exactly if `offset < published`. After a crash, commands are read again from below `published` if the log needs them.
-fn is_published(offset: i64, held: &HeldPartition) -> bool {
-    offset < held.published
+pub fn is_published(offset: i64, published: i64) -> bool {
+    offset < published
 }
 
 impl<K: Sink> Publish<K>
@@ -99,7 +99,7 @@ where
         while let Some((record, decision)) = chunk.command(*next) {
             let clock = transaction.clocks.entry(chunk.partition).or_insert(held.clock);
             *clock = record.coordinates.advance(*clock);
-            if !is_published(record.coordinates.offset, held) {
+            if !is_published(record.coordinates.offset, held.published) {
                 self.add_command(record, decision, transaction)?;
             }
             *next += 1;
