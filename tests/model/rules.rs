@@ -1,0 +1,65 @@
+//! The production code that the model calls, and the ways to break it on purpose.
+
+use contract::{Claim, Decision, Event, IdempotencyKey};
+use processor::{Accept, Facts, Refusal, Start};
+
+pub type Plan = fn(&Facts, Accept) -> Result<Start, Refusal>;
+pub type IsPublished = fn(i64, i64) -> bool;
+pub type Settle = fn(Event, Option<IdempotencyKey>, Option<&Claim>, i64, i64) -> Decision;
+
+/// What the program decides by.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    pub plan: Plan,
+    pub is_published: IsPublished,
+    pub settle: Settle,
+    pub broken: Option<Break>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            plan: processor::plan,
+            is_published: processor::is_published,
+            settle: contract::settle,
+            broken: None,
+        }
+    }
+}
+
+/// A break of what surrounds these functions. The model itself does these steps, as the processor does them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Break {
+    /// The append and the move of `logged` are not one transaction: a crash comes between.
+    CursorApart,
+    /// The claims of keys and `logged` are not moved by one transaction: a crash comes between.
+    ClaimsApart,
+    /// A record below `logged` is decided again instead of read from the log.
+    DecideAgain,
+    /// Output is published before the log has it.
+    PublishFirst,
+    /// A batch of an earlier epoch is published if its partition is held again.
+    PublishAnyEpoch,
+    /// A batch of an earlier epoch is appended if its partition is held again.
+    AppendAnyEpoch,
+    /// A transaction whose outcome is unknown is retried, without reading `published` again.
+    RetryUnknown,
+    /// The offsets are committed without the group's membership.
+    AnyMembership,
+    /// A member that was removed joins again before it ends its epochs.
+    MembershipFirst,
+    /// The group's offset is read while a transaction that moves it is open.
+    UnstableOffset,
+    /// The offset at which a partition starts is not committed with a mark before anything is published.
+    FirstOffsetLeft,
+    /// A member keeps the membership that it joined with.
+    NeverRefresh,
+    /// A transaction that was refused for its membership is retried with the same one.
+    RetryAtOnce,
+    /// An append records what it appends as published.
+    SeenEarly,
+    /// The mark of a clean stop outlives the next start and the next append.
+    CleanForEver,
+    /// A stop that abandons work in flight is recorded as clean.
+    CleanInFlight,
+}
