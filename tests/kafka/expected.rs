@@ -84,8 +84,15 @@ impl Expected {
             let number: u32 = record.header(NUMBER).and_then(|text| text.parse().ok()).expect("a number");
             let command = load.command(number);
             assert!(is_same(&record, &command), "command {number} is not in the topic as it was posted");
-            assert!(missing.remove(&number), "command {number} is in the topic twice, or was never posted");
             let place = (record.partition, record.offset);
+            if !missing.remove(&number) {
+                let before = expected.commands.iter().find(|(_, known)| known.number == number);
+                let before = before.map(|(place, known)| (place, known.timestamp));
+                let at = (place, record.timestamp);
+                panic!(
+                    "command {number} was never posted, or is in the topic twice, at {before:?} and {at:?}"
+                );
+            }
             if lost.contains(&place) {
                 continue;
             }
