@@ -53,7 +53,7 @@ pub struct Follower {
 }
 
 /// A model that can't be opened now, and the reader with which to try again. The process that writes must not open the log
-/// anew: see [`EventLog::reader`](crate::EventLog::reader).
+/// again: see [`EventLog::reader`](crate::EventLog::reader).
 #[derive(Debug)]
 pub struct Unopened {
     log: Box<LogReader>,

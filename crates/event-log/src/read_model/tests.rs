@@ -447,7 +447,7 @@ fn a_model_that_could_not_be_opened_is_opened_later() {
     let opened = Follower::open_or_keep(log.reader_for_follower().unwrap(), &place.options.path);
     assert!(opened.is_err());
     append(&mut log, 0, 10, &objects(10, 3));
-    // The process that writes must not open the log anew: the reader is kept, with what was passed on to it. If the event
+    // The process that writes must not open the log again: the reader is kept, with what was passed on to it. If the event
     // were read from the log, this would be noticed.
     log.connection.execute_batch("UPDATE events SET timestamp = timestamp + 1 WHERE position = 15").unwrap();
     let (stop, mut lags) = (AtomicBool::new(false), Vec::new());

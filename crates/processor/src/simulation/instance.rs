@@ -298,6 +298,7 @@ impl Instance {
         let mut accept = self.sessions.accept();
         accept.lost_commands |= self.mutation == Some(Mutation::SkipLost);
         let caps = Caps { records: rng.usize(1..5), bytes: 1 << 20 };
+        // Not drawn: the seeds keep their schedules.
         let batches = 2 + caps.records % 2;
         let options = PublishOptions {
             topic: TOPIC.into(),
