@@ -29,8 +29,8 @@ pub use error::{ConfigError, Problem};
 pub use event_log::Synchronous;
 pub(crate) use keys::GUARANTEES;
 pub use origin::{Origin, Origins};
-pub use processor::Guarantee;
-pub use sections::{Admin, Config, Idempotency, Kafka, Log, Processor, Telemetry, Topics};
+pub use processor::{Guarantee, LogPartitions};
+pub use sections::{Admin, Config, Idempotency, Kafka, Log, Processor, Takeover, Telemetry, Topics};
 pub use sources::{ENVIRONMENT_PREFIX, Override, Sources};
 
 use std::time::Duration;

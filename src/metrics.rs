@@ -78,6 +78,9 @@ pub struct Metrics {
     logged_offset: Family<PartitionLabels, Gauge>,
     published_offset: Family<PartitionLabels, Gauge>,
     lag: Family<PartitionLabels, Gauge>,
+    pub followed_commands: Counter,
+    followed_lag: Family<PartitionLabels, Gauge>,
+    pub warming_lag: Gauge,
     end_age: Family<PartitionLabels, Gauge>,
     /// When the brokers last reported the end of a partition.
     ends: Mutex<BTreeMap<i32, Instant>>,
@@ -147,6 +150,24 @@ impl Metrics {
                 None,
                 "Records in the topic whose output is not published, by partition",
             ),
+            followed_commands: add(
+                r,
+                "followed_commands",
+                None,
+                "Commands appended to the event log that another instance publishes",
+            ),
+            followed_lag: add(
+                r,
+                "followed_lag_records",
+                None,
+                "Records in the topic that the event log lacks, by partition that another instance publishes",
+            ),
+            warming_lag: add(
+                r,
+                "warming_lag_records",
+                None,
+                "Records that the event log lacks of what the group has committed, until this instance joins it",
+            ),
             end_age: add(
                 r,
                 "end_offset_age",
@@ -192,9 +213,28 @@ impl Metrics {
     pub fn position(&self, partition: i32, published: i64, end: Option<(i64, Instant)>) {
         let labels = PartitionLabels { partition };
         self.published_offset.get_or_create(&labels).set(published);
+        self.followed_lag.remove(&labels);
         if let Some((end, at)) = end {
             self.lag.get_or_create(&labels).set((end - published).max(0));
             self.ends().insert(partition, at);
+        }
+    }
+
+    /// The log's end of a partition that another instance publishes, and the partition's end.
+    pub fn followed(&self, partition: i32, logged: i64, end: Option<(i64, Instant)>) {
+        self.logged(partition, logged);
+        if let Some((end, at)) = end {
+            let labels = PartitionLabels { partition };
+            self.followed_lag.get_or_create(&labels).set((end - logged).max(0));
+            self.ends().insert(partition, at);
+        }
+    }
+
+    /// Drops the gauges of what this instance publishes: it holds no partition, and others may report them.
+    pub fn hold_nothing(&self) {
+        self.partitions_held.set(0);
+        for family in [&self.published_offset, &self.lag] {
+            family.clear();
         }
     }
 
@@ -206,7 +246,9 @@ impl Metrics {
     pub fn forget(&self, partition: i32) {
         let labels = PartitionLabels { partition };
         self.ends().remove(&partition);
-        for family in [&self.logged_offset, &self.published_offset, &self.lag, &self.end_age] {
+        for family in
+            [&self.logged_offset, &self.published_offset, &self.lag, &self.followed_lag, &self.end_age]
+        {
             family.remove(&labels);
         }
     }
@@ -277,6 +319,9 @@ mod tests {
         metrics.log_wal_bytes.set(4_152);
         metrics.logged(5, 101);
         metrics.position(5, 100, Some((160, Instant::now())));
+        metrics.followed_commands.inc_by(4);
+        metrics.followed(6, 70, Some((72, Instant::now())));
+        metrics.warming_lag.set(30);
         let page: Vec<String> =
             metrics.render().lines().filter(|line| !line.contains("_bucket{")).map(str::to_owned).collect();
         // The order within a family is not stable.

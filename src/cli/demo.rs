@@ -36,7 +36,7 @@ use super::{
     settings,
     stop::{self, StopRequest},
 };
-use crate::config::{Config, Guarantee};
+use crate::config::{Config, Guarantee, LogPartitions};
 use order::InOrder;
 use show::Show;
 
@@ -130,6 +130,8 @@ fn run(
     config.kafka.properties.clear();
     config.kafka.properties.insert("fetch.wait.max.ms".into(), "10".into());
     config.processor.guarantee = Guarantee::AtLeastOnce;
+    // Nobody else publishes.
+    config.log.partitions = LogPartitions::Owned;
     let broker = EmbeddedBroker::start(&settings::kafka(&config).topics)?;
     config.kafka.bootstrap_servers = broker.bootstrap_servers();
 

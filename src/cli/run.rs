@@ -21,6 +21,7 @@ use event_log::{
     self, EventLog, LogError,
     read_model::{self, Follower, Progress},
 };
+use indicatif::{HumanCount, ProgressBar};
 use kafka::{
     client,
     embedded::EmbeddedBroker,
@@ -28,10 +29,11 @@ use kafka::{
     replies::{ReplyCounts, Undeliverable},
     topics::{self, Missing, Report},
 };
-use processor::{AbortReason, Accept, DecidedCommands, End, Loss, Observer, ProcessorError};
+use processor::{AbortReason, Accept, DecidedCommands, End, Loss, Observer, ProcessorError, Warmth};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
+    output,
     parsers::one_of,
     settings,
     stop::{self, Signals},
@@ -154,7 +156,13 @@ async fn serve(
         tokio::spawn(admin::serve(listener, Arc::clone(&health), Arc::clone(&metrics), ended));
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let mut ended = spawn(config, accept, embedded, Arc::new(Watch { health, metrics }), Arc::clone(&stop))?;
+    let mut ended = spawn(
+        config,
+        accept,
+        embedded,
+        Arc::new(Watch { health, metrics, warming_bar: output::records() }),
+        Arc::clone(&stop),
+    )?;
     tokio::select! {
         ended = &mut ended => return finish(ended),
         signal = signals.next() => tracing::info!("{signal}: finishing what is in flight"),
@@ -329,6 +337,8 @@ fn pause(stop: &AtomicBool, retry: Duration) {
 struct Watch {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    /// How much of what the group has committed the log has.
+    warming_bar: ProgressBar,
 }
 
 impl Observer for Watch {
@@ -374,6 +384,35 @@ impl Observer for Watch {
         }
     }
 
+    fn followed(&self, next_offsets: &[(i32, i64)], commands: usize) {
+        self.metrics.followed_commands.inc_by(commands as u64);
+        for &(partition, next_offset) in next_offsets {
+            self.metrics.logged(partition, next_offset);
+        }
+    }
+
+    fn followed_to(&self, partition: i32, logged: i64, end: Option<End>) {
+        self.metrics.followed(partition, logged, end.map(|end| (end.offsets.high_watermark, end.at)));
+    }
+
+    fn warming(&self, warmth: &Warmth) {
+        self.health.beat();
+        repeats::log_due(Instant::now());
+        self.metrics.hold_nothing();
+        match warmth {
+            Warmth::Behind { logged, committed } => {
+                self.metrics.warming_lag.set(committed - logged);
+                let [logged, committed] = [logged, committed].map(|offset| offset.unsigned_abs());
+                self.warming_bar.set_length(committed);
+                self.warming_bar.set_position(logged);
+                let (logged, committed) = (HumanCount(logged), HumanCount(committed));
+                self.health.set_unready(format!("warming: {logged} of {committed}"));
+            }
+            Warmth::Unknown(reason) => self.health.set_unready(format!("warming: {reason}")),
+            Warmth::Alone => {}
+        }
+    }
+
     fn aborted(&self, reason: AbortReason) {
         self.metrics.aborted(reason.as_str(), 1);
     }
@@ -389,6 +428,11 @@ impl Observer for Watch {
         repeats::log_due(Instant::now());
         self.metrics.log_lines_dropped(telemetry::dropped_lines());
         self.metrics.partitions_held.set(i64::try_from(partitions).unwrap_or(i64::MAX));
+        // It has joined the group.
+        self.metrics.warming_lag.set(0);
+        if !self.warming_bar.is_finished() {
+            self.warming_bar.finish_and_clear();
+        }
         match waits_for {
             None => self.health.set_ready(),
             Some(reason) => self.health.set_unready(reason),
@@ -419,7 +463,8 @@ mod tests {
     }
 
     fn watch() -> Watch {
-        Watch { health: Arc::new(Health::new()), metrics: Arc::new(Metrics::new()) }
+        let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
+        Watch { health, metrics, warming_bar: ProgressBar::hidden() }
     }
 
     #[test]

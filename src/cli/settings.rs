@@ -47,6 +47,8 @@ pub fn processor(config: &Config, accept: Accept, report: Option<&Report>) -> Pr
         batch_bytes: report.and_then(|report| report.batch_bytes).unwrap_or(BATCH_BYTES),
         output_bytes: processor.batch_output_bytes,
         stall_timeout: processor.stall_timeout,
+        partitions: config.log.partitions,
+        max_lag_records: config.takeover.max_lag_records,
         accept,
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use event_log::Synchronous;
-use processor::Guarantee;
+use processor::{Guarantee, LogPartitions};
 
 use super::{
     read::{self, Raw},
@@ -50,6 +50,8 @@ macro_rules! key {
 pub(crate) const GUARANTEES: &[(&str, Guarantee)] =
     &[("exactly-once", Guarantee::ExactlyOnce), ("at-least-once", Guarantee::AtLeastOnce)];
 const SYNCHRONOUS: &[(&str, Synchronous)] = &[("full", Synchronous::Full), ("normal", Synchronous::Normal)];
+const PARTITIONS_IN_LOG: &[(&str, LogPartitions)] =
+    &[("all", LogPartitions::All), ("owned", LogPartitions::Owned)];
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// An activity id has 14 bits for the partition.
@@ -62,6 +64,8 @@ const COUNT: RangeInclusive<i64> = 1..=1_000_000;
 /// The problems must fit in a rejection's headers: the rejections topic accepts 128 KiB more than the commands topic, and the
 /// other headers need some of that.
 const PROBLEM_BYTES: RangeInclusive<u64> = KIB..=120 * KIB;
+/// Records of all partitions together.
+const LAG: RangeInclusive<i64> = 0..=1_000_000_000_000;
 /// serde_json's own limit is 128 levels.
 const NESTING: RangeInclusive<i64> = 1..=127;
 
@@ -96,6 +100,8 @@ pub(super) const KEYS: &[Key] = &[
     key!(log.synchronous, read::word(SYNCHRONOUS), read::of_words(SYNCHRONOUS)),
     key!(log.cache, read::size(MIB..=1024 * GIB), read::quoted_size),
     key!(log.read_model, read::boolean, bool::to_string),
+    key!(log.partitions, read::word(PARTITIONS_IN_LOG), read::of_words(PARTITIONS_IN_LOG)),
+    key!(takeover.max_lag_records, read::integer(LAG), i64::to_string),
     key!(admin.listen, read::address, read::quoted_address),
     key!(telemetry.format, read::word(FORMATS), read::of_words(FORMATS)),
     key!(telemetry.filter, read::filter, read::quoted),

@@ -20,6 +20,7 @@ const COMMON: &[&str] = &[
     "fetch.queue.backoff.ms",
     "fetch.wait.max.ms",
     "group.instance.id",
+    "group.protocol",
     "heartbeat.interval.ms",
     "linger.ms",
     "log_level",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use contract::{Limits, ReplyTopics};
 use event_log::Synchronous;
-use processor::Guarantee;
+use processor::{Guarantee, LogPartitions};
 
 use super::{origin::Origins, properties};
 use crate::telemetry::LogFormat;
@@ -19,6 +19,7 @@ pub struct Config {
     /// Limits on one command.
     pub limits: Limits,
     pub log: Log,
+    pub takeover: Takeover,
     pub admin: Admin,
     pub telemetry: Telemetry,
     /// Where each value that is not a default came from, by key.
@@ -88,6 +89,15 @@ pub struct Log {
     pub cache: u64,
     /// Whether `run` keeps the read model up to date.
     pub read_model: bool,
+    /// Which partitions it has.
+    pub partitions: LogPartitions,
+}
+
+/// When an instance is fit to take partitions over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Takeover {
+    /// The most records that its log may lack of what the group has committed when it joins.
+    pub max_lag_records: i64,
 }
 
 /// The HTTP server for health and metrics.
@@ -169,7 +179,14 @@ impl Default for Log {
             synchronous: Synchronous::Full,
             cache: 8 * 1024 * 1024,
             read_model: true,
+            partitions: LogPartitions::All,
         }
+    }
+}
+
+impl Default for Takeover {
+    fn default() -> Self {
+        Self { max_lag_records: 10_000 }
     }
 }
 

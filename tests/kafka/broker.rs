@@ -27,6 +27,9 @@ use super::{
     guard::{self, Guarded},
 };
 
+/// Who says nothing for this long is no member of its group any more.
+pub const SESSION_MS: u64 = 3_000;
+
 /// A node on two busy cores starts within this.
 const START: Duration = Duration::from_secs(120);
 /// After SIGTERM a node hands over what it leads.
@@ -348,6 +351,11 @@ fn properties(
     set("min.insync.replicas", in_sync);
     set("group.initial.rebalance.delay.ms", "0");
     set("group.min.session.timeout.ms", "1000");
+    // The same for the new protocol, in which a member can't set them.
+    set("group.consumer.min.session.timeout.ms", "1000");
+    set("group.consumer.session.timeout.ms", &SESSION_MS.to_string());
+    set("group.consumer.min.heartbeat.interval.ms", "500");
+    set("group.consumer.heartbeat.interval.ms", "500");
     set("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000");
     set("broker.session.timeout.ms", &SESSION_TIMEOUT_MS.to_string());
     set("broker.heartbeat.interval.ms", "500");

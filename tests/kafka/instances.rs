@@ -11,7 +11,7 @@ use rdkafka::{
 use super::{
     broker, group, logs,
     members::Members,
-    process::{PATIENCE, SESSION_MS, Setup},
+    process::{Joining, PATIENCE, SESSION_MS, Setup},
     seed, wait_until,
 };
 
@@ -19,9 +19,9 @@ use super::{
 const ZOMBIE: Duration = Duration::from_millis(SESSION_MS + 2_000);
 /// Beyond the transaction time-out of 10 s too: the broker has undone the transaction itself.
 const LONG_ZOMBIE: Duration = Duration::from_millis(13_000);
-const PER_SECOND: u32 = 500;
-const LOST: &str = "partitions lost";
-const ASSIGNED: &str = "partitions assigned";
+pub const PER_SECOND: u32 = 500;
+pub const LOST: &str = "partitions lost";
+pub const ASSIGNED: &str = "partitions assigned";
 /// What the publisher says where it was refused something.
 const REFUSED: &str = "making a new producer error=";
 /// And where that is because the broker has ended its transaction: only what was in the middle of one hears that.
@@ -42,11 +42,11 @@ enum Fault {
 
 /// So many of each kind. Their order is chance; that each is there is not.
 #[derive(Debug, Clone, Copy)]
-struct Faults {
-    stops: usize,
-    kills: usize,
-    freezes: usize,
-    long_freezes: usize,
+pub struct Faults {
+    pub stops: usize,
+    pub kills: usize,
+    pub freezes: usize,
+    pub long_freezes: usize,
 }
 
 impl Faults {
@@ -111,10 +111,11 @@ fn disturb(members: &mut Members<'_>, index: usize, fault: Fault) {
 }
 
 /// One instance after the other is disturbed, never the last one that runs; in between, those that ended are started.
-fn come_and_go(test: &str, names: &[&'static str], faults: Faults) {
+pub fn come_and_go(test: &str, joining: Joining, names: &[&'static str], faults: Faults) {
     let seed = seed(test);
     let mut random = Rng::with_seed(seed);
     let setup = Setup::new(test, &broker::shared(), 6);
+    setup.join_as(joining);
     let mut members = Members::start_all(&setup, names, seed, PER_SECOND);
     let mut starts = names.len();
     for fault in faults.shuffled(&mut random) {
@@ -135,17 +136,17 @@ fn come_and_go(test: &str, names: &[&'static str], faults: Faults) {
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn two_instances_come_and_go() {
     let faults = Faults { stops: 3, kills: 4, freezes: 2, long_freezes: 1 };
-    come_and_go("two", &["anna", "bo"], faults);
+    come_and_go("two", Joining::USUAL, &["anna", "bo"], faults);
 }
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn three_instances_come_and_go() {
     let faults = Faults { stops: 3, kills: 4, freezes: 3, long_freezes: 1 };
-    come_and_go("three", &["anna", "bo", "carl"], faults);
+    come_and_go("three", Joining::USUAL, &["anna", "bo", "carl"], faults);
 }
 
-/// Whether it has read the history of its partitions, so that what is published of them is its own work.
+/// Whether its log has what is published of its partitions, so that what is published of them is its own work.
 fn publishes(members: &Members<'_>, name: &str) -> bool {
     let held = group::assignments(members.setup).remove(name).unwrap_or_default();
     let (Some(committed), cursors) = (members.progress.committed(), logs::cursors(&members.setup.log(name)))

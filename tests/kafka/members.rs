@@ -104,7 +104,7 @@ impl<'a> Members<'a> {
     }
 
     /// Starts those that do not run, ends the load, waits until all of it is published, and checks topics and logs
-    /// independently: whatever a log says is right, and it is complete for the partitions that its instance holds.
+    /// independently: whatever a log says is right, and each is complete for all partitions, whoever held them.
     #[track_caller]
     pub fn finish(mut self, test: &str, done: &str) {
         while !self.stopped.is_empty() {
@@ -118,21 +118,22 @@ impl<'a> Members<'a> {
         });
         let mut findings = Findings::of_topics(setup, load);
         let mut owners = BTreeMap::new();
+        let partitions: Vec<i32> = (0..setup.partitions).collect();
         let complete = holds_within(PATIENCE, || {
             running.values_mut().for_each(Instance::assert_running);
             owners = group::assignments(setup);
             let all: usize = owners.values().map(Vec::len).sum();
             let everyone = owners.len() == running.len() && owners.values().all(|held| !held.is_empty());
-            let whole = |(name, held): (&String, &Vec<i32>)| {
-                findings.log_deviations(&setup.log(name), held).is_empty()
-            };
-            everyone && all == setup.partitions as usize && owners.iter().all(whole)
+            let whole = |name: &&str| findings.log_deviations(&setup.log(name), &partitions).is_empty();
+            everyone && all == partitions.len() && running.keys().all(whole)
         });
         let logs: Vec<_> = running.values().map(|instance| instance.log.clone()).collect();
-        for (name, instance) in running {
-            let held = owners.get(name).cloned().unwrap_or_default();
-            findings.log(&instance.log, &held);
+        for instance in running.into_values() {
+            findings.log(&instance.log, &partitions);
             instance.stop();
+        }
+        for log in &logs {
+            findings.verify(setup, &[log]);
         }
         findings.verify(setup, &logs.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         say!("{test}: {done}, {findings}");

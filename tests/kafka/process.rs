@@ -4,23 +4,39 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
+    sync::Mutex,
     time::Instant,
 };
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-pub use super::waiting::PATIENCE;
+pub use super::{broker::SESSION_MS, waiting::PATIENCE};
 use super::{
     guard::{self, Guarded},
     progress::Progress,
     topics::Names,
 };
 
-/// Who says nothing for this long is no member any more.
-pub const SESSION_MS: u64 = 3_000;
 /// Of standard error, where a test fails.
 const LINES: usize = 40;
+
+/// How the instances of a test are members of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joining {
+    /// That of KIP-848.
+    pub new_protocol: bool,
+    /// By a `group.instance.id`, the instance's name.
+    pub is_static: bool,
+}
+
+impl Joining {
+    /// Unless a test is about another one.
+    pub const USUAL: Self = Self { new_protocol: false, is_static: false };
+    pub const STATIC: Self = Self { is_static: true, ..Self::USUAL };
+    pub const NEW: Self = Self { new_protocol: true, ..Self::USUAL };
+    pub const NEW_STATIC: Self = Self { new_protocol: true, ..Self::STATIC };
+}
 
 /// One test's own: a folder with configuration and logs, topics and a group.
 #[derive(Debug)]
@@ -28,6 +44,7 @@ pub struct Setup {
     pub servers: String,
     pub names: Names,
     pub partitions: i32,
+    joining: Mutex<Joining>,
     folder: TempDir,
     begun: Instant,
 }
@@ -44,17 +61,35 @@ impl Setup {
     pub fn without_topics(test: &str, servers: &str, partitions: i32) -> Self {
         let names = Names::of(test);
         let (folder, begun) = (guard::folder(test), Instant::now());
-        let setup = Self { servers: servers.into(), names, partitions, folder, begun };
+        let joining = Mutex::new(Joining::USUAL);
+        let setup = Self { servers: servers.into(), names, partitions, joining, folder, begun };
         setup.configure("");
         setup
     }
 
+    /// For instances that are started from now on.
+    pub fn join_as(&self, joining: Joining) {
+        *self.joining.lock().expect("never poisoned") = joining;
+        self.configure("");
+    }
+
+    fn joining(&self) -> Joining {
+        *self.joining.lock().expect("never poisoned")
+    }
+
     /// Writes the configuration file that all processes of the test read; `more` is TOML with sections of its own.
     ///
-    /// A session is short, so that a killed member is soon missed, and outlasts a machine that is busy for a moment.
+    /// A session is short, so that a killed member is soon missed, and outlasts a machine that is busy for a moment. In the
+    /// new protocol the brokers say how short.
     pub fn configure(&self, more: &str) {
         let Names { commands, notifications, rejections, group } = &self.names;
         let servers = &self.servers;
+        let properties = match self.joining().new_protocol {
+            true => "\"group.protocol\" = \"consumer\"".to_owned(),
+            false => {
+                format!("\"session.timeout.ms\" = \"{SESSION_MS}\"\n\"heartbeat.interval.ms\" = \"500\"")
+            }
+        };
         let text = format!(
             r#"
 [kafka]
@@ -62,8 +97,7 @@ bootstrap_servers = "{servers}"
 group = "{group}"
 
 [kafka.properties]
-"session.timeout.ms" = "{SESSION_MS}"
-"heartbeat.interval.ms" = "500"
+{properties}
 
 [topics]
 commands = "{commands}"
@@ -135,7 +169,11 @@ rejections = "{rejections}"
         let mut command = self.program(&["run"]);
         // It distinguishes the group's members.
         command.arg("--log-file").arg(self.log(instance));
-        command.args(["-X", &format!("client.id={instance}")]).args(more);
+        command.args(["-X", &format!("client.id={instance}")]);
+        if self.joining().is_static {
+            command.args(["-X", &format!("group.instance.id={instance}")]);
+        }
+        command.args(more);
         command
     }
 

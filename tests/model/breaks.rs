@@ -2,7 +2,7 @@
 
 use contract::{Claim, Decision, Event, IdempotencyKey};
 use kafka::mark::{Committed, Mark, RulesHash};
-use processor::{Accept, Facts, Refusal, Start};
+use processor::{Accept, Facts, LogPartitions, Refusal, Start};
 use uuid::Uuid;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     world::World,
 };
 
-/// The shortest counterexample violates this property, and has this number of steps.
+/// The shortest counterexample of instances that do not follow violates this property, and has this number of steps.
 #[track_caller]
 fn yields(
     rules: Rules,
@@ -24,8 +24,21 @@ fn yields(
     violation: &str,
     steps: usize,
 ) {
-    let world = World { commands: Commands::new(&SCRIPT[..commands]), faults, may_happen, rules };
-    let found = match explore(&world) {
+    let commands = Commands::new(&SCRIPT[..commands]);
+    finds(&World { commands, faults, may_happen, rules, partitions: LogPartitions::Owned }, violation, steps);
+}
+
+/// The same of instances that follow, under such faults.
+#[track_caller]
+fn yields_following(rules: Rules, commands: usize, faults: u8, violation: &str, steps: usize) {
+    let commands = Commands::new(&SCRIPT[..commands]);
+    let partitions = LogPartitions::All;
+    finds(&World { commands, faults, may_happen: ends, rules, partitions }, violation, steps);
+}
+
+#[track_caller]
+fn finds(world: &World, violation: &str, steps: usize) {
+    let found = match explore(world) {
         Err(found) => found,
         Ok(explored) => panic!("no counterexample in {explored:?}"),
     };
@@ -41,6 +54,11 @@ fn any(_: Fault) -> bool {
 /// Those that matter to the record of a clean stop.
 fn stops(fault: Fault) -> bool {
     matches!(fault, Fault::Stop(_) | Fault::Crash(_) | Fault::CommitUnnoticed(_) | Fault::ForgetOffset)
+}
+
+/// Those of another process that a follower takes over from.
+fn ends(fault: Fault) -> bool {
+    matches!(fault, Fault::Crash(_) | Fault::ForgetOffset)
 }
 
 fn broken(broken: Break) -> Rules {
@@ -223,4 +241,56 @@ fn a_clean_stop_that_counts_for_ever() {
 #[test]
 fn a_clean_stop_with_work_in_flight() {
     yields(broken(Break::CleanInFlight), 1, 3, stops, MARKED, 15);
+}
+
+#[test]
+fn publishing_what_is_followed() {
+    let violation = "nothing is published by who does not have the partition";
+    yields_following(broken(Break::PublishFollowed), 1, 0, violation, 8);
+}
+
+#[test]
+fn appending_what_was_taken() {
+    yields_following(broken(Break::AppendTaken), 1, 0, "a log has each command once", 12);
+}
+
+#[test]
+fn taking_the_partition_after_reading_the_cursor() {
+    yields_following(broken(Break::TakeLate), 1, 0, "a log has each command once", 12);
+}
+
+#[test]
+fn joining_cold() {
+    let violation = "whoever joins a group that has members lacks no more than it may";
+    yields_following(broken(Break::JoinCold), 2, 0, violation, 13);
+}
+
+#[test]
+fn recording_as_published_what_is_followed() {
+    yields_following(broken(Break::SeeFollowed), 1, 0, "a log has seen no more published than is", 6);
+}
+
+/// The same for logs that have seen some output published, as a follower does before it owns the partition.
+fn plan_without_some_seen(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
+    let has_seen = facts.cursor.is_some_and(|cursor| cursor.published_seen > Some(0));
+    if has_seen { plan_without_seen(facts, accept) } else { processor::plan(facts, accept) }
+}
+
+#[test]
+fn ignoring_what_a_follower_has_seen_published() {
+    let rules = Rules { plan: plan_without_some_seen, ..Rules::default() };
+    yields_following(rules, 1, 2, MARKED, 18);
+}
+
+/// The history before the group's offset is not read.
+fn follow_from_committed(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
+    let committed = facts.committed.map_or(0, |found| found.offset);
+    processor::plan_following(facts, accept)
+        .map(|start| Start { offset: start.offset.max(committed), ..start })
+}
+
+#[test]
+fn following_from_the_groups_offset() {
+    let rules = Rules { plan_following: follow_from_committed, ..Rules::default() };
+    yields_following(rules, 2, 0, "at rest, every log is complete", 13);
 }

@@ -32,6 +32,11 @@ impl Kafka {
         self.transactions.iter().flatten().any(|transaction| transaction.has_offset)
     }
 
+    /// The group's offset, if the program committed it.
+    pub fn marked(&self) -> Option<u8> {
+        self.committed.filter(|found| found.clock.is_some()).map(|found| found.offset)
+    }
+
     /// Output and offset become visible at once.
     pub fn commit(&mut self, who: Who) {
         let transaction = self.transactions[who.index()].take().expect("an open transaction");

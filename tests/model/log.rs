@@ -45,7 +45,7 @@ impl Log {
     }
 
     /// The partition's clock after the commands below `next`.
-    fn clock(&self, commands: &Commands, next: u8) -> u8 {
+    pub fn clock(&self, commands: &Commands, next: u8) -> u8 {
         self.decided(next).map(|offset| commands.timestamp(offset)).max().unwrap_or(0)
     }
 
@@ -105,13 +105,13 @@ impl Log {
     }
 
     /// As the log records it when the partition starts.
-    pub fn start_partition(&mut self, gap: Option<u8>, accepted: Option<u8>) {
+    pub fn start_partition(&mut self, gap: Option<u8>, published: Option<u8>) {
         if let Some(next) = gap {
             (self.logged..next).for_each(|offset| self.gaps |= bit(offset));
             self.logged = next;
         }
         self.is_known = true;
-        self.seen = accepted.or(self.seen);
+        self.seen = published.or(self.seen);
         (self.clean, self.is_stopped) = (false, false);
     }
 

@@ -3,10 +3,17 @@
 use super::{
     commands::{Commands, MOST, Outcome},
     rules::{Break, Rules},
-    state::{Chunk, Held, Membership, Process, State, Transaction, Who},
+    state::{Accepted, Chunk, Held, Membership, Process, Session, State, Transaction, Who},
 };
 
 impl State {
+    /// The process becomes a member, and its new producer fences the one before.
+    pub fn begin(&mut self, who: Who, accepts: Option<Accepted>) {
+        self.kafka.transactions[who.index()] = None;
+        self.instances[who.index()].process = Process::Up(Session::new(accepts));
+        self.join(who);
+    }
+
     /// Cuts a batch up to `next`.
     pub fn decide(&mut self, who: Who, next: u8) {
         let session = self.running(who);
@@ -67,7 +74,11 @@ impl State {
     /// The partition, if the batch may still be published.
     fn held_for(&self, who: Who, chunk: &Chunk, rules: &Rules) -> Option<Held> {
         let is_current = chunk.is_current || rules.broken == Some(Break::PublishAnyEpoch);
-        self.session(who)?.held.filter(|_| is_current)
+        let session = self.session(who)?;
+        // On purpose wrong: what is followed counts as held.
+        let followed = session.followed.filter(|_| rules.broken == Some(Break::PublishFollowed));
+        let as_held = |_| Held { logged: 0, published: 0, clock: 0, sent: 0, done: 0 };
+        session.held.or(followed.map(as_held)).filter(|_| is_current)
     }
 
     /// The transaction that the batch needs; `None` if its epoch has ended, or all of it is published.
@@ -89,7 +100,8 @@ impl State {
             return None;
         }
         let clock = commands.clock(held.clock, chunk.first, chunk.next);
-        Some(Transaction { outputs, offset: chunk.next, clock, has_offset: false, is_late: false })
+        let is_held = self.session(who)?.held.is_some();
+        Some(Transaction { is_held, outputs, offset: chunk.next, clock, has_offset: false, is_late: false })
     }
 
     /// Begins a transaction and sends the output.

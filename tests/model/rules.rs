@@ -11,6 +11,7 @@ pub type Settle = fn(Event, Option<IdempotencyKey>, Option<&Claim>, i64, i64) ->
 #[derive(Clone, Copy)]
 pub struct Rules {
     pub plan: Plan,
+    pub plan_following: Plan,
     pub is_published: IsPublished,
     pub settle: Settle,
     pub broken: Option<Break>,
@@ -20,6 +21,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             plan: processor::plan,
+            plan_following: processor::plan_following,
             is_published: processor::is_published,
             settle: contract::settle,
             broken: None,
@@ -62,4 +64,14 @@ pub enum Break {
     CleanForEver,
     /// A stop that abandons work in flight is recorded as clean.
     CleanInFlight,
+    /// What is followed is published too.
+    PublishFollowed,
+    /// The follower appends what it has read of a partition that the session has taken.
+    AppendTaken,
+    /// The session takes the partition from the follower after it has read the log's cursor.
+    TakeLate,
+    /// A process joins a group that has members, whatever its log lacks.
+    JoinCold,
+    /// The follower records what it appends as published.
+    SeeFollowed,
 }

@@ -35,22 +35,27 @@ impl Accepted {
 impl From<Start> for Planned {
     fn from(start: Start) -> Self {
         Self {
-            offset: start.offset as u8,
-            logged: start.logged as u8,
-            published: start.published as u8,
+            offset: offset(start.offset),
+            logged: offset(start.logged),
+            published: offset(start.published),
             clock: start.clock as u8,
-            gap: start.gap.map(|gap| gap.next_offset as u8),
+            gap: start.gap.map(|gap| offset(gap.next_offset)),
             had_to_accept: !start.accepted.is_empty(),
         }
     }
 }
 
+/// As a state has it.
+pub fn offset(offset: i64) -> u8 {
+    u8::try_from(offset).expect("an offset of the model's topic")
+}
+
 /// What a process finds out about the partition.
-fn facts(state: &State, who: Who, commands: &Commands) -> Facts {
+pub fn facts(state: &State, who: Who, commands: &Commands) -> Facts {
     let cursor = state.instances[who.index()].log.cursor(commands);
     let bounds = Bounds { start: state.kafka.start.into(), end: state.kafka.end.into() };
     let at_anchor = retained_anchor(cursor.as_ref(), bounds).map(|anchor| {
-        let offset = anchor.offset as u8;
+        let offset = offset(anchor.offset);
         AtAnchor::Record { timestamp: commands.timestamp(offset).into(), checksum: commands.checksum(offset) }
     });
     let committed = state.kafka.committed.map(GroupOffset::committed);
@@ -74,7 +79,9 @@ fn limit(state: &State, who: Who, planned: &Planned) -> Option<Limit> {
     }
     let is_old_stop = log.is_stopped && log.seen == Some(planned.published) && planned.published < published;
     match state.kafka.committed {
-        None if !log.is_known => Some(Limit::NewLogWithoutOffset),
+        None if !log.is_known || (log.seen.is_none() && planned.published < published) => {
+            Some(Limit::NewLogWithoutOffset)
+        }
         None if is_old_stop => Some(Limit::OldCleanStop),
         Some(GroupOffset { offset, clock: None }) if is_old_stop && offset == planned.published => {
             Some(Limit::ForeignOffsetOfOldCleanStop)
@@ -104,7 +111,8 @@ impl State {
             .is_some_and(|found| found.clock.is_some() && found.offset == planned.published);
         if !is_known && rules.broken != Some(Break::FirstOffsetLeft) {
             let is_marked = self.kafka.committed.is_some_and(|found| found.clock.is_some());
-            self.is_clock_guessed |= !is_marked && self.instances[who.index()].log.logged > planned.published;
+            let is_ahead = self.instances[who.index()].log.logged > planned.published;
+            self.is_clock_guessed |= self.is_disturbed && !is_marked && is_ahead;
             let clock = Some(planned.clock);
             self.kafka.committed = Some(GroupOffset { offset: planned.published, clock });
         }
@@ -116,6 +124,7 @@ impl State {
         let session = self.running(who);
         let planned = session.planned.take().expect("it has learned the facts");
         session.accepts = None;
+        session.followed.take_if(|_| rules.broken == Some(Break::TakeLate));
         session.held = Some(Held {
             logged: planned.logged,
             published: planned.published,
@@ -123,10 +132,9 @@ impl State {
             sent: planned.offset,
             done: planned.offset,
         });
-        let accepted = planned.had_to_accept.then_some(planned.published);
         self.write(who, |log| {
             let clean = log.clean;
-            log.start_partition(planned.gap, accepted);
+            log.start_partition(planned.gap, Some(planned.published));
             log.clean = clean && rules.broken == Some(Break::CleanForEver);
         });
     }

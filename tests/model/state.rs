@@ -2,6 +2,7 @@
 
 use super::{
     commands::{MOST, Outcome},
+    following::{Followed, Warming},
     log::Log,
 };
 
@@ -12,7 +13,7 @@ pub struct Who(pub u8);
 pub const BOTH: [Who; 2] = [Who(0), Who(1)];
 
 /// The instance whose log is not synced with each append (`log.synchronous = "normal"`). The other's is.
-const NOT_SYNCED: Who = Who(0);
+pub const NOT_SYNCED: Who = Who(0);
 
 impl Who {
     pub fn index(self) -> usize {
@@ -32,8 +33,10 @@ pub struct State {
     pub faults: u8,
     /// Somebody moved or lost the group's offset, or deleted undecided commands.
     pub is_disturbed: bool,
-    /// A mark replaced an offset without one below the end of a log, which does not know the clock there.
+    /// A mark replaced an offset without one, or an absent one, below the end of a log, which does not know the clock there.
     pub is_clock_guessed: bool,
+    /// A process joined a group that has members, although its log lacked more than it may.
+    pub has_joined_cold: bool,
     /// The promises end here, so the model does too.
     pub limit: Option<Limit>,
 }
@@ -41,7 +44,7 @@ pub struct State {
 /// Where the promises end, as `docs/guarantees.md` says, or because of what a person accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit {
-    /// The group's offset is gone, and a log that has never seen the partition starts.
+    /// The group's offset is gone, and a log starts that has seen nothing published.
     NewLogWithoutOffset,
     /// The group's offset is gone, and more was published after this log's clean stop.
     OldCleanStop,
@@ -103,6 +106,8 @@ pub struct Visible {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Transaction {
+    /// Whoever began it held the partition.
+    pub is_held: bool,
     pub outputs: [Option<Outcome>; MOST],
     pub offset: u8,
     pub clock: u8,
@@ -115,7 +120,8 @@ pub struct Transaction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Instance {
     pub log: Log,
-    /// The log before its last write, which a power loss restores. `None` if each write is synced.
+    /// The log that a power loss restores, if that is another one: without its last write, or without all that was followed
+    /// since the last synced write.
     pub synced: Option<Log>,
     pub copy: Log,
     pub process: Process,
@@ -126,6 +132,8 @@ pub enum Process {
     Down,
     /// It stopped with a message that asks a person.
     Refused,
+    /// It follows the partition, and joins the group when it is warm.
+    Warming(Warming),
     Up(Session),
 }
 
@@ -149,6 +157,7 @@ pub struct Session {
     pub accepts: Option<Accepted>,
     pub planned: Option<Planned>,
     pub held: Option<Held>,
+    pub followed: Option<Followed>,
     /// A batch that was read, and is to go through the log.
     pub decided: Option<Chunk>,
     /// The batch that is being published, and the one after it.
@@ -229,6 +238,7 @@ impl State {
             faults,
             is_disturbed: false,
             is_clock_guessed: false,
+            has_joined_cold: false,
             limit: None,
         }
     }
@@ -236,7 +246,7 @@ impl State {
     pub fn session(&self, who: Who) -> Option<&Session> {
         match &self.instances[who.index()].process {
             Process::Up(session) => Some(session),
-            Process::Down | Process::Refused => None,
+            Process::Down | Process::Refused | Process::Warming(_) => None,
         }
     }
 
@@ -245,16 +255,28 @@ impl State {
         let instance = &mut self.instances[who.index()];
         let before = instance.log;
         change(&mut instance.log);
-        if who == NOT_SYNCED && instance.log != before {
+        if who != NOT_SYNCED {
+            instance.synced = None;
+        } else if instance.log != before {
             instance.synced = Some(before);
         }
+    }
+
+    /// The same, without waiting for the disk.
+    pub fn write_followed(&mut self, who: Who, change: impl FnOnce(&mut Log)) {
+        let earlier = self.instances[who.index()].synced.filter(|_| who != NOT_SYNCED);
+        let before = self.instances[who.index()].log;
+        self.write(who, change);
+        self.instances[who.index()].synced = earlier.or(Some(before));
     }
 
     /// Of a process that runs.
     pub fn running(&mut self, who: Who) -> &mut Session {
         match &mut self.instances[who.index()].process {
             Process::Up(session) => session,
-            Process::Down | Process::Refused => panic!("a step of a process that does not run"),
+            Process::Down | Process::Refused | Process::Warming(_) => {
+                panic!("a step of a process that has no session")
+            }
         }
     }
 }
@@ -269,6 +291,7 @@ impl Session {
             accepts,
             planned: None,
             held: None,
+            followed: None,
             decided: None,
             appended: None,
             queued: None,

@@ -9,6 +9,7 @@ pub enum Step {
     // What others do, sooner or later.
     Post,
     Start(Who),
+    Warm(Who),
     Assign(Who),
     Expire(Who),
     TimeOut(Who),
@@ -27,6 +28,13 @@ pub enum Step {
     Release(Who),
     Lose(Who),
     Halt(Who),
+    // What it does while another one may publish.
+    Join(Who),
+    Follow(Who),
+    ReadFollowed(Who, u8),
+    AppendFollowed(Who),
+    Note(Who),
+    StopFollowing(Who),
     // Faults.
     Fault(Fault),
     // What may happen after a fault, or before it.
@@ -65,13 +73,14 @@ impl Step {
         match self {
             Self::Post => format!("Somebody posts the command at offset {}.", before.kafka.end),
             Self::Start(who) => format!("{who} starts, and joins the group."),
+            Self::Warm(who) => format!("{who} starts, and stays outside of the group."),
             Self::Assign(who) => format!("The group assigns the partition to {who}."),
             Self::Expire(who) => format!("The session of {who} times out: it is no member any more."),
             Self::TimeOut(who) => format!("The open transaction of {who} times out, and is aborted."),
             Self::Learn(who) => format!(
                 "{who} learns where to start: the group's offset is {}, and its log goes to {}.",
                 committed(before),
-                before.instances[who.index()].log.logged
+                logged(before, who)
             ),
             Self::Hold(who) => match before.session(who).and_then(|session| session.planned) {
                 Some(planned) => format!(
@@ -100,11 +109,24 @@ impl Step {
             Self::Release(who) => format!("{who} releases the partition."),
             Self::Lose(who) => format!("{who} notices that it lost the partition, and joins again."),
             Self::Halt(who) => format!("{who} finds that the next command was deleted, and starts over."),
+            Self::Join(who) => {
+                format!("{who} joins the group, with a log that goes to {}.", logged(before, who))
+            }
+            Self::Follow(who) => {
+                format!("{who} follows the partition, with a log that goes to {}.", logged(before, who))
+            }
+            Self::ReadFollowed(who, next) => format!("The follower of {who} reads up to offset {next}."),
+            Self::AppendFollowed(who) => format!("The follower of {who} appends what it has read."),
+            Self::Note(who) => {
+                format!("The follower of {who} notes that the group has committed {}.", committed(before))
+            }
+            Self::StopFollowing(who) => {
+                format!("The follower of {who} finds that the next command was deleted, and starts over.")
+            }
             Self::Fault(fault) => fault.sentence(before),
             Self::Arrive(who) => format!("The late commit of {who} arrives."),
             Self::Copy(who) => {
-                let logged = before.instances[who.index()].log.logged;
-                format!("Somebody copies the log of {who}, which goes to {logged}.")
+                format!("Somebody copies the log of {who}, which goes to {}.", logged(before, who))
             }
             Self::Resolve(who, Accepted::Nothing) => format!("A person starts {who} again."),
             Self::Resolve(who, accepted) => format!("A person starts {who} and accepts {accepted:?}."),
@@ -138,6 +160,10 @@ impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(["A", "B"][self.index()])
     }
+}
+
+fn logged(state: &State, who: Who) -> u8 {
+    state.instances[who.index()].log.logged
 }
 
 fn committed(state: &State) -> String {

@@ -1,5 +1,7 @@
 //! The model: which steps a state has, and what each of them does.
 
+use processor::LogPartitions;
+
 use super::{
     checker::Model,
     commands::Commands,
@@ -7,7 +9,7 @@ use super::{
     properties,
     rules::{Break, Rules},
     starting::is_exact,
-    state::{Accepted, BOTH, GroupOffset, Instance, Limit, Membership, Process, Session, State, Who},
+    state::{Accepted, BOTH, Instance, Limit, Membership, NOT_SYNCED, Process, Session, State, Who},
     steps::{Fault, Step},
 };
 
@@ -15,6 +17,9 @@ use super::{
 pub const REFUSED: &str = "refused";
 pub const GAP: &str = "a gap in a log";
 pub const BEHIND: &str = "a log behind what is published";
+pub const AHEAD: &str = "a follower ahead of what is published";
+pub const UNSYNCED: &str = "what was followed is not on the disk";
+pub const WARMING: &str = "a process that is not warm";
 
 pub struct World {
     pub commands: Commands,
@@ -23,6 +28,8 @@ pub struct World {
     /// Which of them.
     pub may_happen: fn(Fault) -> bool,
     pub rules: Rules,
+    /// Whether the instances follow.
+    pub partitions: LogPartitions,
 }
 
 impl Model for World {
@@ -44,10 +51,13 @@ impl Model for World {
         for who in BOTH {
             match &state.instances[who.index()].process {
                 Process::Up(session) => self.session_steps(state, who, session, &mut steps),
+                Process::Warming(_) => {}
                 Process::Refused => self.resolving_steps(state, who, &mut steps),
                 Process::Down if state.kafka.counted[who.index()] => steps.push(Step::Expire(who)),
+                Process::Down if self.has_to_warm(state, who) => steps.push(Step::Warm(who)),
                 Process::Down => steps.push(Step::Start(who)),
             }
+            self.following_steps(state, who, &mut steps);
             let open = state.kafka.transactions[who.index()];
             if open.is_some() && state.session(who).is_none() {
                 steps.push(Step::TimeOut(who));
@@ -66,9 +76,22 @@ impl Model for World {
         let (mut next, commands, rules) = (*state, &self.commands, &self.rules);
         match step {
             Step::Post => next.kafka.end += 1,
-            Step::Start(who) => begin(&mut next, who, None),
-            Step::Resolve(who, accepted) => begin(&mut next, who, Some(accepted)),
+            Step::Start(who) => next.begin(who, None),
+            Step::Resolve(who, accepted) if self.has_to_warm(state, who) => next.warm(who, Some(accepted)),
+            Step::Resolve(who, accepted) => next.begin(who, Some(accepted)),
+            Step::Warm(who) => next.warm(who, None),
+            Step::Join(who) => next.join_warm(who),
+            Step::Follow(who) => self.follow(&mut next, who),
+            Step::ReadFollowed(who, to) => {
+                next.followed_mut(who).as_mut().expect("it follows").read = to;
+            }
+            Step::AppendFollowed(who) => next.append_followed(who, commands, rules),
+            Step::Note(who) => next.note(who),
+            Step::StopFollowing(who) => *next.followed_mut(who) = None,
             Step::Assign(who) => {
+                // From now on the follower appends nothing.
+                let is_late = matches!(rules.broken, Some(Break::AppendTaken | Break::TakeLate));
+                next.running(who).followed.take_if(|_| !is_late);
                 next.kafka.owner = Some(who);
                 next.running(who).is_assigned = true;
                 next.next_generation(Some(who));
@@ -113,7 +136,7 @@ impl Model for World {
     }
 
     fn check(&self, state: &State, is_at_rest: bool) -> Result<(), String> {
-        properties::check(state, is_at_rest, &self.commands)
+        properties::check(state, is_at_rest, self)
     }
 
     fn sentence(&self, before: &State, step: Step) -> String {
@@ -124,20 +147,21 @@ impl Model for World {
         let refused = |instance: &Instance| instance.process == Process::Refused;
         let has_gap = |instance: &Instance| instance.log.gaps != 0;
         let is_behind = |instance: &Instance| instance.log.logged < state.kafka.published;
+        let is_ahead = |who: &Who| {
+            state.followed(*who).is_some() && state.instances[who.index()].log.logged > state.kafka.published
+        };
+        let is_unsynced = |who: &Who| *who != NOT_SYNCED && state.instances[who.index()].synced.is_some();
+        let is_warming = |instance: &Instance| matches!(instance.process, Process::Warming(_));
         state
             .limit
             .map(Limit::name)
             .or(state.instances.iter().any(refused).then_some(REFUSED))
             .or(state.instances.iter().any(has_gap).then_some(GAP))
             .or(state.instances.iter().any(is_behind).then_some(BEHIND))
+            .or(BOTH.iter().any(is_unsynced).then_some(UNSYNCED))
+            .or(BOTH.iter().any(is_ahead).then_some(AHEAD))
+            .or(state.instances.iter().any(is_warming).then_some(WARMING))
     }
-}
-
-/// The process starts, and its new producer fences the one before.
-fn begin(state: &mut State, who: Who, accepts: Option<Accepted>) {
-    state.kafka.transactions[who.index()] = None;
-    state.instances[who.index()].process = Process::Up(Session::new(accepts));
-    state.join(who);
 }
 
 impl World {
@@ -215,105 +239,6 @@ impl World {
             let fits = |accepted: &Accepted| is_exact(state, who, &self.commands, &self.rules, *accepted);
             let ways = Accepted::ALL.into_iter().filter(fits);
             steps.extend(ways.map(|accepted| Step::Resolve(who, accepted)));
-        }
-    }
-
-    fn fault_steps(&self, state: &State, steps: &mut Vec<Step>) {
-        let kafka = &state.kafka;
-        let mut faults = Vec::new();
-        for who in BOTH {
-            let instance = &state.instances[who.index()];
-            let Process::Up(session) = &instance.process else {
-                if instance.process == Process::Down && instance.copy != instance.log {
-                    faults.push(Fault::Restore(who));
-                }
-                continue;
-            };
-            faults.extend([Fault::Crash(who), Fault::Stop(who)]);
-            faults.extend(instance.synced.map(|_| Fault::PowerLoss(who)));
-            if kafka.owner == Some(who) {
-                faults.push(Fault::Evict(who));
-                if !session.is_revoking && state.session(who.other()).is_some() {
-                    faults.push(Fault::HandOver(who));
-                }
-            }
-            if let Some(open) = kafka.transactions[who.index()].filter(|_| !session.is_in_doubt) {
-                faults.extend([Fault::Abort(who), Fault::TimeOutEarly(who)]);
-                if open.has_offset {
-                    faults.extend([Fault::CommitUnnoticed(who), Fault::CommitLate(who)]);
-                }
-            }
-        }
-        for offset in 0..=kafka.end {
-            if kafka.committed != Some(GroupOffset { offset, clock: None }) {
-                faults.push(Fault::CommitAsOther(offset));
-            }
-        }
-        faults.extend(kafka.committed.map(|_| Fault::ForgetOffset));
-        let deletes = (kafka.start + 1..=kafka.end).filter(|start| self.may_delete(*start));
-        faults.extend(deletes.map(Fault::Delete));
-        faults.retain(|fault| (self.may_happen)(*fault));
-        steps.extend(self.copying(state));
-        steps.extend(faults.into_iter().map(Step::Fault));
-    }
-
-    /// Somebody may copy the log of the first instance; one that was never copied can be replaced by an empty one.
-    fn copying(&self, state: &State) -> Option<Step> {
-        let (who, instance) = (BOTH[0], &state.instances[0]);
-        let differs = instance.log.is_known && instance.copy != instance.log;
-        ((self.may_happen)(Fault::Restore(who)) && differs).then_some(Step::Copy(who))
-    }
-
-    /// Repetitions are recognized among the commands that the topic retains.
-    fn may_delete(&self, start: u8) -> bool {
-        let is_repeated = |old: u8| (start..self.commands.count()).any(|new| self.commands.repeats(old, new));
-        !(0..start).any(is_repeated)
-    }
-
-    fn strike(&self, state: &mut State, fault: Fault) {
-        state.faults -= 1;
-        match fault {
-            Fault::HandOver(who) => {
-                state.running(who).is_revoking = true;
-                state.next_generation(Some(who));
-            }
-            Fault::Evict(who) => state.remove_member(who),
-            Fault::Crash(who) => state.crash(who, &self.rules),
-            Fault::PowerLoss(who) => {
-                state.crash(who, &self.rules);
-                let instance = &mut state.instances[who.index()];
-                instance.log = instance.synced.take().expect("a write that is not synced");
-            }
-            Fault::Stop(who) => state.stop(who, &self.rules),
-            Fault::Restore(who) => {
-                let instance = &mut state.instances[who.index()];
-                (instance.log, instance.synced) = (instance.copy, None);
-            }
-            Fault::CommitUnnoticed(who) => {
-                state.kafka.commit(who);
-                state.doubt(who, &self.rules);
-            }
-            Fault::CommitLate(who) => {
-                state.kafka.transactions[who.index()].as_mut().expect("an open transaction").is_late = true;
-                state.doubt(who, &self.rules);
-            }
-            Fault::Abort(who) => {
-                state.kafka.transactions[who.index()] = None;
-                state.running(who).attempt = None;
-            }
-            Fault::TimeOutEarly(who) => state.kafka.transactions[who.index()] = None,
-            Fault::CommitAsOther(offset) => {
-                state.kafka.committed = Some(GroupOffset { offset, clock: None });
-                state.is_disturbed = true;
-            }
-            Fault::ForgetOffset => {
-                state.kafka.committed = None;
-                state.is_disturbed = true;
-            }
-            Fault::Delete(start) => {
-                state.kafka.start = start;
-                state.is_disturbed |= start > state.kafka.published;
-            }
         }
     }
 }

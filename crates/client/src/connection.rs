@@ -18,9 +18,10 @@ pub(super) struct Connection {
 }
 
 /// Properties that a client refuses for other reasons than the processor does (`protected`).
-const REASONS: [(&str, &str); 7] = [
+const REASONS: [(&str, &str); 8] = [
     ("bootstrap.servers", "it is an argument of the builder"),
     ("group.id", "it is an argument of the stream's builder"),
+    ("group.protocol", "the stream is made for the classic protocol"),
     ("transactional.id", "the client posts outside of transactions"),
     ("auto.offset.reset", "a new group begins with the first notification that is retained"),
     ("enable.auto.commit", ACKNOWLEDGED),

@@ -15,6 +15,7 @@ use crate::claims::{ClaimRows, Claims};
 use crate::cursor::CursorRow;
 use crate::error::LogError;
 use crate::event_rows::EventRows;
+use crate::options::Synchronous;
 use crate::writer::EventLog;
 
 /// Consecutive commands of one partition.
@@ -29,7 +30,7 @@ pub struct Stretch<'a> {
 
 impl EventLog {
     /// Decides each command by the idempotency window, appends the decisions, and moves the cursors, in one transaction.
-    /// If it returns `Ok`, all of this is durable (see [`Synchronous`](crate::Synchronous)), and each fate is decided. If it
+    /// If it returns `Ok`, all of this is durable (see [`Synchronous`]), and each fate is decided. If it
     /// returns an error, nothing was appended, or it was appended to a file that is no longer in place; the fates are lost.
     ///
     /// `published` has committed offsets of the group; they never lower `published_seen`.
@@ -84,6 +85,17 @@ impl EventLog {
             appended.push(objects);
         }
         Ok(())
+    }
+}
+
+impl EventLog {
+    /// [`append_batch`](Self::append_batch) of what another instance publishes. It does not wait for the disk: a power loss can
+    /// undo it until the next change that does, which makes this one durable too.
+    pub fn append_followed(&mut self, stretches: &mut [Stretch<'_>]) -> Result<(), LogError> {
+        self.synchronize(Synchronous::Normal)?;
+        let appended = self.append_batch(stretches, &[]);
+        self.synchronize(self.synchronous)?;
+        appended
     }
 }
 

@@ -18,7 +18,7 @@ use crate::error::LogError;
 use crate::files::{self, InodeLock, LogFiles};
 use crate::instance::Instance;
 use crate::lookup::{self, Recorded};
-use crate::options::LogOptions;
+use crate::options::{LogOptions, Synchronous};
 use crate::reader::LogReader;
 use crate::schema::{self, Presence};
 use crate::{check, preflight};
@@ -41,6 +41,7 @@ pub struct EventLog {
     _inode: InodeLock,
     topic: String,
     pub(crate) topic_bits: u16,
+    pub(crate) synchronous: Synchronous,
     pub(crate) window_ms: i64,
     /// Positions are 1, 2, ... `next_position - 1`, without holes.
     pub(crate) next_position: i64,
@@ -106,6 +107,7 @@ impl EventLog {
             _inode: inode,
             topic: options.topic.clone(),
             topic_bits: contract::topic_bits(&options.topic),
+            synchronous: options.synchronous,
             window_ms: options.window_ms,
             next_position,
             rows,
@@ -162,13 +164,13 @@ impl EventLog {
     /// Records that the partition starts. This clears `clean` of all partitions, since other processes publish for those
     /// that this process does not hold.
     ///
-    /// A gap must start at `logged`, and moves it to the gap's end. After an intervention, `accepted` replaces
-    /// `published_seen`.
+    /// A gap must start at `logged`, and moves it to the gap's end. `published`, if known, replaces `published_seen`, which
+    /// only an intervention lowers.
     pub fn start_partition(
         &mut self,
         partition: i32,
         gap: Option<Gap>,
-        accepted: Option<i64>,
+        published: Option<i64>,
     ) -> Result<Cursor, LogError> {
         let mut row = self.row(partition);
         if let Some(Gap { first_offset, next_offset, .. }) = gap {
@@ -182,7 +184,7 @@ impl EventLog {
             }
             row.cursor.logged = next_offset;
         }
-        row.cursor.published_seen = accepted.or(row.cursor.published_seen);
+        row.cursor.published_seen = published.or(row.cursor.published_seen);
         let mut rows: BTreeMap<_, _> =
             self.rows.iter().filter(|(_, row)| row.cursor.clean).map(|(&other, &row)| (other, row)).collect();
         rows.insert(partition, row);
@@ -271,6 +273,12 @@ impl EventLog {
         self.change(BTreeMap::new(), |connection| {
             connection.execute("DELETE FROM meta WHERE name = 'room'", []).map(drop)
         })
+    }
+
+    /// What the changes after this survive.
+    pub(crate) fn synchronize(&self, synchronous: Synchronous) -> Result<(), LogError> {
+        let set = self.connection.pragma_update(None, "synchronous", synchronous.pragma());
+        set.map_err(|error| self.sqlite(error))
     }
 
     pub(crate) fn row(&self, partition: i32) -> CursorRow {

@@ -56,13 +56,30 @@ fn with_operators(settings: &Settings, mut client: ClientConfig) -> ClientConfig
     client
 }
 
+/// What makes a client a member of its group. The first three are the classic protocol's.
+const MEMBERSHIP: [&str; 6] = [
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "partition.assignment.strategy",
+    "max.poll.interval.ms",
+    "group.instance.id",
+    "group.protocol",
+];
+
+/// Whether the group's protocol is the new one (KIP-848): the brokers assign the partitions, and decide how long a session is.
+pub(crate) fn is_new_protocol(settings: &Settings) -> bool {
+    settings.properties.get("group.protocol").is_some_and(|name| name.eq_ignore_ascii_case("consumer"))
+}
+
 /// The group member that reads commands.
 #[must_use]
 pub fn consumer(settings: &Settings) -> ClientConfig {
+    let is_classic = !is_new_protocol(settings);
     let mut client = common(settings, "consumer");
+    if is_classic {
+        client.set("session.timeout.ms", SESSION_TIMEOUT_MS).set("heartbeat.interval.ms", "1000");
+    }
     client
-        .set("session.timeout.ms", SESSION_TIMEOUT_MS)
-        .set("heartbeat.interval.ms", "1000")
         .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100")
@@ -74,9 +91,24 @@ pub fn consumer(settings: &Settings) -> ClientConfig {
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
-        // A partition that stays here keeps being processed, and a new owner would have to read its history first.
-        .set("partition.assignment.strategy", "cooperative-sticky");
+        .set("auto.offset.reset", "error");
+    if is_classic {
+        // A partition that stays here keeps being processed. The brokers' own assignor of the new protocol does the same.
+        client.set("partition.assignment.strategy", "cooperative-sticky");
+    }
+    client
+}
+
+/// A client that reads and asks as the group does, and can't be taken for a member.
+#[must_use]
+pub(crate) fn outside(settings: &Settings) -> ClientConfig {
+    without_membership(consumer(settings))
+}
+
+fn without_membership(mut client: ClientConfig) -> ClientConfig {
+    for property in MEMBERSHIP {
+        client.remove(property);
+    }
     client
 }
 
@@ -119,10 +151,8 @@ pub fn reader(settings: &Settings) -> ClientConfig {
         .set("queued.max.messages.kbytes", FETCH_QUEUE_KIB.to_string())
         .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS)
         // Required by librdkafka before it lets a client assign partitions; never joined, never committed to.
-        .set("group.id", format!("{}-reader", settings.group))
-        // As the member's: librdkafka refuses a `max.poll.interval.ms` below it, joined or not.
-        .set("session.timeout.ms", SESSION_TIMEOUT_MS);
-    let mut client = with_fetch_bytes(with_operators(settings, client));
+        .set("group.id", format!("{}-reader", settings.group));
+    let mut client = with_fetch_bytes(without_membership(with_operators(settings, client)));
     client
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
@@ -165,6 +195,13 @@ pub fn transactional<'a>(client: &'a mut ClientConfig, transactional_id: &str) -
 pub fn check_properties(settings: &Settings) -> Result<(), String> {
     // Without an address, the client connects to nothing.
     let settings = Settings { bootstrap_servers: String::new(), ..settings.clone() };
+    for name in ["session.timeout.ms", "heartbeat.interval.ms"] {
+        if is_new_protocol(&settings) && settings.properties.contains_key(name) {
+            return Err(format!(
+                "{name} can't be set with group.protocol=consumer: the brokers' group.consumer.{name} applies. Leave it out"
+            ));
+        }
+    }
     let refused = |error: KafkaError| not_made(&settings, &error);
     for consumer in [consumer, reader] {
         let consumer: Result<BaseConsumer, _> = consumer(&settings).create();
@@ -308,6 +345,28 @@ mod tests {
         let reason =
             checked(&[("session.timeout.ms", "30000"), ("max.poll.interval.ms", "20000")]).unwrap_err();
         assert!(reason.contains("max.poll.interval.ms"), "{reason}");
+    }
+
+    #[test]
+    fn the_new_protocol_leaves_sessions_and_assignments_to_the_brokers() {
+        let settings = |more: &[(&str, &str)]| {
+            let properties = [&[("group.protocol", "Consumer"), ("group.instance.id", "one")], more].concat();
+            Settings::for_test("nobody.invalid:9092", &properties)
+        };
+        let plain = settings(&[("max.poll.interval.ms", "5000")]);
+        assert_eq!(check_properties(&plain), Ok(()));
+        let set = |client: &ClientConfig| MEMBERSHIP.map(|name| client.get(name).is_some());
+        assert_eq!(set(&consumer(&plain)), [false, false, false, true, true, true]);
+        for client in [outside(&plain), reader(&plain)] {
+            assert_eq!(set(&client), [false; MEMBERSHIP.len()]);
+        }
+        for name in ["session.timeout.ms", "heartbeat.interval.ms"] {
+            let reason = check_properties(&settings(&[(name, "3000")])).unwrap_err();
+            let wanted = format!(
+                "{name} can't be set with group.protocol=consumer: the brokers' group.consumer.{name}"
+            );
+            assert!(reason.starts_with(&wanted), "{reason}");
+        }
     }
 
     #[test]

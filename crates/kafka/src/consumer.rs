@@ -1,4 +1,4 @@
-//! The group member that reads the commands topic.
+//! The reader of the commands topic, as a member of the group or outside of it.
 //!
 //! librdkafka's callback only notes rebalance events; the polling thread acts on them. An assignment needs offsets that may
 //! take seconds, a revocation waits for the pipeline to drain, and a blocked callback would delay a stop. librdkafka stays
@@ -20,6 +20,7 @@ use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::{KafkaError, RDKafkaErrorCode},
+    groups::{GroupInfo, GroupMemberInfo},
     message::BorrowedMessage,
     types::RDKafkaRespErr,
 };
@@ -34,7 +35,7 @@ use super::{
     mark::{Committed, NextOffset},
     member::Member,
     native,
-    reader::Reader,
+    reader::{Reader, is_group_denied},
     refusal::OutputRefusal,
     topic_id::{self, TopicId},
 };
@@ -47,9 +48,12 @@ const LONG_PART: usize = BUFFER / 4;
 /// How long one question to the brokers may block the polling thread.
 const ASK: Duration = Duration::from_secs(2);
 
-/// A member of the consumer group.
+/// Reads the commands topic, as a member of the consumer group or outside of it.
 pub struct GroupConsumer {
     consumer: Member,
+    /// Of a follower: asks for the group's offsets without waiting for open transactions. While others publish, there is
+    /// nearly always one.
+    offsets_reader: Option<Member>,
     notes: Arc<Notes>,
     settings: Settings,
     topic: String,
@@ -93,17 +97,34 @@ impl fmt::Debug for Membership {
 #[derive(Debug)]
 struct Notes {
     rebalances: Mutex<VecDeque<Polled>>,
+    assigned: Mutex<Assigned>,
     closing: AtomicBool,
+    /// The brokers said that this user may not use the group.
+    is_denied: AtomicBool,
     topic_id: TopicId,
     /// The last error.
     error: Mutex<Option<String>>,
+}
+
+/// What a close waits for. One call that unassigns all ends that, and a second one would never return if the close has ended
+/// in between. A static member's close ends at once: it asks the group nothing.
+#[derive(Debug, Default)]
+struct Assigned {
+    /// By the group.
+    partitions: BTreeSet<i32>,
+    /// librdkafka waits for the answer to a revocation.
+    is_revoking: bool,
+    /// By the close.
+    is_unassigned: bool,
 }
 
 impl Notes {
     fn of(topic: &str) -> Arc<Self> {
         Arc::new(Self {
             rebalances: Mutex::default(),
+            assigned: Mutex::default(),
             closing: AtomicBool::new(false),
+            is_denied: AtomicBool::new(false),
             topic_id: TopicId::of(topic),
             error: Mutex::default(),
         })
@@ -114,6 +135,9 @@ impl Notes {
         let context = Context::default().on_log(move |_, line| log.topic_id.hear(line));
         let context = context.on_error(move |error, reason| {
             errors.hear(reason.to_owned());
+            if is_group_denied(error) {
+                errors.is_denied.store(true, Ordering::SeqCst);
+            }
             // Outside the group, the caller reports the error.
             if is_member {
                 client_error(error, reason);
@@ -129,6 +153,20 @@ impl Notes {
     fn rebalances(&self) -> MutexGuard<'_, VecDeque<Polled>> {
         self.rebalances.lock().expect("never poisoned")
     }
+
+    fn assigned(&self) -> MutexGuard<'_, Assigned> {
+        self.assigned.lock().expect("never poisoned")
+    }
+
+    /// While closing, librdkafka takes any call for "unassign all"; once closed, it would never answer one.
+    fn unassign_all(&self, consumer: &BaseConsumer<Context>) {
+        if !std::mem::replace(&mut self.assigned().is_unassigned, true)
+            && !consumer.closed()
+            && let Err(error) = consumer.unassign()
+        {
+            tracing::debug!(%error, "unassign while closing");
+        }
+    }
 }
 
 impl Group for Notes {
@@ -139,15 +177,19 @@ impl Group for Notes {
         partitions: &TopicPartitionList,
     ) {
         if self.closing.load(Ordering::SeqCst) {
-            // While closing, librdkafka takes any call for "unassign all"; once closed, it would never answer one.
-            if !consumer.closed()
-                && let Err(error) = consumer.unassign()
-            {
-                tracing::debug!(%error, "unassign while closing");
-            }
+            self.unassign_all(consumer);
             return;
         }
-        let numbers = partitions.elements().iter().map(|element| element.partition()).collect();
+        let numbers: Vec<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
+        {
+            let mut assigned = self.assigned();
+            if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+                assigned.partitions.extend(&numbers);
+            } else {
+                assigned.partitions.retain(|partition| !numbers.contains(partition));
+                assigned.is_revoking = true;
+            }
+        }
         let polled = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             // Completes librdkafka's join; the partitions start when their offsets are known.
             if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
@@ -163,8 +205,14 @@ impl Group for Notes {
     }
 
     fn leaving(&self, consumer: &BaseConsumer<Context>) {
-        // A revocation may be noted and not yet acted on.
-        let _ = consumer.unassign();
+        // If there is more to unassign, the close calls back.
+        let is_waited_for = {
+            let assigned = self.assigned();
+            assigned.is_revoking || !assigned.partitions.is_empty()
+        };
+        if is_waited_for {
+            self.unassign_all(consumer);
+        }
     }
 }
 
@@ -179,18 +227,20 @@ impl GroupConsumer {
         Ok(member)
     }
 
-    /// Queries the group's state without joining it: [`Source::poll`] returns no records.
+    /// Does not join the group.
     pub fn outside(settings: &Settings) -> Result<Self, SourceError> {
         Self::make(settings, false)
     }
 
     fn make(settings: &Settings, is_member: bool) -> Result<Self, SourceError> {
         let notes = Notes::of(&settings.topics.commands);
-        let consumer = topic_id::told(client::consumer(settings))
+        let properties = if is_member { client::consumer(settings) } else { client::outside(settings) };
+        let consumer = topic_id::told(properties)
             .create_with_context(notes.context(is_member))
             .map_err(|error| SourceError::Fatal(format!("the Kafka consumer can't be made: {error}")))?;
         Ok(Self {
             consumer: Member::new(consumer),
+            offsets_reader: None,
             notes,
             settings: settings.clone(),
             topic: settings.topics.commands.clone(),
@@ -222,7 +272,31 @@ impl GroupConsumer {
         // librdkafka refuses a list with a partition that was never started, and accepts an empty list.
         let started: Vec<_> = partitions.iter().filter(|partition| self.started.remove(partition)).collect();
         let list = self.list(started.into_iter().map(|&partition| (partition, Offset::Invalid)));
-        self.consumer.incremental_unassign(&list).map_err(|error| self.retriable("unassign", &error))
+        self.consumer.incremental_unassign(&list).map_err(|error| self.retriable("unassign", &error))?;
+        self.notes.assigned().is_revoking = false;
+        Ok(())
+    }
+
+    /// Whether the brokers say that this user may not use the group. A question about its offsets only times out then.
+    fn is_denied(&self) -> bool {
+        let asker = self.offsets_reader.as_ref().unwrap_or(&self.consumer);
+        // Each poll serves an error or a line of the log.
+        for _ in 0..native::waiting(asker.client()) {
+            asker.poll(Duration::ZERO);
+        }
+        self.notes.is_denied.load(Ordering::SeqCst)
+    }
+
+    fn may_have_others(&self, group: &GroupInfo) -> bool {
+        // The brokers name the members of a group of the new protocol (KIP-848) only in answer to another question, and none
+        // at all if they don't know them now.
+        let are_unsaid = matches!(group.state(), "Dead" | "");
+        let own = self.settings.properties.get("group.instance.id");
+        // The brokers make a static member's id of its `group.instance.id`, a hyphen and a UUID.
+        let is_own = |member: &GroupMemberInfo| {
+            own.and_then(|own| member.id().strip_prefix(own.as_str())).is_some_and(|rest| rest.len() == 37)
+        };
+        are_unsaid || group.members().iter().any(|member| !is_own(member))
     }
 
     fn retriable(&self, what: &str, error: &KafkaError) -> SourceError {
@@ -233,6 +307,53 @@ impl GroupConsumer {
 
 impl Source for GroupConsumer {
     type Membership = Membership;
+    type Brokers = Settings;
+
+    fn follower(settings: &Settings) -> Result<Self, SourceError> {
+        let mut follower = Self::outside(settings)?;
+        let mut properties = client::outside(settings);
+        properties.set("isolation.level", "read_uncommitted");
+        let offsets_reader = properties
+            .create_with_context(follower.notes.context(false))
+            .map_err(|error| SourceError::Fatal(format!("the Kafka consumer can't be made: {error}")))?;
+        follower.offsets_reader = Some(Member::new(offsets_reader));
+        Ok(follower)
+    }
+
+    fn partitions(&mut self) -> Result<Vec<i32>, SourceError> {
+        let what = format!("the partitions of '{}'", self.topic);
+        match ends::partitions(&self.consumer, &self.topic, ASK) {
+            Ok(none) if none.is_empty() => Err(SourceError::Retriable(format!("{what}: there are none"))),
+            found => found.map_err(|error| self.retriable(&what, &error)),
+        }
+    }
+
+    fn has_other_members(&mut self) -> Result<bool, SourceError> {
+        let name = &self.settings.group;
+        // Not `DescribeConsumerGroups`: librdkafka aborts the process if that times out and is answered later (issue 4605).
+        let listed = match self.consumer.client().fetch_group_list(Some(name), ASK) {
+            Ok(listed) => listed,
+            Err(error) => {
+                // The embedded broker does not say it, and joining reports a missing right. All brokers are asked, and of one
+                // that does not answer nothing is known.
+                let is_unsaid = matches!(
+                    error.rdkafka_error_code(),
+                    Some(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::GroupAuthorizationFailed)
+                );
+                return Ok(!is_unsaid);
+            }
+        };
+        if let Some(group) = listed.groups().iter().find(|group| group.name() == name) {
+            return Ok(self.may_have_others(group));
+        }
+        // A new group, or its coordinator does not answer now, or the brokers may not say it.
+        let partitions = self.partitions()?;
+        match self.committed(&partitions) {
+            Ok(committed) => Ok(committed.iter().any(|(_, found)| found.is_some())),
+            Err(_) if self.is_denied() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 
     fn poll(&mut self, timeout: Duration) -> Result<Polled, SourceError> {
         if let Some(noted) = self.pending.pop_front() {
@@ -285,8 +406,8 @@ impl Source for GroupConsumer {
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
         let what = format!("the committed offsets of the group '{}'", self.settings.group);
         let list = self.list(partitions.iter().map(|&partition| (partition, Offset::Invalid)));
-        let list =
-            self.consumer.committed_offsets(list, ASK).map_err(|error| self.retriable(&what, &error))?;
+        let consumer = self.offsets_reader.as_ref().unwrap_or(&self.consumer);
+        let list = consumer.committed_offsets(list, ASK).map_err(|error| self.retriable(&what, &error))?;
         if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {
             return Err(self.retriable(&what, &failed));
         }
@@ -513,6 +634,20 @@ fn classify(settings: &Settings, error: &KafkaError) -> Result<Option<Polled>, S
              membership. Give each process an id of its own, then start this one again"
                 .into(),
         )),
+        // In the new protocol the first one keeps the membership. It passes: that one may be a process that was killed, or
+        // this one's earlier session.
+        Some(RDKafkaErrorCode::UnreleasedInstanceId) => Err(SourceError::Retriable(
+            "the consumer group has a member with the same group.instance.id: another process, or one that was killed \
+             and whose session has not timed out. Give each process an id of its own"
+                .into(),
+        )),
+        Some(RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature)
+            if client::is_new_protocol(settings) =>
+        {
+            Err(SourceError::Fatal(
+                "the brokers do not have group.protocol=consumer, which needs Kafka 4.0. Leave the property out".into(),
+            ))
+        }
         _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
             Err(SourceError::Fatal(format!("the consumer failed permanently: {error}")))
         }
@@ -579,6 +714,24 @@ mod tests {
             }
         }
         assert!(kept.iter().all(|(copy, part)| copy == part));
+    }
+
+    /// librdkafka may end the process then: see `native::allowed`.
+    #[test]
+    fn a_coordinator_that_comes_too_late_ends_nothing() {
+        use rdkafka::mocking::MockCoordinator;
+        let broker = EmbeddedBroker::with_nodes(2, &Topics::for_test("c")).expect("brokers");
+        let cluster = broker.cluster();
+        cluster.coordinator(MockCoordinator::Group("g".into()), 2).expect("a coordinator");
+        cluster.broker_down(2).expect("down");
+        let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
+        let source = GroupConsumer::outside(&settings).expect("a consumer");
+        let ask =
+            |patience| native::allowed(source.consumer.client(), native::Described::Group, "g", patience);
+        assert_eq!(ask(Duration::from_millis(500)), Err(RDKafkaErrorCode::OperationTimedOut));
+        cluster.broker_up(2).expect("up");
+        // It is asked, and does not know the question.
+        assert_eq!(ask(Duration::from_secs(60)), Err(RDKafkaErrorCode::UnsupportedFeature));
     }
 
     #[test]

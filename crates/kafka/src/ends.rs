@@ -26,9 +26,6 @@ pub(super) fn ask<C: ConsumerContext>(
         Ok(missing) => ends.missing = Some(missing),
         Err(error) => ends.error = Some(error.to_string()),
     }
-    if partitions.is_empty() {
-        return ends;
-    }
     let leaders = match leaders(consumer, &topics.commands, within) {
         Ok(leaders) => leaders,
         Err(error) => {
@@ -36,10 +33,11 @@ pub(super) fn ask<C: ConsumerContext>(
             return ends;
         }
     };
+    ends.partitions = Some(leaders.keys().copied().collect());
     let mut led: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for &partition in partitions {
-        match leaders.get(&partition) {
-            Some(&leader) => led.entry(leader).or_default().push(partition),
+        match leaders.get(&partition).copied().flatten() {
+            Some(leader) => led.entry(leader).or_default().push(partition),
             None => ends.error = Some(format!("partition {partition} has no leader")),
         }
     }
@@ -80,17 +78,26 @@ fn ask_leader<C: ConsumerContext>(
     Ok(())
 }
 
-/// The leader of each partition that has one.
+/// The partitions of a topic.
+pub(super) fn partitions<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    within: Duration,
+) -> Result<Vec<i32>, KafkaError> {
+    Ok(leaders(consumer, topic, within)?.into_keys().collect())
+}
+
+/// The partitions, each with its leader if it has one.
 fn leaders<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
     within: Duration,
-) -> Result<BTreeMap<i32, i32>, KafkaError> {
+) -> Result<BTreeMap<i32, Option<i32>>, KafkaError> {
     let metadata = consumer.client().fetch_metadata(Some(topic), within)?;
     let topics = metadata.topics().iter().filter(|found| found.name() == topic);
     let partitions = topics.flat_map(|found| found.partitions());
-    let led = partitions.filter(|partition| partition.leader() >= 0);
-    Ok(led.map(|partition| (partition.id(), partition.leader())).collect())
+    let leader = |leader: i32| (leader >= 0).then_some(leader);
+    Ok(partitions.map(|partition| (partition.id(), leader(partition.leader()))).collect())
 }
 
 /// The output topics that do not exist.

@@ -154,6 +154,8 @@ impl EndOffsets {
 pub struct Ends {
     /// By partition of the commands topic. Partitions whose leader does not answer are left out.
     pub offsets: Vec<(i32, EndOffsets)>,
+    /// The partitions of the commands topic; `None` if unknown.
+    pub partitions: Option<Vec<i32>>,
     /// Output topics that do not exist; `None` if unknown.
     pub missing: Option<Vec<String>>,
     /// Why some or all of this is unknown.
@@ -169,11 +171,20 @@ impl From<String> for Ends {
 /// An answer about one partition, or why there is none.
 pub type Answer<T> = Result<T, String>;
 
-/// A member of the consumer group that reads the commands topic. Used by one thread.
-pub trait Source {
+/// Reads the commands topic: as a member of the consumer group, or outside of it. Used by one thread.
+pub trait Source: Sized {
     /// The member and generation that the broker checks (KIP-447).
     type Membership: Clone + PartialEq + fmt::Debug + Send;
+    /// Where the brokers are.
+    type Brokers;
 
+    /// A source outside of the group: it is assigned nothing, and commits nothing. For it, [`committed`](Self::committed)
+    /// does not wait for open transactions: it returns what was committed before they end.
+    fn follower(brokers: &Self::Brokers) -> Result<Self, SourceError>;
+    /// The topic's partitions.
+    fn partitions(&mut self) -> Result<Vec<i32>, SourceError>;
+    /// Whether the group has members, other than this instance's own static one of an earlier session, or may have some.
+    fn has_other_members(&mut self) -> Result<bool, SourceError>;
     fn poll(&mut self, timeout: Duration) -> Result<Polled, SourceError>;
     /// Starts fetching each partition at its offset.
     fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError>;

@@ -8,6 +8,9 @@ use super::context::{Context, Group};
 
 /// How long closing may wait for the broker. Leaving the group is a courtesy; the session time-out replaces it.
 const CLOSE: Duration = Duration::from_millis(1500);
+/// librdkafka checks only once a second whether a close is complete that asks the group nothing, as a static member's, and
+/// whenever it is called.
+const CHECK: Duration = Duration::from_millis(50);
 /// How long dropping a member may take at most.
 const LEAVE: Duration = Duration::from_millis(3000);
 
@@ -75,12 +78,19 @@ fn close(consumer: &BaseConsumer<Context>) -> bool {
         if let Some(group) = group {
             group.leaving(consumer);
         }
+        let mut check_at = Instant::now() + CHECK;
         let deadline = Instant::now() + CLOSE;
         while !consumer.closed() && Instant::now() < deadline {
             consumer.poll(Duration::from_millis(20));
+            if Instant::now() >= check_at {
+                check_at = Instant::now() + CHECK;
+                // Says that it is under way, and does not wait.
+                let _ = consumer.close_queue();
+            }
         }
     }
-    consumer.closed()
+    // One that failed permanently has no membership to give back, and waits for nothing.
+    consumer.closed() || consumer.client().fatal_error().is_some()
 }
 
 #[cfg(test)]

@@ -104,7 +104,8 @@ pub(crate) fn high_watermark<C: ClientContext>(
     (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
 
-/// Generation and member id of a consumer; `None` outside a group.
+/// Generation and member id of a consumer; `None` outside a group. In the new protocol the generation is the member's epoch,
+/// 0 while it joins, and the id is its own from the start.
 #[must_use]
 pub(crate) fn generation<C: ClientContext>(client: &Client<C>) -> Option<(i32, String)> {
     // SAFETY: the client is alive; the metadata is a copy that is destroyed here.
@@ -121,7 +122,7 @@ pub(crate) fn generation<C: ClientContext>(client: &Client<C>) -> Option<(i32, S
             CStr::from_ptr(member).to_string_lossy().into_owned()
         };
         sys::rd_kafka_consumer_group_metadata_destroy(metadata);
-        (generation >= 0 && !member.is_empty()).then_some((generation, member))
+        (generation > 0 && !member.is_empty()).then_some((generation, member))
     }
 }
 
@@ -191,6 +192,9 @@ pub(crate) fn allowed<C: ClientContext>(
     timeout: Duration,
 ) -> Result<Option<Vec<u32>>, RDKafkaErrorCode> {
     use sys::rd_kafka_admin_op_t as Request;
+    // Longer than anybody waits: if the coordinator of a group can be reached only after librdkafka's own time-out,
+    // librdkafka uses what it has freed, and ends the process (its issue 4605).
+    const UNLIMITED_MS: c_int = 3_600_000;
     let name = CString::new(name).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
     let mut names = [name.as_ptr()];
     let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
@@ -203,7 +207,7 @@ pub(crate) fn allowed<C: ClientContext>(
     unsafe {
         let rk = client.native_ptr();
         let options = sys::rd_kafka_AdminOptions_new(rk, request);
-        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout, ptr::null_mut(), 0);
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, UNLIMITED_MS, ptr::null_mut(), 0);
         // Fails for other requests only.
         let error = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
         if !error.is_null() {
@@ -220,8 +224,7 @@ pub(crate) fn allowed<C: ClientContext>(
                 sys::rd_kafka_DescribeConsumerGroups(rk, names.as_mut_ptr(), names.len(), options, queue);
             }
         }
-        // librdkafka answers when its own time-out is over.
-        let event = sys::rd_kafka_queue_poll(queue, timeout.saturating_mul(2));
+        let event = sys::rd_kafka_queue_poll(queue, timeout);
         let answer = allowed_by(event, described);
         if !event.is_null() {
             sys::rd_kafka_event_destroy(event);

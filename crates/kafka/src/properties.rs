@@ -4,8 +4,8 @@
 
 const CURSORS: &str =
     "the processor moves the offsets itself, with the output, or commands would be lost or doubled";
-const SUBSCRIPTION: &str =
-    "the cursors are kept for the classic rebalance protocol as the program sets it up";
+const ASSIGNMENT: &str =
+    "each `group.protocol` has one with which a partition stays where it is while that is possible";
 
 const PUBLISHER: &str =
     "the publisher sets it: for as long as it is, a frozen instance holds back every reader";
@@ -25,10 +25,9 @@ const PROTECTED: &[(&str, &str)] = &[
         "auto.offset.reset",
         "a lost place is an error to be looked at; any other choice skips or repeats commands",
     ),
-    ("partition.assignment.strategy", SUBSCRIPTION),
-    ("group.protocol", SUBSCRIPTION),
-    ("group.protocol.type", SUBSCRIPTION),
-    ("group.remote.assignor", SUBSCRIPTION),
+    ("partition.assignment.strategy", ASSIGNMENT),
+    ("group.protocol.type", ASSIGNMENT),
+    ("group.remote.assignor", ASSIGNMENT),
     ("enable.partition.eof", "the intake sets it, to see where a partition ends"),
     ("transactional.id", "it fences a replaced instance; set `processor.transactional_id_prefix` instead"),
     ("enable.idempotence", "without it a retry could double or reorder output"),

@@ -356,6 +356,8 @@ fn classify(request: &str, error: &KafkaError) -> PublishError {
         Code::IllegalGeneration
         | Code::UnknownMemberId
         | Code::FencedInstanceId
+        | Code::FencedMemberEpoch
+        | Code::StaleMemberEpoch
         | Code::RebalanceInProgress => PublishError::StaleMembership(text),
         Code::TransactionalIdAuthorizationFailed
         | Code::ClusterAuthorizationFailed

@@ -3,24 +3,41 @@
 use std::sync::{Arc, Mutex};
 
 use contract::{Decision, Fate, Record};
-use event_log::{EventLog, Recorded, Stretch};
+use event_log::{EventLog, LogError, Recorded, Stretch};
 
 use super::{
     ProcessorError,
     batch::{Batch, Chunk},
-    ownership::Ownership,
+    ownership::{Epoch, Ownership},
 };
+
+/// The partitions whose commands may be appended.
+pub(crate) trait Held {
+    /// Whether the partition is held in this epoch.
+    fn is_held(&self, partition: i32, epoch: Epoch) -> bool;
+    fn append(&self, log: &mut EventLog, stretches: &mut [Stretch<'_>]) -> Result<(), LogError>;
+}
+
+impl<M> Held for Ownership<M> {
+    fn is_held(&self, partition: i32, epoch: Epoch) -> bool {
+        Self::is_held(self, partition, epoch)
+    }
+
+    fn append(&self, log: &mut EventLog, stretches: &mut [Stretch<'_>]) -> Result<(), LogError> {
+        log.append_batch(stretches, &self.published())
+    }
+}
 
 /// Appends batches to the log, each in one SQLite transaction.
 #[derive(Debug)]
-pub(crate) struct Append<M> {
+pub(crate) struct Append<H> {
     log: Arc<Mutex<EventLog>>,
-    ownership: Ownership<M>,
+    held: H,
 }
 
-impl<M> Append<M> {
-    pub fn new(log: Arc<Mutex<EventLog>>, ownership: Ownership<M>) -> Self {
-        Self { log, ownership }
+impl<H: Held> Append<H> {
+    pub fn new(log: Arc<Mutex<EventLog>>, held: H) -> Self {
+        Self { log, held }
     }
 
     /// Decides all commands of the batch, after dropping those of partitions that are no longer held. When this returns, the
@@ -29,8 +46,7 @@ impl<M> Append<M> {
         // Locked throughout: a partition that starts again ends its epoch before it reads the cursor under this lock, so a
         // chunk of an ended epoch can't move the cursor after that.
         let mut log = self.log.lock().expect("no holder panics");
-        let published = self.ownership.published();
-        batch.retain(|chunk| self.ownership.is_held(chunk.partition, chunk.epoch));
+        batch.retain(|chunk| self.held.is_held(chunk.partition, chunk.epoch));
         for chunk in batch.iter_mut().filter(|chunk| chunk.is_logged) {
             chunk.fates = recall(&log, chunk)?;
         }
@@ -42,7 +58,7 @@ impl<M> Append<M> {
                 fates,
             })
             .collect();
-        Ok(log.append_batch(&mut stretches, &published)?)
+        Ok(self.held.append(&mut log, &mut stretches)?)
     }
 }
 

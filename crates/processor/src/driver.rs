@@ -21,7 +21,7 @@ const STOP: Duration = Duration::from_secs(3);
 /// Runs until `stop` is set (`Ok`) or a stage fails. The source leaves the group in either case.
 pub(crate) fn run<S, K>(pipeline: &Pipeline<S, K>, stop: &AtomicBool) -> Result<(), ProcessorError>
 where
-    S: Source + Send,
+    S: Source<Brokers: Send> + Send,
     K: Sink<Membership = S::Membership> + Send,
 {
     thread::scope(|scope| {

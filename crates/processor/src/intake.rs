@@ -31,18 +31,28 @@ pub use starting::{Learned, learn};
 use watch::Watch;
 
 use super::{
-    Observer, ProcessorError, batch::Batch, ownership::Owner, progress::Progress, start::Terms,
-    timing::Timing,
+    End, Observer, ProcessorError, batch::Batch, handover::Handover, ownership::Owner, progress::Progress,
+    start::Terms, timing::Timing,
 };
 
 /// Records polled before the other stages are served again: less than a millisecond of them.
 pub const AT_ONCE: usize = 512;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct IntakeOptions {
     pub terms: Terms,
     pub caps: Caps,
     pub timing: Timing,
+    pub part: Part,
+}
+
+/// Which partitions it reads.
+#[derive(Debug, Clone)]
+pub(crate) enum Part {
+    /// Those that the group assigns. If there is a follower, it gets the others.
+    Member(Option<Arc<Handover>>),
+    /// Those that the member of the same instance does not have.
+    Follower(Arc<Handover>),
 }
 
 pub(crate) struct Intake<S: Source> {
@@ -52,6 +62,7 @@ pub(crate) struct Intake<S: Source> {
     observer: Arc<dyn Observer>,
     terms: Terms,
     timing: Timing,
+    part: Part,
     gathered: Gathered,
     assignments: Assignments,
     liveness: Liveness,
@@ -71,7 +82,7 @@ impl<S: Source> Intake<S> {
         progress: Arc<Mutex<Progress>>,
         options: IntakeOptions,
     ) -> Self {
-        let IntakeOptions { terms, caps, timing } = options;
+        let IntakeOptions { terms, caps, timing, part } = options;
         Self {
             source,
             owner,
@@ -79,6 +90,7 @@ impl<S: Source> Intake<S> {
             observer,
             terms,
             timing,
+            part,
             gathered: Gathered::new(caps),
             assignments: Assignments::default(),
             liveness: Liveness::begin(timing.silence),
@@ -87,6 +99,10 @@ impl<S: Source> Intake<S> {
             polled_at: Instant::now(),
             exhausted: true,
         }
+    }
+
+    fn is_member(&self) -> bool {
+        matches!(self.part, Part::Member(_))
     }
 
     pub fn is_full(&self) -> bool {
@@ -176,9 +192,7 @@ impl<S: Source> Intake<S> {
             }
             Polled::Assigned(partitions) => {
                 tracing::info!(?partitions, "partitions assigned");
-                self.assignments.assign(partitions);
-                self.forget_others();
-                self.owner.set_membership(self.source.membership());
+                self.assign(partitions);
             }
             Polled::Revoked(partitions) => self.revoke(partitions)?,
             Polled::Lost(partitions) => {
@@ -188,6 +202,21 @@ impl<S: Source> Intake<S> {
             Polled::Nothing => self.exhausted = true,
         }
         Ok(false)
+    }
+
+    /// Where a partition that is being read ends, as far as the brokers have said.
+    pub fn known_end(&self, partition: i32) -> Option<End> {
+        self.watch.progress().known_end(partition)
+    }
+
+    /// From now on these partitions belong to this stage; the next step starts them.
+    pub fn assign(&mut self, partitions: Vec<i32>) {
+        if let Part::Member(Some(handover)) = &self.part {
+            handover.take(&partitions);
+        }
+        self.assignments.assign(partitions);
+        self.forget_others();
+        self.owner.set_membership(self.source.membership());
     }
 
     /// Serves the other stages and the group while there is no room for records. Polls rarely, since each poll may return

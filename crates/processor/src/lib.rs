@@ -16,6 +16,8 @@ mod append;
 mod batch;
 mod decide;
 mod driver;
+mod follow;
+mod handover;
 mod intake;
 mod ownership;
 mod pipeline;
@@ -31,15 +33,16 @@ mod supervise;
 mod timing;
 
 pub use batch::DecidedCommands;
+pub use follow::Warmth;
 pub use intake::{AT_ONCE, Caps, Learned, learn};
 pub use pipeline::{BUSY, IDLE};
 pub use start::{Accept, Facts, Loss, Refusal, plan};
-pub use supervise::{Guarantee, ProcessorOptions, run};
+pub use supervise::{Guarantee, LogPartitions, ProcessorOptions, run};
 /// The rest of the rule, for the model that is checked.
 #[cfg(feature = "testing")]
 pub use {
     publish::is_published,
-    start::{AtAnchor, Start, retained_anchor},
+    start::{AtAnchor, Start, plan_following, retained_anchor},
 };
 
 use std::time::{Duration, Instant};
@@ -69,6 +72,22 @@ pub trait Observer: Send + Sync {
     /// A batch was appended to the log, which now ends at these offsets.
     fn appended(&self, next_offsets: &[(i32, i64)], commands: usize, took: Duration) {
         let _ = (next_offsets, commands, took);
+    }
+
+    /// Commands that another instance publishes were appended to the log, which now ends at these offsets.
+    fn followed(&self, next_offsets: &[(i32, i64)], commands: usize) {
+        let _ = (next_offsets, commands);
+    }
+
+    /// How far the log is with a partition that another instance publishes, and the partition's last known end. Called about
+    /// once a second.
+    fn followed_to(&self, partition: i32, logged: i64, end: Option<End>) {
+        let _ = (partition, logged, end);
+    }
+
+    /// Before it joins the group, the log catches up with it. Called about once a second.
+    fn warming(&self, warmth: &Warmth) {
+        let _ = warmth;
     }
 
     /// A transaction was not committed, or its outcome is unknown.

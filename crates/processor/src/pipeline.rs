@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,7 +20,9 @@ use super::{
     append::Append,
     batch::Batch,
     decide::decide,
-    intake::{Caps, Intake, IntakeOptions},
+    follow::Follow,
+    handover::Handover,
+    intake::{Caps, Intake, IntakeOptions, Part},
     ownership::{self, Ownership},
     progress::Progress,
     publish::{Attempt, BatchPlace, Publish, PublishOptions, PublisherWait},
@@ -33,6 +35,10 @@ use super::{
 pub const IDLE: Duration = Duration::from_millis(50);
 /// The same while the next stage is busy and there is room to gather more.
 pub const BUSY: Duration = Duration::from_millis(1);
+/// How many times as long as a step the follower pauses after it, while own commands are in flight and while they wait.
+const YIELD: (u32, u32) = (1, 9);
+/// The longest of these pauses. A step can take long because it waits for the log or the brokers.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The options of a session, which also has a source and a sink.
 #[derive(Debug, Clone)]
@@ -53,10 +59,11 @@ pub(crate) enum Stage {
     Decide,
     Append,
     Publish,
+    Follow,
 }
 
 impl Stage {
-    pub const ALL: [Self; 4] = [Self::Poll, Self::Decide, Self::Append, Self::Publish];
+    pub const ALL: [Self; 5] = [Self::Poll, Self::Decide, Self::Append, Self::Publish, Self::Follow];
 
     /// The name of its thread.
     pub fn name(self) -> &'static str {
@@ -65,6 +72,7 @@ impl Stage {
             Self::Decide => "decide",
             Self::Append => "append",
             Self::Publish => "publish",
+            Self::Follow => "follow",
         }
     }
 }
@@ -110,7 +118,7 @@ pub(crate) struct Pipeline<S: Source, K: Sink<Membership = S::Membership>> {
     /// `None` once the group was left.
     pub(super) intake: Mutex<Option<Intake<S>>>,
     decider: Decider,
-    pub(super) append: Append<S::Membership>,
+    pub(super) append: Append<Ownership<S::Membership>>,
     /// `None` once the publishing stage let go of the sink.
     pub(super) publishing: Mutex<Option<Publishing<K>>>,
     pub(super) to_decide: Slot,
@@ -118,6 +126,11 @@ pub(crate) struct Pipeline<S: Source, K: Sink<Membership = S::Membership>> {
     pub(super) to_publish: Slot,
     pub(super) in_flight: AtomicUsize,
     most_in_flight: usize,
+    /// No room for records: the session's own commands wait in Kafka.
+    has_backlog: AtomicBool,
+    /// `None` if the log has only what this instance publishes, or once the follower has ended.
+    pub(super) follow: Mutex<Option<Follow<S>>>,
+    handover: Option<Arc<Handover>>,
     pub(super) ownership: Ownership<S::Membership>,
     log: Arc<Mutex<EventLog>>,
     observer: Arc<dyn Observer>,
@@ -132,6 +145,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
     pub fn new(
         source: S,
         sink: K,
+        follow: Option<Follow<S>>,
         log: &Arc<Mutex<EventLog>>,
         decider: &Decider,
         options: SessionOptions,
@@ -141,13 +155,14 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         let (owner, publication) = ownership::handles();
         let ownership = Ownership::clone(&owner);
         let terms = Terms { accept, marker: publish.marker, plan };
+        let handover = follow.as_ref().map(|follow| Arc::clone(follow.handover()));
         let intake = Intake::new(
             source,
             owner,
             Arc::clone(log),
             Arc::clone(observer),
             progress,
-            IntakeOptions { terms, caps, timing },
+            IntakeOptions { terms, caps, timing, part: Part::Member(handover.clone()) },
         );
         let publish = Publish::new(sink, publication, publish, Arc::clone(observer), timing);
         Self {
@@ -160,6 +175,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
             to_publish: Slot::default(),
             in_flight: AtomicUsize::new(0),
             most_in_flight: batches,
+            has_backlog: AtomicBool::new(false),
+            follow: Mutex::new(follow),
+            handover,
             ownership,
             log: Arc::clone(log),
             observer: Arc::clone(observer),
@@ -180,6 +198,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
             }),
             Stage::Append => pass(&self.to_append, &self.to_publish, |batch| self.append(batch)),
             Stage::Publish => self.publish(),
+            Stage::Follow => self.follow(),
         };
         stepped.unwrap_or_else(|error| {
             self.fail(error);
@@ -208,6 +227,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         match stage {
             Stage::Poll => drop(self.intake.lock().unwrap_or_else(PoisonError::into_inner).take()),
             Stage::Publish => drop(self.publishing.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            Stage::Follow => drop(self.follow.lock().unwrap_or_else(PoisonError::into_inner).take()),
             Stage::Decide | Stage::Append => {}
         }
     }
@@ -234,7 +254,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
                     publishing.publish.wait(wait);
                 }
             }
-            (Stage::Poll, StageWait::Batch) => {}
+            (Stage::Poll | Stage::Follow, StageWait::Batch) => {}
             (Stage::Decide, StageWait::Batch) => self.to_decide.await_full_and_room_in(&self.to_append),
             (Stage::Append, StageWait::Batch) => self.to_append.await_full_and_room_in(&self.to_publish),
             (Stage::Publish, StageWait::Batch) => self.to_publish.await_full(),
@@ -272,7 +292,9 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         // Only this stage fills the slot: if it has room now, it has room below.
         let before = self.in_flight.load(Ordering::SeqCst);
         let busy = self.to_decide.is_full() || before >= self.most_in_flight;
-        if busy && intake.is_full() {
+        let has_backlog = busy && intake.is_full();
+        self.has_backlog.store(has_backlog, Ordering::Relaxed);
+        if has_backlog {
             // No room for records, but rebalances are served all the same.
             intake.serve()?;
             step = Step::Wait(StageWait::For(BUSY));
@@ -307,6 +329,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         }
         // Before the partitions are released: nothing of an ended epoch is published.
         self.abandon();
+        // From here on the follower writes nothing to the log: it would undo the record of the clean stop.
+        if let Some(handover) = &self.handover {
+            handover.close();
+        }
         drop(intake.take().map(Intake::close));
         lock(&self.log).record_clean_stop(&published)?;
         Ok(Step::Ended)
@@ -319,6 +345,28 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         let next_offsets: Vec<_> = batch.iter().map(|chunk| (chunk.partition, chunk.next_offset)).collect();
         self.observer.appended(&next_offsets, commands, begun.elapsed());
         Ok(())
+    }
+
+    /// What the session owns comes first: the follower takes at most half of the time while own commands are in flight, and at
+    /// most a tenth while they have to wait.
+    fn follow(&self) -> Result<Step, ProcessorError> {
+        if self.ownership.is_abandoned() {
+            return Ok(Step::Ended);
+        }
+        let mut follow = lock(&self.follow);
+        let Some(follow) = &mut *follow else { return Ok(Step::Ended) };
+        let (reads, took) = (follow.is_reading(), follow.step(IDLE)?);
+        let pause = if !reads {
+            IDLE
+        } else if self.has_backlog.load(Ordering::Relaxed) {
+            took * YIELD.1
+        } else if self.in_flight.load(Ordering::SeqCst) > 0 {
+            took * YIELD.0
+        } else {
+            Duration::ZERO
+        };
+        let pause = pause.min(LONGEST_PAUSE);
+        Ok(if pause.is_zero() { Step::Worked } else { Step::Wait(StageWait::For(pause)) })
     }
 
     /// One attempt at a transaction, or at the first producer.

@@ -243,7 +243,7 @@ impl Progress {
                 seconds = watched.stalled(now, timeout).map(|still| still.as_secs()),
                 error,
                 reason = watched.is_held_back().then_some(OPEN_TRANSACTION),
-                "the partition is stalled: there are records, and nothing is published"
+                "the partition is stalled: there are records, and none gets through"
             );
             self.partitions.entry(partition).and_modify(|watched| watched.said_at = Some(now));
         }

@@ -42,6 +42,9 @@ pub(super) struct Scripted {
     /// Where there is none, one of this program's.
     pub committed: Option<Committed>,
     pub positions: Vec<(i32, i64)>,
+    /// Of each partition.
+    pub end: i64,
+    /// It is a member of the group or, as a follower, others are.
     pub member: bool,
     pub reach: Option<Probe>,
     pub asked: u32,
@@ -82,6 +85,22 @@ pub(super) fn log(folder: &Path) -> Arc<Mutex<EventLog>> {
 
 impl Source for Scripted {
     type Membership = u32;
+    type Brokers = fn() -> Self;
+
+    fn follower(make: &fn() -> Self) -> Result<Self, SourceError> {
+        Ok(make())
+    }
+
+    fn partitions(&mut self) -> Result<Vec<i32>, SourceError> {
+        Ok(vec![0])
+    }
+
+    fn has_other_members(&mut self) -> Result<bool, SourceError> {
+        match &self.held_up {
+            Some(reason) => Err(SourceError::Retriable(reason.clone())),
+            None => Ok(self.member),
+        }
+    }
 
     fn poll(&mut self, _: Duration) -> Result<Polled, SourceError> {
         Ok(self.polled.pop_front().unwrap_or(Polled::Nothing))
@@ -119,7 +138,7 @@ impl Source for Scripted {
         if self.leaderless.contains(&partition) {
             return Err(SourceError::Retriable("no leader".into()));
         }
-        Ok(Bounds { start: 0, end: 0 })
+        Ok(Bounds { start: 0, end: self.end })
     }
 
     fn ends(&mut self, _: &[i32]) -> Option<Ends> {

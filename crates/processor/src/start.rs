@@ -92,6 +92,15 @@ pub struct Facts {
     pub at_anchor: Option<AtAnchor>,
 }
 
+impl Facts {
+    /// How far the output is published at least, as far as the group or the log says.
+    #[must_use]
+    pub fn published_by_group(&self) -> Option<i64> {
+        let marked = self.committed.filter(|found| found.mark.is_some()).map(|found| found.offset);
+        marked.max(self.cursor.and_then(|cursor| cursor.published_seen))
+    }
+}
+
 /// The record found at the anchor's offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtAnchor {
@@ -162,6 +171,13 @@ pub enum Refusal {
          and topic, or keep this log aside and start with a new file and a new group"
     )]
     BeyondEnd { partition: i32, cursor: &'static str, at: i64, start: i64, end: i64 },
+    /// Only of a partition that is followed.
+    #[error(
+        "partition {partition}: commands were deleted from the topic, which holds {start} to {end}, before this log had \
+         read them (it goes up to {logged}), and nothing says that they were published: it is followed once the group \
+         has committed {start} or more with a mark"
+    )]
+    Undecided { partition: i32, logged: i64, start: i64, end: i64 },
 }
 
 /// The facts about a partition whose `published` cursor is unknown.
@@ -293,18 +309,42 @@ pub fn plan(facts: &Facts, accept: Accept) -> Result<Start, Refusal> {
         published = start;
     }
     // start <= published <= end: everything below `start` was decided by some process, or accepted as lost above.
-    let gap = (logged < start).then(|| Gap {
-        first_offset: logged,
-        next_offset: start,
-        reason: if accepted.iter().any(|(loss, _)| *loss == Loss::LostCommands) {
-            "deleted before they were decided".to_owned()
-        } else {
-            "deleted from the topic before this log had read them".to_owned()
-        },
-    });
+    let reason = if accepted.iter().any(|(loss, _)| *loss == Loss::LostCommands) {
+        "deleted before they were decided"
+    } else {
+        UNREAD
+    };
+    let gap = gap(logged, start, reason);
     let logged = logged.max(start);
     let clock = clock(facts, published);
     Ok(Start { offset: logged.min(published), logged, published, clock, gap, accepted })
+}
+
+const UNREAD: &str = "deleted from the topic before this log had read them";
+
+/// What the log lacks between its cursor and the topic's start.
+fn gap(logged: i64, start: i64, reason: &str) -> Option<Gap> {
+    (logged < start).then(|| Gap { first_offset: logged, next_offset: start, reason: reason.to_owned() })
+}
+
+/// Decides where a partition starts that another instance publishes: at `logged`. All of it counts as published.
+pub fn plan_following(facts: &Facts, _: Accept) -> Result<Start, Refusal> {
+    let Bounds { start, end } = facts.bounds;
+    let partition = facts.partition;
+    let logged = facts.cursor.as_ref().map_or(0, |cursor| cursor.logged);
+    check_same_topic(facts)?;
+    if logged > end {
+        return Err(Refusal::BeyondEnd { partition, cursor: "logged", at: logged, start, end });
+    }
+    // As in `plan`: a gap is below `published`, and what is not published is somebody's to decide.
+    let published = facts.committed.filter(|found| found.mark.is_some());
+    if logged < start && published.is_none_or(|published| published.offset < start) {
+        return Err(Refusal::Undecided { partition, logged, start, end });
+    }
+    let gap = gap(logged, start, UNREAD);
+    let offset = logged.max(start);
+    let clock = facts.cursor.map_or(0, |cursor| cursor.clock);
+    Ok(Start { offset, logged: offset, published: offset, clock, gap, accepted: Vec::new() })
 }
 
 fn check_same_topic(facts: &Facts) -> Result<(), Refusal> {
@@ -332,14 +372,15 @@ fn check_same_topic(facts: &Facts) -> Result<(), Refusal> {
 /// The `published` cursor, if it is known: from an offset that this program committed, or from the log if that is certain.
 fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
     let cursor = facts.cursor.as_ref();
-    let seen = cursor.map(|cursor| cursor.published_seen.unwrap_or(0));
+    // Absent too if the log has the partition from following it, and nobody in the group had published any of it.
+    let seen = cursor.and_then(|cursor| cursor.published_seen);
     // Exact if the log was stopped cleanly. Otherwise it is a lower bound, and an equal offset proves nothing.
     let exact = seen.filter(|_| cursor.is_some_and(|cursor| cursor.clean));
     let doubt = Doubt {
         partition: facts.partition,
         found: facts.committed.map(|found| found.offset),
         is_known: cursor.is_some(),
-        seen: seen.unwrap_or(facts.bounds.start),
+        seen: seen.unwrap_or(if cursor.is_some() { 0 } else { facts.bounds.start }),
         logged,
         bounds: facts.bounds,
     };
@@ -349,6 +390,8 @@ fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
         Some(Committed { offset, mark: None }) if exact == Some(offset) => Ok(offset),
         Some(Committed { mark: None, .. }) => Err(Refusal::ForeignOffset(doubt)),
         Some(Committed { offset, mark: Some(_) }) if seen.is_none_or(|seen| offset >= seen) => Ok(offset),
+        // Nobody has published anything of what this log has, and it begins at 0, or with a gap that somebody has published.
+        None if seen.is_none() && cursor.is_some() => Ok(0),
         None if cursor.is_none() => Ok(facts.bounds.start),
         _ => exact.ok_or(Refusal::PublishedUnknown(doubt)),
     }
@@ -357,6 +400,9 @@ fn published(facts: &Facts, logged: i64) -> Result<i64, Refusal> {
 /// The partition's clock at `published`: from the mark there, otherwise from the log. The log's clock is exact if the log
 /// goes no further than `published`; if it ends earlier, the records in between will be read.
 fn clock(facts: &Facts, published: i64) -> i64 {
+    if published == 0 {
+        return 0;
+    }
     let marked = facts.committed.filter(|found| found.offset == published).and_then(|found| found.mark);
     marked.map_or_else(|| facts.cursor.map_or(0, |cursor| cursor.clock), |mark| mark.clock)
 }

@@ -23,8 +23,9 @@ use kafka::{
 
 use super::{
     Observer, ProcessorError, driver,
+    follow::{Follow, FollowOptions, Warmth},
     intake::Caps,
-    pipeline::{Pipeline, SessionOptions},
+    pipeline::{IDLE, Pipeline, SessionOptions},
     progress::Progress,
     publish::PublishOptions,
     start::{self, Accept},
@@ -34,6 +35,8 @@ use super::{
 /// The first pause between two sessions, then doubled up to [`LONGEST`].
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
+/// How often an instance that is not warm asks how far the group is.
+const WARMTH: Duration = Duration::from_secs(1);
 /// A session that lasted this long was successful: the next failure is a new one.
 const WORKED: Duration = Duration::from_secs(60);
 
@@ -44,6 +47,15 @@ pub enum Guarantee {
     ExactlyOnce,
     /// Offsets after output, for brokers without transactions: visible once or, after a crash, more often.
     AtLeastOnce,
+}
+
+/// The partitions in the log of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPartitions {
+    /// All of the topic. Those of other instances are followed: decided and appended, and not published.
+    All,
+    /// Those that the group gives to it. Whoever takes another one over reads its history first.
+    Owned,
 }
 
 /// The processor's options.
@@ -64,6 +76,10 @@ pub struct ProcessorOptions {
     pub output_bytes: usize,
     /// How long a partition with records may make no progress.
     pub stall_timeout: Duration,
+    pub partitions: LogPartitions,
+    /// With all partitions, an instance joins a group that has other members once its log lacks at most this many of the
+    /// records that the group has committed.
+    pub max_lag_records: i64,
     pub accept: Accept,
 }
 
@@ -129,8 +145,10 @@ pub fn run(
 ) -> Result<(), ProcessorError> {
     let mut sessions = Sessions::new(options.accept);
     while !stop.load(Ordering::SeqCst) {
-        let begun = Instant::now();
-        let Err(error) = run_once(options, &sessions, decider, log, observer, stop) else { return Ok(()) };
+        let mut begun = Instant::now();
+        let Err(error) = run_once(options, &sessions, decider, log, observer, stop, &mut begun) else {
+            return Ok(());
+        };
         let pause = sessions.failed(error, begun.elapsed(), observer.as_ref())?;
         wait(pause, stop);
         await_log(log, observer, stop)?;
@@ -145,8 +163,30 @@ fn run_once(
     log: &Arc<Mutex<EventLog>>,
     observer: &Arc<dyn Observer>,
     stop: &AtomicBool,
+    begun: &mut Instant,
 ) -> Result<(), ProcessorError> {
     let kafka = &options.kafka;
+    let timing = timing(kafka, options.stall_timeout);
+    let marker = marker(log, decider);
+    let mut follow = (options.partitions == LogPartitions::All).then(|| {
+        let follow = FollowOptions {
+            decider: decider.clone(),
+            log: Arc::clone(log),
+            observer: Arc::clone(observer),
+            caps: options.caps,
+            timing,
+            marker,
+        };
+        Follow::<GroupConsumer>::new(kafka.clone(), follow)
+    });
+    if let Some(follow) = &mut follow {
+        warm(follow, options.max_lag_records, observer.as_ref(), stop)?;
+        if stop.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+    }
+    // What comes before is no success.
+    *begun = Instant::now();
     let source = GroupConsumer::join(kafka).map_err(ProcessorError::Source)?;
     let session = SessionOptions {
         accept: sessions.accept(),
@@ -156,12 +196,12 @@ fn run_once(
         publish: PublishOptions {
             topic: kafka.topics.commands.clone(),
             source: options.source.clone(),
-            marker: marker(log, decider),
+            marker,
             rejection_bytes: options.rejection_bytes,
             replies: decider.reply_topics().clone(),
             output_bytes: options.output_bytes,
         },
-        timing: timing(kafka, options.stall_timeout),
+        timing,
         progress: Arc::clone(sessions.progress()),
     };
     match options.guarantee {
@@ -169,13 +209,54 @@ fn run_once(
             let instance = log.lock().expect("no holder panics").instance_id();
             let id = format!("{}-{}-{instance}", options.transactional_id_prefix, kafka.group);
             let sink = Transactional::new(kafka, id, options.batch_bytes);
-            driver::run(&Pipeline::new(source, sink, log, decider, session, observer), stop)
+            driver::run(&Pipeline::new(source, sink, follow, log, decider, session, observer), stop)
         }
         Guarantee::AtLeastOnce => {
             let sink = AtLeastOnce::new(kafka, source.committer(), options.batch_bytes);
-            driver::run(&Pipeline::new(source, sink, log, decider, session, observer), stop)
+            driver::run(&Pipeline::new(source, sink, follow, log, decider, session, observer), stop)
         }
     }
+}
+
+/// Follows until the log has nearly all that the group has committed, so that no partition waits for its history after it was
+/// given to this instance.
+fn warm(
+    follow: &mut Follow<GroupConsumer>,
+    max_lag_records: i64,
+    observer: &dyn Observer,
+    stop: &AtomicBool,
+) -> Result<(), ProcessorError> {
+    let mut ask_at = Instant::now();
+    let mut is_warming = false;
+    while !stop.load(Ordering::SeqCst) {
+        let now = Instant::now();
+        if now >= ask_at {
+            ask_at = now + WARMTH;
+            let warmth = follow.warm()?;
+            if warmth.is_enough(max_lag_records) {
+                break;
+            }
+            observer.warming(&warmth);
+            if let Warmth::Behind { logged, committed } = warmth
+                && !is_warming
+            {
+                is_warming = true;
+                tracing::info!(
+                    logged,
+                    committed,
+                    "reading what the group has published, before this instance joins it"
+                );
+            }
+        }
+        follow.step(IDLE)?;
+        if !follow.is_reading() {
+            thread::sleep(IDLE);
+        }
+    }
+    if is_warming {
+        tracing::info!("the log has what the group has published; joining it");
+    }
+    Ok(())
 }
 
 /// One in each stage after polling. On two cores, which the stages share, a third one made nothing faster, and it takes

@@ -21,8 +21,13 @@ pub struct Timing {
     pub serve: Duration,
     /// How often the position of an idle partition is checked, for control records, and the progress of every partition.
     pub positions: Duration,
-    /// How often the topic's ends are queried.
+    /// How often the topic's ends are queried, and by a follower the group's offsets.
     pub ends: Duration,
+    /// A member that was assigned nothing for this long has no partitions, so all of them are followed.
+    pub unassigned: Duration,
+    /// An instance that is not warm joins the group all the same if nobody has published anything for this long. Longer than
+    /// any member's session lasts.
+    pub abandoned: Duration,
     /// A partition that has records and makes no progress for this long is stalled.
     pub stall: Duration,
     /// How long to wait for the group's next generation before trying again with the same one.
@@ -63,6 +68,8 @@ impl Default for Timing {
             serve: Duration::from_millis(200),
             positions: Duration::from_secs(1),
             ends: Duration::from_secs(5),
+            unassigned: Duration::from_secs(10),
+            abandoned: Duration::from_secs(60),
             stall: Duration::from_secs(60),
             generation: Duration::from_millis(500),
             aborted: Duration::from_millis(50),

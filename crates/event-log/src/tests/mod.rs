@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use contract::{ActivityId, Coordinates, Decision, Event, IdempotencyKey, Problems, Reading, Verdict};
+use contract::{ActivityId, Coordinates, Decision, Event, Fate, IdempotencyKey, Problems, Reading, Verdict};
 use rusqlite::Connection;
 use tempfile::TempDir;
 

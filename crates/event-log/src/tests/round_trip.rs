@@ -207,3 +207,24 @@ fn a_gap_starts_at_the_cursor_and_moves_it() {
     drop(log);
     audit(&options.path);
 }
+
+#[test]
+fn only_the_append_of_what_is_followed_does_not_wait_for_the_disk() {
+    let (_directory, options, log) = new_log();
+    drop(log);
+    let mut log = EventLog::open(&LogOptions { synchronous: Synchronous::Full, ..options }).unwrap();
+    let synchronous = |log: &EventLog| -> i64 {
+        log.connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
+    };
+    let full = synchronous(&log);
+    let follow = |log: &mut EventLog, offset| {
+        let mut fates = [Fate::Read(valid(at(0, offset, 1), None))];
+        log.append_followed(&mut [Stretch { partition: 0, next_offset: offset + 1, fates: &mut fates }])
+    };
+    follow(&mut log, 0).unwrap();
+    assert_eq!((log.cursor(0).unwrap().unwrap().logged, synchronous(&log)), (1, full));
+    follow(&mut log, 0).unwrap_err();
+    assert_eq!(synchronous(&log), full, "also after an error");
+    log.synchronize(Synchronous::Normal).unwrap();
+    assert_ne!(synchronous(&log), full);
+}

@@ -30,6 +30,8 @@ pub(super) struct Delayed {
 pub(super) struct Assignments {
     /// By partition; `None` until it starts.
     partitions: BTreeMap<i32, Option<Running>>,
+    /// The group has assigned partitions, be it none.
+    pub were_given: bool,
     /// Until they are drained.
     pub revoking: Option<Revoking>,
     pub delayed: Option<Delayed>,
@@ -86,6 +88,7 @@ impl Assignments {
 
     pub fn assign(&mut self, partitions: Vec<i32>) {
         self.partitions.extend(partitions.into_iter().map(|partition| (partition, None)));
+        self.were_given = true;
         self.retry_now();
     }
 

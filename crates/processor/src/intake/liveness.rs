@@ -66,7 +66,7 @@ impl<S: Source> Intake<S> {
                 let reason = "the brokers answer a new Kafka client, but not this one, which lost them";
                 return Err(source_error(SourceError::Retriable(reason.into())));
             }
-            Probe::Reached if self.source.membership().is_some() => self.end_silence(),
+            Probe::Reached if !self.is_member() || self.source.membership().is_some() => self.end_silence(),
             Probe::Reached => {
                 let waited = now - *self.liveness.unjoined.get_or_insert(now);
                 if waited >= self.timing.unjoined {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use kafka::Source;
 
-use super::{Intake, assignments::Revoking, source_error};
+use super::{Intake, Part, assignments::Revoking, source_error};
 use crate::ProcessorError;
 
 impl<S: Source> Intake<S> {
@@ -35,21 +35,28 @@ impl<S: Source> Intake<S> {
             tracing::warn!(?partitions, "not drained in time; the next owner publishes what is in flight");
         }
         self.release(&partitions)?;
-        // A revoked partition, unlike a lost one, certainly belongs to another member from now on.
-        self.log.lock().expect("no holder panics").forget_claims(&partitions);
+        // A revoked partition, unlike a lost one, certainly belongs to another member from now on. A follower needs its keys
+        // all the same.
+        if matches!(self.part, Part::Member(None)) {
+            self.log.lock().expect("no holder panics").forget_claims(&partitions);
+        }
         self.forget_others();
         Ok(())
     }
 
     /// Ends the epochs first, so that nothing in flight can still be published, then releases the partitions. Records in the
     /// log how far they are published, since no later append of theirs will do so.
-    pub(super) fn release(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
+    pub fn release(&mut self, partitions: &[i32]) -> Result<(), ProcessorError> {
         let mut published = self.owner.published();
-        published.retain(|(partition, _)| partitions.contains(partition));
+        // What a follower has appended says nothing about what is published.
+        published.retain(|(partition, _)| self.is_member() && partitions.contains(partition));
         self.owner.release(partitions);
         partitions.iter().for_each(|&partition| self.gathered.drop_partition(partition));
         self.assignments.remove(partitions);
         let noted = self.log.lock().expect("no holder panics").record_published(&published);
+        if let Part::Member(Some(handover)) = &self.part {
+            handover.give(partitions);
+        }
         self.source.release(partitions).map_err(source_error)?;
         self.owner.set_membership(self.source.membership());
         Ok(noted?)

@@ -8,7 +8,7 @@ use std::{
 use event_log::{Cursor, Intervention};
 use kafka::{EndOffsets, Source, SourceError, mark::NextOffset};
 
-use super::{Intake, assignments::Delayed, gather::Running, source_error};
+use super::{Intake, Part, assignments::Delayed, gather::Running, source_error};
 use crate::{
     ProcessorError,
     start::{AtAnchor, Facts, Refusal, Start, retained_anchor},
@@ -39,6 +39,8 @@ impl<S: Source> Intake<S> {
         let began = Instant::now();
         let unknown = match self.start_partitions(&waiting) {
             Ok(unknown) => unknown,
+            // A follower can do what this stage can't: take a new client.
+            Err(error) if !self.is_member() && self.is_delayed_for(self.timing.silence) => return Err(error),
             Err(ProcessorError::Source(SourceError::Retriable(reason))) => {
                 waiting.into_iter().map(|partition| (partition, reason.clone())).collect()
             }
@@ -50,6 +52,10 @@ impl<S: Source> Intake<S> {
             self.delay(unknown, began.elapsed());
         }
         Ok(())
+    }
+
+    fn is_delayed_for(&self, duration: Duration) -> bool {
+        self.assignments.delayed.as_ref().is_some_and(|delayed| delayed.since.elapsed() >= duration)
     }
 
     fn delay(&mut self, unknown: BTreeMap<i32, String>, took: Duration) {
@@ -81,7 +87,7 @@ impl<S: Source> Intake<S> {
     /// unavailable, with the reasons; the others have started.
     fn start_partitions(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, String>, ProcessorError> {
         let log = &self.log;
-        let Learned { facts, unknown } = learn(&mut self.source, partitions, LEARN, |partition| {
+        let Learned { facts, mut unknown } = learn(&mut self.source, partitions, LEARN, |partition| {
             Ok(log.lock().expect("no holder panics").cursor(partition)?)
         })?;
         let mut planned: Vec<(Facts, Start)> = Vec::with_capacity(facts.len());
@@ -89,6 +95,9 @@ impl<S: Source> Intake<S> {
         for facts in facts {
             match (self.terms.plan)(&facts, self.assignments.accept(facts.partition, self.terms.accept)) {
                 Ok(start) => planned.push((facts, start)),
+                Err(refusal @ Refusal::Undecided { .. }) => {
+                    unknown.insert(facts.partition, refusal.to_string());
+                }
                 Err(refusal) => refusals.push(refusal),
             }
         }
@@ -113,13 +122,15 @@ impl<S: Source> Intake<S> {
                 mark: self.terms.marker.mark(start.clock),
             })
             .collect();
-        if !first.is_empty() {
+        if !first.is_empty() && self.is_member() {
             self.source.commit_first(&first).map_err(source_error)?;
         }
         let mut starts = Vec::with_capacity(planned.len());
         for (facts, start) in planned {
-            starts.push((facts.partition, start.offset));
-            self.start_partition(&facts, start)?;
+            let first = (facts.partition, start.offset);
+            if self.start_partition(&facts, start)? {
+                starts.push(first);
+            }
         }
         if let Err(error) = self.source.start(&starts) {
             for (partition, _) in starts {
@@ -174,8 +185,22 @@ impl<S: Source> Intake<S> {
         Ok(())
     }
 
-    fn start_partition(&mut self, facts: &Facts, start: Start) -> Result<(), ProcessorError> {
+    /// Returns whether it has started.
+    fn start_partition(&mut self, facts: &Facts, start: Start) -> Result<bool, ProcessorError> {
         let partition = facts.partition;
+        let mut log = self.log.lock().expect("no holder panics");
+        if let Part::Follower(handover) = &self.part
+            && !handover.may_append(partition)
+        {
+            // Taken since its facts were learned, as the next change will say.
+            return Ok(false);
+        }
+        let published = match &self.part {
+            Part::Member(_) => Some(start.published),
+            Part::Follower(_) => facts.published_by_group(),
+        };
+        log.start_partition(partition, start.gap.clone(), published)?;
+        drop(log);
         if let Some(gap) = &start.gap {
             tracing::warn!(
                 kafka.partition = partition,
@@ -186,8 +211,6 @@ impl<S: Source> Intake<S> {
             );
         }
         self.warn_of_other_rules(facts);
-        let accepted = self.assignments.accepted.contains_key(&partition).then_some(start.published);
-        self.log.lock().expect("no holder panics").start_partition(partition, start.gap, accepted)?;
         let epoch = self.owner.start_partition(partition, start.published, start.offset, start.clock);
         {
             let mut progress = self.watch.progress();
@@ -202,10 +225,11 @@ impl<S: Source> Intake<S> {
             kafka.offset = start.offset,
             logged = start.logged,
             published = start.published,
-            "reading"
+            "{}",
+            if self.is_member() { "reading" } else { "following" }
         );
         self.assignments.start(partition, running);
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -61,7 +61,12 @@ impl World {
             scripted::log(folder.path()),
             Arc::clone(&reported) as Arc<dyn Observer>,
             Arc::default(),
-            IntakeOptions { terms: scripted::terms(), caps: Caps { records: 10, bytes: 1 << 20 }, timing },
+            IntakeOptions {
+                terms: scripted::terms(),
+                caps: Caps { records: 10, bytes: 1 << 20 },
+                timing,
+                part: Part::Member(None),
+            },
         );
         Self { intake, publication, reported, _folder: folder }
     }
@@ -294,7 +299,7 @@ fn five_each() -> Vec<(i32, EndOffsets)> {
 
 /// Two partitions, each with five records.
 fn lagging() -> World {
-    let ends = Ends { offsets: five_each(), missing: Some(Vec::new()), error: None };
+    let ends = Ends { offsets: five_each(), missing: Some(Vec::new()), ..Ends::default() };
     let source = Scripted {
         polled: VecDeque::from([Polled::Assigned(vec![3, 4])]),
         member: true,

@@ -7,7 +7,7 @@ use std::{
 
 use kafka::Source;
 
-use super::Intake;
+use super::{Intake, Part};
 use crate::progress::Progress;
 
 /// The progress of the partitions, and when to check it next.
@@ -16,11 +16,13 @@ pub(super) struct Watch {
     progress: Arc<Mutex<Progress>>,
     watched_at: Option<Instant>,
     ask_ends_at: Instant,
+    /// Since when this is a member of the group.
+    member_since: Option<Instant>,
 }
 
 impl Watch {
     pub fn new(progress: Arc<Mutex<Progress>>) -> Self {
-        Self { progress, watched_at: None, ask_ends_at: Instant::now() }
+        Self { progress, watched_at: None, ask_ends_at: Instant::now(), member_since: None }
     }
 
     pub fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -46,8 +48,13 @@ impl<S: Source> Intake<S> {
     pub(super) fn watch_progress(&mut self) {
         let now = Instant::now();
         if now >= self.watch.ask_ends_at
-            && let Some(ends) = self.source.ends(&self.assignments.all_running())
+            && let Some(mut ends) = self.source.ends(&self.assignments.all_running())
         {
+            if !self.is_member() {
+                // It publishes nothing.
+                ends.missing = None;
+            }
+            self.hand_over(ends.partitions.as_deref());
             self.watch.progress().ended(now, ends);
             self.watch.ask_ends_at = now + self.timing.ends;
         }
@@ -62,6 +69,19 @@ impl<S: Source> Intake<S> {
             self.observer.position(partition, held.published, progress.known_end(partition));
         }
         progress.warn(now, self.timing.stall, self.timing.say, |number| self.is_running(number));
+    }
+
+    /// Partitions that the group gave to others are followed. Until it has said which those are, none is: with the first
+    /// one, the log no longer relies on its clean stop.
+    fn hand_over(&mut self, partitions: Option<&[i32]>) {
+        let (Part::Member(Some(handover)), Some(partitions)) = (&self.part, partitions) else { return };
+        let since = &mut self.watch.member_since;
+        let is_member = self.source.membership().is_some();
+        *since = is_member.then(|| since.unwrap_or_else(Instant::now));
+        let got_nothing = since.is_some_and(|since| since.elapsed() >= self.timing.unassigned);
+        if self.assignments.were_given || self.exhausted && got_nothing {
+            handover.know(partitions);
+        }
     }
 
     /// Forgets partitions that this session or an earlier one held, and that now belong to another instance.

@@ -43,7 +43,7 @@ fn each_step_of_polling_is_a_sign_of_life_while_there_is_no_room() {
     let decider = Decider::new("c", Limits::default());
     let counting = Arc::new(Counting::default());
     let observer = Arc::clone(&counting) as Arc<dyn Observer>;
-    let pipeline = Pipeline::new(source, ScriptedSink::default(), &log, &decider, options, &observer);
+    let pipeline = Pipeline::new(source, ScriptedSink::default(), None, &log, &decider, options, &observer);
     // No other stage takes the batches.
     let steps = (0..100).filter(|_| pipeline.step(Stage::Poll) != Step::Ended).count();
     assert_eq!((steps, counting.0.load(Ordering::SeqCst)), (100, 100));

@@ -16,16 +16,24 @@ use kafka::{
 
 use super::{
     LOSS, Mutation,
-    cluster::{Ended, Shared},
+    cluster::{Cluster, Ended, Shared},
     group::Membership,
     replies::Replies,
 };
 
-/// A member of the group.
+/// Where a follower reads.
+#[derive(Debug, Clone)]
+pub struct Brokers {
+    pub cluster: Shared,
+    pub mutation: Option<Mutation>,
+}
+
+/// A member of the group, or a follower outside of it.
 #[derive(Debug)]
 pub struct SimulatedSource {
     cluster: Shared,
     pub number: u32,
+    is_follower: bool,
     positions: BTreeMap<i32, i64>,
     /// Which of the topics with this name it reads.
     topic: u32,
@@ -36,11 +44,18 @@ impl SimulatedSource {
     pub fn join(cluster: &Shared, mutation: Option<Mutation>) -> Self {
         let number = cluster.borrow_mut().group.join();
         let topic = cluster.borrow().topics_before;
-        Self { cluster: cluster.clone(), number, positions: BTreeMap::new(), topic, mutation }
+        Self {
+            cluster: cluster.clone(),
+            number,
+            is_follower: false,
+            positions: BTreeMap::new(),
+            topic,
+            mutation,
+        }
     }
 
     /// A request to the brokers, which may get no answer.
-    fn ask<T>(&self, ask: impl FnOnce(&mut super::cluster::Cluster) -> Option<T>) -> Result<T, SourceError> {
+    fn ask<T>(&self, ask: impl FnOnce(&mut Cluster) -> Option<T>) -> Result<T, SourceError> {
         let mut cluster = self.cluster.borrow_mut();
         cluster.passes();
         let lost = cluster.faults.lost_answer;
@@ -54,6 +69,22 @@ impl SimulatedSource {
 
 impl Source for SimulatedSource {
     type Membership = Membership;
+    type Brokers = Brokers;
+
+    fn follower(Brokers { cluster, mutation }: &Brokers) -> Result<Self, SourceError> {
+        let topic = cluster.borrow().topics_before;
+        // No member has the number 0.
+        let (cluster, mutation, positions) = (cluster.clone(), *mutation, BTreeMap::new());
+        Ok(Self { cluster, number: 0, is_follower: true, positions, topic, mutation })
+    }
+
+    fn partitions(&mut self) -> Result<Vec<i32>, SourceError> {
+        self.ask(|cluster| Some(cluster.topic.keys().copied().collect()))
+    }
+
+    fn has_other_members(&mut self) -> Result<bool, SourceError> {
+        self.ask(|cluster| Some(!cluster.group.member_ids().is_empty()))
+    }
 
     fn poll(&mut self, _: Duration) -> Result<Polled, SourceError> {
         let mut cluster = self.cluster.borrow_mut();
@@ -113,7 +144,9 @@ impl Source for SimulatedSource {
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
         let mark = Some(super::MARKER.mark(0));
         self.ask(|cluster| {
-            let is_stable = !partitions.iter().any(|&partition| cluster.is_pending(partition));
+            let is_pending =
+                |cluster: &mut Cluster| partitions.iter().any(|&partition| cluster.is_pending(partition));
+            let is_stable = self.is_follower || !is_pending(cluster);
             let forgotten =
                 (self.mutation == Some(Mutation::SeenIgnored)).then_some(Committed { offset: 0, mark });
             let committed = |&partition| {
@@ -149,7 +182,7 @@ impl Source for SimulatedSource {
         // No producer posts in a transaction here.
         let end = |partition| EndOffsets::all_stable(cluster.end(partition));
         let offsets = partitions.iter().map(|&partition| (partition, end(partition))).collect();
-        Some(Ends { offsets, ..Ends::default() })
+        Some(Ends { offsets, partitions: Some(cluster.topic.keys().copied().collect()), ..Ends::default() })
     }
 
     fn take_error(&mut self) -> Option<String> {

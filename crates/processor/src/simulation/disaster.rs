@@ -131,8 +131,10 @@ impl Schedule {
         self.end_all(after_clean_stop)?;
         let truth = self.cluster.borrow().committed.clone();
         let logs: Vec<Vec<CursorSeen>> = self.instances.iter().map(|instance| instance.cursors()).collect();
-        let knows =
-            |log: &Vec<CursorSeen>| truth.keys().all(|of| log.iter().any(|cursor| cursor.partition == *of));
+        // A log that has followed a partition, and nothing of it was published then, knows no more than a new one.
+        let knows = |log: &Vec<CursorSeen>| {
+            truth.keys().all(|of| log.iter().any(|cursor| cursor.partition == *of && cursor.seen.is_some()))
+        };
         let stale =
             |cursor: &&CursorSeen| cursor.clean && cursor.seen != truth.get(&cursor.partition).copied();
         if truth.is_empty() || !logs.iter().all(knows) || logs.iter().flatten().any(|cursor| stale(&cursor)) {

@@ -13,11 +13,11 @@ use std::{
 use contract::{Decider, Decision, Fate, Limits, Reading};
 use event_log::{EventLog, LogOptions, PAGE_BYTES, Synchronous};
 use files::{beside, copy};
-use kafka::Source;
+use kafka::{OutputTopic, Source};
 
 use super::{
     MARKER, Mutation, TOPIC, WINDOW_MS,
-    clients::{SimulatedSink, SimulatedSource},
+    clients::{Brokers, SimulatedSink, SimulatedSource},
     cluster::Shared,
     replies,
 };
@@ -25,6 +25,7 @@ use crate::{
     End, Observer, ProcessorError,
     append::Append,
     batch::{Batch, Chunk},
+    follow::{Follow, FollowOptions},
     intake::{Caps, Intake},
     pipeline::{Pipeline, SessionOptions, Stage, Step},
     progress::Progress,
@@ -35,6 +36,8 @@ use crate::{
     timing::Timing,
 };
 
+/// How many committed records the log of an instance may lack when it joins the group.
+const MOST_BEHIND: i64 = 3;
 /// So long that neither a simulated stop nor a drain ever times out.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -47,7 +50,11 @@ pub struct Instance {
     pub(super) mutation: Option<Mutation>,
     log: Option<Arc<Mutex<EventLog>>>,
     sessions: Sessions,
+    /// Before it joins the group.
+    warming: Option<Follow<SimulatedSource>>,
     session: Option<Session>,
+    /// Its log has all partitions.
+    pub follows: bool,
     backups: Vec<PathBuf>,
     /// The group's clients of earlier sessions, which this process can no longer close.
     pub dead: Vec<u32>,
@@ -217,7 +224,9 @@ impl Instance {
             mutation,
             log: None,
             sessions: Sessions::new(Accept::default()),
+            warming: None,
             session: None,
+            follows: false,
             backups: Vec::new(),
             dead: Vec::new(),
             full: false,
@@ -231,7 +240,7 @@ impl Instance {
     }
 
     pub fn is_running(&self) -> bool {
-        self.session.is_some()
+        self.session.is_some() || self.warming.is_some()
     }
 
     pub fn path(&self) -> PathBuf {
@@ -255,7 +264,7 @@ impl Instance {
         }
     }
 
-    /// Opens the log if it is not open, and joins the group.
+    /// Opens the log if it is not open. Joins the group, at once or when it is warm.
     pub fn start(&mut self) -> Result<(), String> {
         let log = match &self.log {
             Some(log) => Arc::clone(log),
@@ -266,34 +275,43 @@ impl Instance {
                 Arc::clone(self.log.insert(Arc::new(Mutex::new(log))))
             }
         };
+        if self.follows {
+            let options = FollowOptions {
+                decider: self.decider.clone(),
+                log,
+                observer: Arc::new(Unobserved),
+                caps: Caps { records: 2, bytes: 1 << 20 },
+                timing: instant(),
+                marker: MARKER,
+            };
+            let brokers = Brokers { cluster: self.cluster.clone(), mutation: self.mutation };
+            let follow = Follow::new(brokers, options);
+            if self.mutation == Some(Mutation::AppendTaken) {
+                follow.handover().ignore();
+            }
+            self.warming = Some(follow);
+        } else {
+            self.join(&log, None);
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, log: &Arc<Mutex<EventLog>>, follow: Option<Follow<SimulatedSource>>) {
         let source = SimulatedSource::join(&self.cluster, self.mutation);
         let client = source.number;
         let instance = log.lock().expect("no holder panics").instance_id();
         let id = self.cluster.borrow_mut().transactional_id(instance);
         let sink = SimulatedSink::new(&self.cluster, id, self.mutation);
         let rng = &mut self.cluster.borrow_mut().rng;
-        let nothing = Duration::ZERO;
         let timing = Timing {
             // Long enough, or no time at all.
-            drain: if rng.u32(0..4) > 0 { LONG } else { nothing },
-            retry: nothing,
-            say: Duration::MAX,
-            silence: nothing,
-            unjoined: Duration::MAX,
-            serve: nothing,
-            positions: nothing,
-            ends: nothing,
-            stall: nothing,
-            generation: nothing,
-            aborted: nothing,
-            reset: nothing,
+            drain: if rng.u32(0..4) > 0 { LONG } else { Duration::ZERO },
             fenced_twice: if self.watchful && self.mutation != Some(Mutation::NeverFencedTwice) {
                 LONG
             } else {
-                nothing
+                Duration::ZERO
             },
-            // The simulated broker fences nobody on its own.
-            transaction: Duration::MAX,
+            ..instant()
         };
         let mut accept = self.sessions.accept();
         accept.lost_commands |= self.mutation == Some(Mutation::SkipLost);
@@ -315,15 +333,52 @@ impl Instance {
         };
         let options = SessionOptions { accept, plan, caps, batches, publish: options, timing, progress };
         let observer = Arc::clone(&self.reported) as Arc<dyn Observer>;
-        let pipeline = Pipeline::new(source, sink, &log, &self.decider, options, &observer);
+        let pipeline = Pipeline::new(source, sink, follow, log, &self.decider, options, &observer);
         self.session = Some(Session { client, pipeline, in_order: false, late: VecDeque::new() });
+    }
+
+    /// One step before it joins the group, which it does when it is warm.
+    fn warm(&mut self) -> Result<(), String> {
+        let Some(mut follow) = self.warming.take() else { return Ok(()) };
+        let warmth = follow.warm().and_then(|warmth| follow.step(Duration::ZERO).map(|_| warmth));
+        match warmth {
+            Err(error) => self.failed(error),
+            Ok(warmth) => {
+                if !warmth.is_enough(MOST_BEHIND) && self.mutation != Some(Mutation::JoinCold) {
+                    self.warming = Some(follow);
+                    return Ok(());
+                }
+                let log = Arc::clone(self.log.as_ref().expect("open while it runs"));
+                self.check_warm(&log)?;
+                self.join(&log, Some(follow));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever joins a group that has members has nearly all that it has committed.
+    fn check_warm(&self, log: &Mutex<EventLog>) -> Result<(), String> {
+        let mut cluster = self.cluster.borrow_mut();
+        if cluster.group.member_ids().is_empty() {
+            return Ok(());
+        }
+        let log = log.lock().expect("no holder panics");
+        let behind = cluster.committed.iter().map(|(&partition, &committed)| {
+            let logged = log.cursor(partition).expect("readable").map_or(0, |cursor| cursor.logged);
+            (committed - logged).max(0)
+        });
+        let behind: i64 = behind.sum();
+        if behind > MOST_BEHIND {
+            return Err(format!("{} joins the group, and is {behind} records behind it", self.name));
+        }
+        cluster.count("an instance was warm before it joined");
         Ok(())
     }
 
     /// One step of one stage. An error that may pass ends the session; any other ends the process, and is in `stopped`.
     pub fn step(&mut self, stage: Stage) -> Result<(), String> {
         if self.session.is_none() {
-            return Ok(());
+            return self.warm();
         }
         let before = Drain::of(self.session.as_ref().expect("checked above"));
         let step = self.step_wrongly(stage);
@@ -404,6 +459,9 @@ impl Instance {
 
     /// `in_order`: waits for the work in flight; otherwise the time for the stop is over at once.
     pub fn ask_to_stop(&mut self, in_order: bool) {
+        if self.warming.take().is_some() {
+            self.log = None;
+        }
         if let Some(session) = &mut self.session {
             session.in_order |= in_order && !session.is_asked_to_stop();
             let waits = in_order && self.mutation != Some(Mutation::StopUndrained);
@@ -423,6 +481,13 @@ impl Instance {
             }
             return self.check_clean(session.in_order, before);
         };
+        self.failed(error);
+        Ok(())
+    }
+
+    /// After an error that may pass, the process continues with its log; otherwise it ends.
+    fn failed(&mut self, error: ProcessorError) {
+        let name = &self.name;
         self.cluster.borrow_mut().note(|| format!("  {name} ends its session: {error}"));
         if matches!(&error, ProcessorError::Log(error) if error.is_transient()) {
             self.cluster.borrow_mut().count("the disk was full in the middle of an append");
@@ -431,7 +496,6 @@ impl Instance {
             self.log = None;
             self.stopped = Some(error.to_string());
         }
-        Ok(())
     }
 
     /// A stop that finished all work is recorded as clean for all held partitions; one that abandoned work is not.
@@ -457,6 +521,7 @@ impl Instance {
     /// Kills the process: its files stay, and the group has not noticed yet.
     pub fn crash(&mut self) {
         self.dead.extend(self.session.take().map(|session| session.client));
+        self.warming = None;
         self.log = None;
         let change = match self.mutation {
             Some(Mutation::CursorApart) => "UPDATE cursors SET logged = max(0, logged - 2)",
@@ -500,6 +565,12 @@ impl Instance {
                 session.report_read(self.sessions.progress(), &self.reported);
                 return step;
             }
+            (Some(Mutation::PublishFollowed), Stage::Follow) => {
+                let before = self.logged();
+                let step = self.session.as_ref().expect("checked above").pipeline.step(stage);
+                self.publish_since(&before);
+                return step;
+            }
             (Some(Mutation::DecideAgain), Stage::Append) => {
                 return session.append_deciding_again(&self.decider);
             }
@@ -516,6 +587,28 @@ impl Instance {
         session.pipeline.step(stage)
     }
 
+    fn logged(&self) -> BTreeMap<i32, i64> {
+        let log = self.log.as_ref().expect("open while it runs").lock().expect("no holder panics");
+        log.cursors().expect("readable").iter().map(|cursor| (cursor.partition, cursor.logged)).collect()
+    }
+
+    /// Publishes what was appended since.
+    fn publish_since(&self, before: &BTreeMap<i32, i64>) {
+        let mut text = String::new();
+        for (partition, logged) in self.logged() {
+            let log = self.log.as_ref().expect("open while it runs").lock().expect("no holder panics");
+            let first = before.get(&partition).copied().unwrap_or(0);
+            for recorded in log.recorded(partition, first..logged).expect("readable") {
+                let Decision::Accepted(event) = recorded.decision else { continue };
+                let mut notifications = event.notifications("simulation", &[]);
+                while let Some(notification) = notifications.next_in(&mut text) {
+                    let record = notification.output().to_record();
+                    self.cluster.borrow_mut().visible.push((OutputTopic::Notifications, record));
+                }
+            }
+        }
+    }
+
     /// Whether every partition assigned to it is being read.
     pub fn is_settled(&self) -> bool {
         let is_settled = |session: &Session| session.of_intake(|intake| intake.is_settled());
@@ -524,20 +617,25 @@ impl Instance {
 
     /// Whether nothing is under way.
     pub fn is_idle(&self) -> bool {
-        self.session.as_ref().is_none_or(|session| {
-            let rests =
-                |intake: &mut Intake<_>| intake.is_settled() && intake.is_drained() && intake.is_empty();
-            session.of_intake(rests) == Some(true)
-                && session.pipeline.in_flight.load(Ordering::SeqCst) == 0
-                && session.late.is_empty()
-        })
+        self.warming.is_none()
+            && self.session.as_ref().is_none_or(|session| {
+                let mut follow = session.pipeline.follow.lock().expect("no holder panics");
+                let follows = follow.as_mut().is_none_or(Follow::is_idle);
+                let rests =
+                    |intake: &mut Intake<_>| intake.is_settled() && intake.is_drained() && intake.is_empty();
+                session.of_intake(rests) == Some(true)
+                    && session.pipeline.in_flight.load(Ordering::SeqCst) == 0
+                    && session.late.is_empty()
+                    && follows
+            })
     }
 
-    /// What its log lacks of the partitions that it owns.
+    /// What its log lacks of the partitions that it owns, or of all if it follows.
     pub fn lacks(&self) -> Option<String> {
         let log = self.log.as_ref().filter(|_| self.is_running())?.lock().expect("no holder panics");
         let cluster = self.cluster.borrow();
-        self.owned().into_iter().find_map(|partition| {
+        let wanted = if self.follows { cluster.topic.keys().copied().collect() } else { self.owned() };
+        wanted.into_iter().find_map(|partition| {
             let logged = log.cursor(partition).expect("readable").map_or(0, |cursor| cursor.logged);
             let end = cluster.end(partition);
             (logged != end)
@@ -557,6 +655,30 @@ impl Instance {
         session.map_or(Vec::new(), |session| {
             self.cluster.borrow().group.owned(session.client).into_iter().collect()
         })
+    }
+}
+
+/// Nothing waits.
+fn instant() -> Timing {
+    let nothing = Duration::ZERO;
+    Timing {
+        drain: nothing,
+        retry: nothing,
+        say: Duration::MAX,
+        silence: nothing,
+        unjoined: Duration::MAX,
+        serve: nothing,
+        positions: nothing,
+        ends: nothing,
+        unassigned: nothing,
+        abandoned: Duration::MAX,
+        stall: nothing,
+        generation: nothing,
+        aborted: nothing,
+        reset: nothing,
+        fenced_twice: nothing,
+        // The simulated broker fences nobody on its own.
+        transaction: Duration::MAX,
     }
 }
 

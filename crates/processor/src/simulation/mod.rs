@@ -92,7 +92,18 @@ pub(super) enum Mutation {
     RowsUnchecked,
     /// The observer gets the read position as the published offset.
     ReadForPublished,
+    /// What is followed is published too.
+    PublishFollowed,
+    /// An instance joins a group that has members, whatever its log lacks.
+    JoinCold,
+    /// The follower appends what it had decided of a partition that the session has taken.
+    AppendTaken,
 }
+
+/// From this seed on, instances follow the partitions that they don't own.
+const FOLLOWING: u64 = 1 << 32;
+/// The number of such schedules in a usual run.
+const FOLLOWING_SCHEDULES: u64 = 1000;
 
 fn add(all: &mut Happened, more: Happened) {
     for (what, times) in more {
@@ -150,16 +161,34 @@ fn schedules_of_faults_lose_nothing_and_double_nothing() {
     let seed = number("SIMULATION_SEED");
     let schedules = number("SIMULATION_SCHEDULES").unwrap_or(if seed.is_some() { 1 } else { SCHEDULES });
     let seeds = seed.unwrap_or(0)..seed.unwrap_or(0) + schedules;
-    let happened = match run(seeds, None) {
-        Ok(happened) => happened,
-        Err(failure) => panic!("{}", describe(&failure)),
-    };
-    happened.iter().for_each(|(what, times)| println!("{times:>6} {what}"));
+    let happened = passes(seeds);
     if schedules >= SCHEDULES {
         let missing: Vec<_> = HAPPENS.iter().filter(|what| !happened.contains_key(**what)).collect();
         assert!(missing.is_empty(), "no schedule had: {missing:?}");
     }
 }
+
+fn passes(seeds: std::ops::Range<u64>) -> Happened {
+    let happened = match run(seeds, None) {
+        Ok(happened) => happened,
+        Err(failure) => panic!("{}", describe(&failure)),
+    };
+    happened.iter().for_each(|(what, times)| println!("{times:>6} {what}"));
+    happened
+}
+
+#[test]
+fn logs_with_all_partitions_are_complete_and_lose_nothing_and_double_nothing() {
+    let schedules = number("SIMULATION_SCHEDULES").unwrap_or(FOLLOWING_SCHEDULES);
+    let happened = passes(FOLLOWING..FOLLOWING + schedules);
+    if schedules >= FOLLOWING_SCHEDULES {
+        let missing: Vec<_> =
+            FOLLOWING_HAPPENS.iter().filter(|what| !happened.contains_key(**what)).collect();
+        assert!(missing.is_empty(), "no schedule had: {missing:?}");
+    }
+}
+
+const FOLLOWING_HAPPENS: [&str; 1] = ["an instance was warm before it joined"];
 
 const LOSS: &str = "a client that lost the brokers was replaced";
 
@@ -198,7 +227,12 @@ const HAPPENS: [&str; 28] = [
 /// The break is noticed, and for the right reason: the failure contains one of `reasons`.
 #[track_caller]
 fn notices(mutation: Mutation, reasons: &[&str]) {
-    let Err(failure) = run(0..NOTICED_WITHIN, Some(mutation)) else {
+    notices_from(0, mutation, reasons);
+}
+
+#[track_caller]
+fn notices_from(seed: u64, mutation: Mutation, reasons: &[&str]) {
+    let Err(failure) = run(seed..seed + NOTICED_WITHIN, Some(mutation)) else {
         panic!("{mutation:?} went unnoticed in {NOTICED_WITHIN} schedules");
     };
     let noticed = reasons.iter().any(|reason| failure.reason.contains(reason));
@@ -316,4 +350,19 @@ fn taking_the_read_position_for_published_is_noticed() {
 #[test]
 fn replacing_only_one_producer_is_noticed() {
     notices(Mutation::HalfReset, &["\": 2}, wanted"]);
+}
+
+#[test]
+fn publishing_what_is_followed_is_noticed() {
+    notices_from(FOLLOWING, Mutation::PublishFollowed, &["\": 2"]);
+}
+
+#[test]
+fn joining_without_the_history_is_noticed() {
+    notices_from(FOLLOWING, Mutation::JoinCold, &["records behind it"]);
+}
+
+#[test]
+fn appending_what_was_taken_is_noticed() {
+    notices_from(FOLLOWING, Mutation::AppendTaken, &["the first offset is", "the next offset is"]);
 }

@@ -11,7 +11,7 @@ use std::{
 use contract::Coordinates;
 
 use super::{
-    Mutation,
+    FOLLOWING, Mutation,
     cluster::{Cluster, Faults, Shared},
     disaster::Disaster,
     instance::Instance,
@@ -126,6 +126,7 @@ pub fn attempt_with(
     cluster.borrow_mut().tracing = tracing;
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let mut schedule = Schedule::new(rng, &cluster, mutation);
+        schedule.instances.iter_mut().for_each(|instance| instance.follows = seed >= FOLLOWING);
         let steps = schedule.rng.u32(60..350);
         schedule.disturb(steps)?;
         strike(&mut schedule, steps)?;
@@ -220,7 +221,8 @@ impl Schedule {
                     }
                 }
                 _ => {
-                    let stage = Stage::ALL[self.rng.usize(0..4)];
+                    let stage =
+                        Stage::ALL[self.rng.usize(0..Stage::ALL.len() - usize::from(!self.follows()))];
                     self.step(number, stage)?;
                 }
             }
@@ -232,6 +234,10 @@ impl Schedule {
             }
         }
         Ok(())
+    }
+
+    fn follows(&self) -> bool {
+        self.instances.iter().any(|instance| instance.follows)
     }
 
     /// Occasionally makes a partition unreadable, or readable again.

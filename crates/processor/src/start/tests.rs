@@ -310,3 +310,59 @@ fn the_clock_comes_from_the_mark_when_resuming_at_its_offset() {
     assert_eq!(clock(&seen(facts(Some(40), None), 40, true), Accept::default()), 5);
     assert_eq!(clock(&facts(None, None), Accept::default()), 0);
 }
+
+/// `logged` and the gap before it.
+#[track_caller]
+fn followed(facts: &Facts) -> (i64, Option<(i64, i64)>) {
+    let start = plan_following(facts, Accept::default()).unwrap();
+    assert_eq!((start.offset, start.published), (start.logged, start.logged));
+    assert!(start.accepted.is_empty());
+    (start.logged, start.gap.map(|gap| (gap.first_offset, gap.next_offset)))
+}
+
+#[test]
+fn following_begins_where_the_log_ends_whoever_has_published_what() {
+    assert_eq!(followed(&facts(None, None)), (0, None));
+    assert_eq!(followed(&facts(Some(40), None)), (40, None));
+    assert_eq!(followed(&facts(Some(40), Some(10))), (40, None));
+    assert_eq!(followed(&facts(Some(40), Some(90))), (40, None));
+    assert_eq!(followed(&foreign(Some(40), 90)), (40, None));
+}
+
+#[test]
+fn a_gap_is_followed_over_if_the_group_has_published_what_is_gone() {
+    assert_eq!(followed(&starting_at(facts(None, Some(60)), 60)), (60, Some((0, 60))));
+    assert_eq!(followed(&starting_at(facts(Some(40), Some(70)), 60)), (60, Some((40, 60))));
+    for undecided in [
+        starting_at(facts(Some(40), Some(59)), 60),
+        starting_at(facts(None, None), 60),
+        starting_at(foreign(Some(40), 90), 60),
+    ] {
+        let refusal = plan_following(&undecided, Accept::default()).unwrap_err();
+        assert!(matches!(refusal, Refusal::Undecided { start: 60, .. }), "{refusal}");
+    }
+}
+
+#[test]
+fn nothing_is_followed_of_another_topic() {
+    let refusal = |facts: &Facts| plan_following(facts, Accept::default()).unwrap_err();
+    let other = Facts { at_anchor: Some(AtAnchor::Nothing), ..facts(Some(40), None) };
+    assert!(matches!(refusal(&other), Refusal::OtherTopic { .. }));
+    assert!(matches!(refusal(&facts(Some(END + 1), None)), Refusal::BeyondEnd { cursor: "logged", .. }));
+}
+
+#[test]
+fn a_log_that_has_only_followed_begins_to_publish_at_the_beginning() {
+    // Nobody in the group has published anything of the partition, as far as this log has seen.
+    assert_eq!(cursors(&facts(Some(40), None)), (0, 40, 0));
+    assert_eq!(
+        plan(&facts(Some(40), None), Accept::default()).unwrap().clock,
+        0,
+        "not the log's, which is ahead"
+    );
+    // Otherwise what is gone would count as published.
+    let refused = plan(&starting_at(facts(Some(40), None), 20), Accept::default()).unwrap_err();
+    assert!(matches!(refused, Refusal::CommandsLost { published: 0, start: 20, .. }), "{refused}");
+    let refused = plan(&seen(facts(Some(40), None), 30, false), Accept::default()).unwrap_err();
+    assert!(matches!(refused, Refusal::PublishedUnknown(Doubt { seen: 30, .. })), "{refused}");
+}

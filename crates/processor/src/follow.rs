@@ -1,0 +1,376 @@
+//! Following: what the group gave to another instance is decided and appended here too, and not published.
+//!
+//! A decision depends on nothing but the records before it in its partition, so every instance can have all of them, and takes
+//! over from another without reading its history first. A follower is the intake and the log's stage once more, on one thread,
+//! with a source outside of the group; `handover` says which partitions are its own. What it does not manage, it makes up
+//! for: it never fails the session because of the brokers.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use contract::Decider;
+use event_log::EventLog;
+use kafka::{
+    Source, SourceError,
+    mark::{Committed, Marker},
+    repeats::{self, Origin},
+};
+
+use super::{
+    End, Observer, ProcessorError,
+    append::Append,
+    batch::Batch,
+    decide::decide,
+    handover::{Change, Followed, Handover},
+    intake::{Caps, Intake, IntakeOptions, Part},
+    ownership::{self, Ownership, Publication},
+    progress::Progress,
+    start::{Accept, Terms, plan_following},
+    timing::Timing,
+};
+
+/// Records in a followed batch, at most. The session's own batches wait while one is appended.
+const RECORDS: usize = 2_000;
+/// Bytes in one, at most.
+const BYTES: usize = 2 << 20;
+
+/// What a follower works with.
+#[derive(Clone)]
+pub(crate) struct FollowOptions {
+    pub decider: Decider,
+    pub log: Arc<Mutex<EventLog>>,
+    pub observer: Arc<dyn Observer>,
+    pub caps: Caps,
+    pub timing: Timing,
+    pub marker: Marker,
+}
+
+/// The follower of one session.
+pub(crate) struct Follow<S: Source> {
+    brokers: S::Brokers,
+    options: FollowOptions,
+    handover: Arc<Handover>,
+    open: Option<Open<S>>,
+    retry_at: Instant,
+    waiting: Option<Waiting>,
+}
+
+/// Commands wait to be published.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    /// The sum of the offsets that the group has committed.
+    committed: i64,
+    /// Since when it is that.
+    since: Instant,
+}
+
+/// A follower that reads.
+struct Open<S: Source> {
+    intake: Intake<S>,
+    publication: Publication<S::Membership>,
+    append: Append<Followed<S::Membership>>,
+    /// Decided, and not appended yet.
+    decided: Batch,
+    /// When to ask for the group's offsets.
+    ask_at: Instant,
+}
+
+/// How far a log is with what the group has published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warmth {
+    /// The brokers do not say it now, for this reason.
+    Unknown(String),
+    /// Nobody else publishes: the group has no other member, or none that works.
+    Alone,
+    /// The log has `logged` of the `committed` records that the group has committed.
+    Behind { logged: i64, committed: i64 },
+}
+
+impl Warmth {
+    /// Whether to join the group now, if the log may lack that many records.
+    #[must_use]
+    pub fn is_enough(&self, max_lag_records: i64) -> bool {
+        match self {
+            Self::Unknown(_) => false,
+            Self::Alone => true,
+            Self::Behind { logged, committed } => committed - logged <= max_lag_records,
+        }
+    }
+}
+
+impl<S: Source> Follow<S> {
+    pub fn new(brokers: S::Brokers, mut options: FollowOptions) -> Self {
+        options.caps.records = options.caps.records.min(RECORDS);
+        options.caps.bytes = options.caps.bytes.min(BYTES);
+        let retry_at = Instant::now();
+        Self { brokers, options, handover: Arc::default(), open: None, retry_at, waiting: None }
+    }
+
+    /// For the session beside it.
+    pub fn handover(&self) -> &Arc<Handover> {
+        &self.handover
+    }
+
+    /// Whether everything that is followed is appended, as far as it has arrived.
+    #[cfg(test)]
+    pub fn is_idle(&mut self) -> bool {
+        let Some(open) = &mut self.open else { return !self.handover.is_needed() };
+        open.intake.is_settled() && open.intake.is_empty() && open.decided.is_empty()
+    }
+
+    /// Before the session joins the group: everything is followed. The group may be joined if this is
+    /// [enough](Warmth::is_enough).
+    pub fn warm(&mut self) -> Result<Warmth, ProcessorError> {
+        let asked = self.open().and_then(|open| {
+            let source = &mut open.intake.source;
+            if !source.has_other_members()? {
+                return Ok(None);
+            }
+            let partitions = source.partitions()?;
+            Ok(Some((source.committed(&partitions)?, partitions)))
+        });
+        match asked {
+            Ok(Some((committed, partitions))) => {
+                self.handover.know(&partitions);
+                if self.is_abandoned(&committed) { Ok(self.alone()) } else { self.behind(&committed) }
+            }
+            Ok(None) => Ok(self.alone()),
+            Err(error @ SourceError::Fatal(_)) => Err(ProcessorError::Source(error)),
+            Err(error) => {
+                self.interrupted(&error);
+                Ok(Warmth::Unknown(error.to_string()))
+            }
+        }
+    }
+
+    /// Nothing is followed until the group has said which partitions are others'.
+    fn alone(&mut self) -> Warmth {
+        (self.open, self.handover) = (None, Arc::default());
+        Warmth::Alone
+    }
+
+    /// Whether commands wait and nobody has published any for long, whatever the group says of its members: it may have only
+    /// dead ones, or some that don't work.
+    fn is_abandoned(&mut self, of_group: &[(i32, Option<Committed>)]) -> bool {
+        let Some(open) = &self.open else { return false };
+        let waits = |&(partition, found): &(i32, Option<Committed>)| {
+            let end = open.intake.known_end(partition).map_or(0, |end| end.offsets.stable);
+            found.map_or(0, |found| found.offset) < end
+        };
+        let committed = of_group.iter().map(|(_, found)| found.map_or(0, |found| found.offset)).sum();
+        let now = Instant::now();
+        self.waiting = of_group.iter().any(waits).then(|| {
+            let before = self.waiting.filter(|waiting| waiting.committed == committed);
+            before.unwrap_or(Waiting { committed, since: now })
+        });
+        self.waiting.is_some_and(|waiting| now - waiting.since >= self.options.timing.abandoned)
+    }
+
+    fn behind(&self, of_group: &[(i32, Option<Committed>)]) -> Result<Warmth, ProcessorError> {
+        let log = self.options.log.lock().expect("no holder panics");
+        let (mut logged, mut committed) = (0, 0);
+        for &(partition, found) in of_group {
+            let found = found.map_or(0, |found| found.offset);
+            committed += found;
+            logged += log.cursor(partition)?.map_or(0, |cursor| cursor.logged).min(found);
+        }
+        Ok(Warmth::Behind { logged, committed })
+    }
+
+    /// Whether it has something to read, and a source to read it from.
+    pub fn is_reading(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Reads, decides and appends what has arrived. Returns how long that took, without waiting for records.
+    pub fn step(&mut self, timeout: Duration) -> Result<Duration, ProcessorError> {
+        if !self.handover.is_needed() {
+            self.open = None;
+            return Ok(Duration::ZERO);
+        }
+        if Instant::now() < self.retry_at {
+            return Ok(Duration::ZERO);
+        }
+        let stepped = match self.open() {
+            Ok(_) => self.advance(timeout),
+            Err(error) => Err(ProcessorError::Source(error)),
+        };
+        match stepped {
+            Err(ProcessorError::Source(error)) => {
+                self.interrupted(&error);
+                Ok(Duration::ZERO)
+            }
+            stepped => stepped,
+        }
+    }
+
+    /// The next step starts anew, with a new client.
+    fn interrupted(&mut self, error: &SourceError) {
+        repeats::warn(Origin::Program, &format!("following is interrupted: {error}; trying again"));
+        self.open = None;
+        self.retry_at = Instant::now() + self.options.timing.reset;
+    }
+
+    fn open(&mut self) -> Result<&mut Open<S>, SourceError> {
+        if self.open.is_none() {
+            self.handover.restart();
+            self.open = Some(self.opened()?);
+        }
+        Ok(self.open.as_mut().expect("opened above"))
+    }
+
+    fn opened(&self) -> Result<Open<S>, SourceError> {
+        let FollowOptions { log, observer, caps, timing, marker, .. } = &self.options;
+        let source = S::follower(&self.brokers)?;
+        let (owner, publication) = ownership::handles();
+        let ownership = Ownership::clone(&owner);
+        let intake = Intake::new(
+            source,
+            owner,
+            Arc::clone(log),
+            Arc::new(AsFollowed(Arc::clone(observer))),
+            Arc::new(Mutex::new(Progress::default())),
+            IntakeOptions {
+                terms: Terms { accept: Accept::default(), marker: *marker, plan: plan_following },
+                caps: *caps,
+                timing: *timing,
+                part: Part::Follower(Arc::clone(&self.handover)),
+            },
+        );
+        let followed = Followed { ownership, handover: Arc::clone(&self.handover) };
+        let append = Append::new(Arc::clone(log), followed);
+        let (decided, ask_at) = (Batch::new(), Instant::now() + timing.ends);
+        Ok(Open { intake, publication, append, decided, ask_at })
+    }
+
+    fn advance(&mut self, timeout: Duration) -> Result<Duration, ProcessorError> {
+        let Self { options, handover, open: Some(open), .. } = self else { return Ok(Duration::ZERO) };
+        let begun = Instant::now();
+        // Before the changes: whether they were acted on must not matter to an append.
+        open.append(options)?;
+        let appended = begun.elapsed();
+        while let Some(change) = handover.next() {
+            match change {
+                Change::Follow(partition) => open.intake.assign(vec![partition]),
+                Change::Leave(partition) => open.intake.release(&[partition])?,
+            }
+        }
+        open.intake.step(timeout)?;
+        open.intake.gather_arrived()?;
+        open.note_published(options, handover)?;
+        if !open.intake.is_ready(0) {
+            return Ok(appended);
+        }
+        let begun = Instant::now();
+        open.decided = open.intake.take_batch()?;
+        decide(&options.decider, &mut open.decided);
+        Ok(appended + begun.elapsed())
+    }
+}
+
+impl<S: Source> Open<S> {
+    fn append(&mut self, options: &FollowOptions) -> Result<(), ProcessorError> {
+        if self.decided.is_empty() {
+            return Ok(());
+        }
+        let mut batch = std::mem::take(&mut self.decided);
+        self.append.append(&mut batch)?;
+        for chunk in &batch {
+            self.publication.set_published(chunk.partition, chunk.epoch, chunk.next_offset);
+            self.publication.set_done(chunk.partition, chunk.epoch, chunk.next_offset);
+        }
+        let commands = batch.iter().map(|chunk| chunk.records.len()).sum();
+        let next_offsets: Vec<_> = batch.iter().map(|chunk| (chunk.partition, chunk.next_offset)).collect();
+        options.observer.followed(&next_offsets, commands);
+        Ok(())
+    }
+
+    /// At intervals: the log records how far others have published.
+    fn note_published(&mut self, options: &FollowOptions, handover: &Handover) -> Result<(), ProcessorError> {
+        let now = Instant::now();
+        if now < self.ask_at {
+            return Ok(());
+        }
+        self.ask_at = now + options.timing.ends;
+        let held: BTreeMap<_, _> = self.publication.held();
+        let partitions: Vec<i32> = held.into_keys().collect();
+        let committed = self.intake.source.committed(&partitions).map_err(ProcessorError::Source)?;
+        let mut log = options.log.lock().expect("no holder panics");
+        let marked = committed.into_iter().filter_map(|(partition, found)| {
+            let found = found.filter(|found| found.mark.is_some() && handover.may_append(partition))?;
+            Some((partition, found.offset))
+        });
+        Ok(log.record_published(&marked.collect::<Vec<_>>())?)
+    }
+}
+
+/// Observes the intake of a follower.
+struct AsFollowed(Arc<dyn Observer>);
+
+impl Observer for AsFollowed {
+    fn position(&self, partition: i32, logged: i64, end: Option<End>) {
+        self.0.followed_to(partition, logged, end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::Limits;
+
+    use super::*;
+    use crate::scripted::{self, Scripted, Unobserved, terms};
+
+    /// How warm an instance with an empty log is, after a group that commits nothing for this long is abandoned.
+    fn warmth(abandoned: Duration, make: fn() -> Scripted) -> Warmth {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = FollowOptions {
+            decider: Decider::new("c", Limits::default()),
+            log: scripted::log(folder.path()),
+            observer: Arc::new(Unobserved),
+            caps: Caps { records: 10, bytes: 1 << 20 },
+            timing: Timing { abandoned, ..Timing::default() },
+            marker: terms().marker,
+        };
+        let mut follow = Follow::<Scripted>::new(make, options);
+        let warm = |follow: &mut Follow<_>| follow.warm().expect("a log that can be read");
+        warm(&mut follow);
+        // It learns where the topic ends.
+        follow.step(Duration::ZERO).expect("a log that can be written to");
+        warm(&mut follow)
+    }
+
+    fn published(offset: i64) -> Option<Committed> {
+        Some(Committed { offset, mark: Some(terms().marker.mark(0)) })
+    }
+
+    #[test]
+    fn an_instance_waits_for_the_other_members_of_its_group() {
+        let others = || Scripted { member: true, committed: published(40), ..Scripted::default() };
+        assert_eq!(warmth(Duration::MAX, others), Warmth::Behind { logged: 0, committed: 40 });
+        let nobody = || Scripted { committed: published(40), ..Scripted::default() };
+        assert_eq!(warmth(Duration::MAX, nobody), Warmth::Alone);
+        let unknown = || Scripted { held_up: Some("why".into()), ..Scripted::default() };
+        assert_eq!(warmth(Duration::MAX, unknown), Warmth::Unknown("why".into()));
+    }
+
+    #[test]
+    fn an_instance_does_not_wait_for_others_that_leave_commands_waiting() {
+        let publishes =
+            || Scripted { member: true, committed: published(40), end: 50, ..Scripted::default() };
+        let rests = || Scripted { member: true, committed: published(40), end: 40, ..Scripted::default() };
+        let behind = Warmth::Behind { logged: 0, committed: 40 };
+        assert_eq!(warmth(Duration::ZERO, publishes), Warmth::Alone);
+        assert_eq!(warmth(Duration::MAX, publishes), behind);
+        assert_eq!(warmth(Duration::ZERO, rests), behind);
+    }
+
+    #[test]
+    fn an_instance_is_warm_when_it_lacks_as_little_as_it_may() {
+        let behind = |logged| Warmth::Behind { logged, committed: 100 };
+        assert!(behind(90).is_enough(10) && !behind(89).is_enough(10) && behind(100).is_enough(0));
+        assert!(Warmth::Alone.is_enough(0) && !Warmth::Unknown(String::new()).is_enough(1_000));
+    }
+}

@@ -1,0 +1,185 @@
+//! Every instance has the whole log: a new one reads it before it takes part, and any of them takes over at once.
+
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
+
+use super::{
+    admin::{LISTEN, address, unready},
+    broker, group,
+    logs::{self, Noted},
+    members::Members,
+    process::{Instance, PATIENCE, Setup},
+    say, seed, topics, wait_until,
+    work::{ALL, Work},
+};
+
+const PER_SECOND: u32 = 500;
+
+/// Which offsets of which partition each line about a start names.
+fn starts(said: &str, word: &str) -> BTreeMap<i32, i64> {
+    let value = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}="))?;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<i64>().ok()
+    };
+    let lines = said.lines().filter(|line| line.contains(&format!(" {word} kafka.partition=")));
+    let starts = lines.filter_map(|line| {
+        let partition = value(line, "kafka.partition")?;
+        Some((i32::try_from(partition).ok()?, value(line, "kafka.offset")?))
+    });
+    starts.collect()
+}
+
+fn has_all(setup: &Setup, instance: &str, of: &BTreeMap<i32, i64>) -> bool {
+    let log = logs::cursors(&setup.log(instance));
+    of.iter().all(|(partition, next)| log.get(partition).is_some_and(|(_, logged)| logged >= next))
+}
+
+/// The summary of `verify`.
+fn verify(setup: &Setup, logs: &[&Path]) -> serde_json::Value {
+    let mut command = setup.program(&["verify", "--json"]);
+    for log in logs {
+        command.arg("--log").arg(log);
+    }
+    let said = String::from_utf8(command.output().expect("the program starts").stdout).expect("text");
+    let last: serde_json::Value = said.lines().last().expect("a summary").parse().expect("JSON");
+    assert_eq!(last["summary"]["commands"], 4_000, "{said}");
+    last["summary"].clone()
+}
+
+/// Whoever takes over begins where the killed one ended, whatever came before.
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn the_partitions_of_a_killed_instance_are_taken_over_without_their_history() {
+    let setup = Setup::new("takeover", &broker::shared(), 6);
+    let mut members = Members::start_all(&setup, &["anna", "bo"], seed("takeover"), PER_SECOND);
+    wait_until("both to have partitions", || members.share_all());
+    members.advance(3_000);
+    let before = members.progress.committed_now();
+    wait_until("both logs to have all of that", || {
+        members.assert_running();
+        ["anna", "bo"].iter().all(|name| has_all(&setup, name, &before))
+    });
+    let of_anna = group::assignments(&setup).remove("anna").expect("her partitions");
+    let of_bo = members.running["bo"].stderr().len();
+    members.take(0).kill();
+    let said = |members: &Members<'_>| members.running["bo"].stderr()[of_bo..].to_owned();
+    wait_until("her partitions to be read", || {
+        members.assert_running();
+        let read = starts(&said(&members), "reading");
+        of_anna.iter().all(|partition| read.contains_key(partition))
+    });
+    members.advance(500);
+    let said = said(&members);
+    let read = starts(&said, "reading");
+    for (partition, offset) in read {
+        assert!(offset >= before[&partition], "partition {partition} is read from {offset} again: {said}");
+    }
+    members.finish("takeover", "1 kill");
+}
+
+/// A third instance reads the history before it joins, and is not ready in the meantime.
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn an_instance_with_an_empty_log_reads_the_history_before_it_joins() {
+    let setup = Setup::new("warm", &broker::shared(), 6);
+    let mut members = Members::start_all(&setup, &["anna", "bo"], seed("warm"), PER_SECOND);
+    wait_until("both to have partitions", || members.share_all());
+    members.advance(5_000);
+    let before = members.progress.committed_now();
+    let cold = ["--set", "takeover.max_lag_records=100"];
+    let carl = setup.start("carl", &[&LISTEN[..], &cold].concat());
+    let mut warming = 0;
+    wait_until("the third to have partitions", || {
+        let answer = address(&carl).map(|_| unready(&carl));
+        let is_assigned = carl.stderr().contains("partitions assigned");
+        if let Some(answer) = answer {
+            assert!(is_assigned || answer.is_some(), "it is ready before it has joined");
+            warming += u32::from(answer.is_some_and(|answer| answer.contains("\r\n\r\nwarming: ")));
+        }
+        is_assigned
+    });
+    assert!(warming > 0, "it never said that it was warming up");
+    let joined = logs::cursors(&carl.log);
+    let lacks: i64 = before
+        .iter()
+        .map(|(partition, next)| next - joined.get(partition).map_or(0, |(_, logged)| *logged).min(*next))
+        .sum();
+    assert!(lacks <= 100, "it joined and lacked {lacks} records that were published before it was started");
+    let said = carl.stderr();
+    let (reading, joining) = (said.find("reading what the group has published"), said.find("joining it"));
+    assert!(reading.is_some() && reading < joining, "{said}");
+    members.running.insert("carl", carl);
+    members.advance(1_000);
+    members.finish("warm", "a third instance with an empty log");
+}
+
+/// One alone, and two that are started at once, have nobody to wait for, whatever the topic holds.
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn a_new_group_waits_for_nobody() {
+    let mut work = Work::new("alone");
+    work.post(3_000);
+    let start = |name: &str| work.setup.start(name, &["--set", "takeover.max_lag_records=0"]);
+    let mut instances = [start("anna"), start("bo")];
+    let progress = &work.progress;
+    progress.await_published(3_000, 2 * PATIENCE, || instances.iter_mut().for_each(Instance::assert_running));
+    let complete = |name: &str| has_all(&work.setup, name, &progress.committed_now());
+    wait_until("both logs to be complete", || complete("anna") && complete("bo"));
+    let logs = instances.map(|instance| {
+        let log = instance.log.clone();
+        instance.stop();
+        log
+    });
+    let mut findings = work.findings();
+    for log in &logs {
+        findings.log(log, &ALL);
+        findings.verify(&work.setup, &[log]);
+    }
+    say!("alone: {findings}");
+    findings.assert_none();
+}
+
+/// The topic retains less than the group has published: a new instance either notes the gap, or begins with another's log.
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn a_new_instance_begins_with_what_is_retained_or_with_the_log_of_another() {
+    let mut work = Work::new("replica");
+    let mut anna = work.setup.start("anna", &[]);
+    work.post(2_000);
+    work.await_published(&mut anna);
+    work.remember();
+    let start = work.progress.committed_now();
+    topics::delete_records(&work.setup.servers, &work.setup.names.commands, &start);
+
+    // As docs/operations.md says, while the other one works.
+    let bo = work.setup.log("bo");
+    let mut backup: Command = work.setup.program(&["log", "backup"]);
+    let backup = backup.arg("--log-file").arg(&anna.log).arg(&bo).output().expect("the program starts");
+    assert!(backup.status.success(), "{}", String::from_utf8_lossy(&backup.stderr));
+    let instances = ["bo", "carl"].map(|name| work.setup.start(name, &[]));
+    // None of them repeats a command that only some logs have.
+    work.post_apart(2_000);
+    work.await_published(&mut anna);
+    let end = work.progress.committed_now();
+    wait_until("all logs to have the rest", || {
+        ["anna", "bo", "carl"].iter().all(|name| has_all(&work.setup, name, &end))
+    });
+    let ids = ["anna", "bo", "carl"]
+        .map(|name| fs::read_to_string(logs::beside(&work.setup.log(name), "-instance")).expect("its id"));
+    assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "{ids:?}");
+    let carl = work.setup.log("carl");
+    instances.into_iter().for_each(|instance| drop(instance.stop()));
+    anna.stop();
+    let anna = work.setup.log("anna");
+    let mut findings = work.findings();
+    findings.log(&anna, &ALL);
+    findings.log(&bo, &ALL);
+    let gaps = start.iter().map(|(&partition, &next)| (partition, 0, next)).collect();
+    findings.log_with(&carl, &ALL, &Noted { gaps, ..Noted::default() });
+    for logs in [&[&*anna][..], &[&bo], &[&anna, &bo, &carl]] {
+        // It can't decide the deleted commands again, and trusts a log that has them.
+        assert_eq!(verify(&work.setup, logs)["deviations"], 0, "{logs:?}");
+    }
+    say!("replica: {findings}");
+    findings.assert_all_kinds();
+    findings.assert_none();
+}
