@@ -114,6 +114,12 @@ impl<S: Source> Follow<S> {
         &self.handover
     }
 
+    /// The partitions of which something is decided and not appended yet.
+    #[cfg(test)]
+    pub fn decided(&self) -> Vec<i32> {
+        self.open.iter().flat_map(|open| &open.decided).map(|chunk| chunk.partition).collect()
+    }
+
     /// Whether everything that is followed is appended, as far as it has arrived.
     #[cfg(test)]
     pub fn is_idle(&mut self) -> bool {

@@ -111,6 +111,11 @@ impl Session {
         self.pipeline.intake.lock().expect("no holder panics").as_mut().map(of)
     }
 
+    fn decided_to_follow(&self) -> Vec<i32> {
+        let follow = self.pipeline.follow.lock().expect("no holder panics");
+        follow.as_ref().map_or(Vec::new(), Follow::decided)
+    }
+
     fn is_asked_to_stop(&self) -> bool {
         self.pipeline.ending.lock().expect("no holder panics").stop_by.is_some()
     }
@@ -381,7 +386,11 @@ impl Instance {
             return self.warm();
         }
         let before = Drain::of(self.session.as_ref().expect("checked above"));
+        let decided = self.session.as_ref().map_or(Vec::new(), Session::decided_to_follow);
         let step = self.step_wrongly(stage);
+        if stage == Stage::Poll && decided.iter().any(|partition| self.holds(*partition)) {
+            self.cluster.borrow_mut().count("a partition was taken while something of it was decided");
+        }
         self.check_order()?;
         self.check_reported()?;
         if stage == Stage::Poll {
@@ -585,6 +594,11 @@ impl Instance {
             _ => {}
         }
         session.pipeline.step(stage)
+    }
+
+    fn holds(&self, partition: i32) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.pipeline.ownership.held().contains_key(&partition))
     }
 
     fn logged(&self) -> BTreeMap<i32, i64> {

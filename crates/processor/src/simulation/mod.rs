@@ -188,7 +188,8 @@ fn logs_with_all_partitions_are_complete_and_lose_nothing_and_double_nothing() {
     }
 }
 
-const FOLLOWING_HAPPENS: [&str; 1] = ["an instance was warm before it joined"];
+const FOLLOWING_HAPPENS: [&str; 2] =
+    ["a partition was taken while something of it was decided", "an instance was warm before it joined"];
 
 const LOSS: &str = "a client that lost the brokers was replaced";
 
