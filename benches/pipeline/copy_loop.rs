@@ -189,7 +189,7 @@ fn name<'r>(record: OutputRef<'r>, command: &Record, value: &'r mut Vec<u8>) -> 
     value.clear();
     value.extend_from_slice(record.value.expect("a value"));
     let id = ActivityId::new(0, command.coordinates).to_string();
-    value[super::latency::ID].copy_from_slice(id.as_bytes());
+    value[super::moments::ID].copy_from_slice(id.as_bytes());
     OutputRef { value: Some(value), ..record }
 }
 

@@ -1,27 +1,20 @@
 //! From a command's delivery report to its notification in the hands of a `read_committed` consumer.
 
 use std::{
-    collections::HashMap,
-    ops::Range,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use contract::ActivityId;
-use rdkafka::{
-    ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-    message::DeliveryResult,
-    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
-};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 
 use super::{
     Profile,
     kafka::{self, Backlog, Kafka},
+    moments::{Acknowledged, Moments, command_of, reader},
     results::{Latency, LatencyRun},
     say,
     subject::Subject,
@@ -35,27 +28,6 @@ const ASSUMED_TOP: f64 = 40_000.0;
 const LINGER_MS: u32 = 5;
 /// After the last command was posted.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Where a notification says which command it is of: {"id":"01a20ada-…/1", ….
-pub const ID: Range<usize> = 7..43;
-
-/// When something happened to the command at a partition and an offset.
-type Times = HashMap<(i32, i64), Instant>;
-
-#[derive(Clone, Default)]
-struct Acknowledged(Arc<Mutex<Times>>);
-
-impl ClientContext for Acknowledged {}
-
-impl ProducerContext for Acknowledged {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let now = Instant::now();
-        let message = result.as_ref().expect("delivered");
-        self.0.lock().expect("never poisoned").insert((message.partition(), message.offset()), now);
-    }
-}
 
 pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>) -> Latency {
     let half = (top_rate.unwrap_or(ASSUMED_TOP) / 2.0).round();
@@ -147,22 +119,10 @@ fn post(producer: &ThreadedProducer<Acknowledged>, topic: &str, rate: f64, comma
 }
 
 /// The arrival times of this number of notifications. Waits a while for the last ones after `ended`.
-fn read(servers: &str, topic: &str, all: usize, ended: &AtomicBool) -> Times {
-    let mut client = ClientConfig::new();
-    client
-        .set("bootstrap.servers", servers)
-        .set("group.id", "latency-reader")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .set("fetch.wait.max.ms", "10");
-    let consumer: BaseConsumer = client.create().expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
-    }
-    consumer.assign(&list).expect("assigned");
+fn read(servers: &str, topic: &str, all: usize, ended: &AtomicBool) -> Moments {
+    let consumer = reader(servers, topic, PARTITIONS, true);
     // A map that grows holds up what is timed.
-    let mut times = Times::with_capacity(all);
+    let mut times = Moments::with_capacity(all);
     let mut until = None;
     while times.len() < all && until.is_none_or(|until| Instant::now() < until) {
         if ended.load(Ordering::SeqCst) {
@@ -171,9 +131,7 @@ fn read(servers: &str, topic: &str, all: usize, ended: &AtomicBool) -> Times {
         let Some(polled) = consumer.poll(Duration::from_millis(50)) else { continue };
         let now = Instant::now();
         let message = polled.expect("a notification");
-        let value = std::str::from_utf8(message.payload().expect("a value")).expect("UTF-8");
-        let id: ActivityId = value[ID].parse().expect("an id");
-        times.entry((id.partition(), id.offset())).or_insert(now);
+        times.entry(command_of(&message)).or_insert(now);
     }
     times
 }

@@ -40,6 +40,8 @@ mod stages;
 mod subject;
 mod throughput;
 
+#[path = "../support/moments.rs"]
+mod moments;
 #[path = "../support/picture.rs"]
 mod picture;
 #[path = "../support/spread.rs"]

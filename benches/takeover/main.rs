@@ -22,6 +22,8 @@ mod kafka;
 mod running;
 mod steady;
 
+#[path = "../support/moments.rs"]
+mod moments;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,50 +1,30 @@
 //! Commands at a steady rate, and when each was acknowledged and its notification could be read.
 
 use std::{
-    collections::BTreeMap,
     ops::Range,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use contract::ActivityId;
 use rdkafka::{
-    ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-    message::DeliveryResult,
-    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    consumer::BaseConsumer,
+    producer::{BaseRecord, Producer as _, ThreadedProducer},
 };
 
-use super::{PARTITIONS, kafka, support, topics::Names};
+use super::{
+    PARTITIONS, kafka,
+    moments::{Acknowledged, Moments, command_of, reader},
+    support,
+    topics::Names,
+};
 
 const LINGER_MS: u32 = 5;
 /// After the last command was posted.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Where a notification says which command it is of: {"id":"01a20ada-…/1", ….
-const ID: Range<usize> = 7..43;
-
-/// When something happened to the command at a partition and an offset.
-type Moments = BTreeMap<(i32, i64), Instant>;
-
-#[derive(Clone, Default)]
-struct Acknowledged(Arc<Mutex<Moments>>);
-
-impl ClientContext for Acknowledged {}
-
-impl ProducerContext for Acknowledged {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let now = Instant::now();
-        let message = result.as_ref().expect("delivered");
-        self.0.lock().expect("never poisoned").insert((message.partition(), message.offset()), now);
-    }
-}
-
 /// Posts until it is dropped or ended.
 pub struct Steady {
     ends: Arc<AtomicBool>,
@@ -62,7 +42,7 @@ pub struct Times {
 impl Steady {
     pub fn post(servers: &str, names: &Names, rate: u32) -> Self {
         let (ends, acknowledged) = (Arc::new(AtomicBool::new(false)), Acknowledged::default());
-        let reader = reader(servers, &names.notifications);
+        let reader = reader(servers, &names.notifications, PARTITIONS, false);
         let reading = {
             let (ends, acknowledged) = (Arc::clone(&ends), acknowledged.clone());
             thread::spawn(move || read(&reader, &ends, &acknowledged))
@@ -135,35 +115,13 @@ fn post(producer: &ThreadedProducer<Acknowledged>, topic: &str, rate: u32, ends:
     producer.flush(PATIENCE).expect("all is delivered");
 }
 
-/// Reads from the topic's end.
-fn reader(servers: &str, topic: &str) -> BaseConsumer {
-    let mut client = ClientConfig::new();
-    client
-        .set("bootstrap.servers", servers)
-        .set("group.id", "takeover-reader")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .set("fetch.wait.max.ms", "10");
-    let consumer: BaseConsumer = client.create().expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        let (_, end) = consumer.fetch_watermarks(topic, partition, PATIENCE).expect("an answer");
-        list.add_partition_offset(topic, partition, Offset::Offset(end)).expect("an offset");
-    }
-    consumer.assign(&list).expect("assigned");
-    consumer
-}
-
 fn read(consumer: &BaseConsumer, ends: &AtomicBool, acknowledged: &Acknowledged) -> Moments {
     let mut readable = Moments::new();
     let mut until = None;
     loop {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) {
             let now = Instant::now();
-            let text = message.payload().and_then(|value| value.get(ID)).unwrap_or_default();
-            let id = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-            let id = ActivityId::from_uuid(id.expect("a UUID")).expect("an activity's id");
-            readable.entry((id.partition(), id.offset())).or_insert(now);
+            readable.entry(command_of(&message)).or_insert(now);
             continue;
         }
         if ends.load(Ordering::SeqCst) {
