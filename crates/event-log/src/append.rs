@@ -30,8 +30,7 @@ pub struct Stretch<'a> {
 
 impl EventLog {
     /// Decides each command by the idempotency window, appends the decisions, and moves the cursors, in one transaction.
-    /// If it returns `Ok`, all of this is durable (see [`Synchronous`]), and each fate is decided. If it
-    /// returns an error, nothing was appended, or it was appended to a file that is no longer in place; the fates are lost.
+    /// If it returns `Ok`, all of this is durable (see [`Synchronous`]), and each fate is decided. If it returns an error, nothing was appended, or it was appended to a file that is no longer in place; the fates are lost.
     ///
     /// `published` has committed offsets of the group; they never lower `published_seen`.
     pub fn append_batch(
@@ -86,9 +85,7 @@ impl EventLog {
         }
         Ok(())
     }
-}
 
-impl EventLog {
     /// [`append_batch`](Self::append_batch) of what another instance publishes. It does not wait for the disk: a power loss can
     /// undo it until the next change that does, which makes this one durable too.
     pub fn append_followed(&mut self, stretches: &mut [Stretch<'_>]) -> Result<(), LogError> {

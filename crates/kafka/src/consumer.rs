@@ -1,16 +1,11 @@
 //! The reader of the commands topic, as a member of the group or outside of it.
 //!
-//! librdkafka's callback only notes rebalance events; the polling thread acts on them. An assignment needs offsets that may
-//! take seconds, a revocation waits for the pipeline to drain, and a blocked callback would delay a stop. librdkafka stays
-//! in its join state until the partitions are assigned or unassigned.
+//! librdkafka's callbacks only note what they have to say (`notes`); the polling thread acts on it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -22,22 +17,22 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     groups::{GroupInfo, GroupMemberInfo},
     message::BorrowedMessage,
-    types::RDKafkaRespErr,
 };
 
 use super::{
     Answer, Bounds, Ends, Polled, Settings, Source, SourceError,
     access::{Access, Operation},
     client,
-    context::{Context, Group, client_error},
+    context::Context,
     ends,
     liveness::{Probe, Query, probe},
     mark::{Committed, NextOffset},
     member::Member,
     native,
-    reader::{Reader, is_group_denied},
+    notes::Notes,
+    reader::Reader,
     refusal::OutputRefusal,
-    topic_id::{self, TopicId},
+    topic_id,
 };
 
 /// The size of a buffer for records, in bytes.
@@ -90,129 +85,6 @@ impl PartialEq for Membership {
 impl fmt::Debug for Membership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in generation {}", self.member_id, self.generation)
-    }
-}
-
-/// What the callbacks record for the polling thread; see the module's documentation.
-#[derive(Debug)]
-struct Notes {
-    rebalances: Mutex<VecDeque<Polled>>,
-    assigned: Mutex<Assigned>,
-    closing: AtomicBool,
-    /// The brokers said that this user may not use the group.
-    is_denied: AtomicBool,
-    topic_id: TopicId,
-    /// The last error.
-    error: Mutex<Option<String>>,
-}
-
-/// What a close waits for. One call that unassigns all ends that, and a second one would never return if the close has ended
-/// in between. A static member's close ends at once: it asks the group nothing.
-#[derive(Debug, Default)]
-struct Assigned {
-    /// By the group.
-    partitions: BTreeSet<i32>,
-    /// librdkafka waits for the answer to a revocation.
-    is_revoking: bool,
-    /// By the close.
-    is_unassigned: bool,
-}
-
-impl Notes {
-    fn of(topic: &str) -> Arc<Self> {
-        Arc::new(Self {
-            rebalances: Mutex::default(),
-            assigned: Mutex::default(),
-            closing: AtomicBool::new(false),
-            is_denied: AtomicBool::new(false),
-            topic_id: TopicId::of(topic),
-            error: Mutex::default(),
-        })
-    }
-
-    fn context(self: &Arc<Self>, is_member: bool) -> Context {
-        let (log, errors) = (Arc::clone(self), Arc::clone(self));
-        let context = Context::default().on_log(move |_, line| log.topic_id.hear(line));
-        let context = context.on_error(move |error, reason| {
-            errors.hear(reason.to_owned());
-            if is_group_denied(error) {
-                errors.is_denied.store(true, Ordering::SeqCst);
-            }
-            // Outside the group, the caller reports the error.
-            if is_member {
-                client_error(error, reason);
-            }
-        });
-        context.member(self.clone())
-    }
-
-    fn hear(&self, error: String) {
-        *self.error.lock().expect("never poisoned") = Some(error);
-    }
-
-    fn rebalances(&self) -> MutexGuard<'_, VecDeque<Polled>> {
-        self.rebalances.lock().expect("never poisoned")
-    }
-
-    fn assigned(&self) -> MutexGuard<'_, Assigned> {
-        self.assigned.lock().expect("never poisoned")
-    }
-
-    /// While closing, librdkafka takes any call for "unassign all"; once closed, it would never answer one.
-    fn unassign_all(&self, consumer: &BaseConsumer<Context>) {
-        if !std::mem::replace(&mut self.assigned().is_unassigned, true)
-            && !consumer.closed()
-            && let Err(error) = consumer.unassign()
-        {
-            tracing::debug!(%error, "unassign while closing");
-        }
-    }
-}
-
-impl Group for Notes {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Context>,
-        event: RDKafkaRespErr,
-        partitions: &TopicPartitionList,
-    ) {
-        if self.closing.load(Ordering::SeqCst) {
-            self.unassign_all(consumer);
-            return;
-        }
-        let numbers: Vec<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
-        {
-            let mut assigned = self.assigned();
-            if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-                assigned.partitions.extend(&numbers);
-            } else {
-                assigned.partitions.retain(|partition| !numbers.contains(partition));
-                assigned.is_revoking = true;
-            }
-        }
-        let polled = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            // Completes librdkafka's join; the partitions start when their offsets are known.
-            if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
-                tracing::warn!(%error, "could not acknowledge an assignment");
-            }
-            Polled::Assigned(numbers)
-        } else if consumer.assignment_lost() {
-            Polled::Lost(numbers)
-        } else {
-            Polled::Revoked(numbers)
-        };
-        self.rebalances().push_back(polled);
-    }
-
-    fn leaving(&self, consumer: &BaseConsumer<Context>) {
-        // If there is more to unassign, the close calls back.
-        let is_waited_for = {
-            let assigned = self.assigned();
-            assigned.is_revoking || !assigned.partitions.is_empty()
-        };
-        if is_waited_for {
-            self.unassign_all(consumer);
-        }
     }
 }
 
@@ -441,7 +313,7 @@ impl Source for GroupConsumer {
     }
 
     fn take_error(&mut self) -> Option<String> {
-        self.notes.error.lock().expect("never poisoned").take()
+        self.notes.take_error()
     }
 
     fn records_at(&mut self, wanted: &[(i32, i64)]) -> Result<Vec<Answer<Option<Record>>>, SourceError> {

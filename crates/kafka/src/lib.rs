@@ -17,6 +17,7 @@ pub mod liveness;
 pub mod mark;
 pub mod member;
 pub mod native;
+mod notes;
 pub mod properties;
 pub mod reader;
 pub mod refusal;

@@ -2,8 +2,8 @@
 //!
 //! A decision depends on nothing but the records before it in its partition, so every instance can have all of them, and takes
 //! over from another without reading its history first. A follower is the intake and the log's stage once more, on one thread,
-//! with a source outside of the group; `handover` says which partitions are its own. What it does not manage, it makes up
-//! for: it never fails the session because of the brokers.
+//! with a source outside of the group; `handover` says which partitions are its own. If the brokers fail it, it takes a new
+//! client, and the session does not notice.
 
 use std::{
     collections::BTreeMap,
@@ -136,11 +136,15 @@ impl<S: Source> Follow<S> {
                 return Ok(None);
             }
             let partitions = source.partitions()?;
-            Ok(Some((source.committed(&partitions)?, partitions)))
+            let committed = source.committed(&partitions)?.into_iter();
+            let offset = |found: Option<Committed>| found.map_or(0, |found| found.offset);
+            Ok(Some(
+                committed.map(|(partition, found)| (partition, offset(found))).collect::<BTreeMap<_, _>>(),
+            ))
         });
         match asked {
-            Ok(Some((committed, partitions))) => {
-                self.handover.know(&partitions);
+            Ok(Some(committed)) => {
+                self.handover.know(&committed.keys().copied().collect::<Vec<_>>());
                 if self.is_abandoned(&committed) { Ok(self.alone()) } else { self.behind(&committed) }
             }
             Ok(None) => Ok(self.alone()),
@@ -160,30 +164,26 @@ impl<S: Source> Follow<S> {
 
     /// Whether commands wait and nobody has published any for long, whatever the group says of its members: it may have only
     /// dead ones, or some that don't work.
-    fn is_abandoned(&mut self, of_group: &[(i32, Option<Committed>)]) -> bool {
+    fn is_abandoned(&mut self, of_group: &BTreeMap<i32, i64>) -> bool {
         let Some(open) = &self.open else { return false };
-        let waits = |&(partition, found): &(i32, Option<Committed>)| {
-            let end = open.intake.known_end(partition).map_or(0, |end| end.offsets.stable);
-            found.map_or(0, |found| found.offset) < end
-        };
-        let committed = of_group.iter().map(|(_, found)| found.map_or(0, |found| found.offset)).sum();
+        let end = |partition| open.intake.known_end(partition).map_or(0, |end| end.offsets.stable);
+        let waits = of_group.iter().any(|(&partition, &committed)| committed < end(partition));
+        let committed = of_group.values().sum();
         let now = Instant::now();
-        self.waiting = of_group.iter().any(waits).then(|| {
+        self.waiting = waits.then(|| {
             let before = self.waiting.filter(|waiting| waiting.committed == committed);
             before.unwrap_or(Waiting { committed, since: now })
         });
         self.waiting.is_some_and(|waiting| now - waiting.since >= self.options.timing.abandoned)
     }
 
-    fn behind(&self, of_group: &[(i32, Option<Committed>)]) -> Result<Warmth, ProcessorError> {
+    fn behind(&self, of_group: &BTreeMap<i32, i64>) -> Result<Warmth, ProcessorError> {
         let log = self.options.log.lock().expect("no holder panics");
-        let (mut logged, mut committed) = (0, 0);
-        for &(partition, found) in of_group {
-            let found = found.map_or(0, |found| found.offset);
-            committed += found;
-            logged += log.cursor(partition)?.map_or(0, |cursor| cursor.logged).min(found);
+        let mut logged = 0;
+        for (&partition, &committed) in of_group {
+            logged += log.cursor(partition)?.map_or(0, |cursor| cursor.logged).min(committed);
         }
-        Ok(Warmth::Behind { logged, committed })
+        Ok(Warmth::Behind { logged, committed: of_group.values().sum() })
     }
 
     /// Whether it has something to read, and a source to read it from.
@@ -213,7 +213,7 @@ impl<S: Source> Follow<S> {
         }
     }
 
-    /// The next step starts anew, with a new client.
+    /// The next step takes a new client.
     fn interrupted(&mut self, error: &SourceError) {
         repeats::warn(Origin::Program, &format!("following is interrupted: {error}; trying again"));
         self.open = None;

@@ -89,7 +89,7 @@ impl Handover {
         state.changes.clear();
     }
 
-    /// The follower starts anew, and has read nothing.
+    /// The follower has a new client, which has read nothing.
     pub fn restart(&self) {
         let State { known, owned, followed, changes, .. } = &mut *self.lock();
         followed.clear();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_everything_is_followed_anew_and_after_the_end_nothing() {
+    fn after_a_restart_everything_is_followed_and_after_the_end_nothing() {
         let handover = Handover::default();
         handover.know(&[0, 1]);
         handover.take(&[1]);

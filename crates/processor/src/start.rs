@@ -336,7 +336,7 @@ pub fn plan_following(facts: &Facts, _: Accept) -> Result<Start, Refusal> {
     if logged > end {
         return Err(Refusal::BeyondEnd { partition, cursor: "logged", at: logged, start, end });
     }
-    // As in `plan`: a gap is below `published`, and what is not published is somebody's to decide.
+    // As in `plan`: a gap is below `published`. Commands that were deleted before that are a matter for their owner.
     let published = facts.committed.filter(|found| found.mark.is_some());
     if logged < start && published.is_none_or(|published| published.offset < start) {
         return Err(Refusal::Undecided { partition, logged, start, end });
