@@ -59,6 +59,10 @@ use std::{
 
 use clap::Parser;
 use kafka::{Backlog, Kafka};
+use nix::{
+    sys::signal::{Signal, kill as send},
+    unistd::Pid,
+};
 use progress::Progress;
 use running::Running;
 use rusqlite::{Connection, OpenFlags};
@@ -95,8 +99,8 @@ struct Args {
     bench: bool,
 }
 
-/// `log.partitions`.
-const MODES: [&str; 2] = ["all", "owned"];
+/// `log.partitions`, and whether the kill comes in the middle of a transaction or at any time.
+const KILLS: [(&str, bool); 3] = [("all", false), ("all", true), ("owned", false)];
 /// How many instances share a backlog, and what their logs have.
 const ROWS: [(usize, &str); 4] = [(1, "owned"), (1, "all"), (2, "owned"), (2, "all")];
 const ROUNDS: usize = 3;
@@ -113,12 +117,13 @@ fn main() {
     let wanted = |part: &str| args.only.iter().any(|only| only == part);
     if wanted("kill") {
         say!(
-            "\n| commands before the kill | `all`: the first, the last partition | `owned`: the first, the last |"
+            "\n| commands before the kill | `all`: the first, the last partition | `all`, in the middle of a transaction | \
+             `owned`: the first, the last |"
         );
-        say!("| --- | --- | --- |");
+        say!("| --- | --- | --- | --- |");
         for &history in &args.histories {
-            let [all, owned] = MODES.map(|mode| kill(&kafka, mode, history, args.rate));
-            say!("| {history} | {} | {} |", shown(&all), shown(&owned));
+            let [all, open, owned] = KILLS.map(|kind| kill(&kafka, kind, history, args.rate));
+            say!("| {history} | {} | {} | {} |", shown(&all), shown(&open), shown(&owned));
         }
     }
     if wanted("cost") {
@@ -168,6 +173,10 @@ fn start(kafka: &Kafka, names: &Names, mode: &str) -> Running {
     Running::start(command, &kafka.servers, names.clone(), PARTITIONS)
 }
 
+fn signal(instance: &Running, signal: Signal) {
+    send(Pid::from_raw(instance.id() as i32), signal).expect("it runs");
+}
+
 fn log(folder: &Path) -> PathBuf {
     folder.join("activity.db")
 }
@@ -183,8 +192,21 @@ fn logged(instance: &Running) -> BTreeMap<i32, i64> {
     read().unwrap_or_default()
 }
 
+/// When it was frozen in the middle of a transaction.
+fn freeze_in_transaction(instance: &Running, progress: &Progress) -> Instant {
+    loop {
+        signal(instance, Signal::SIGSTOP);
+        let frozen = Instant::now();
+        if progress.has_open_transaction() {
+            return frozen;
+        }
+        signal(instance, Signal::SIGCONT);
+        thread::sleep(LOOK);
+    }
+}
+
 /// Kills one of two instances, and measures from the kill until each of its partitions has something published by the other.
-fn kill(kafka: &Kafka, mode: &str, history: u64, rate: u32) -> Vec<Duration> {
+fn kill(kafka: &Kafka, (mode, in_transaction): (&str, bool), history: u64, rate: u32) -> Vec<Duration> {
     let backlog = Backlog::post(kafka, "takeover", PARTITIONS, history, support::usual);
     let names = backlog.names("takeover");
     let [mut killed, other] = [(); 2].map(|()| start(kafka, &names, mode));
@@ -198,8 +220,8 @@ fn kill(kafka: &Kafka, mode: &str, history: u64, rate: u32) -> Vec<Duration> {
     });
     let steady = Steady::post(&kafka.servers, &names, rate);
     thread::sleep(Duration::from_secs(5));
+    let begun = if in_transaction { freeze_in_transaction(&killed, &progress) } else { Instant::now() };
     drop(killed);
-    let begun = Instant::now();
     thread::sleep(Duration::from_millis(500));
     let before = progress.committed_now();
     thread::sleep(STILL);

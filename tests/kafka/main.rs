@@ -38,6 +38,7 @@ mod instances;
 mod kills;
 mod languages;
 mod largest;
+mod left_open;
 mod load;
 mod logs;
 mod lost_commands;

@@ -15,6 +15,8 @@ use rdkafka::{
 use super::{topics::Names, waiting::PATIENCE};
 
 const ASK: Duration = Duration::from_secs(5);
+/// A transaction that is open for so long is of no instance that runs.
+const PENDING: Duration = Duration::from_millis(700);
 
 /// Watches the group's committed offsets without being a member.
 pub struct Progress {
@@ -64,6 +66,16 @@ impl Progress {
             committed.is_some()
         });
         committed.expect("they answered")
+    }
+
+    /// Whether a transaction stays open that moves some of the group's offsets.
+    pub fn has_open_transaction(&self) -> bool {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.topic, 0, self.partitions - 1);
+        let mut config = self.config.clone();
+        config.set("isolation.level", "read_committed");
+        let client: BaseConsumer = config.create().expect("a consumer");
+        client.committed_offsets(list, PENDING).is_err()
     }
 
     /// Commands whose output is out; `None` where the brokers do not answer just now.

@@ -31,7 +31,8 @@ pub const MESSAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
 pub const BATCH_BYTES: usize = 1_000_000;
 /// The same for producers of commands, which do not know the topic's limit.
 pub const POST_BATCH_BYTES: usize = 128 * 1024;
-/// A frozen instance's open transaction blocks every `read_committed` reader until this time-out aborts it.
+/// A frozen instance's open transaction blocks every `read_committed` reader until this time-out aborts it, or whoever takes
+/// its partitions over does.
 pub const TRANSACTION_TIMEOUT_MS: u32 = 10_000;
 
 /// Properties of any client: where the brokers are, then what the operator set.

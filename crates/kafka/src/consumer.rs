@@ -14,10 +14,11 @@ use contract::{Coordinates, Record};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     groups::{GroupInfo, GroupMemberInfo},
     message::BorrowedMessage,
 };
+use uuid::Uuid;
 
 use super::{
     Answer, Bounds, Ends, Polled, Settings, Source, SourceError,
@@ -30,8 +31,9 @@ use super::{
     member::Member,
     native,
     notes::Notes,
+    predecessor::{PENDING, Predecessors},
     reader::Reader,
-    refusal::OutputRefusal,
+    refusal::{OutputRefusal, is_timeout},
     topic_id,
 };
 
@@ -59,6 +61,9 @@ pub struct GroupConsumer {
     started: BTreeSet<i32>,
     probing: Query<Probe>,
     asking_ends: Query<Ends>,
+    /// `None`: what others have left open is awaited.
+    predecessors: Option<Predecessors>,
+    undoing: Query<BTreeMap<i32, i64>>,
     joined: Instant,
 }
 
@@ -99,6 +104,11 @@ impl GroupConsumer {
         Ok(member)
     }
 
+    /// Undoes transactions that former owners of its partitions have left open. `own` is the instance of this process's log.
+    pub fn undo_left_open(&mut self, transactional_id_prefix: &str, own: Uuid) {
+        self.predecessors = Some(Predecessors::new(&self.settings, transactional_id_prefix, own));
+    }
+
     /// Does not join the group.
     pub fn outside(settings: &Settings) -> Result<Self, SourceError> {
         Self::make(settings, false)
@@ -121,6 +131,8 @@ impl GroupConsumer {
             started: BTreeSet::new(),
             probing: Query::default(),
             asking_ends: Query::default(),
+            predecessors: None,
+            undoing: Query::default(),
             joined: Instant::now(),
         })
     }
@@ -147,6 +159,25 @@ impl GroupConsumer {
         self.consumer.incremental_unassign(&list).map_err(|error| self.retriable("unassign", &error))?;
         self.notes.assigned().is_revoking = false;
         Ok(())
+    }
+
+    fn ask_committed(&self, partitions: &[i32], within: Duration) -> KafkaResult<TopicPartitionList> {
+        let list = self.list(partitions.iter().map(|&partition| (partition, Offset::Invalid)));
+        self.offsets_reader.as_ref().unwrap_or(&self.consumer).committed_offsets(list, within)
+    }
+
+    /// Begins to undo what keeps the offsets of these partitions pending, unless that is under way.
+    fn undo(&mut self, partitions: &[i32]) {
+        let Some(predecessors) = &mut self.predecessors else { return };
+        let undo = |predecessors: Predecessors| {
+            let (member, partitions) = (Arc::clone(&self.consumer), partitions.to_vec());
+            move || predecessors.undo(&member, &partitions)
+        };
+        // If an earlier attempt has ended, it begins anew.
+        if let Some(ended) = self.undoing.poll(self.joined, undo(predecessors.clone())) {
+            predecessors.set_undone(ended.unwrap_or_default());
+            self.undoing.poll(self.joined, undo(predecessors.clone()));
+        }
     }
 
     /// Whether the brokers say that this user may not use the group. A question about its offsets only times out then.
@@ -277,9 +308,13 @@ impl Source for GroupConsumer {
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
         let what = format!("the committed offsets of the group '{}'", self.settings.group);
-        let list = self.list(partitions.iter().map(|&partition| (partition, Offset::Invalid)));
-        let consumer = self.offsets_reader.as_ref().unwrap_or(&self.consumer);
-        let list = consumer.committed_offsets(list, ASK).map_err(|error| self.retriable(&what, &error))?;
+        let may_undo = self.predecessors.is_some();
+        let mut list = self.ask_committed(partitions, if may_undo { PENDING } else { ASK });
+        if may_undo && matches!(&list, Err(error) if error.rdkafka_error_code().is_some_and(is_timeout)) {
+            self.undo(partitions);
+            list = self.ask_committed(partitions, ASK - PENDING);
+        }
+        let list = list.map_err(|error| self.retriable(&what, &error))?;
         if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {
             return Err(self.retriable(&what, &failed));
         }
@@ -617,7 +652,7 @@ mod tests {
             assert!(Instant::now() < deadline, "no member in time");
             source.poll(Duration::from_millis(50)).expect("polled");
         }
-        let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
+        let mark = Mark { instance: Uuid::nil(), clock: 0, rules: RulesHash(0) };
         let mut commit = |code| {
             broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &[code]);
             let ended = source.commit_first(&[NextOffset { partition: 0, offset: 0, mark }]);

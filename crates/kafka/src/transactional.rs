@@ -14,6 +14,7 @@ use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     producer::Producer,
 };
+use uuid::Uuid;
 
 use super::{
     OutputTopic, PublishError, Settings, Sink,
@@ -62,6 +63,27 @@ impl fmt::Debug for Transactional {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transactional").field("id", &self.transactional_id).finish_non_exhaustive()
     }
+}
+
+/// The first of the two transactional ids of a log's instance.
+#[must_use]
+pub fn id(prefix: &str, group: &str, instance: Uuid) -> String {
+    format!("{prefix}-{group}-{instance}")
+}
+
+/// One for each producer.
+fn ids(id: &str) -> [String; 2] {
+    [id.to_owned(), format!("{id}-2")]
+}
+
+/// Fences whoever uses the transactional ids, and waits until what is open of them is undone.
+pub(crate) fn fence(settings: &Settings, id: &str) -> Result<(), PublishError> {
+    for id in ids(id) {
+        let mut properties = client::producer(settings, client::BATCH_BYTES);
+        let producer = Deliveries::default().publisher(client::transactional(&mut properties, &id))?;
+        producer.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))?;
+    }
+    Ok(())
 }
 
 impl Transactional {
@@ -271,8 +293,8 @@ impl Sink for Transactional {
     fn reset(&mut self) -> Result<(), PublishError> {
         self.producers.clear();
         // All or none: the last used producer may have left a transaction open.
-        let ids = [self.transactional_id.clone(), format!("{}-2", self.transactional_id)];
-        self.producers = ids.iter().map(|id| self.make(id)).collect::<Result<_, _>>()?;
+        self.producers =
+            ids(&self.transactional_id).iter().map(|id| self.make(id)).collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -408,7 +430,7 @@ mod tests {
     }
 
     fn first() -> NextOffset {
-        let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
+        let mark = Mark { instance: Uuid::nil(), clock: 0, rules: RulesHash(0) };
         NextOffset { partition: 0, offset: 1, mark }
     }
 

@@ -268,10 +268,10 @@ where
             PublishError::Refused(_) | PublishError::Aborted(_) => AbortReason::Refused,
             _ => AbortReason::Unknown,
         });
-        // A transaction that took too long was aborted by the broker, which then fences its producer too: this process
-        // was frozen, or the broker unreachable. It does not mean that another producer exists.
+        // Of a transaction that took long, the brokers or the next owner of its partitions have fenced the producer, to undo
+        // it: this process was frozen, or the brokers unreachable. It does not mean that another process has its log.
         if let PublishError::Fenced(reason) = &error
-            && took < self.timing.transaction
+            && took < self.timing.undone
         {
             let now = Instant::now();
             if self.fenced.replace(now).is_some_and(|before| now - before < self.timing.fenced_twice) {

@@ -39,6 +39,8 @@ pub(super) struct Scripted {
     pub leaderless: BTreeSet<i32>,
     /// The answers to commits of the first offsets, one after another; after these, commits succeed.
     pub commits: VecDeque<SourceError>,
+    /// The first offsets that were committed.
+    pub first: Vec<NextOffset>,
     /// Where there is none, one of this program's.
     pub committed: Option<Committed>,
     pub positions: Vec<(i32, i64)>,
@@ -130,7 +132,8 @@ impl Source for Scripted {
         }
     }
 
-    fn commit_first(&mut self, _: &[NextOffset]) -> Result<(), SourceError> {
+    fn commit_first(&mut self, next_offsets: &[NextOffset]) -> Result<(), SourceError> {
+        self.first.extend(next_offsets);
         self.commits.pop_front().map_or(Ok(()), Err)
     }
 

@@ -18,7 +18,7 @@ use kafka::{
     client,
     consumer::GroupConsumer,
     mark::{Marker, RulesHash},
-    transactional::Transactional,
+    transactional::{self, Transactional},
 };
 
 use super::{
@@ -187,7 +187,7 @@ fn run_once(
     }
     // What comes before is no success.
     *begun = Instant::now();
-    let source = GroupConsumer::join(kafka).map_err(ProcessorError::Source)?;
+    let mut source = GroupConsumer::join(kafka).map_err(ProcessorError::Source)?;
     let session = SessionOptions {
         accept: sessions.accept(),
         plan: start::plan,
@@ -206,8 +206,9 @@ fn run_once(
     };
     match options.guarantee {
         Guarantee::ExactlyOnce => {
-            let instance = log.lock().expect("no holder panics").instance_id();
-            let id = format!("{}-{}-{instance}", options.transactional_id_prefix, kafka.group);
+            let prefix = &options.transactional_id_prefix;
+            source.undo_left_open(prefix, marker.instance);
+            let id = transactional::id(prefix, &kafka.group, marker.instance);
             let sink = Transactional::new(kafka, id, options.batch_bytes);
             driver::run(&Pipeline::new(source, sink, follow, log, decider, session, observer), stop)
         }

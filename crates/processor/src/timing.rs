@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kafka::client::TRANSACTION_TIMEOUT_MS;
+use kafka::predecessor::PENDING;
 
 /// Every wait of intake and publisher. The simulation sets them to zero, and otherwise runs the same code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub struct Timing {
     pub reset: Duration,
     /// Two fencings within this time mean that another process runs on a copy of this log; a single one can be chance.
     pub fenced_twice: Duration,
-    /// How long a transaction may last before the broker aborts it and fences its producer.
-    pub transaction: Duration,
+    /// How old a transaction is at least when the brokers or the partitions' next owner undo it.
+    pub undone: Duration,
 }
 
 /// The time in which members have to rejoin the group, unless an operator changed it: the default of
@@ -75,7 +75,7 @@ impl Default for Timing {
             aborted: Duration::from_millis(50),
             reset: Duration::from_millis(500),
             fenced_twice: Duration::from_secs(300),
-            transaction: Duration::from_millis(TRANSACTION_TIMEOUT_MS.into()),
+            undone: PENDING,
         }
     }
 }

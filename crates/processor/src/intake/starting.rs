@@ -109,9 +109,12 @@ impl<S: Source> Intake<S> {
         }
         // Before anything is published: from then on, an absent or lower offset means that Kafka lost it, and one without
         // a mark that somebody else moved it. If the group's offset differed from this start, or had no mark, the next
-        // start could not tell.
+        // start could not tell. And whoever takes the partition over learns from the mark whose transaction may be open.
+        let instance = self.terms.marker.instance;
         let is_known = |facts: &Facts, start: &Start| {
-            facts.committed.is_some_and(|found| found.mark.is_some() && found.offset == start.published)
+            facts.committed.is_some_and(|found| {
+                found.offset == start.published && found.mark.is_some_and(|mark| mark.instance == instance)
+            })
         };
         let first: Vec<_> = planned
             .iter()

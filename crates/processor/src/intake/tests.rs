@@ -6,7 +6,7 @@ use contract::Coordinates;
 use kafka::{
     EndOffsets, Ends,
     liveness::Probe,
-    mark::{Committed, Mark, RulesHash},
+    mark::{Committed, Mark, NextOffset, RulesHash},
 };
 use testing::said_by;
 
@@ -440,6 +440,28 @@ fn an_accepted_loss_is_logged_as_a_warning() {
     ended.unwrap();
     assert_eq!(times(&said, "starting where it would have stopped"), 1, "{said}");
     assert!(said.contains("accepted=\"group-offset\"") && said.contains("was not committed by"), "{said}");
+}
+
+/// Whoever takes it over from this instance knows by that whose transaction may be open.
+#[test]
+fn a_partition_of_another_instance_is_marked_before_anything_of_it_is_published() {
+    let first = |instance| {
+        let mark = Some(Mark { instance, clock: 5, rules: RulesHash(7) });
+        let source = Scripted {
+            polled: VecDeque::from([Polled::Assigned(vec![3])]),
+            committed: Some(Committed { offset: 4, mark }),
+            end: 9,
+            member: true,
+            ..Scripted::default()
+        };
+        let mut world = World::new(source, timing());
+        world.steps(2).1.unwrap();
+        world.intake.source.first
+    };
+    let own = scripted::terms().marker;
+    assert_eq!(first(own.instance), []);
+    let marked = NextOffset { partition: 3, offset: 4, mark: own.mark(5) };
+    assert_eq!(first(uuid::Uuid::from_u128(1)), [marked]);
 }
 
 /// A kill may come between the two, and the next start then finds an offset with a mark.

@@ -50,7 +50,7 @@ fn fenced_after(took: [Duration; 2]) -> [Result<Attempt, ProcessorError>; 2] {
 
 #[test]
 fn two_fencings_are_somebody_else_and_time_outs_are_not() {
-    let (soon, late) = (Duration::from_millis(5), Timing::default().transaction);
+    let (soon, late) = (Duration::from_millis(5), Timing::default().undone);
     let [first, second] = fenced_after([soon, soon]);
     assert!(first.is_ok());
     assert!(matches!(second, Err(ProcessorError::FencedTwice(_))), "{second:?}");

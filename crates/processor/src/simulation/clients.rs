@@ -14,10 +14,13 @@ use kafka::{
     replies::ReplyCounts,
 };
 
+use uuid::Uuid;
+
 use super::{
     LOSS, Mutation,
     cluster::{Cluster, Ended, Shared},
     group::Membership,
+    marker,
     replies::Replies,
 };
 
@@ -33,6 +36,8 @@ pub struct Brokers {
 pub struct SimulatedSource {
     cluster: Shared,
     pub number: u32,
+    /// Of the log.
+    instance: Uuid,
     is_follower: bool,
     positions: BTreeMap<i32, i64>,
     /// Which of the topics with this name it reads.
@@ -41,12 +46,13 @@ pub struct SimulatedSource {
 }
 
 impl SimulatedSource {
-    pub fn join(cluster: &Shared, mutation: Option<Mutation>) -> Self {
+    pub fn join(cluster: &Shared, instance: Uuid, mutation: Option<Mutation>) -> Self {
         let number = cluster.borrow_mut().group.join();
         let topic = cluster.borrow().topics_before;
         Self {
             cluster: cluster.clone(),
             number,
+            instance,
             is_follower: false,
             positions: BTreeMap::new(),
             topic,
@@ -75,7 +81,8 @@ impl Source for SimulatedSource {
         let topic = cluster.borrow().topics_before;
         // No member has the number 0.
         let (cluster, mutation, positions) = (cluster.clone(), *mutation, BTreeMap::new());
-        Ok(Self { cluster, number: 0, is_follower: true, positions, topic, mutation })
+        let instance = Uuid::nil();
+        Ok(Self { cluster, number: 0, instance, is_follower: true, positions, topic, mutation })
     }
 
     fn partitions(&mut self) -> Result<Vec<i32>, SourceError> {
@@ -142,11 +149,14 @@ impl Source for SimulatedSource {
     }
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
-        let mark = Some(super::MARKER.mark(0));
+        let mark = Some(marker(self.instance).mark(0));
         self.ask(|cluster| {
             let is_pending =
                 |cluster: &mut Cluster| partitions.iter().any(|&partition| cluster.is_pending(partition));
-            let is_stable = self.is_follower || !is_pending(cluster);
+            let is_stable = self.is_follower || !is_pending(cluster) || {
+                cluster.undo(partitions, self.instance);
+                !is_pending(cluster)
+            };
             let forgotten =
                 (self.mutation == Some(Mutation::SeenIgnored)).then_some(Committed { offset: 0, mark });
             let committed = |&partition| {
@@ -259,6 +269,10 @@ impl SimulatedSink {
             Ended::Done => {}
             other => return Ok(other),
         }
+        if cluster.dying {
+            cluster.count("an instance was killed in the middle of a transaction");
+            return Ok(Ended::Unknown);
+        }
         if cluster.chance(lost) {
             return Ok(Ended::Unknown);
         }
@@ -302,7 +316,7 @@ impl Sink for SimulatedSink {
         let mut cluster = self.cluster.borrow_mut();
         cluster.passes();
         let lost = cluster.faults.lost_answer;
-        if cluster.refusing || cluster.chance(lost) {
+        if cluster.refusing || cluster.dying || cluster.chance(lost) {
             return outcome(&Ended::Unknown);
         }
         let [first, second] = &self.ids;

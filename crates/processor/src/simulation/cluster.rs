@@ -73,6 +73,8 @@ pub struct Cluster {
     pub faults: Faults,
     /// No request is answered.
     pub refusing: bool,
+    /// The process that publishes is killed before its transaction ends.
+    pub dying: bool,
     /// Clients of the group that lost the brokers permanently: they receive nothing and get no answer.
     pub lost: BTreeSet<u32>,
     /// Partitions that can't be read, as after a batch that no client can uncompress.
@@ -119,6 +121,7 @@ impl Cluster {
             marks: fastrand::Rng::with_seed(seed.rotate_left(32)),
             faults: Faults::default(),
             refusing: false,
+            dying: false,
             lost: BTreeSet::new(),
             stalled: BTreeSet::new(),
             violation: None,
@@ -230,8 +233,39 @@ impl Cluster {
             // Not for ever.
             self.unmarked.remove(0);
         }
+        unmarked || self.is_open(partition)
+    }
+
+    /// Half of the time, the next owner of these partitions undoes what their former owners have left open.
+    pub fn undo(&mut self, partitions: &[i32], next_owner: Uuid) {
+        if self.faults.patient || self.marks.bool() {
+            return;
+        }
+        for &partition in partitions {
+            let committed = self.committed_of(partition).and_then(|found| found.mark);
+            let Some(owner) = committed.map(|mark| mark.instance).filter(|owner| *owner != next_owner) else {
+                continue;
+            };
+            if !self.is_open(partition) {
+                continue;
+            }
+            let id = self.transactional_id(owner);
+            self.note(|| format!("  what {id} has open of partition {partition} is undone"));
+            self.count("the next owner undid a transaction that was left open");
+            for id in [id.clone(), format!("{id}-2")] {
+                self.init_transactions(&id);
+            }
+            if self.is_open(partition) {
+                self.violation.get_or_insert(format!(
+                    "partition {partition}: {id} committed last, and another instance has a transaction open"
+                ));
+            }
+        }
+    }
+
+    fn is_open(&self, partition: i32) -> bool {
         let holds = |open: &Open| open.offsets.contains_key(&partition);
-        unmarked || self.producers.values().any(|producer| producer.open.as_ref().is_some_and(holds))
+        self.producers.values().any(|producer| producer.open.as_ref().is_some_and(holds))
     }
 
     /// The producer waits until its last transaction is marked.

@@ -16,10 +16,10 @@ use files::{beside, copy};
 use kafka::{OutputTopic, Source};
 
 use super::{
-    MARKER, Mutation, TOPIC, WINDOW_MS,
+    Mutation, TOPIC, WINDOW_MS,
     clients::{Brokers, SimulatedSink, SimulatedSource},
     cluster::Shared,
-    replies,
+    marker, replies,
 };
 use crate::{
     End, Observer, ProcessorError,
@@ -281,13 +281,14 @@ impl Instance {
             }
         };
         if self.follows {
+            let marker = marker(log.lock().expect("no holder panics").instance_id());
             let options = FollowOptions {
                 decider: self.decider.clone(),
                 log,
                 observer: Arc::new(Unobserved),
                 caps: Caps { records: 2, bytes: 1 << 20 },
                 timing: instant(),
-                marker: MARKER,
+                marker,
             };
             let brokers = Brokers { cluster: self.cluster.clone(), mutation: self.mutation };
             let follow = Follow::new(brokers, options);
@@ -302,9 +303,9 @@ impl Instance {
     }
 
     fn join(&mut self, log: &Arc<Mutex<EventLog>>, follow: Option<Follow<SimulatedSource>>) {
-        let source = SimulatedSource::join(&self.cluster, self.mutation);
-        let client = source.number;
         let instance = log.lock().expect("no holder panics").instance_id();
+        let source = SimulatedSource::join(&self.cluster, instance, self.mutation);
+        let client = source.number;
         let id = self.cluster.borrow_mut().transactional_id(instance);
         let sink = SimulatedSink::new(&self.cluster, id, self.mutation);
         let rng = &mut self.cluster.borrow_mut().rng;
@@ -326,7 +327,7 @@ impl Instance {
         let options = PublishOptions {
             topic: TOPIC.into(),
             source: "simulation".into(),
-            marker: MARKER,
+            marker: marker(instance),
             rejection_bytes: 1 << 20,
             replies: replies::topics(),
             output_bytes: if rng.bool() { 1 << 20 } else { 1 },
@@ -527,6 +528,20 @@ impl Instance {
         Ok(())
     }
 
+    /// Kills the process in the middle of a transaction, if it has something to publish, and its session ends.
+    pub fn crash_publishing(&mut self) {
+        if let Some(session) = &self.session {
+            self.cluster.borrow_mut().dying = true;
+            for stage in [Stage::Publish, Stage::Append, Stage::Publish] {
+                session.pipeline.step(stage);
+            }
+            let mut cluster = self.cluster.borrow_mut();
+            cluster.dying = false;
+            cluster.group.remove(session.client);
+        }
+        self.crash();
+    }
+
     /// Kills the process: its files stay, and the group has not noticed yet.
     pub fn crash(&mut self) {
         self.dead.extend(self.session.take().map(|session| session.client));
@@ -691,8 +706,8 @@ fn instant() -> Timing {
         aborted: nothing,
         reset: nothing,
         fenced_twice: nothing,
-        // The simulated broker fences nobody on its own.
-        transaction: Duration::MAX,
+        // Nothing is undone where fencings are counted.
+        undone: Duration::MAX,
     }
 }
 

@@ -37,8 +37,11 @@ use kafka::mark::{Marker, RulesHash};
 use schedule::{Failure, Happened};
 use uuid::Uuid;
 
-/// In all offsets that simulated processors commit.
-const MARKER: Marker = Marker { instance: Uuid::nil(), rules: RulesHash(7) };
+/// In all offsets that simulated processors commit with this log.
+fn marker(instance: Uuid) -> Marker {
+    Marker { instance, rules: RulesHash(7) }
+}
+
 const TOPIC: &str = "activity.commands";
 /// The idempotency window, so short that keys expire within a schedule.
 const WINDOW_MS: i64 = 60;
@@ -194,7 +197,7 @@ const FOLLOWING_HAPPENS: [&str; 2] =
 const LOSS: &str = "a client that lost the brokers was replaced";
 
 /// Events that a usual run must include.
-const HAPPENS: [&str; 28] = [
+const HAPPENS: [&str; 29] = [
     "a commit with unknown outcome had no effect",
     "a commit with unknown outcome had its effect",
     LOSS,
@@ -220,6 +223,7 @@ const HAPPENS: [&str; 28] = [
     "the disk was full in the middle of an append",
     "the generation moved on under a running instance",
     "the group's offsets were put back",
+    "the next owner undid a transaction that was left open",
     "the topic was created again",
     "the topic was created again, longer",
     "undecided commands were deleted",
@@ -258,7 +262,7 @@ fn publishing_before_the_log_is_noticed() {
 
 #[test]
 fn a_batch_that_outlives_its_assignment_is_noticed() {
-    notices(Mutation::OutliveAssignment, &["recorded a clean stop at"]);
+    notices(Mutation::OutliveAssignment, &["recorded a clean stop at", "published {}, wanted"]);
 }
 
 #[test]

@@ -280,7 +280,8 @@ impl Schedule {
             0 if kinds.crash => {
                 cluster.borrow_mut().note(|| format!("i{number} is killed"));
                 cluster.borrow_mut().count("an instance was killed");
-                instance.crash();
+                let is_publishing = cluster.borrow_mut().marks.bool();
+                if is_publishing { instance.crash_publishing() } else { instance.crash() }
             }
             1 if kinds.power_loss && instance.backups() > 0 => {
                 let backup = self.rng.usize(0..instance.backups());

@@ -1,0 +1,67 @@
+//! A transaction that an instance leaves open is undone by whoever takes its partitions over, however late the brokers do it.
+
+use super::{broker::Cluster, members::Members, process::Setup, seed, wait_until};
+
+const PER_SECOND: u32 = 1_000;
+/// What the next owner says.
+const UNDID: &str = "undid a transaction that the former owner of these partitions left open";
+
+/// A broker that does not look for transactions to time out while a test lasts.
+fn patient_broker() -> Cluster {
+    let never = ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "3600000");
+    Cluster::with_settings(1, &[never])
+}
+
+/// Freezes an instance in the middle of a transaction. Returns its name, and the other's.
+fn freeze_in_a_transaction(members: &mut Members<'_>) -> [&'static str; 2] {
+    const NAMES: [&str; 2] = ["anna", "bo"];
+    for names in NAMES.iter().map(|name| [*name, NAMES[usize::from(*name == NAMES[0])]]).cycle().take(400) {
+        members.assert_running();
+        members.running.get_mut(names[0]).expect("it runs").freeze();
+        if members.progress.has_open_transaction() {
+            return names;
+        }
+        members.running.get_mut(names[0]).expect("it runs").thaw();
+    }
+    panic!("no freeze came in the middle of a transaction");
+}
+
+/// How often this instance has undone a transaction.
+fn undone(members: &Members<'_>, by: &str) -> usize {
+    members.running[by].stderr().matches(UNDID).count()
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn a_transaction_of_a_killed_instance_is_undone_by_whoever_takes_over() {
+    let kafka = patient_broker();
+    let setup = Setup::new("killed-open", &kafka.servers(), 6);
+    let mut members = Members::start_all(&setup, &["anna", "bo"], seed("killed-open"), PER_SECOND);
+    wait_until("both to have partitions", || members.share_all());
+    members.advance(1_000);
+    let [killed, other] = freeze_in_a_transaction(&mut members);
+    let index = members.running.keys().position(|name| *name == killed).expect("it runs");
+    members.take(index).kill();
+    wait_until("the other one to undo the transaction", || undone(&members, other) > 0);
+    members.catch_up();
+    members.finish("killed-open", "1 kill in the middle of a transaction");
+}
+
+/// It is fenced, which is no reason to end: no other process has its log.
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn a_frozen_instance_whose_transaction_was_undone_goes_on() {
+    let kafka = patient_broker();
+    let setup = Setup::new("frozen-open", &kafka.servers(), 6);
+    let mut members = Members::start_all(&setup, &["anna", "bo"], seed("frozen-open"), PER_SECOND);
+    for _ in 0..3 {
+        wait_until("both to have partitions", || members.share_all());
+        members.advance(1_000);
+        let [frozen, other] = freeze_in_a_transaction(&mut members);
+        let before = undone(&members, other);
+        wait_until("the other one to undo the transaction", || undone(&members, other) > before);
+        members.running.get_mut(frozen).expect("it runs").thaw();
+    }
+    members.catch_up();
+    members.finish("frozen-open", "3 freezes in the middle of a transaction");
+}
