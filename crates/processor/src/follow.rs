@@ -25,7 +25,7 @@ use super::{
     batch::Batch,
     decide::decide,
     handover::{Change, Followed, Handover},
-    intake::{Caps, Intake, IntakeOptions, Part},
+    intake::{Caps, Intake, IntakeOptions, Role},
     ownership::{self, Ownership, Publication},
     progress::Progress,
     start::{Accept, Terms, plan_following},
@@ -243,7 +243,7 @@ impl<S: Source> Follow<S> {
                 terms: Terms { accept: Accept::default(), marker: *marker, plan: plan_following },
                 caps: *caps,
                 timing: *timing,
-                part: Part::Follower(Arc::clone(&self.handover)),
+                role: Role::Follower(Arc::clone(&self.handover)),
             },
         );
         let followed = Followed { ownership, handover: Arc::clone(&self.handover) };
@@ -284,6 +284,7 @@ impl<S: Source> Open<S> {
         }
         let mut batch = std::mem::take(&mut self.decided);
         self.append.append(&mut batch)?;
+        // Publishing is another instance's matter, so there is nothing left to do here.
         for chunk in &batch {
             self.publication.set_published(chunk.partition, chunk.epoch, chunk.next_offset);
             self.publication.set_done(chunk.partition, chunk.epoch, chunk.next_offset);

@@ -43,12 +43,12 @@ pub(crate) struct IntakeOptions {
     pub terms: Terms,
     pub caps: Caps,
     pub timing: Timing,
-    pub part: Part,
+    pub role: Role,
 }
 
-/// Which partitions it reads.
+/// What it is in the group, which says which partitions it reads.
 #[derive(Debug, Clone)]
-pub(crate) enum Part {
+pub(crate) enum Role {
     /// Those that the group assigns. If there is a follower, it gets the others.
     Member(Option<Arc<Handover>>),
     /// Those that the member of the same instance does not have.
@@ -62,7 +62,7 @@ pub(crate) struct Intake<S: Source> {
     observer: Arc<dyn Observer>,
     terms: Terms,
     timing: Timing,
-    part: Part,
+    role: Role,
     gathered: Gathered,
     assignments: Assignments,
     liveness: Liveness,
@@ -82,7 +82,7 @@ impl<S: Source> Intake<S> {
         progress: Arc<Mutex<Progress>>,
         options: IntakeOptions,
     ) -> Self {
-        let IntakeOptions { terms, caps, timing, part } = options;
+        let IntakeOptions { terms, caps, timing, role } = options;
         Self {
             source,
             owner,
@@ -90,7 +90,7 @@ impl<S: Source> Intake<S> {
             observer,
             terms,
             timing,
-            part,
+            role,
             gathered: Gathered::new(caps),
             assignments: Assignments::default(),
             liveness: Liveness::begin(timing.silence),
@@ -102,7 +102,7 @@ impl<S: Source> Intake<S> {
     }
 
     fn is_member(&self) -> bool {
-        matches!(self.part, Part::Member(_))
+        matches!(self.role, Role::Member(_))
     }
 
     pub fn is_full(&self) -> bool {
@@ -211,7 +211,7 @@ impl<S: Source> Intake<S> {
 
     /// From now on these partitions belong to this stage; the next step starts them.
     pub fn assign(&mut self, partitions: Vec<i32>) {
-        if let Part::Member(Some(handover)) = &self.part {
+        if let Role::Member(Some(handover)) = &self.role {
             handover.take(&partitions);
         }
         self.assignments.assign(partitions);

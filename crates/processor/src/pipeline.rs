@@ -22,7 +22,7 @@ use super::{
     decide::decide,
     follow::Follow,
     handover::Handover,
-    intake::{Caps, Intake, IntakeOptions, Part},
+    intake::{Caps, Intake, IntakeOptions, Role},
     ownership::{self, Ownership},
     progress::Progress,
     publish::{Attempt, BatchPlace, Publish, PublishOptions, PublisherWait},
@@ -162,7 +162,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
             Arc::clone(log),
             Arc::clone(observer),
             progress,
-            IntakeOptions { terms, caps, timing, part: Part::Member(handover.clone()) },
+            IntakeOptions { terms, caps, timing, role: Role::Member(handover.clone()) },
         );
         let publish = Publish::new(sink, publication, publish, Arc::clone(observer), timing);
         Self {

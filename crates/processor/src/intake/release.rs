@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use kafka::Source;
 
-use super::{Intake, Part, assignments::Revoking, source_error};
+use super::{Intake, Role, assignments::Revoking, source_error};
 use crate::ProcessorError;
 
 impl<S: Source> Intake<S> {
@@ -37,7 +37,7 @@ impl<S: Source> Intake<S> {
         self.release(&partitions)?;
         // A revoked partition, unlike a lost one, certainly belongs to another member from now on. A follower needs its keys
         // all the same.
-        if matches!(self.part, Part::Member(None)) {
+        if matches!(self.role, Role::Member(None)) {
             self.log.lock().expect("no holder panics").forget_claims(&partitions);
         }
         self.forget_others();
@@ -54,7 +54,7 @@ impl<S: Source> Intake<S> {
         partitions.iter().for_each(|&partition| self.gathered.drop_partition(partition));
         self.assignments.remove(partitions);
         let noted = self.log.lock().expect("no holder panics").record_published(&published);
-        if let Part::Member(Some(handover)) = &self.part {
+        if let Role::Member(Some(handover)) = &self.role {
             handover.give(partitions);
         }
         self.source.release(partitions).map_err(source_error)?;

@@ -8,7 +8,7 @@ use std::{
 use event_log::{Cursor, Intervention};
 use kafka::{EndOffsets, Source, SourceError, mark::NextOffset};
 
-use super::{Intake, Part, assignments::Delayed, gather::Running, source_error};
+use super::{Intake, Role, assignments::Delayed, gather::Running, source_error};
 use crate::{
     ProcessorError,
     start::{AtAnchor, Facts, Refusal, Start, retained_anchor},
@@ -192,15 +192,15 @@ impl<S: Source> Intake<S> {
     fn start_partition(&mut self, facts: &Facts, start: Start) -> Result<bool, ProcessorError> {
         let partition = facts.partition;
         let mut log = self.log.lock().expect("no holder panics");
-        if let Part::Follower(handover) = &self.part
+        if let Role::Follower(handover) = &self.role
             && !handover.may_append(partition)
         {
             // Taken since its facts were learned, as the next change will say.
             return Ok(false);
         }
-        let published = match &self.part {
-            Part::Member(_) => Some(start.published),
-            Part::Follower(_) => facts.published_by_group(),
+        let published = match &self.role {
+            Role::Member(_) => Some(start.published),
+            Role::Follower(_) => facts.published_by_group(),
         };
         log.start_partition(partition, start.gap.clone(), published)?;
         drop(log);

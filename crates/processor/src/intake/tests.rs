@@ -65,7 +65,7 @@ impl World {
                 terms: scripted::terms(),
                 caps: Caps { records: 10, bytes: 1 << 20 },
                 timing,
-                part: Part::Member(None),
+                role: Role::Member(None),
             },
         );
         Self { intake, publication, reported, _folder: folder }

@@ -7,7 +7,7 @@ use std::{
 
 use kafka::Source;
 
-use super::{Intake, Part};
+use super::{Intake, Role};
 use crate::progress::Progress;
 
 /// The progress of the partitions, and when to check it next.
@@ -74,7 +74,7 @@ impl<S: Source> Intake<S> {
     /// Partitions that the group gave to others are followed. Until it has said which those are, none is: with the first
     /// one, the log no longer relies on its clean stop.
     fn hand_over(&mut self, partitions: Option<&[i32]>) {
-        let (Part::Member(Some(handover)), Some(partitions)) = (&self.part, partitions) else { return };
+        let (Role::Member(Some(handover)), Some(partitions)) = (&self.role, partitions) else { return };
         let since = &mut self.watch.member_since;
         let is_member = self.source.membership().is_some();
         *since = is_member.then(|| since.unwrap_or_else(Instant::now));

@@ -191,8 +191,12 @@ fn logs_with_all_partitions_are_complete_and_lose_nothing_and_double_nothing() {
     }
 }
 
-const FOLLOWING_HAPPENS: [&str; 2] =
-    ["a partition was taken while something of it was decided", "an instance was warm before it joined"];
+const FOLLOWING_HAPPENS: [&str; 4] = [
+    "a partition was taken while something of it was decided",
+    "an instance that takes the others for dead joined",
+    "an instance was warm before it joined",
+    "the next owner undid a transaction that was left open",
+];
 
 const LOSS: &str = "a client that lost the brokers was replaced";
 
