@@ -65,8 +65,8 @@ fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> (us
     running.await_committed(1);
     let names = running.names().clone();
     let commands = (rate * profile.latency_seconds as f64) as usize;
-    // The first one was posted before.
-    let all = commands + 1;
+    // One was posted before, and another one connects the producer.
+    let all = commands + 2;
     let ended = Arc::new(AtomicBool::new(false));
     let reading = {
         let (servers, topic, ended) =
@@ -79,6 +79,10 @@ fn at_rate(kafka: &Kafka, profile: &Profile, subject: Subject, rate: f64) -> (us
     let producer: ThreadedProducer<Acknowledged> = kafka::producer(&kafka.servers, LINGER_MS)
         .create_with_context(acknowledged.clone())
         .expect("a producer");
+    // A new producer sends nothing for half a second. The commands of that time would all arrive at once.
+    send(&producer, &names.commands, commands as u64 + 1);
+    producer.flush(Duration::from_secs(60)).expect("it is delivered");
+    acknowledged.0.lock().expect("never poisoned").clear();
     post(&producer, &names.commands, rate, commands);
     producer.flush(Duration::from_secs(60)).expect("all is delivered");
     running.await_committed(all as u64);
@@ -105,10 +109,8 @@ fn post(producer: &ThreadedProducer<Acknowledged>, topic: &str, rate: f64, comma
     while next < commands {
         let due = (begun.elapsed().as_secs_f64() * rate) as usize;
         while next <= due && next < commands {
-            let command = support::usual(next as u64 + 1);
-            let record = BaseRecord::to(topic).key(&command.key).payload(&command.value);
             // Where the queue is full the broker is slower than the rate, and the command is posted when it can be.
-            if producer.send(record).is_ok() {
+            if send(producer, topic, next as u64 + 1) {
                 next += 1;
             } else {
                 thread::sleep(Duration::from_millis(1));
@@ -116,6 +118,12 @@ fn post(producer: &ThreadedProducer<Acknowledged>, topic: &str, rate: f64, comma
         }
         thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// Whether the producer's queue had room for the command.
+fn send(producer: &ThreadedProducer<Acknowledged>, topic: &str, number: u64) -> bool {
+    let command = support::usual(number);
+    producer.send(BaseRecord::to(topic).key(&command.key).payload(&command.value)).is_ok()
 }
 
 /// The arrival times of this number of notifications. Waits a while for the last ones after `ended`.
