@@ -100,6 +100,7 @@ fn decide(batch: &[Record]) -> Vec<Fate> {
 fn append(log: &mut EventLog, batch: &[Record], fates: &mut [Fate]) {
     let next_offset = batch.last().map_or(0, |record| record.coordinates.offset + 1);
     log.append_batch(&mut [Stretch { partition: 0, next_offset, fates }], &[]).expect("appended");
+    log.checkpoint_if_due();
 }
 
 #[inline(never)]

@@ -23,9 +23,13 @@ use crate::reader::LogReader;
 use crate::schema::{self, Presence};
 use crate::{check, preflight};
 
-/// SQLite checkpoints when the -wal file has this many bytes of pages. An append waits for the checkpoint, so its length is
-/// the longest latency; the total cost is the same for 62 MiB.
-const WAL_BYTES: u64 = 8 << 20;
+/// A checkpoint is due when the -wal file has this many bytes of pages that the database lacks. An append that arrives
+/// meanwhile waits for it, so it must be short; the total cost is the same for 62 MiB.
+const CHECKPOINT_BYTES: i64 = 8 << 20;
+
+/// At this size, SQLite itself checkpoints at the end of an append, if there was no pause for it before. A disk that is slow for
+/// a second or two leaves no pause, and a checkpoint would wait for it twice more, so this is a second or two of appends.
+const WAL_BYTES: i64 = 64 << 20;
 
 /// A checkpoint truncates the -wal file to this size after larger appends, or after a reader has delayed it.
 pub(crate) const WAL_LIMIT: u64 = 124 << 20;
@@ -43,6 +47,7 @@ pub struct EventLog {
     pub(crate) topic_bits: u16,
     pub(crate) synchronous: Synchronous,
     pub(crate) window_ms: i64,
+    checkpoint_pages: i64,
     /// Positions are 1, 2, ... `next_position - 1`, without holes.
     pub(crate) next_position: i64,
     /// Table `cursors`, as committed.
@@ -98,6 +103,7 @@ impl EventLog {
         let sqlite = |error| LogError::sqlite(&path, Some(&connection), error);
         let rows = CursorRow::load(&connection).map_err(sqlite)?;
         let next_position = lookup::last_position(&connection).map_err(sqlite)? + 1;
+        let page_bytes = page_bytes(&connection).map_err(sqlite)?;
         let files = LogFiles::of(&path, &inode)?;
         Ok(Self {
             connection,
@@ -109,6 +115,7 @@ impl EventLog {
             topic_bits: contract::topic_bits(&options.topic),
             synchronous: options.synchronous,
             window_ms: options.window_ms,
+            checkpoint_pages: CHECKPOINT_BYTES / page_bytes,
             next_position,
             rows,
             claims: HashMap::new(),
@@ -275,6 +282,23 @@ impl EventLog {
         })
     }
 
+    /// Checkpoints if that is due. Call it when no append is waiting.
+    pub fn checkpoint_if_due(&self) {
+        let checkpoint = |mode: &str| {
+            let mut pragma = self.connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
+            // Pages in the -wal file, and how many of them the database has.
+            pragma.query_row([], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
+        };
+        let checkpointed = checkpoint("NOOP").and_then(|missing| match missing >= self.checkpoint_pages {
+            true => checkpoint("PASSIVE"),
+            false => Ok(missing),
+        });
+        // The pages stay in the -wal file. SQLite ignores the failure of its own checkpoints too.
+        if let Err(error) = checkpointed {
+            tracing::debug!(path = %self.path.display(), %error, "cannot checkpoint the log");
+        }
+    }
+
     /// What the changes after this survive.
     pub(crate) fn synchronize(&self, synchronous: Synchronous) -> Result<(), LogError> {
         let set = self.connection.pragma_update(None, "synchronous", synchronous.pragma());
@@ -358,14 +382,17 @@ fn configure(connection: &Connection, options: &LogOptions) -> rusqlite::Result<
     // Negative: KiB instead of pages.
     let cache_kib = i64::try_from(options.cache_bytes / 1024).unwrap_or(i64::MAX).min(i32::MAX.into());
     connection.pragma_update(None, "cache_size", -cache_kib)?;
-    let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_BYTES as i64 / page_bytes)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_BYTES / page_bytes(connection)?)?;
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT as i64)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     if let Some(pages) = options.max_pages {
         connection.pragma_update(None, "max_page_count", pages)?;
     }
     Ok(())
+}
+
+fn page_bytes(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "page_size", |row| row.get(0))
 }
 
 #[cfg(any(test, feature = "testing"))]

@@ -60,6 +60,11 @@ impl<H: Held> Append<H> {
             .collect();
         Ok(self.held.append(&mut log, &mut stretches)?)
     }
+
+    /// Checkpoints the log if that is due.
+    pub fn checkpoint_if_due(&self) {
+        self.log.lock().expect("no holder panics").checkpoint_if_due();
+    }
 }
 
 /// Reads the earlier decisions from the log, and compares each record with the one that was decided.

@@ -284,6 +284,7 @@ impl<S: Source> Open<S> {
         }
         let mut batch = std::mem::take(&mut self.decided);
         self.append.append(&mut batch)?;
+        self.append.checkpoint_if_due();
         // Publishing is another instance's matter, so there is nothing left to do here.
         for chunk in &batch {
             self.publication.set_published(chunk.partition, chunk.epoch, chunk.next_offset);

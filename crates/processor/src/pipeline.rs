@@ -196,7 +196,7 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
                 decide(&self.decider, batch);
                 Ok(())
             }),
-            Stage::Append => pass(&self.to_append, &self.to_publish, |batch| self.append(batch)),
+            Stage::Append => self.append_next(),
             Stage::Publish => self.publish(),
             Stage::Follow => self.follow(),
         };
@@ -336,6 +336,16 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         drop(intake.take().map(Intake::close));
         lock(&self.log).record_clean_stop(&published)?;
         Ok(Step::Ended)
+    }
+
+    /// Checkpoints the log only while no batch can be appended. A batch would wait for it, and the slower the disk is, the
+    /// longer: a checkpoint waits for the disk twice.
+    fn append_next(&self) -> Result<Step, ProcessorError> {
+        let step = pass(&self.to_append, &self.to_publish, |batch| self.append(batch))?;
+        if step != Step::Worked {
+            self.append.checkpoint_if_due();
+        }
+        Ok(step)
     }
 
     fn append(&self, batch: &mut Batch) -> Result<(), ProcessorError> {

@@ -224,7 +224,7 @@ fn a_log_keeps_its_page_size() {
             connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
         };
         let wal_bytes = pragma(&log.connection, "wal_autocheckpoint") * page_bytes;
-        assert!((7 << 20..=8 << 20).contains(&wal_bytes), "{page_bytes}: {wal_bytes}");
+        assert!((63 << 20..=64 << 20).contains(&wal_bytes), "{page_bytes}: {wal_bytes}");
         let (killed, backup) = (tempfile::tempdir().unwrap(), directory.path().join("backup.db"));
         let copy = crash_copy(&options.path, killed.path());
         assert_eq!(LogReader::open(&copy).unwrap().examine_wal().unwrap(), WalState::Sound);

@@ -102,3 +102,24 @@ fn the_wal_of_a_log_in_use_is_not_checked() {
     assert_eq!(reader.examine_wal().unwrap(), WalState::Sound);
     assert!(check(&reader).unwrap().0.is_wal_checked);
 }
+
+#[test]
+fn a_checkpoint_that_is_due_empties_the_wal() {
+    let (_directory, _options, mut log) = new_log();
+    // Pages in the -wal file, and those of them that the database has.
+    let pages = |log: &EventLog| -> (i64, i64) {
+        log.connection
+            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| Ok((row.get(1)?, row.get(2)?)))
+            .unwrap()
+    };
+    log.append(plain(0..100), &[]).unwrap();
+    log.checkpoint_if_due();
+    assert_eq!(pages(&log).1, 0);
+    log.append(plain(100..70_000), &[]).unwrap();
+    let (all, done) = pages(&log);
+    assert!(all > 1024 && done == 0, "{all} pages, {done} of them in the database");
+    log.checkpoint_if_due();
+    assert_eq!(pages(&log), (all, all));
+    log.append(plain(70_000..70_100), &[]).unwrap();
+    assert!(pages(&log).0 < 100);
+}
