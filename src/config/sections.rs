@@ -158,7 +158,7 @@ impl Default for Processor {
             guarantee: Guarantee::ExactlyOnce,
             transactional_id_prefix: "activity-stream".to_owned(),
             source: "activity-stream".to_owned(),
-            batch_records: 8_000,
+            batch_records: 6_000,
             batch_bytes: 8 * 1024 * 1024,
             batch_output_bytes: 32 * 1024 * 1024,
             stall_timeout: Duration::from_secs(60),
