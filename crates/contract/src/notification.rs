@@ -22,7 +22,8 @@ pub struct NotificationRef<'a> {
     id: &'a str,
     key: &'a str,
     value: &'a str,
-    headers: SmallVec<[HeaderRef<'a>; HEADERS.len() + TRACE_HEADERS.len()]>,
+    headers: [HeaderRef<'a>; MOST_HEADERS],
+    header_count: usize,
 }
 
 /// The notifications of one event, created one at a time; see [`Event::notifications`].
@@ -51,6 +52,8 @@ pub(crate) const HEADERS: [(&str, &str); 7] = [
     ("ce_subject", "objectType/objectId."),
     ("content-type", "application/json"),
 ];
+/// With those of the trace.
+const MOST_HEADERS: usize = HEADERS.len() + TRACE_HEADERS.len();
 const CE_TYPE: &str = "activity-stream.notification";
 /// How the value begins.
 const BEFORE_ID: &str = "{\"id\":\"";
@@ -117,7 +120,7 @@ impl NotificationRef<'_> {
         OutputRef {
             key: Some(self.key.as_bytes()),
             value: Some(self.value.as_bytes()),
-            headers: &self.headers,
+            headers: &self.headers[..self.header_count],
         }
     }
 }
@@ -155,10 +158,13 @@ impl<'a> Notifications<'a> {
         let value = &**text;
         let id = &value[BEFORE_ID.len()..][..activity_id.len() + 1 + index.len()];
         let values = ["1.0", id, self.source, CE_TYPE, event.time(), event.subject(), "application/json"];
-        let own =
-            HEADERS.iter().zip(values).map(|((name, _), value)| (name.as_bytes(), Some(value.as_bytes())));
-        let headers = own.chain(self.trace.iter().map(|header| header.as_parts())).collect();
-        Some(NotificationRef { id, key: event.key(notified), value, headers })
+        // An array, because a vector would be built in one place and then moved here.
+        let headers = std::array::from_fn(|index| match values.get(index) {
+            Some(value) => (HEADERS[index].0.as_bytes(), Some(value.as_bytes())),
+            None => self.trace.get(index - HEADERS.len()).map(|header| header.as_parts()).unwrap_or_default(),
+        });
+        let header_count = HEADERS.len() + self.trace.len();
+        Some(NotificationRef { id, key: event.key(notified), value, headers, header_count })
     }
 }
 
