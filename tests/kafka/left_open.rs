@@ -1,10 +1,11 @@
-//! A transaction that an instance leaves open is undone by whoever takes its partitions over, however late the brokers do it.
+//! A transaction that an instance leaves open is aborted by whoever takes its partitions over, however late the brokers do it.
 
 use super::{broker::Cluster, members::Members, process::Setup, seed, wait_until};
 
 const PER_SECOND: u32 = 1_000;
 /// What the next owner says.
-const UNDID: &str = "undid a transaction that the former owner of these partitions left open";
+const ABORTED: &str =
+    "fenced the former owner of this partition, to abort the transaction that it had left open";
 
 /// A broker that does not look for transactions to time out while a test lasts.
 fn patient_broker() -> Cluster {
@@ -26,14 +27,14 @@ fn freeze_in_a_transaction(members: &mut Members<'_>) -> [&'static str; 2] {
     panic!("no freeze came in the middle of a transaction");
 }
 
-/// How often this instance has undone a transaction.
-fn undone(members: &Members<'_>, by: &str) -> usize {
-    members.running[by].stderr().matches(UNDID).count()
+/// How often this instance has aborted a transaction of another one.
+fn aborted(members: &Members<'_>, by: &str) -> usize {
+    members.running[by].stderr().matches(ABORTED).count()
 }
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn a_transaction_of_a_killed_instance_is_undone_by_whoever_takes_over() {
+fn a_transaction_of_a_killed_instance_is_aborted_by_whoever_takes_over() {
     let kafka = patient_broker();
     let setup = Setup::new("killed-open", &kafka.servers(), 6);
     let mut members = Members::start_all(&setup, &["anna", "bo"], seed("killed-open"), PER_SECOND);
@@ -42,7 +43,7 @@ fn a_transaction_of_a_killed_instance_is_undone_by_whoever_takes_over() {
     let [killed, other] = freeze_in_a_transaction(&mut members);
     let index = members.running.keys().position(|name| *name == killed).expect("it runs");
     members.take(index).kill();
-    wait_until("the other one to undo the transaction", || undone(&members, other) > 0);
+    wait_until("the other one to abort the transaction", || aborted(&members, other) > 0);
     members.catch_up();
     members.finish("killed-open", "1 kill in the middle of a transaction");
 }
@@ -50,7 +51,7 @@ fn a_transaction_of_a_killed_instance_is_undone_by_whoever_takes_over() {
 /// It is fenced, which is no reason to end: no other process has its log.
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
-fn a_frozen_instance_whose_transaction_was_undone_goes_on() {
+fn a_frozen_instance_whose_transaction_was_aborted_goes_on() {
     let kafka = patient_broker();
     let setup = Setup::new("frozen-open", &kafka.servers(), 6);
     let mut members = Members::start_all(&setup, &["anna", "bo"], seed("frozen-open"), PER_SECOND);
@@ -58,8 +59,8 @@ fn a_frozen_instance_whose_transaction_was_undone_goes_on() {
         wait_until("both to have partitions", || members.share_all());
         members.advance(1_000);
         let [frozen, other] = freeze_in_a_transaction(&mut members);
-        let before = undone(&members, other);
-        wait_until("the other one to undo the transaction", || undone(&members, other) > before);
+        let before = aborted(&members, other);
+        wait_until("the other one to abort the transaction", || aborted(&members, other) > before);
         members.running.get_mut(frozen).expect("it runs").thaw();
     }
     members.catch_up();

@@ -10,6 +10,7 @@ use std::{
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
+    error::RDKafkaErrorCode,
 };
 
 use super::{topics::Names, waiting::PATIENCE};
@@ -75,7 +76,9 @@ impl Progress {
         let mut config = self.config.clone();
         config.set("isolation.level", "read_committed");
         let client: BaseConsumer = config.create().expect("a consumer");
-        client.committed_offsets(list, PENDING).is_err()
+        client.fetch_metadata(Some(&self.topic), ASK).expect("the brokers answer");
+        let asked = client.committed_offsets(list, PENDING);
+        asked.is_err_and(|error| error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut))
     }
 
     /// Commands whose output is out; `None` where the brokers do not answer just now.

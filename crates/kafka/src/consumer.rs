@@ -31,7 +31,7 @@ use super::{
     member::Member,
     native,
     notes::Notes,
-    predecessor::{PENDING, Predecessors},
+    predecessor::Predecessors,
     reader::Reader,
     refusal::{OutputRefusal, is_timeout},
     topic_id,
@@ -44,6 +44,8 @@ const BUFFER: usize = 64 * 1024;
 const LONG_PART: usize = BUFFER / 4;
 /// How long one question to the brokers may block the polling thread.
 const ASK: Duration = Duration::from_secs(2);
+/// An answer that takes longer may wait for a transaction that a former owner has left open.
+const PROMPT: Duration = Duration::from_millis(300);
 
 /// Reads the commands topic, as a member of the consumer group or outside of it.
 pub struct GroupConsumer {
@@ -61,9 +63,9 @@ pub struct GroupConsumer {
     started: BTreeSet<i32>,
     probing: Query<Probe>,
     asking_ends: Query<Ends>,
-    /// `None`: what others have left open is awaited.
+    /// `None`: the end of what others have left open is awaited.
     predecessors: Option<Predecessors>,
-    undoing: Query<BTreeMap<i32, i64>>,
+    aborting: Query<BTreeMap<i32, i64>>,
     joined: Instant,
 }
 
@@ -104,8 +106,8 @@ impl GroupConsumer {
         Ok(member)
     }
 
-    /// Undoes transactions that former owners of its partitions have left open. `own` is the instance of this process's log.
-    pub fn undo_left_open(&mut self, transactional_id_prefix: &str, own: Uuid) {
+    /// Aborts transactions that former owners of its partitions have left open. `own` is the instance of this process's log.
+    pub fn abort_pending(&mut self, transactional_id_prefix: &str, own: Uuid) {
         self.predecessors = Some(Predecessors::new(&self.settings, transactional_id_prefix, own));
     }
 
@@ -132,9 +134,14 @@ impl GroupConsumer {
             probing: Query::default(),
             asking_ends: Query::default(),
             predecessors: None,
-            undoing: Query::default(),
+            aborting: Query::default(),
             joined: Instant::now(),
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn client(&self) -> &BaseConsumer<Context> {
+        &self.consumer
     }
 
     /// Commits offsets through this member, for the at-least-once publisher.
@@ -166,17 +173,24 @@ impl GroupConsumer {
         self.offsets_reader.as_ref().unwrap_or(&self.consumer).committed_offsets(list, within)
     }
 
-    /// Begins to undo what keeps the offsets of these partitions pending, unless that is under way.
-    fn undo(&mut self, partitions: &[i32]) {
+    /// Begins to abort what keeps the offsets of these partitions pending, unless that is under way.
+    fn begin_to_abort(&mut self, partitions: &[i32]) {
         let Some(predecessors) = &mut self.predecessors else { return };
-        let undo = |predecessors: Predecessors| {
+        // One that may have lost the partitions must not disturb their next owner.
+        let Some(generation) =
+            native::generation(self.consumer.client()).filter(|_| self.notes.rebalances().is_empty())
+        else {
+            return;
+        };
+        let abort = |predecessors: Predecessors| {
             let (member, partitions) = (Arc::clone(&self.consumer), partitions.to_vec());
-            move || predecessors.undo(&member, &partitions)
+            let generation = generation.clone();
+            move || predecessors.abort(&member, &generation, &partitions)
         };
         // If an earlier attempt has ended, it begins anew.
-        if let Some(ended) = self.undoing.poll(self.joined, undo(predecessors.clone())) {
-            predecessors.set_undone(ended.unwrap_or_default());
-            self.undoing.poll(self.joined, undo(predecessors.clone()));
+        if let Some(ended) = self.aborting.poll(self.joined, abort(predecessors.clone())) {
+            predecessors.set_aborted(ended.unwrap_or_default());
+            self.aborting.poll(self.joined, abort(predecessors.clone()));
         }
     }
 
@@ -308,11 +322,11 @@ impl Source for GroupConsumer {
 
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
         let what = format!("the committed offsets of the group '{}'", self.settings.group);
-        let may_undo = self.predecessors.is_some();
-        let mut list = self.ask_committed(partitions, if may_undo { PENDING } else { ASK });
-        if may_undo && matches!(&list, Err(error) if error.rdkafka_error_code().is_some_and(is_timeout)) {
-            self.undo(partitions);
-            list = self.ask_committed(partitions, ASK - PENDING);
+        let may_abort = self.predecessors.is_some();
+        let mut list = self.ask_committed(partitions, if may_abort { PROMPT } else { ASK });
+        if may_abort && matches!(&list, Err(error) if error.rdkafka_error_code().is_some_and(is_timeout)) {
+            self.begin_to_abort(partitions);
+            list = self.ask_committed(partitions, ASK - PROMPT);
         }
         let list = list.map_err(|error| self.retriable(&what, &error))?;
         if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {

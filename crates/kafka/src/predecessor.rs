@@ -1,12 +1,13 @@
-//! Undoes the transactions that former owners of partitions have left open.
+//! Aborts the transactions that former owners of partitions have left open.
 //!
 //! An instance that is killed or frozen in the middle of a transaction leaves the offsets of its partitions pending. Their
-//! next owner has to know them (KIP-447), and the brokers undo the transaction only after its time-out, for which they look
+//! next owner has to know them (KIP-447), and the brokers abort the transaction only after its time-out, for which they look
 //! every ten seconds. The next owner need not wait: it fences the transactional ids of the instance that committed last,
-//! which the offset's mark names, and the brokers undo what those have open before they answer.
+//! which the offset's mark names, and the brokers abort what those have open before they answer.
 //!
 //! Nothing is lost by it. The new owner is in a generation of the group in which the former one can add no offsets to a
-//! transaction any more, so this one either takes place as a whole before, or not at all.
+//! transaction any more, so this one either takes place as a whole before, or not at all. But an instance that is fenced for
+//! nothing has to make new producers, so it takes more than a late answer: see `Predecessors::is_pending`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,16 +22,23 @@ use super::{
     Settings, client,
     context::Context,
     mark::Committed,
+    member::Member,
     native,
+    refusal::is_timeout,
     repeats::{self, Origin},
     transactional,
 };
 
-/// How long offsets are pending before their transaction is undone: many times as long as one takes, and short beside a
-/// member's session. A transaction that another instance has undone is older than this.
+/// How long the offset of a partition stays pending before its transaction is aborted: many times as long as a transaction
+/// takes, and short beside a member's session. One that another instance has aborted is older than this.
 pub const PENDING: Duration = Duration::from_millis(500);
-/// For what the group has committed, whether more is pending or not.
-const ASK: Duration = Duration::from_secs(2);
+/// For the first answer to a new client.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A member's generation and id.
+pub(crate) type Generation = (i32, String);
+/// By partition, what the group has committed, whether more is pending or not.
+type Found = BTreeMap<i32, Committed>;
 
 /// Fences former owners of partitions whose offsets stay pending.
 #[derive(Debug, Clone)]
@@ -38,78 +46,106 @@ pub(crate) struct Predecessors {
     settings: Settings,
     transactional_id_prefix: String,
     own: Uuid,
-    /// The group's offsets from which on something was undone.
-    undone: BTreeMap<i32, i64>,
+    /// By partition, the group's offset after which a transaction was aborted.
+    aborted: BTreeMap<i32, i64>,
 }
 
 impl Predecessors {
     pub fn new(settings: &Settings, transactional_id_prefix: &str, own: Uuid) -> Self {
         let (settings, transactional_id_prefix) = (settings.clone(), transactional_id_prefix.to_owned());
-        Self { settings, transactional_id_prefix, own, undone: BTreeMap::new() }
+        Self { settings, transactional_id_prefix, own, aborted: BTreeMap::new() }
     }
 
-    /// Undoes what keeps the offsets of these partitions pending. Blocks for as long as the brokers take, and logs the
-    /// outcome. Returns from which offsets on something was undone.
-    pub fn undo(&self, member: &BaseConsumer<Context>, partitions: &[i32]) -> BTreeMap<i32, i64> {
-        let mut undone = BTreeMap::new();
-        if let Err(reason) = self.try_undo(member, partitions, &mut undone) {
-            let text =
-                format!("what the former owner of partitions left open can't be undone; waiting: {reason}");
-            repeats::warn(Origin::Program, &text);
-        }
-        undone
-    }
-
-    /// The end of a transaction can be lost at the brokers, and no fencing helps against that: it is tried once.
-    pub fn set_undone(&mut self, undone: BTreeMap<i32, i64>) {
-        self.undone.extend(undone);
-    }
-
-    fn try_undo(
+    /// Aborts what keeps the offsets of these partitions pending, while the member is in that generation. Blocks for as long
+    /// as the brokers take, and logs the outcome. Returns after which offsets something was aborted.
+    pub fn abort(
         &self,
         member: &BaseConsumer<Context>,
+        generation: &Generation,
         partitions: &[i32],
-        undone: &mut BTreeMap<i32, i64>,
-    ) -> Result<(), String> {
-        let owners = self.owners(partitions).map_err(|error| error.to_string())?;
-        let is_only_one = owners.len() == 1;
-        for (instance, committed) in owners {
-            let partitions: Vec<i32> = committed.keys().copied().collect();
-            let is_open = || member.committed_offsets(self.list(&partitions), PENDING).is_err();
-            let is_new =
-                committed.iter().any(|(partition, offset)| self.undone.get(partition) != Some(offset));
-            // Of several, most have nothing open: they gave their partitions back in order, and run.
-            if !is_new || !(is_only_one || is_open()) {
-                continue;
+    ) -> BTreeMap<i32, i64> {
+        let mut aborted = BTreeMap::new();
+        let failed = |reason: String| {
+            let text =
+                format!("a transaction that a former owner left open can't be aborted; waiting: {reason}");
+            repeats::warn(Origin::Program, &text);
+        };
+        let (reader, found) = match self.connect(partitions) {
+            Ok(connected) => connected,
+            Err(error) => {
+                failed(error.to_string());
+                return aborted;
+            }
+        };
+        for (instance, of_instance) in owners(found, self.own) {
+            // At most one is open of an instance.
+            let new = of_instance.iter().filter(|(partition, found)| self.is_new(**partition, found));
+            let pending = new.map(|(&partition, found)| (partition, found.offset)).find(|(partition, _)| {
+                let found = &of_instance[partition];
+                self.is_pending(member, &reader, *partition, found)
+            });
+            let Some((partition, offset)) = pending else { continue };
+            if native::generation(member.client()).as_ref() != Some(generation) {
+                return aborted;
             }
             let id = transactional::id(&self.transactional_id_prefix, &self.settings.group, instance);
-            transactional::fence(&self.settings, &id).map_err(|error| error.to_string())?;
-            tracing::warn!(
-                ?partitions,
-                %instance,
-                "undid a transaction that the former owner of these partitions left open"
-            );
-            undone.extend(committed);
-        }
-        Ok(())
-    }
-
-    /// The group's offsets that another instance committed last, by instance.
-    fn owners(&self, partitions: &[i32]) -> KafkaResult<BTreeMap<Uuid, BTreeMap<i32, i64>>> {
-        let mut properties = client::outside(&self.settings);
-        // Does not wait for what is pending.
-        properties.set("isolation.level", "read_uncommitted");
-        let reader: BaseConsumer<Context> = properties.create_with_context(Context::quiet())?;
-        let committed = native::committed(&reader.committed_offsets(self.list(partitions), ASK)?);
-        let mut owners: BTreeMap<Uuid, BTreeMap<i32, i64>> = BTreeMap::new();
-        for (partition, found) in committed {
-            if let Some(Committed { offset, mark: Some(mark) }) = found
-                && mark.instance != self.own
-            {
-                owners.entry(mark.instance).or_default().insert(partition, offset);
+            match transactional::fence(&self.settings, &id) {
+                Ok(()) => {
+                    tracing::warn!(
+                        kafka.partition = partition,
+                        kafka.offset = offset,
+                        %instance,
+                        "fenced the former owner of this partition, to abort the transaction that it had left open"
+                    );
+                    aborted.insert(partition, offset);
+                }
+                Err(error) => failed(error.to_string()),
             }
         }
-        Ok(owners)
+        aborted
+    }
+
+    /// The brokers can lose the end of a transaction, and no fencing helps against that: it is tried once after each offset.
+    pub fn set_aborted(&mut self, aborted: BTreeMap<i32, i64>) {
+        self.aborted.extend(aborted);
+    }
+
+    fn is_new(&self, partition: i32, found: &Committed) -> bool {
+        self.aborted.get(&partition) != Some(&found.offset)
+    }
+
+    /// Whether a transaction that stays open keeps the offset from being known. `found` was found before; that it is found
+    /// again afterwards shows that the brokers do answer, and that nobody publishes the partition.
+    fn is_pending(
+        &self,
+        member: &BaseConsumer<Context>,
+        reader: &BaseConsumer<Context>,
+        partition: i32,
+        found: &Committed,
+    ) -> bool {
+        let asked = member.committed_offsets(self.list(&[partition]), PENDING);
+        let is_late = asked.is_err_and(|error| error.rdkafka_error_code().is_some_and(is_timeout));
+        is_late
+            && self.found(reader, &[partition], PENDING).is_ok_and(|now| now.get(&partition) == Some(found))
+    }
+
+    /// A client that does not wait for what is pending, and what it has found.
+    fn connect(&self, partitions: &[i32]) -> KafkaResult<(Member, Found)> {
+        let mut properties = client::outside(&self.settings);
+        properties.set("isolation.level", "read_uncommitted");
+        let reader = Member::new(properties.create_with_context(Context::quiet())?);
+        let found = self.found(&reader, partitions, CONNECT)?;
+        Ok((reader, found))
+    }
+
+    fn found(
+        &self,
+        reader: &BaseConsumer<Context>,
+        partitions: &[i32],
+        within: Duration,
+    ) -> KafkaResult<Found> {
+        let committed = native::committed(&reader.committed_offsets(self.list(partitions), within)?);
+        Ok(committed.into_iter().filter_map(|(partition, found)| Some((partition, found?))).collect())
     }
 
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
@@ -119,5 +155,79 @@ impl Predecessors {
                 .expect("a well-known name");
         }
         list
+    }
+}
+
+/// What other instances have committed last, by instance. An offset without a mark is nobody's.
+fn owners(found: Found, own: Uuid) -> BTreeMap<Uuid, Found> {
+    let mut owners: BTreeMap<Uuid, Found> = BTreeMap::new();
+    for (partition, found) in found {
+        if let Some(mark) = found.mark.filter(|mark| mark.instance != own) {
+            owners.entry(mark.instance).or_default().insert(partition, found);
+        }
+    }
+    owners
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{
+        Source as _,
+        consumer::GroupConsumer,
+        embedded::EmbeddedBroker,
+        mark::{Mark, NextOffset, RulesHash},
+    };
+
+    const OWN: Uuid = Uuid::from_u128(1);
+    const OTHER: Uuid = Uuid::from_u128(2);
+
+    fn marked(instance: Uuid) -> Mark {
+        Mark { instance, clock: 0, rules: RulesHash(0) }
+    }
+
+    #[test]
+    fn an_offset_is_of_the_instance_that_its_mark_names() {
+        let committed = |mark| Committed { offset: 5, mark };
+        let found = [(0, None), (1, Some(marked(OWN))), (2, Some(marked(OTHER))), (3, Some(marked(OTHER)))];
+        let found: Found = found.into_iter().map(|(partition, mark)| (partition, committed(mark))).collect();
+        let others = owners(found, OWN);
+        assert_eq!(others.keys().collect::<Vec<_>>(), [&OTHER]);
+        assert_eq!(others[&OTHER].keys().collect::<Vec<_>>(), [&2, &3]);
+    }
+
+    #[test]
+    fn what_was_aborted_after_an_offset_is_not_aborted_again() {
+        let mut predecessors = Predecessors::new(&Settings::for_test("", &[]), "p", OWN);
+        predecessors.set_aborted([(1, 5)].into());
+        let is_new = |partition, offset| predecessors.is_new(partition, &Committed { offset, mark: None });
+        assert_eq!([(1, 5), (1, 6), (2, 5)].map(|(p, o)| is_new(p, o)), [false, true, true]);
+    }
+
+    /// A late answer is no sign of a transaction.
+    #[test]
+    fn slow_brokers_fence_nobody() {
+        let mut settings = Settings::for_test("", &[("fetch.wait.max.ms", "10")]);
+        let broker = EmbeddedBroker::start(&settings.topics).expect("a broker");
+        settings.bootstrap_servers = broker.bootstrap_servers();
+        let mut member = GroupConsumer::join(&settings).expect("a consumer");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let membership = loop {
+            assert!(Instant::now() < deadline, "no member in time");
+            member.poll(Duration::from_millis(50)).expect("polled");
+            if let Some(membership) = member.membership() {
+                break membership;
+            }
+        };
+        member
+            .commit_first(&[NextOffset { partition: 0, offset: 1, mark: marked(OTHER) }])
+            .expect("committed");
+        let generation = (membership.generation, membership.member_id);
+        // Half as long as what counts as pending.
+        broker.cluster().broker_round_trip_time(1, PENDING / 2).expect("slow");
+        let predecessors = Predecessors::new(&settings, "p", OWN);
+        assert_eq!(predecessors.abort(member.client(), &generation, &[0]), BTreeMap::new());
     }
 }

@@ -76,14 +76,18 @@ fn ids(id: &str) -> [String; 2] {
     [id.to_owned(), format!("{id}-2")]
 }
 
-/// Fences whoever uses the transactional ids, and waits until what is open of them is undone.
+/// Fences whoever uses the transactional ids, and waits until what is open of them is aborted.
 pub(crate) fn fence(settings: &Settings, id: &str) -> Result<(), PublishError> {
-    for id in ids(id) {
+    let fence = |id: String| {
         let mut properties = client::producer(settings, client::BATCH_BYTES);
         let producer = Deliveries::default().publisher(client::transactional(&mut properties, &id))?;
-        producer.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))?;
-    }
-    Ok(())
+        producer.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))
+    };
+    // At the same time: an instance that runs, and is fenced, makes both producers again at once.
+    thread::scope(|scope| {
+        let fencing = ids(id).map(|id| scope.spawn(move || fence(id)));
+        fencing.into_iter().try_for_each(|fencing| fencing.join().expect("no panic"))
+    })
 }
 
 impl Transactional {

@@ -268,15 +268,13 @@ where
             PublishError::Refused(_) | PublishError::Aborted(_) => AbortReason::Refused,
             _ => AbortReason::Unknown,
         });
-        // Of a transaction that took long, the brokers or the next owner of its partitions have fenced the producer, to undo
+        // Of a transaction that took long, the brokers or the next owner of its partitions have fenced the producer, to abort
         // it: this process was frozen, or the brokers unreachable. It does not mean that another process has its log.
         if let PublishError::Fenced(reason) = &error
-            && took < self.timing.undone
+            && took < self.timing.aborted_by_others
+            && self.is_fenced_twice()
         {
-            let now = Instant::now();
-            if self.fenced.replace(now).is_some_and(|before| now - before < self.timing.fenced_twice) {
-                return Err(ProcessorError::FencedTwice(reason.clone()));
-            }
+            return Err(ProcessorError::FencedTwice(reason.clone()));
         }
         self.publication.set_error(error.to_string());
         // Making one can take as long as the brokers are unreachable.
@@ -284,6 +282,19 @@ where
         self.producer = Producer::InDoubt;
         self.attempts = 0;
         self.reset(from)
+    }
+
+    /// Whether it was fenced before. Both producers, or several owners of partitions that it had, are fenced at nearly one time.
+    fn is_fenced_twice(&mut self) -> bool {
+        let Timing { fenced_once, fenced_twice, .. } = self.timing;
+        match self.fenced.map(|before| before.elapsed()) {
+            Some(since) if since < fenced_once => false,
+            Some(since) if since < fenced_twice => true,
+            _ => {
+                self.fenced = Some(Instant::now());
+                false
+            }
+        }
     }
 
     fn reset(&mut self, from: BatchPlace) -> Result<Attempt, ProcessorError> {

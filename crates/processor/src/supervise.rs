@@ -207,7 +207,7 @@ fn run_once(
     match options.guarantee {
         Guarantee::ExactlyOnce => {
             let prefix = &options.transactional_id_prefix;
-            source.undo_left_open(prefix, marker.instance);
+            source.abort_pending(prefix, marker.instance);
             let id = transactional::id(prefix, &kafka.group, marker.instance);
             let sink = Transactional::new(kafka, id, options.batch_bytes);
             driver::run(&Pipeline::new(source, sink, follow, log, decider, session, observer), stop)

@@ -36,10 +36,12 @@ pub struct Timing {
     pub aborted: Duration,
     /// Between attempts to make a producer.
     pub reset: Duration,
+    /// Fencings within this time are one.
+    pub fenced_once: Duration,
     /// Two fencings within this time mean that another process runs on a copy of this log; a single one can be chance.
     pub fenced_twice: Duration,
-    /// How old a transaction is at least when the brokers or the partitions' next owner undo it.
-    pub undone: Duration,
+    /// How old a transaction is at least when the brokers or the partitions' next owner abort it.
+    pub aborted_by_others: Duration,
 }
 
 /// The time in which members have to rejoin the group, unless an operator changed it: the default of
@@ -74,8 +76,9 @@ impl Default for Timing {
             generation: Duration::from_millis(500),
             aborted: Duration::from_millis(50),
             reset: Duration::from_millis(500),
+            fenced_once: Duration::from_secs(2),
             fenced_twice: Duration::from_secs(300),
-            undone: PENDING,
+            aborted_by_others: PENDING,
         }
     }
 }

@@ -87,6 +87,7 @@ impl<S: Source> Intake<S> {
     /// unavailable, with the reasons; the others have started.
     fn start_partitions(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, String>, ProcessorError> {
         let log = &self.log;
+        let membership = self.source.membership();
         let Learned { facts, mut unknown } = learn(&mut self.source, partitions, LEARN, |partition| {
             Ok(log.lock().expect("no holder panics").cursor(partition)?)
         })?;
@@ -126,6 +127,11 @@ impl<S: Source> Intake<S> {
             })
             .collect();
         if !first.is_empty() && self.is_member() {
+            // In another generation, the next owner of the partitions may have committed more.
+            if membership.is_none() || self.source.membership() != membership {
+                let reason = "the consumer group moved on while its offsets were asked for".to_owned();
+                return Err(source_error(SourceError::Retriable(reason)));
+            }
             self.source.commit_first(&first).map_err(source_error)?;
         }
         let mut starts = Vec::with_capacity(planned.len());

@@ -43,20 +43,23 @@ fn publish_all(publish: &mut Publish<ScriptedSink>, batch: &[Chunk]) -> Result<(
     }
 }
 
-fn fenced_after(took: [Duration; 2]) -> [Result<Attempt, ProcessorError>; 2] {
+fn fenced_after(took: [Duration; 2], fenced_once: Duration) -> [Result<Attempt, ProcessorError>; 2] {
     let mut publish = publish();
+    publish.timing.fenced_once = fenced_once;
     took.map(|took| publish.recover(PublishError::Fenced("newer".into()), took, BatchPlace::default()))
 }
 
 #[test]
 fn two_fencings_are_somebody_else_and_time_outs_are_not() {
-    let (soon, late) = (Duration::from_millis(5), Timing::default().undone);
-    let [first, second] = fenced_after([soon, soon]);
+    let (soon, late) = (Duration::from_millis(5), Timing::default().aborted_by_others);
+    let [first, second] = fenced_after([soon, soon], Duration::ZERO);
     assert!(first.is_ok());
     assert!(matches!(second, Err(ProcessorError::FencedTwice(_))), "{second:?}");
     for took in [[late, late], [late, soon], [soon, late]] {
-        assert!(fenced_after(took).iter().all(Result::is_ok), "{took:?}");
+        assert!(fenced_after(took, Duration::ZERO).iter().all(Result::is_ok), "{took:?}");
     }
+    // Both producers at nearly one time.
+    assert!(fenced_after([soon, soon], Timing::default().fenced_once).iter().all(Result::is_ok));
 }
 
 #[test]

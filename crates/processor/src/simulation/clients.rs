@@ -154,7 +154,7 @@ impl Source for SimulatedSource {
             let is_pending =
                 |cluster: &mut Cluster| partitions.iter().any(|&partition| cluster.is_pending(partition));
             let is_stable = self.is_follower || !is_pending(cluster) || {
-                cluster.undo(partitions, self.instance);
+                cluster.abort_pending(partitions, self.instance);
                 !is_pending(cluster)
             };
             let forgotten =

@@ -579,9 +579,10 @@ fn instant() -> Timing {
         generation: nothing,
         aborted: nothing,
         reset: nothing,
+        fenced_once: nothing,
         fenced_twice: nothing,
-        // Nothing is undone where fencings are counted.
-        undone: Duration::MAX,
+        // Others abort nothing where fencings are counted.
+        aborted_by_others: Duration::MAX,
     }
 }
 

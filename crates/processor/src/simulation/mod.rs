@@ -195,13 +195,13 @@ const FOLLOWING_HAPPENS: [&str; 4] = [
     "a partition was taken while something of it was decided",
     "an instance that takes the others for dead joined",
     "an instance was warm before it joined",
-    "the next owner undid a transaction that was left open",
+    "the next owner aborted a transaction that was left open",
 ];
 
 const LOSS: &str = "a client that lost the brokers was replaced";
 
 /// Events that a usual run must include.
-const HAPPENS: [&str; 29] = [
+const HAPPENS: [&str; 30] = [
     "a commit with unknown outcome had no effect",
     "a commit with unknown outcome had its effect",
     LOSS,
@@ -217,6 +217,7 @@ const HAPPENS: [&str; 29] = [
     "accepted: republish",
     "accepted: skip-unpublished",
     "an instance was killed",
+    "an instance was killed in the middle of a transaction",
     "an instance with batches in flight was replaced",
     "an offset was asked for before the transaction that moves it was marked",
     "another consumer committed for the group",
@@ -227,7 +228,7 @@ const HAPPENS: [&str; 29] = [
     "the disk was full in the middle of an append",
     "the generation moved on under a running instance",
     "the group's offsets were put back",
-    "the next owner undid a transaction that was left open",
+    "the next owner aborted a transaction that was left open",
     "the topic was created again",
     "the topic was created again, longer",
     "undecided commands were deleted",
