@@ -4,7 +4,7 @@
 //!
 //! ```sh
 //! cargo bench --bench pipeline --no-run
-//! valgrind --tool=callgrind --toggle-collect='pipeline::stages::stages*' target/release/deps/pipeline-… stages 8000
+//! valgrind --tool=callgrind --toggle-collect='pipeline::stages::stages*' target/release/deps/pipeline-… stages 6000
 //! ```
 
 use std::{hint::black_box, time::Duration};
