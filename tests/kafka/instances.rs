@@ -15,7 +15,7 @@ use super::{
     seed, wait_until,
 };
 
-/// Beyond the session: others take over, once the transaction that was open is undone by its time-out.
+/// Beyond the session: others take over, and abort the transaction that was open.
 const ZOMBIE: Duration = Duration::from_millis(SESSION_MS + 2_000);
 /// Beyond the transaction time-out of 10 s too: the broker has undone the transaction itself.
 const LONG_ZOMBIE: Duration = Duration::from_millis(13_000);

@@ -31,7 +31,7 @@ use super::{
     member::Member,
     native,
     notes::Notes,
-    predecessor::Predecessors,
+    predecessor::{Found, Predecessors},
     reader::Reader,
     refusal::{OutputRefusal, is_timeout},
     topic_id,
@@ -65,7 +65,7 @@ pub struct GroupConsumer {
     asking_ends: Query<Ends>,
     /// `None`: the end of what others have left open is awaited.
     predecessors: Option<Predecessors>,
-    aborting: Query<BTreeMap<i32, i64>>,
+    aborting: Query<Found>,
     joined: Instant,
 }
 

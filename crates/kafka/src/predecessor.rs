@@ -38,7 +38,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// A member's generation and id.
 pub(crate) type Generation = (i32, String);
 /// By partition, what the group has committed, whether more is pending or not.
-type Found = BTreeMap<i32, Committed>;
+pub(crate) type Found = BTreeMap<i32, Committed>;
 
 /// Fences former owners of partitions whose offsets stay pending.
 #[derive(Debug, Clone)]
@@ -46,8 +46,8 @@ pub(crate) struct Predecessors {
     settings: Settings,
     transactional_id_prefix: String,
     own: Uuid,
-    /// By partition, the group's offset after which a transaction was aborted.
-    aborted: BTreeMap<i32, i64>,
+    /// After these offsets a transaction was aborted.
+    aborted: Found,
 }
 
 impl Predecessors {
@@ -63,8 +63,8 @@ impl Predecessors {
         member: &BaseConsumer<Context>,
         generation: &Generation,
         partitions: &[i32],
-    ) -> BTreeMap<i32, i64> {
-        let mut aborted = BTreeMap::new();
+    ) -> Found {
+        let mut aborted = Found::new();
         let failed = |reason: String| {
             let text =
                 format!("a transaction that a former owner left open can't be aborted; waiting: {reason}");
@@ -79,12 +79,9 @@ impl Predecessors {
         };
         for (instance, of_instance) in owners(found, self.own) {
             // At most one is open of an instance.
-            let new = of_instance.iter().filter(|(partition, found)| self.is_new(**partition, found));
-            let pending = new.map(|(&partition, found)| (partition, found.offset)).find(|(partition, _)| {
-                let found = &of_instance[partition];
-                self.is_pending(member, &reader, *partition, found)
-            });
-            let Some((partition, offset)) = pending else { continue };
+            let mut new = of_instance.iter().filter(|(partition, found)| self.is_new(**partition, found));
+            let pending = new.find(|(partition, found)| self.is_pending(member, &reader, **partition, found));
+            let Some((partition, Committed { offset, .. })) = pending else { continue };
             if native::generation(member.client()).as_ref() != Some(generation) {
                 return aborted;
             }
@@ -97,7 +94,7 @@ impl Predecessors {
                         %instance,
                         "fenced the former owner of this partition, to abort the transaction that it had left open"
                     );
-                    aborted.insert(partition, offset);
+                    aborted.extend(of_instance);
                 }
                 Err(error) => failed(error.to_string()),
             }
@@ -106,12 +103,12 @@ impl Predecessors {
     }
 
     /// The brokers can lose the end of a transaction, and no fencing helps against that: it is tried once after each offset.
-    pub fn set_aborted(&mut self, aborted: BTreeMap<i32, i64>) {
+    pub fn set_aborted(&mut self, aborted: Found) {
         self.aborted.extend(aborted);
     }
 
     fn is_new(&self, partition: i32, found: &Committed) -> bool {
-        self.aborted.get(&partition) != Some(&found.offset)
+        self.aborted.get(&partition) != Some(found)
     }
 
     /// Whether a transaction that stays open keeps the offset from being known. `found` was found before; that it is found
@@ -201,9 +198,12 @@ mod tests {
     #[test]
     fn what_was_aborted_after_an_offset_is_not_aborted_again() {
         let mut predecessors = Predecessors::new(&Settings::for_test("", &[]), "p", OWN);
-        predecessors.set_aborted([(1, 5)].into());
-        let is_new = |partition, offset| predecessors.is_new(partition, &Committed { offset, mark: None });
-        assert_eq!([(1, 5), (1, 6), (2, 5)].map(|(p, o)| is_new(p, o)), [false, true, true]);
+        let committed = |offset, instance| Committed { offset, mark: Some(marked(instance)) };
+        predecessors.set_aborted([(1, committed(5, OTHER))].into());
+        let is_new =
+            |partition, offset, instance| predecessors.is_new(partition, &committed(offset, instance));
+        assert!(!is_new(1, 5, OTHER));
+        assert!(is_new(1, 6, OTHER) && is_new(2, 5, OTHER) && is_new(1, 5, Uuid::from_u128(3)));
     }
 
     /// A late answer is no sign of a transaction.
@@ -228,6 +228,6 @@ mod tests {
         // Half as long as what counts as pending.
         broker.cluster().broker_round_trip_time(1, PENDING / 2).expect("slow");
         let predecessors = Predecessors::new(&settings, "p", OWN);
-        assert_eq!(predecessors.abort(member.client(), &generation, &[0]), BTreeMap::new());
+        assert_eq!(predecessors.abort(member.client(), &generation, &[0]), Found::new());
     }
 }

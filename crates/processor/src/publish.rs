@@ -109,6 +109,8 @@ pub(crate) struct Publish<K: Sink> {
     attempts: u32,
     suspect: Option<Suspect>,
     fenced: Option<Instant>,
+    /// When a transaction was last aborted that took long.
+    aborted_by_others: Option<Instant>,
     /// The memory of the notification that is sent.
     text: String,
 }
@@ -143,6 +145,7 @@ where
             attempts: 0,
             suspect: None,
             fenced: None,
+            aborted_by_others: None,
             text: String::new(),
         }
     }
@@ -270,11 +273,12 @@ where
         });
         // Of a transaction that took long, the brokers or the next owner of its partitions have fenced the producer, to abort
         // it: this process was frozen, or the brokers unreachable. It does not mean that another process has its log.
-        if let PublishError::Fenced(reason) = &error
-            && took < self.timing.aborted_by_others
-            && self.is_fenced_twice()
-        {
-            return Err(ProcessorError::FencedTwice(reason.clone()));
+        if let PublishError::Fenced(reason) = &error {
+            if took >= self.timing.aborted_by_others {
+                self.aborted_by_others = Some(Instant::now());
+            } else if self.is_fenced_twice() {
+                return Err(ProcessorError::FencedTwice(reason.clone()));
+            }
         }
         self.publication.set_error(error.to_string());
         // Making one can take as long as the brokers are unreachable.
@@ -287,6 +291,9 @@ where
     /// Whether it was fenced before. Both producers, or several owners of partitions that it had, are fenced at nearly one time.
     fn is_fenced_twice(&mut self) -> bool {
         let Timing { fenced_once, fenced_twice, .. } = self.timing;
+        if self.aborted_by_others.is_some_and(|before| before.elapsed() < fenced_once) {
+            return false;
+        }
         match self.fenced.map(|before| before.elapsed()) {
             Some(since) if since < fenced_once => false,
             Some(since) if since < fenced_twice => true,
