@@ -150,26 +150,17 @@ impl GroupConsumer {
         Committer { consumer: Arc::clone(&self.consumer), topic: self.topic.clone() }
     }
 
-    fn list(&self, partitions: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in partitions {
-            list.add_partition_offset(&self.topic, partition, offset)
-                .expect("offsets are numbers or well-known names");
-        }
-        list
-    }
-
     fn unassign(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
         // librdkafka refuses a list with a partition that was never started, and accepts an empty list.
         let started: Vec<_> = partitions.iter().filter(|partition| self.started.remove(partition)).collect();
-        let list = self.list(started.into_iter().map(|&partition| (partition, Offset::Invalid)));
+        let list = list(&self.topic, started.into_iter().map(|&partition| (partition, Offset::Invalid)));
         self.consumer.incremental_unassign(&list).map_err(|error| self.retriable("unassign", &error))?;
         self.notes.assigned().is_revoking = false;
         Ok(())
     }
 
     fn ask_committed(&self, partitions: &[i32], within: Duration) -> KafkaResult<TopicPartitionList> {
-        let list = self.list(partitions.iter().map(|&partition| (partition, Offset::Invalid)));
+        let list = unknown_list(&self.topic, partitions);
         self.offsets_reader.as_ref().unwrap_or(&self.consumer).committed_offsets(list, within)
     }
 
@@ -187,7 +178,7 @@ impl GroupConsumer {
             let generation = generation.clone();
             move || predecessors.abort(&member, &generation, &partitions)
         };
-        // If an earlier attempt has ended, it begins anew.
+        // If an earlier attempt has ended, another one begins.
         if let Some(ended) = self.aborting.poll(self.joined, abort(predecessors.clone())) {
             predecessors.set_aborted(ended.unwrap_or_default());
             self.aborting.poll(self.joined, abort(predecessors.clone()));
@@ -301,7 +292,8 @@ impl Source for GroupConsumer {
     }
 
     fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
-        let list = self.list(starts.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
+        let list =
+            list(&self.topic, starts.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
         self.consumer.incremental_assign(&list).map_err(|error| self.retriable("assign", &error))?;
         self.started.extend(starts.iter().map(|&(partition, _)| partition));
         Ok(())
@@ -458,9 +450,19 @@ pub(crate) fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPart
 /// Offsets to read from.
 #[must_use]
 pub(crate) fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPartitionList {
+    list(topic, next_offsets.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))))
+}
+
+/// Partitions whose offsets are asked for.
+#[must_use]
+pub(crate) fn unknown_list(topic: &str, partitions: &[i32]) -> TopicPartitionList {
+    list(topic, partitions.iter().map(|&partition| (partition, Offset::Invalid)))
+}
+
+fn list(topic: &str, partitions: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
-    for &(partition, offset) in next_offsets {
-        list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a number");
+    for (partition, offset) in partitions {
+        list.add_partition_offset(topic, partition, offset).expect("offsets are numbers or well-known names");
     }
     list
 }

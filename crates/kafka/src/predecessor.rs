@@ -12,7 +12,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{
-    Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaResult,
 };
@@ -20,6 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Settings, client,
+    consumer::unknown_list,
     context::Context,
     mark::Committed,
     member::Member,
@@ -120,7 +120,8 @@ impl Predecessors {
         partition: i32,
         found: &Committed,
     ) -> bool {
-        let asked = member.committed_offsets(self.list(&[partition]), PENDING);
+        let asked =
+            member.committed_offsets(unknown_list(&self.settings.topics.commands, &[partition]), PENDING);
         let is_late = asked.is_err_and(|error| error.rdkafka_error_code().is_some_and(is_timeout));
         is_late
             && self.found(reader, &[partition], PENDING).is_ok_and(|now| now.get(&partition) == Some(found))
@@ -141,17 +142,10 @@ impl Predecessors {
         partitions: &[i32],
         within: Duration,
     ) -> KafkaResult<Found> {
-        let committed = native::committed(&reader.committed_offsets(self.list(partitions), within)?);
+        let committed = native::committed(
+            &reader.committed_offsets(unknown_list(&self.settings.topics.commands, partitions), within)?,
+        );
         Ok(committed.into_iter().filter_map(|(partition, found)| Some((partition, found?))).collect())
-    }
-
-    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for &partition in partitions {
-            list.add_partition_offset(&self.settings.topics.commands, partition, Offset::Invalid)
-                .expect("a well-known name");
-        }
-        list
     }
 }
 

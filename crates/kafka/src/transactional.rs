@@ -76,11 +76,15 @@ fn ids(id: &str) -> [String; 2] {
     [id.to_owned(), format!("{id}-2")]
 }
 
+fn made(settings: &Settings, batch_bytes: usize, id: &str) -> Result<Publisher, PublishError> {
+    let mut properties = client::producer(settings, batch_bytes);
+    Deliveries::default().publisher(client::transactional(&mut properties, id))
+}
+
 /// Fences whoever uses the transactional ids, and waits until what is open of them is aborted.
 pub(crate) fn fence(settings: &Settings, id: &str) -> Result<(), PublishError> {
     let fence = |id: String| {
-        let mut properties = client::producer(settings, client::BATCH_BYTES);
-        let producer = Deliveries::default().publisher(client::transactional(&mut properties, &id))?;
+        let producer = made(settings, client::BATCH_BYTES, &id)?;
         producer.init_transactions(REQUEST).map_err(|error| classify("init_transactions", &error))
     };
     // At the same time: an instance that runs, and is fenced, makes both producers again at once.
@@ -113,9 +117,7 @@ impl Transactional {
 
     /// Fences the id's previous producer, and waits until its open transaction is settled.
     fn make(&self, transactional_id: &str) -> Result<Transacting, PublishError> {
-        let mut properties = client::producer(&self.settings, self.batch_bytes);
-        let producer =
-            Deliveries::default().publisher(client::transactional(&mut properties, transactional_id))?;
+        let producer = made(&self.settings, self.batch_bytes, transactional_id)?;
         producer
             .init_transactions(REQUEST)
             .map_err(|error| self.lacking(&error).unwrap_or_else(|| classify("init_transactions", &error)))?;

@@ -13,7 +13,6 @@ use kafka::{
     mark::{Committed, NextOffset},
     replies::ReplyCounts,
 };
-
 use uuid::Uuid;
 
 use super::{
