@@ -70,7 +70,7 @@ impl Predecessors {
                 format!("a transaction that a former owner left open can't be aborted; waiting: {reason}");
             repeats::warn(Origin::Program, &text);
         };
-        let (reader, found) = match self.connect(partitions) {
+        let (askers, found) = match self.connect(partitions) {
             Ok(connected) => connected,
             Err(error) => {
                 failed(error.to_string());
@@ -80,7 +80,7 @@ impl Predecessors {
         for (instance, of_instance) in owners(found, self.own) {
             // At most one is open of an instance.
             let mut new = of_instance.iter().filter(|(partition, found)| self.is_new(**partition, found));
-            let pending = new.find(|(partition, found)| self.is_pending(member, &reader, **partition, found));
+            let pending = new.find(|(partition, found)| self.is_pending(&askers, **partition, found));
             let Some((partition, Committed { offset, .. })) = pending else { continue };
             if native::generation(member.client()).as_ref() != Some(generation) {
                 return aborted;
@@ -113,40 +113,43 @@ impl Predecessors {
 
     /// Whether a transaction that stays open keeps the offset from being known. `found` was found before; that it is found
     /// again afterwards shows that the brokers do answer, and that nobody publishes the partition.
-    fn is_pending(
-        &self,
-        member: &BaseConsumer<Context>,
-        reader: &BaseConsumer<Context>,
-        partition: i32,
-        found: &Committed,
-    ) -> bool {
-        let asked =
-            member.committed_offsets(unknown_list(&self.settings.topics.commands, &[partition]), PENDING);
+    fn is_pending(&self, askers: &Askers, partition: i32, found: &Committed) -> bool {
+        let asked = self.ask(&askers.waiting, &[partition], PENDING);
         let is_late = asked.is_err_and(|error| error.rdkafka_error_code().is_some_and(is_timeout));
         is_late
-            && self.found(reader, &[partition], PENDING).is_ok_and(|now| now.get(&partition) == Some(found))
+            && self
+                .ask(&askers.prompt, &[partition], PENDING)
+                .is_ok_and(|now| now.get(&partition) == Some(found))
     }
 
-    /// A client that does not wait for what is pending, and what it has found.
-    fn connect(&self, partitions: &[i32]) -> KafkaResult<(Member, Found)> {
-        let mut properties = client::outside(&self.settings);
-        properties.set("isolation.level", "read_uncommitted");
-        let reader = Member::new(properties.create_with_context(Context::quiet())?);
-        let found = self.found(&reader, partitions, CONNECT)?;
-        Ok((reader, found))
+    /// Clients that have a coordinator, and what is found without waiting for what is pending.
+    fn connect(&self, partitions: &[i32]) -> KafkaResult<(Askers, Found)> {
+        let client = |isolation: &str| -> KafkaResult<Member> {
+            let mut properties = client::outside(&self.settings);
+            properties.set("isolation.level", isolation);
+            Ok(Member::new(properties.create_with_context(Context::quiet())?))
+        };
+        let askers = Askers { waiting: client("read_committed")?, prompt: client("read_uncommitted")? };
+        let found = self.ask(&askers.prompt, partitions, CONNECT)?;
+        // Of a partition that does not exist, nothing can be pending.
+        self.ask(&askers.waiting, &[i32::MAX], CONNECT)?;
+        Ok((askers, found))
     }
 
-    fn found(
-        &self,
-        reader: &BaseConsumer<Context>,
-        partitions: &[i32],
-        within: Duration,
-    ) -> KafkaResult<Found> {
+    fn ask(&self, asker: &Member, partitions: &[i32], within: Duration) -> KafkaResult<Found> {
         let committed = native::committed(
-            &reader.committed_offsets(unknown_list(&self.settings.topics.commands, partitions), within)?,
+            &asker.committed_offsets(unknown_list(&self.settings.topics.commands, partitions), within)?,
         );
         Ok(committed.into_iter().filter_map(|(partition, found)| Some((partition, found?))).collect())
     }
+}
+
+/// Outside of the group: on a member's connection to the coordinator, a rebalance holds all answers back.
+#[derive(Debug)]
+struct Askers {
+    /// Waits for the end of a transaction that may change the offset.
+    waiting: Member,
+    prompt: Member,
 }
 
 /// What other instances have committed last, by instance. An offset without a mark is nobody's.

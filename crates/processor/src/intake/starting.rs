@@ -17,8 +17,8 @@ use crate::{
 /// How long to learn the facts of one partition after another before starting those whose facts are known: nothing is polled
 /// in the meantime, and a partition whose leader does not answer takes two seconds.
 const LEARN: Duration = Duration::from_secs(4);
-/// If an attempt took at least this long, the pause before the next one is this many times as long, so that the records of
-/// running partitions are polled.
+/// If an attempt took at least this long, and is not the first, the pause before the next one is this many times as long, so
+/// that the records of running partitions are polled. The first may have found a transaction that is aborted since.
 const LONG: (Duration, u32) = (Duration::from_secs(1), 4);
 
 impl<S: Source> Intake<S> {
@@ -60,7 +60,8 @@ impl<S: Source> Intake<S> {
 
     fn delay(&mut self, unknown: BTreeMap<i32, String>, took: Duration) {
         let now = Instant::now();
-        let pause = if took < LONG.0 { Duration::ZERO } else { took * LONG.1 };
+        let is_first = self.assignments.delayed.is_none();
+        let pause = if is_first || took < LONG.0 { Duration::ZERO } else { took * LONG.1 };
         let retry_at = now + self.timing.retry.max(pause);
         let partitions: Vec<i32> = unknown.keys().copied().collect();
         let reason = unknown.values().next().cloned();
