@@ -44,6 +44,8 @@ pub struct Expected {
     pub notifications: u64,
     /// How often the output of these must be there, where that is not once: an operator asked for it.
     pub copies: BTreeMap<Place, u64>,
+    /// Whether output may be there more often: the guarantee is at-least-once.
+    pub may_repeat: bool,
     /// The 12 bits of the topic's name in every id.
     topic_bits: u32,
     topic: String,
@@ -75,6 +77,7 @@ impl Expected {
             rejections: 0,
             notifications: 0,
             copies: BTreeMap::new(),
+            may_repeat: false,
             topic_bits,
             topic: topic.to_owned(),
         };

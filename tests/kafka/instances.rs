@@ -200,12 +200,11 @@ fn rejoined(said: &str) -> bool {
 
 /// An instance that is frozen until its session and its transaction have timed out resumes in the middle of publishing: the
 /// output is refused, it releases its partitions, and rejoins on its own; also the second time.
-#[test]
-#[ignore = "needs a real Kafka: see docs/testing.md"]
-fn a_zombie_is_replaced_and_recovers() {
-    let setup = Setup::new("zombie", &broker::shared(), 6);
+pub fn is_replaced_and_recovers(test: &str, joining: Joining) {
+    let setup = Setup::new(test, &broker::shared(), 6);
+    setup.join_as(joining);
     let ends = Ends::of(&setup);
-    let mut members = Members::start_all(&setup, &["anna", "bo"], seed("zombie"), PER_SECOND);
+    let mut members = Members::start_all(&setup, &["anna", "bo"], seed(test), PER_SECOND);
     let (mut freezes, mut long_freezes, mut refused, mut fenced) = (0, 0, 0, 0);
     while refused < 2 || fenced < 1 {
         assert!(
@@ -239,5 +238,11 @@ fn a_zombie_is_replaced_and_recovers() {
         "{freezes} freezes, {long_freezes} of them in the middle of publishing, {refused} times refused what it went \
          on publishing, {fenced} times by a fencing"
     );
-    members.finish("zombie", &done);
+    members.finish(test, &done);
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn a_zombie_is_replaced_and_recovers() {
+    is_replaced_and_recovers("zombie", Joining::USUAL);
 }

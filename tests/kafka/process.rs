@@ -110,6 +110,11 @@ rejections = "{rejections}"
         fs::write(self.config(), text).expect("the configuration");
     }
 
+    /// Whether that file says so.
+    pub fn is_at_least_once(&self) -> bool {
+        fs::read_to_string(self.config()).expect("the configuration").contains("\"at-least-once\"")
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

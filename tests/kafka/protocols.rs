@@ -15,7 +15,7 @@ use super::{
     admin::{LISTEN, address, unready},
     broker::{self, Cluster},
     group,
-    instances::{ASSIGNED, Faults, LOST, PER_SECOND, come_and_go},
+    instances::{ASSIGNED, Faults, LOST, PER_SECOND, come_and_go, is_replaced_and_recovers},
     logs,
     members::Members,
     process::{Joining, Setup},
@@ -46,6 +46,43 @@ fn members_of_the_new_protocol_come_and_go() {
 fn static_members_of_the_new_protocol_come_and_go() {
     let faults = Faults { stops: 1, kills: 2, freezes: 1, long_freezes: 1 };
     come_and_go("new-static-members", Joining::NEW_STATIC, &NAMES[..2], faults);
+}
+
+/// Without transactions, the offsets alone say who may publish, and the members commit them themselves.
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn members_of_the_new_protocol_publish_at_least_once() {
+    const TEST: &str = "new-at-least-once";
+    let setup = Setup::new(TEST, &broker::shared(), 6);
+    setup.join_as(Joining::NEW);
+    setup.configure("[processor]\nguarantee = \"at-least-once\"");
+    let mut members = Members::start_all(&setup, &NAMES[..2], seed(TEST), PER_SECOND);
+    for is_killed in [false, true] {
+        wait_until("both to have partitions", || members.share_all());
+        members.advance(500);
+        let instance = members.take(0);
+        if is_killed {
+            instance.kill();
+        } else {
+            instance.stop();
+        }
+        members.catch_up();
+        members.start(0);
+    }
+    members.finish(TEST, "1 stop, 1 kill");
+}
+
+/// It comes back by its name, under another member id.
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn a_static_zombie_is_replaced_and_recovers() {
+    is_replaced_and_recovers("static-zombie", Joining::STATIC);
+}
+
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn a_zombie_of_the_new_protocol_is_replaced_and_recovers() {
+    is_replaced_and_recovers("new-zombie", Joining::NEW);
 }
 
 /// The partitions in the lines of a log that say this.

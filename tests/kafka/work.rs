@@ -6,7 +6,7 @@ use super::{
     broker,
     check::Findings,
     expected::{Expected, Place},
-    load::Load,
+    load::{Load, Posting},
     process::{Instance, PATIENCE, Setup},
     progress::Progress,
     reading::{self, Read},
@@ -52,6 +52,19 @@ impl Work {
     pub fn post_apart(&mut self, commands: u32) {
         let next = self.posted.last().map_or(0, |numbers| numbers.end + APART);
         self.post_from(next, commands);
+    }
+
+    /// Posts commands that repeat none of those before, so many a second, until [`Work::end`].
+    pub fn post_steadily_apart(&mut self, per_second: u32) -> Posting {
+        let next = self.posted.last().map_or(0, |numbers| numbers.end + APART);
+        self.posted.push(next..next);
+        let (servers, topic) = (&self.setup.servers, &self.setup.names.commands);
+        self.load().post(servers, topic, next..u32::MAX).steadily(per_second)
+    }
+
+    /// Waits until what was posted is in the topic.
+    pub fn end(&mut self, posting: Posting) {
+        self.posted.last_mut().expect("it was begun").end = posting.end();
     }
 
     fn post_from(&mut self, first: u32, commands: u32) {
