@@ -26,6 +26,7 @@ const STUCK: Duration = Duration::from_secs(120);
 pub struct Running {
     // Before the folder, so that it ends before its files are removed.
     process: Guarded,
+    command: Command,
     folder: TempDir,
     progress: Progress,
     servers: String,
@@ -46,7 +47,7 @@ impl Running {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         let process = Guarded::start(&mut command, folder.path()).expect("it starts");
         let progress = Progress::new(servers, &names, partitions);
-        Self { process, folder, progress, servers: servers.to_owned(), names }
+        Self { process, command, folder, progress, servers: servers.to_owned(), names }
     }
 
     pub fn id(&self) -> u32 {
@@ -81,7 +82,7 @@ impl Running {
             }
             let ended = self.process.ended();
             if ended.is_some() || moved.elapsed() > STUCK {
-                let said = fs::read_to_string(self.folder.path().join("said")).unwrap_or_default();
+                let said = self.said();
                 return Err(format!(
                     "it is at {committed} of {wanted} commands, and ended: {ended:?}. It said:\n{said}"
                 ));
@@ -90,12 +91,27 @@ impl Running {
         }
     }
 
-    /// Stops it, and removes its output.
-    pub fn stop(mut self) {
+    /// Stops it and starts it again, with the files that it had.
+    pub fn restart(&mut self) {
+        self.end();
+        self.process = Guarded::start(&mut self.command, self.folder.path()).expect("it starts");
+    }
+
+    fn end(&mut self) {
         self.process.signal(Signal::SIGTERM);
         if self.process.wait(Duration::from_secs(30)).is_none() {
             self.process.kill();
         }
+    }
+
+    /// What it wrote to standard error.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
+    }
+
+    /// Stops it, and removes its output.
+    pub fn stop(mut self) {
+        self.end();
         topics::delete(&self.servers, &self.names.notifications);
         topics::delete(&self.servers, &self.names.rejections);
     }

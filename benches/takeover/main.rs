@@ -1,5 +1,6 @@
-//! How soon another instance publishes what a killed one can't, what following the others costs, and what a group notices of an
-//! instance that joins it with an empty log. The figures of docs/scaling.md.
+//! How soon another instance publishes what a killed one can't, what a group notices when its instances are restarted one after
+//! the other, what following the others costs, and what a group notices of an instance that joins it with an empty log. The
+//! figures of docs/scaling.md.
 //!
 //! ```sh
 //! cargo bench --bench takeover                              # some minutes
@@ -17,6 +18,7 @@ mod cpu;
 #[allow(dead_code, reason = "the other benchmarks use more of it")]
 #[path = "../pipeline/kafka.rs"]
 mod kafka;
+mod restart;
 #[allow(dead_code, reason = "the other benchmarks use more of it")]
 #[path = "../pipeline/running.rs"]
 mod running;
@@ -71,6 +73,8 @@ use topics::Names;
 use waiting::{holds_within, say, wait_until};
 
 const PARTITIONS: i32 = 6;
+/// What an instance says when the group gave it some.
+const ASSIGNED: &str = "partitions assigned";
 /// Between two looks at what is published.
 const LOOK: Duration = Duration::from_millis(20);
 /// A partition that stands still for this long after a kill was the killed instance's. A session takes 10 s to end.
@@ -92,7 +96,7 @@ struct Args {
     #[arg(long, default_value_t = 1_000_000)]
     commands: u64,
     /// Only these parts, separated by commas
-    #[arg(long, value_delimiter = ',', default_value = "kill,cost,join")]
+    #[arg(long, value_delimiter = ',', default_value = "kill,restart,cost,join")]
     only: Vec<String>,
     /// Given by cargo
     #[arg(long, hide = true)]
@@ -126,6 +130,9 @@ fn main() {
             say!("| {history} | {} | {} | {} |", shown(&all), shown(&open), shown(&owned));
         }
     }
+    if wanted("restart") {
+        restart::measure(&kafka, args.rate);
+    }
     if wanted("cost") {
         say!(
             "\n| {ROUNDS} rounds with a backlog of {}, medians | commands/s | µs of CPU a command, all instances | peak memory \
@@ -155,8 +162,8 @@ fn shown(after: &[Duration]) -> String {
     format!("{:.1} s, {:.1} s", seconds(after.first()), seconds(after.last()))
 }
 
-/// An instance of the group, with a log of its own.
-fn start(kafka: &Kafka, names: &Names, mode: &str) -> Running {
+/// An instance of the group, with a log of its own and these client properties.
+fn start(kafka: &Kafka, names: &Names, mode: &str, properties: &[&str]) -> Running {
     let command = |names: &Names, folder: &Path| {
         let Names { commands, notifications, rejections, group } = names;
         let text = format!(
@@ -168,6 +175,7 @@ fn start(kafka: &Kafka, names: &Names, mode: &str) -> Running {
         fs::write(&config, text).expect("the configuration");
         let mut command = Command::new(env!("CARGO_BIN_EXE_activity-stream"));
         command.arg("run").arg("--config").arg(config).arg("--log-file").arg(log(folder));
+        command.args(properties.iter().flat_map(|property| ["-X", property]));
         command
     };
     Running::start(command, &kafka.servers, names.clone(), PARTITIONS)
@@ -209,7 +217,7 @@ fn freeze_in_transaction(instance: &Running, progress: &Progress) -> Instant {
 fn kill(kafka: &Kafka, (mode, in_transaction): (&str, bool), history: u64, rate: u32) -> Vec<Duration> {
     let backlog = Backlog::post(kafka, "takeover", PARTITIONS, history, support::usual);
     let names = backlog.names("takeover");
-    let [mut killed, other] = [(); 2].map(|()| start(kafka, &names, mode));
+    let [mut killed, other] = [(); 2].map(|()| start(kafka, &names, mode, &[]));
     let progress = Progress::new(&kafka.servers, &names, PARTITIONS);
     killed.await_committed(history);
     wait_until("both to have partitions, and all that they should", || {
@@ -247,7 +255,7 @@ fn kill(kafka: &Kafka, (mode, in_transaction): (&str, bool), history: u64, rate:
 fn cost(kafka: &Kafka, instances: usize, mode: &str, commands: u64) -> [f64; 3] {
     let backlog = Backlog::post(kafka, "cost", PARTITIONS, commands, support::usual);
     let names = backlog.names("cost");
-    let mut instances: Vec<Running> = (0..instances).map(|_| start(kafka, &names, mode)).collect();
+    let mut instances: Vec<Running> = (0..instances).map(|_| start(kafka, &names, mode, &[])).collect();
     instances[0].await_committed(1);
     let begun = Instant::now();
     instances[0].await_committed(commands);
@@ -269,20 +277,18 @@ fn cost(kafka: &Kafka, instances: usize, mode: &str, commands: u64) -> [f64; 3] 
 fn join(kafka: &Kafka, history: u64, rate: u32) {
     let backlog = Backlog::post(kafka, "join", PARTITIONS, history, support::usual);
     let names = backlog.names("join");
-    let mut both = [(); 2].map(|()| start(kafka, &names, "all"));
+    let mut both = [(); 2].map(|()| start(kafka, &names, "all", &[]));
     both[0].await_committed(history);
     let steady = Steady::post(&kafka.servers, &names, rate);
     thread::sleep(Duration::from_secs(5));
     let before = Instant::now();
     thread::sleep(WATCHED);
     let started = Instant::now();
-    let third = start(kafka, &names, "all");
-    let said = third.folder().join("said");
+    let third = start(kafka, &names, "all", &[]);
     assert!(
-        holds_within(Duration::from_secs(600), || {
-            fs::read_to_string(&said).is_ok_and(|said| said.contains("partitions assigned"))
-        }),
-        "the third has no partitions"
+        holds_within(Duration::from_secs(600), || third.said().contains(ASSIGNED)),
+        "the third has no partitions: {}",
+        third.said()
     );
     let joined = Instant::now();
     thread::sleep(WATCHED);

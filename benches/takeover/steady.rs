@@ -87,12 +87,17 @@ impl Times {
             let rank = (latencies.len() as f64 * share).ceil() as usize;
             latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()
         };
+        [of(0.5), of(0.99), self.gap(window, |_| true)]
+    }
+
+    /// The longest time in this one without any notification of the partitions for which this is true.
+    pub fn gap(&self, window: &Range<Instant>, is_counted: impl Fn(i32) -> bool) -> Duration {
+        let of_partitions = self.readable.iter().filter(|((partition, _), _)| is_counted(*partition));
         let mut arrivals: Vec<Instant> =
-            self.readable.values().copied().filter(|at| window.contains(at)).collect();
+            of_partitions.map(|(_, at)| *at).filter(|at| window.contains(at)).collect();
         arrivals.extend([window.start, window.end]);
         arrivals.sort_unstable();
-        let gap = arrivals.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
-        [of(0.5), of(0.99), gap]
+        arrivals.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 }
 
