@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::support::{PATIENCE, Running, folder, poster::Poster, program, settings, topics, wait_until};
 use bytes::Bytes;
 use contract::{CORRELATION_ID, Header, REPLY_PARTITION, REPLY_TOPIC, Record, Reply};
-use kafka::{Topics, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
+use kafka::{Topics, client, context::Context, embedded::EmbeddedBroker, records::record_of};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Offset, TopicPartitionList,

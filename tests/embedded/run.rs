@@ -20,7 +20,7 @@ use super::support::{
 use bytes::Bytes;
 use contract::{Claim, Decider, Decision, Header, Limits, Reading, Record, settle};
 use event_log::{LogReader, read_model::ReadModel};
-use kafka::{Settings, client, consumer::record_of, context::Context, embedded::EmbeddedBroker};
+use kafka::{Settings, client, context::Context, embedded::EmbeddedBroker, records::record_of};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Offset, TopicPartitionList,

@@ -11,7 +11,7 @@ use super::support::{
 };
 use contract::Header;
 use event_log::LogReader;
-use kafka::{Settings, client, consumer::record_of, context::Context, embedded::EmbeddedBroker, native};
+use kafka::{Settings, client, context::Context, embedded::EmbeddedBroker, native, records::record_of};
 use nix::sys::signal::Signal;
 use rdkafka::{
     Message, Offset, TopicPartitionList,

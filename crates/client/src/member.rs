@@ -13,10 +13,10 @@ use std::{
 use contract::Record;
 use futures::task::AtomicWaker;
 use kafka::{
-    consumer::record_of,
     context::{Context, Group},
     member::Member,
     native,
+    records::record_of,
 };
 use rdkafka::{
     ClientConfig, TopicPartitionList,

@@ -11,10 +11,10 @@ use std::{
 use contract::{ActivityId, Coordinates, Record};
 use kafka::{
     access::{Access, Operation, Resource},
-    consumer::record_of,
     context::Deliver,
     embedded::ANSWERED_APPEND_TIME,
     native,
+    records::record_of,
 };
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode as Code},

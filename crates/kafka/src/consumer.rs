@@ -9,10 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
-use contract::{Coordinates, Record};
+use contract::Record;
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
+    Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     groups::{GroupInfo, GroupMemberInfo},
@@ -33,15 +32,11 @@ use super::{
     notes::Notes,
     predecessor::{Found, Predecessors},
     reader::Reader,
+    records::RecordBuffer,
     refusal::{OutputRefusal, is_timeout},
     topic_id,
 };
 
-/// The size of a buffer for records, in bytes.
-const BUFFER: usize = 64 * 1024;
-/// A longer part of a record gets a buffer of its own: it would leave much of a shared one empty, and `BytesMut` grows for it
-/// while nothing else is in it.
-const LONG_PART: usize = BUFFER / 4;
 /// How long one question to the brokers may block the polling thread.
 const ASK: Duration = Duration::from_secs(2);
 /// An answer that takes longer may wait for a transaction that a former owner has left open.
@@ -57,8 +52,7 @@ pub struct GroupConsumer {
     settings: Settings,
     topic: String,
     pending: VecDeque<Polled>,
-    /// For the records: one allocation for many of them.
-    buffer: BytesMut,
+    buffer: RecordBuffer,
     /// What librdkafka fetches: all or some of the assigned partitions.
     started: BTreeSet<i32>,
     probing: Query<Probe>,
@@ -129,7 +123,7 @@ impl GroupConsumer {
             settings: settings.clone(),
             topic: settings.topics.commands.clone(),
             pending: VecDeque::new(),
-            buffer: BytesMut::with_capacity(BUFFER),
+            buffer: RecordBuffer::default(),
             started: BTreeSet::new(),
             probing: Query::default(),
             asking_ends: Query::default(),
@@ -281,7 +275,7 @@ impl Source for GroupConsumer {
         }
         let record = match polled {
             None => None,
-            Some(Ok(message)) => Some(Polled::Record(record_in(&mut self.buffer, &message))),
+            Some(Ok(message)) => Some(Polled::Record(self.buffer.record(&message))),
             Some(Err(error)) => {
                 self.notes.hear(error.to_string());
                 classify(&self.settings, &error)?
@@ -467,41 +461,6 @@ fn list(topic: &str, partitions: impl IntoIterator<Item = (i32, Offset)>) -> Top
     list
 }
 
-/// Copies a message.
-#[must_use]
-pub fn record_of(message: &BorrowedMessage<'_>) -> Record {
-    copied(message, Bytes::copy_from_slice)
-}
-
-/// Copies a message into a buffer, which lives as long as any of its records.
-fn record_in(buffer: &mut BytesMut, message: &BorrowedMessage<'_>) -> Record {
-    copied(message, |part| copied_into(buffer, part))
-}
-
-fn copied_into(buffer: &mut BytesMut, part: &[u8]) -> Bytes {
-    if part.len() > LONG_PART {
-        return Bytes::copy_from_slice(part);
-    }
-    if buffer.capacity() < part.len() {
-        *buffer = BytesMut::with_capacity(BUFFER);
-    }
-    buffer.extend_from_slice(part);
-    buffer.split().freeze()
-}
-
-fn copied(message: &BorrowedMessage<'_>, mut copy: impl FnMut(&[u8]) -> Bytes) -> Record {
-    Record {
-        coordinates: Coordinates {
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp: message.timestamp().to_millis().unwrap_or(-1),
-        },
-        key: message.key().map(&mut copy),
-        value: message.payload().map(&mut copy),
-        headers: native::headers_of(message, copy),
-    }
-}
-
 pub(super) fn offsets(list: &TopicPartitionList) -> Vec<(i32, Option<i64>)> {
     let number = |offset| match offset {
         Offset::Offset(number) => Some(number),
@@ -618,25 +577,6 @@ mod tests {
             native::waiting(source.consumer.client()) == 0
         });
         assert!(taken, "fewer polls than lines do not reach the end");
-    }
-
-    /// Whether other parts are alive or not.
-    #[test]
-    fn a_long_part_takes_no_room_in_the_shared_buffer() {
-        let mut buffer = BytesMut::with_capacity(BUFFER);
-        let mut kept = Vec::new();
-        for (index, length) in
-            [0, 1, 40, 8 << 20, LONG_PART, LONG_PART + 1, 700].into_iter().cycle().take(700).enumerate()
-        {
-            let part = vec![index as u8; length];
-            let copy = copied_into(&mut buffer, &part);
-            assert_eq!(copy, part);
-            assert!(buffer.capacity() <= BUFFER, "{} bytes", buffer.capacity());
-            if index % 3 == 0 && length <= LONG_PART {
-                kept.push((copy, part));
-            }
-        }
-        assert!(kept.iter().all(|(copy, part)| copy == part));
     }
 
     /// librdkafka may end the process then: see `native::allowed`.

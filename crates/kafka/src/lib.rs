@@ -21,6 +21,7 @@ mod notes;
 pub mod predecessor;
 pub mod properties;
 pub mod reader;
+pub mod records;
 pub mod refusal;
 pub mod repeats;
 pub mod replies;

@@ -23,10 +23,11 @@ use super::{
     Settings, SourceError,
     access::{Access, Operation, Resource},
     client,
-    consumer::{offset_list, offsets, record_of},
+    consumer::{offset_list, offsets},
     context::{Context, client_error},
     liveness::Liveness,
     member::Member,
+    records::record_of,
     repeats::{self, Origin},
 };
 
