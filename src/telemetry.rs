@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
@@ -84,6 +85,11 @@ pub fn report_failure(reason: &str) {
 /// Writes a line beside a command's output that is not a log line.
 pub fn remark(text: &str) {
     lines::write(text.as_bytes());
+}
+
+/// Lines no longer interrupt this bar, which is on standard error too.
+pub fn keep_above(bar: &ProgressBar) {
+    lines::keep_above(bar);
 }
 
 /// Waits until the lines are written, but no longer than `patience`: nobody may be reading them.

@@ -11,6 +11,8 @@ use contract::utc;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 
+use crate::telemetry;
+
 pub const GOOD: Style = AnsiColor::Green.on_default().bold();
 pub const DOUBTFUL: Style = AnsiColor::Yellow.on_default().bold();
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -150,38 +152,36 @@ impl Write for Output {
 /// A bar over events on standard error, if that is a terminal.
 #[must_use]
 pub fn event_progress(events: u64) -> ProgressBar {
-    ProgressBar::with_draw_target(Some(events), ProgressDrawTarget::stderr())
-        .with_style(ProgressStyle::with_template(EVENTS).expect("a template that a test has tried"))
+    bar(events, EVENTS)
 }
 
 /// A bar over bytes on standard error, if the input is long and that is a terminal.
 #[must_use]
 pub fn progress(total_bytes: Option<u64>) -> ProgressBar {
-    match total_bytes.filter(|&bytes| bytes >= LONG && io::stderr().is_terminal()) {
-        None => ProgressBar::hidden(),
-        Some(bytes) => ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr())
-            .with_style(ProgressStyle::with_template(BYTES).expect("a template that a test has tried")),
-    }
+    total_bytes.filter(|&bytes| bytes >= LONG).map_or_else(ProgressBar::hidden, |bytes| bar(bytes, BYTES))
 }
 
 /// A bar on standard error, if that is a terminal. Its length is set as it becomes known.
 #[must_use]
 pub fn records() -> ProgressBar {
-    growing(RECORDS)
+    bar(0, RECORDS)
 }
 
 /// Like [`records`], over rows.
 #[must_use]
 pub fn rows() -> ProgressBar {
-    growing(ROWS)
+    bar(0, ROWS)
 }
 
-fn growing(template: &str) -> ProgressBar {
+/// A bar on standard error, below the log lines; hidden if that is no terminal.
+fn bar(length: u64, template: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
-        .with_style(ProgressStyle::with_template(template).expect("a template that a test has tried"))
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr())
+        .with_style(ProgressStyle::with_template(template).expect("a template that a test has tried"));
+    telemetry::keep_above(&bar);
+    bar
 }
 
 /// `1 event`, `2 events`.

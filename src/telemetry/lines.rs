@@ -14,6 +14,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use indicatif::{ProgressBar, WeakProgressBar};
 
 /// Lines in the queue: more than a start or a stop writes, and usually a few hundred KiB at most.
 const QUEUE: usize = 1024;
@@ -32,6 +33,7 @@ pub(super) struct Queue {
 
 enum Message {
     Line(Vec<u8>),
+    Bar(WeakProgressBar),
     Flush(Sender<()>),
 }
 
@@ -51,6 +53,13 @@ pub(super) fn write(line: &[u8]) {
     match STDERR.get() {
         Some(queue) => queue.push(line),
         None => drop(io::stderr().write_all(&one_line(line))),
+    }
+}
+
+/// From now on, lines appear above this bar.
+pub(super) fn keep_above(bar: &ProgressBar) {
+    if let Some(queue) = STDERR.get() {
+        queue.keep_above(bar);
     }
 }
 
@@ -99,6 +108,11 @@ impl Queue {
         }
     }
 
+    /// If the queue is full, lines interrupt the bar.
+    fn keep_above(&self, bar: &ProgressBar) {
+        let _ = self.sender.try_send(Message::Bar(bar.downgrade()));
+    }
+
     fn flush(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         let (done, written) = bounded(1);
@@ -110,8 +124,15 @@ impl Queue {
 
 fn write_all(mut writer: impl Write, queue: &Receiver<Message>, dropped: &'static AtomicU64, notice: Notice) {
     let mut reported = 0;
-    let mut write = |line: &[u8]| {
-        let written = write_line(&mut writer, line).is_ok();
+    let mut bar = WeakProgressBar::new();
+    let mut write = |bar: &WeakProgressBar, line: &[u8]| {
+        // A bar whose length is not known yet is not drawn either.
+        let drawn = bar.upgrade().filter(|bar| !bar.is_finished() && bar.length() != Some(0));
+        let mut write = || write_line(&mut writer, line).is_ok();
+        let written = match drawn {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        };
         if !written {
             dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -120,9 +141,10 @@ fn write_all(mut writer: impl Write, queue: &Receiver<Message>, dropped: &'stati
     for message in queue {
         match message {
             Message::Flush(done) => drop(done.send(())),
+            Message::Bar(new) => bar = new,
             Message::Line(line) => {
                 let lost = dropped.load(Ordering::Relaxed);
-                if write(&line) && lost > reported && write(notice(lost - reported).as_bytes()) {
+                if write(&bar, &line) && lost > reported && write(&bar, notice(lost - reported).as_bytes()) {
                     reported = lost;
                 }
             }
@@ -163,6 +185,8 @@ fn one_line(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex, mpsc};
+
+    use indicatif::{ProgressDrawTarget, ProgressStyle, TermLike};
 
     use super::*;
 
@@ -240,6 +264,101 @@ mod tests {
         queue.push(b"line");
         queue.flush(PATIENCE);
         assert_eq!((&written.lock().unwrap()[..], queue.dropped.load(Ordering::Relaxed)), ("line\n", 0));
+    }
+
+    /// A terminal with its finished lines and the one that the cursor is in.
+    #[derive(Debug, Clone, Default)]
+    struct Terminal(Arc<Mutex<(Vec<String>, String)>>);
+
+    impl Terminal {
+        fn take(&self, text: &str) {
+            let (finished, current) = &mut *self.0.lock().unwrap();
+            for (index, part) in text.split('\n').enumerate() {
+                if index > 0 {
+                    finished.push(std::mem::take(current));
+                }
+                current.push_str(part);
+            }
+        }
+    }
+
+    impl Write for Terminal {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.take(std::str::from_utf8(bytes).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl TermLike for Terminal {
+        fn width(&self) -> u16 {
+            10
+        }
+
+        fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+            assert_eq!(lines, 0, "the bar has one line");
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+            self.move_cursor_up(lines)
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.take(&format!("{text}\n"));
+            Ok(())
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.take(text);
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            self.0.lock().unwrap().1.clear();
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_appear_above_a_bar_while_there_is_one() {
+        let terminal = Terminal::default();
+        let queue = Queue::start(terminal.clone(), |_| String::new()).unwrap();
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let bar = ProgressBar::with_draw_target(Some(0), target)
+            .with_style(ProgressStyle::with_template("{pos} of {len}").unwrap());
+        let mut written = Vec::new();
+        let mut says = |line: &str, bar: &str| {
+            queue.push(line.as_bytes());
+            queue.flush(PATIENCE);
+            written.push(line.to_owned());
+            let (finished, current) = &*terminal.0.lock().unwrap();
+            assert_eq!((finished, current.trim_end()), (&written, bar));
+        };
+        queue.keep_above(&bar);
+        says("before", "");
+        bar.set_length(3);
+        bar.set_position(2);
+        bar.force_draw();
+        says("first", "2 of 3");
+        says("second", "2 of 3");
+        bar.finish_and_clear();
+        says("after", "");
     }
 
     #[test]
