@@ -229,10 +229,14 @@ pub fn is_replaced_and_recovers(test: &str, joining: Joining) {
             continue;
         }
         long_freezes += 1;
-        let said = || members.running["anna"].stderr()[before..].to_owned();
-        wait_until("the zombie to find itself replaced, and to take part again", || rejoined(&said()));
-        refused += usize::from(said().contains(REFUSED));
-        fenced += usize::from(said().contains(FENCED));
+        let mut said = String::new();
+        wait_until("the zombie to find itself replaced, and to take part again", || {
+            members.assert_running();
+            members.running["anna"].stderr()[before..].clone_into(&mut said);
+            rejoined(&said)
+        });
+        refused += usize::from(said.contains(REFUSED));
+        fenced += usize::from(said.contains(FENCED));
     }
     let done = format!(
         "{freezes} freezes, {long_freezes} of them in the middle of publishing, {refused} times refused what it went \
