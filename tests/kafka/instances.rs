@@ -146,7 +146,8 @@ fn three_instances_come_and_go() {
     come_and_go("three", Joining::USUAL, &["anna", "bo", "carl"], faults);
 }
 
-/// Whether its log has what is published of its partitions, so that what is published of them is its own work.
+/// Whether it reads its partitions: frozen before that, librdkafka reports them as revoked later, and not as lost. And whether
+/// its log has what is published of them, so that what is published of them is its own work.
 fn publishes(members: &Members<'_>, name: &str) -> bool {
     let held = group::assignments(members.setup).remove(name).unwrap_or_default();
     let (Some(committed), cursors) = (members.progress.committed(), logs::cursors(&members.setup.log(name)))
@@ -157,7 +158,10 @@ fn publishes(members: &Members<'_>, name: &str) -> bool {
         (Some((_, logged)), Some(published)) => logged >= published,
         _ => false,
     };
-    !held.is_empty() && held.iter().all(is_ahead)
+    let said = members.running[name].stderr();
+    let last = |what: &str, partition: &i32| said.rfind(&format!(" {what} kafka.partition={partition} "));
+    let is_read = |partition: &i32| last("reading", partition) > last("following", partition);
+    !held.is_empty() && held.iter().all(is_read) && held.iter().all(is_ahead)
 }
 
 /// The ends of the notifications topic: of all records, and of those before the first open transaction.
