@@ -49,6 +49,15 @@ pub struct Committed {
     pub mark: Option<Mark>,
 }
 
+impl Committed {
+    /// The instance that committed it, if that is another one: what it has open keeps the offset pending. An offset without a
+    /// mark is nobody's.
+    #[must_use]
+    pub fn former_owner(&self, own: Uuid) -> Option<Uuid> {
+        self.mark.map(|mark| mark.instance).filter(|instance| *instance != own)
+    }
+}
+
 impl RulesHash {
     #[must_use]
     pub fn of(decider: &Decider, window_ms: i64) -> Self {

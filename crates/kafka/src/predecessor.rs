@@ -152,12 +152,12 @@ struct Askers {
     prompt: Member,
 }
 
-/// What other instances have committed last, by instance. An offset without a mark is nobody's.
+/// What other instances have committed last, by instance.
 fn owners(found: Found, own: Uuid) -> BTreeMap<Uuid, Found> {
     let mut owners: BTreeMap<Uuid, Found> = BTreeMap::new();
     for (partition, found) in found {
-        if let Some(mark) = found.mark.filter(|mark| mark.instance != own) {
-            owners.entry(mark.instance).or_default().insert(partition, found);
+        if let Some(instance) = found.former_owner(own) {
+            owners.entry(instance).or_default().insert(partition, found);
         }
     }
     owners

@@ -303,8 +303,7 @@ impl<S: Source> Open<S> {
             return Ok(());
         }
         self.ask_at = now + options.timing.ends;
-        let held: BTreeMap<_, _> = self.publication.held();
-        let partitions: Vec<i32> = held.into_keys().collect();
+        let partitions: Vec<i32> = self.publication.held().keys().copied().collect();
         let committed = self.intake.source.committed(&partitions).map_err(ProcessorError::Source)?;
         let mut log = options.log.lock().expect("no holder panics");
         let marked = committed.into_iter().filter_map(|(partition, found)| {

@@ -4,11 +4,12 @@
 //! follower's, for all others. A partition changes hands in two steps. The polling thread takes it at once, before it reads
 //! the log's cursor: from then on the follower appends nothing of it, since an append asks [`Handover::may_append`] under the
 //! log's lock. The follower learns of it later, by [`Handover::next`], and drops what it has read.
+//!
+//! [`Shares`] decides; the checked model calls it too. [`Handover`] locks it.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard},
-};
+mod shares;
+
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use event_log::{EventLog, LogError, Stretch};
 
@@ -17,124 +18,69 @@ use super::{
     ownership::{Epoch, Ownership},
 };
 
-/// A change that the follower has to act on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// The partition is to be followed.
-    Follow(i32),
-    /// The session has it, or will have it.
-    Leave(i32),
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// The topic's partitions, as far as known.
-    known: BTreeSet<i32>,
-    /// Those that the group gave to this instance.
-    owned: BTreeSet<i32>,
-    /// Those that the follower may append.
-    followed: BTreeSet<i32>,
-    changes: VecDeque<Change>,
-    is_closed: bool,
-    /// On purpose, the follower appends what was taken.
-    #[cfg(test)]
-    pub is_ignored: bool,
-}
+pub use shares::{Change, Shares};
 
 /// Shared by the session's polling thread and the follower.
 #[derive(Debug, Default)]
-pub(crate) struct Handover(Mutex<State>);
+pub(crate) struct Handover {
+    shares: Mutex<Shares>,
+    /// On purpose, the follower appends what was taken.
+    #[cfg(test)]
+    is_ignored: std::sync::atomic::AtomicBool,
+}
 
 impl Handover {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no holder panics")
+    fn lock(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().expect("no holder panics")
     }
 
     /// These are the topic's partitions.
     pub fn know(&self, partitions: &[i32]) {
-        let State { known, owned, changes, .. } = &mut *self.lock();
-        for &partition in partitions {
-            if known.insert(partition) && !owned.contains(&partition) {
-                changes.push_back(Change::Follow(partition));
-            }
-        }
+        self.lock().know(partitions);
     }
 
     /// The session has these partitions from now on: the follower appends nothing more of them.
     pub fn take(&self, partitions: &[i32]) {
-        let State { owned, followed, changes, .. } = &mut *self.lock();
-        for &partition in partitions {
-            if owned.insert(partition) {
-                followed.remove(&partition);
-                changes.push_back(Change::Leave(partition));
-            }
-        }
+        self.lock().take(partitions);
     }
 
     /// The session has released these partitions.
     pub fn give(&self, partitions: &[i32]) {
-        let State { known, owned, changes, .. } = &mut *self.lock();
-        for partition in partitions {
-            if owned.remove(partition) && known.contains(partition) {
-                changes.push_back(Change::Follow(*partition));
-            }
-        }
+        self.lock().give(partitions);
     }
 
     /// The session ends: nothing more is followed.
     pub fn close(&self) {
-        let mut state = self.lock();
-        state.is_closed = true;
-        state.followed.clear();
-        state.changes.clear();
+        self.lock().close();
     }
 
     /// The follower has a new client, which has read nothing.
     pub fn restart(&self) {
-        let State { known, owned, followed, changes, .. } = &mut *self.lock();
-        followed.clear();
-        *changes = known.difference(owned).map(|&partition| Change::Follow(partition)).collect();
+        self.lock().restart();
     }
 
     /// Whether there is anything to follow.
     pub fn is_needed(&self) -> bool {
-        let state = self.lock();
-        !state.is_closed && state.known.difference(&state.owned).next().is_some()
+        self.lock().is_needed()
     }
 
     /// The next change. A partition that it names to be followed may be appended once this returns.
     pub fn next(&self) -> Option<Change> {
-        let State { owned, followed, changes, is_closed, .. } = &mut *self.lock();
-        if *is_closed {
-            return None;
-        }
-        while let Some(change) = changes.pop_front() {
-            match change {
-                // Taken again in the meantime.
-                Change::Follow(partition) if owned.contains(&partition) => {}
-                Change::Follow(partition) => {
-                    followed.insert(partition);
-                    return Some(change);
-                }
-                Change::Leave(_) => return Some(change),
-            }
-        }
-        None
+        self.lock().next_change()
     }
 
     /// Whether the follower may append to the partition. Ask under the log's lock.
     pub fn may_append(&self, partition: i32) -> bool {
-        let state = self.lock();
         #[cfg(test)]
-        if state.is_ignored {
+        if self.is_ignored.load(std::sync::atomic::Ordering::SeqCst) {
             return true;
         }
-        state.followed.contains(&partition)
+        self.lock().may_append(partition)
     }
 
     #[cfg(test)]
     pub fn ignore(&self) {
-        self.lock().is_ignored = true;
+        self.is_ignored.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 }
 

@@ -9,7 +9,7 @@
 //! Each stage has its own thread, and between two of them there is room for one batch: while one batch commits to
 //! Kafka, the next is written to SQLite, and the one after it is decided. A batch is whatever arrived while the next
 //! stage was busy. Read `start` (the rule) first, then `intake`, `decide`, `append`, `publish` (`is_published` in
-//! `publish::transaction` keeps output from being published twice), `pipeline`, `driver`, `supervise`. `simulation` tests
+//! `publish::contents` keeps output from being published twice), `pipeline`, `driver`, `supervise`. `simulation` tests
 //! the rule under faults.
 
 mod append;
@@ -41,7 +41,9 @@ pub use supervise::{Guarantee, LogPartitions, ProcessorOptions, run};
 /// The rest of the rule, for the model that is checked.
 #[cfg(feature = "testing")]
 pub use {
-    publish::is_published,
+    handover::{Change, Shares},
+    ownership::{Epoch, HeldPartition, HeldPartitions},
+    publish::{Contents, is_published},
     start::{AtAnchor, Start, plan_following, retained_anchor},
 };
 

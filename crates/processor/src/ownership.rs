@@ -7,32 +7,22 @@
 //! The owner acts in the order in which librdkafka reports rebalances: it ends an epoch before it sets the membership of
 //! the next generation. So a stage that sees a membership sees the ownership that goes with it, and a batch that outlived
 //! its assignment is never published under the next one.
+//!
+//! What is held, and how far it is, is decided by [`HeldPartitions`], which the checked model calls too. The handles lock it.
+
+mod held;
 
 use std::{
-    collections::BTreeMap,
     ops::Deref,
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::Duration,
 };
 
-/// One uninterrupted period in which one partition is held; never used twice in a process.
-pub(crate) type Epoch = u64;
-
-/// A partition that is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HeldPartition {
-    pub epoch: Epoch,
-    /// The next offset whose output is not published. The publisher moves it.
-    pub published: i64,
-    /// The next offset that has not been through the whole pipeline. `done >= published` once started.
-    pub done: i64,
-    /// The partition's clock at `published`: the highest known valid record timestamp before it.
-    pub clock: i64,
-}
+pub use held::{Epoch, HeldPartition, HeldPartitions};
 
 #[derive(Debug)]
 struct State<M> {
-    held: BTreeMap<i32, HeldPartition>,
+    held: HeldPartitions,
     membership: Option<M>,
     membership_version: u64,
     next_epoch: Epoch,
@@ -64,7 +54,7 @@ pub(crate) struct Publication<M>(Ownership<M>);
 /// The state that the publisher acts on, taken at one instant.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot<M> {
-    pub held: BTreeMap<i32, HeldPartition>,
+    pub held: HeldPartitions,
     pub membership: Option<M>,
     pub membership_version: u64,
 }
@@ -72,7 +62,7 @@ pub(crate) struct Snapshot<M> {
 /// The handles of a new session, which holds nothing yet.
 pub(crate) fn handles<M>() -> (Owner<M>, Publication<M>) {
     let state = State {
-        held: BTreeMap::new(),
+        held: HeldPartitions::default(),
         membership: None,
         membership_version: 0,
         next_epoch: 1,
@@ -108,29 +98,22 @@ impl<M> Deref for Publication<M> {
     }
 }
 
-impl<M> Snapshot<M> {
-    /// The partition, if it is held in this epoch.
-    pub fn held_in(&self, partition: i32, epoch: Epoch) -> Option<&HeldPartition> {
-        self.held.get(&partition).filter(|held| held.epoch == epoch)
-    }
-}
-
 impl<M> Ownership<M> {
     fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.0.state.lock().expect("no holder panics")
     }
 
     pub fn is_held(&self, partition: i32, epoch: Epoch) -> bool {
-        self.lock().held.get(&partition).is_some_and(|held| held.epoch == epoch)
+        self.lock().held.held_in(partition, epoch).is_some()
     }
 
-    pub fn held(&self) -> BTreeMap<i32, HeldPartition> {
+    pub fn held(&self) -> HeldPartitions {
         self.lock().held.clone()
     }
 
     /// What the log records as `published_seen`.
     pub fn published(&self) -> Vec<(i32, i64)> {
-        self.lock().held.iter().map(|(&partition, held)| (partition, held.published)).collect()
+        self.lock().held.published()
     }
 
     /// The session ends without waiting for the work in flight.
@@ -150,13 +133,13 @@ impl<M: PartialEq> Owner<M> {
         let mut state = self.lock();
         let epoch = state.next_epoch;
         state.next_epoch += 1;
-        state.held.insert(partition, HeldPartition { epoch, published, done, clock });
+        state.held.start(partition, HeldPartition { epoch, published, done, clock });
         epoch
     }
 
     /// From now on these partitions are not held; nothing in flight of them will be published.
     pub fn release(&self, partitions: &[i32]) {
-        self.lock().held.retain(|partition, _| !partitions.contains(partition));
+        self.lock().held.release(partitions);
         self.0.0.changed.notify_all();
     }
 
@@ -207,30 +190,17 @@ impl<M: Clone> Publication<M> {
 
     /// Outputs below `next_offset` are published.
     pub fn set_published(&self, partition: i32, epoch: Epoch, next_offset: i64) {
-        self.advance(partition, epoch, |held| &mut held.published, next_offset);
+        self.lock().held.set_published(partition, epoch, next_offset);
     }
 
     /// Everything below `next_offset` has been through the pipeline.
     pub fn set_done(&self, partition: i32, epoch: Epoch, next_offset: i64) {
-        self.advance(partition, epoch, |held| &mut held.done, next_offset);
+        self.lock().held.set_done(partition, epoch, next_offset);
     }
 
     /// The partition's clock after what has been through the pipeline.
     pub fn set_clock(&self, partition: i32, epoch: Epoch, clock: i64) {
-        self.advance(partition, epoch, |held| &mut held.clock, clock);
-    }
-
-    fn advance(
-        &self,
-        partition: i32,
-        epoch: Epoch,
-        cursor: impl FnOnce(&mut HeldPartition) -> &mut i64,
-        to: i64,
-    ) {
-        if let Some(held) = self.lock().held.get_mut(&partition).filter(|held| held.epoch == epoch) {
-            let cursor = cursor(held);
-            *cursor = to.max(*cursor);
-        }
+        self.lock().held.set_clock(partition, epoch, clock);
     }
 
     /// Asks for a newer membership.
@@ -247,7 +217,7 @@ impl<M: Clone> Publication<M> {
     /// Everything in flight is stale; all partitions must start again from their cursors.
     pub fn want_restart(&self) {
         let mut state = self.lock();
-        state.held.clear();
+        state.held.release_all();
         state.wants_restart = true;
         self.0.0.changed.notify_all();
     }

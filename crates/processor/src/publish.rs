@@ -1,9 +1,7 @@
 //! The publisher's stage: publishes outputs and offsets of the partitions that are still held at the commit.
 
+mod contents;
 mod transaction;
-
-#[cfg(feature = "testing")]
-pub use transaction::is_published;
 
 use std::{
     collections::BTreeMap,
@@ -19,11 +17,14 @@ use kafka::{
     repeats::{self, Origin},
 };
 
+pub use self::contents::Contents;
+#[cfg(feature = "testing")]
+pub use self::contents::is_published;
 use self::transaction::Transaction;
 use super::{
     AbortReason, Observer, ProcessorError,
     batch::Chunk,
-    ownership::{HeldPartition, Publication, Snapshot},
+    ownership::{Publication, Snapshot},
     timing::Timing,
 };
 
@@ -216,13 +217,13 @@ where
     /// Narrows a refusal down to one command. It becomes an error once it repeats for one command alone.
     fn suspect(&mut self, refusal: &OutputRefusal, transaction: &Transaction) -> Result<(), ProcessorError> {
         let suspect = self.suspect.get_or_insert_default();
-        suspect.until.extend(&transaction.offsets);
+        suspect.until.extend(&transaction.contents.offsets);
         if transaction.commands > 1 {
             return Ok(());
         }
         // Without output, only an offset was refused.
         let moved = || {
-            let (&partition, &next_offset) = transaction.offsets.first_key_value()?;
+            let (&partition, &next_offset) = transaction.contents.offsets.first_key_value()?;
             Some((partition, next_offset - 1))
         };
         let Some((partition, offset)) = transaction.last.or_else(moved) else { return Ok(()) };
@@ -237,7 +238,7 @@ where
 
     /// Ends the suspicion of partitions that are published that far, or that belong to another instance by now.
     fn clear_suspicion(&mut self, snapshot: &Snapshot<K::Membership>, transaction: &Transaction) {
-        let out = &transaction.offsets;
+        let out = &transaction.contents.offsets;
         // A stale batch proves nothing.
         let Some(suspect) = self.suspect.as_mut().filter(|_| !out.is_empty()) else { return };
         suspect.until.retain(|partition, until| {
@@ -250,10 +251,9 @@ where
 
     /// Whether all partitions of the transaction are still held in the same epochs.
     fn still_holds(&self, snapshot: &Snapshot<K::Membership>, transaction: &Transaction) -> bool {
-        let now = self.publication.held();
-        let epoch =
-            |held: &BTreeMap<i32, HeldPartition>, partition: &i32| held.get(partition).map(|held| held.epoch);
-        transaction.offsets.keys().all(|partition| epoch(&now, partition) == epoch(&snapshot.held, partition))
+        let partitions = transaction.contents.offsets.keys();
+        let epochs = partitions.map(|&partition| (partition, snapshot.held[&partition].epoch));
+        self.publication.held().are_held_in(epochs)
     }
 
     /// The transaction's outcome is unknown. A new producer fences the old one and settles its open transaction; then

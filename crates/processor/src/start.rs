@@ -134,6 +134,18 @@ pub struct Start {
     pub accepted: Vec<(Loss, String)>,
 }
 
+impl Start {
+    /// Whether the group's offset has to be committed again with this marker before anything is published. From then on, an
+    /// absent or lower offset means that Kafka lost it, and one without a mark that somebody else moved it. If the group's
+    /// offset differed from this start, or had no mark, the next start could not tell. And whoever takes the partition over
+    /// learns from the mark whose transaction may be open.
+    #[must_use]
+    pub fn has_to_commit(&self, facts: &Facts, marker: Marker) -> bool {
+        let is_own = |found: Committed| found.mark.is_some_and(|mark| mark.instance == marker.instance);
+        facts.committed.is_none_or(|found| found.offset != self.published || !is_own(found))
+    }
+}
+
 /// Why a partition does not start. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {

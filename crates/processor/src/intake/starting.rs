@@ -109,22 +109,14 @@ impl<S: Source> Intake<S> {
         for (facts, start) in &planned {
             self.note_accepted(facts.partition, start)?;
         }
-        // Before anything is published: from then on, an absent or lower offset means that Kafka lost it, and one without
-        // a mark that somebody else moved it. If the group's offset differed from this start, or had no mark, the next
-        // start could not tell. And whoever takes the partition over learns from the mark whose transaction may be open.
-        let instance = self.terms.marker.instance;
-        let is_known = |facts: &Facts, start: &Start| {
-            facts.committed.is_some_and(|found| {
-                found.offset == start.published && found.mark.is_some_and(|mark| mark.instance == instance)
-            })
-        };
+        let marker = self.terms.marker;
         let first: Vec<_> = planned
             .iter()
-            .filter(|(facts, start)| !is_known(facts, start))
+            .filter(|(facts, start)| start.has_to_commit(facts, marker))
             .map(|(facts, start)| NextOffset {
                 partition: facts.partition,
                 offset: start.published,
-                mark: self.terms.marker.mark(start.clock),
+                mark: marker.mark(start.clock),
             })
             .collect();
         if !first.is_empty() && self.is_member() {

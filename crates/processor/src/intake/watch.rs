@@ -64,7 +64,7 @@ impl<S: Source> Intake<S> {
         self.watch.watched_at = Some(now);
         self.hear();
         let mut progress = self.watch.progress();
-        for (partition, held) in self.owner.held() {
+        for (&partition, held) in self.owner.held().iter() {
             progress.moved(now, partition, held.published, held.done);
             self.observer.position(partition, held.published, progress.known_end(partition));
         }

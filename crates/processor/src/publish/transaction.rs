@@ -1,11 +1,11 @@
 //! One transaction: sends its output and offsets, and moves the `published` cursors after the commit.
 
-use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
+use std::{ops::ControlFlow, time::Instant};
 
 use contract::{Decision, Record, rejection_record};
 use kafka::{OutputTopic, PublishError, Sink, mark::NextOffset, replies::ReplyCounts};
 
-use super::{BatchPlace, Publish};
+use super::{BatchPlace, Contents, Publish};
 use crate::{
     batch::Chunk,
     ownership::{HeldPartition, Snapshot},
@@ -18,10 +18,7 @@ pub(super) struct Transaction {
     pub commands: usize,
     /// Partition and offset of the last of them.
     pub last: Option<(i32, i64)>,
-    /// By partition, the offset to commit.
-    pub offsets: BTreeMap<i32, i64>,
-    /// By partition, the clock after all commands that the transaction passed, those published before included.
-    clocks: BTreeMap<i32, i64>,
+    pub contents: Contents,
     sent: Sent,
 }
 
@@ -33,18 +30,11 @@ pub(super) struct Sent {
     rejections: u64,
 }
 
-/// Whether the output of the command at this offset is published already. This comparison keeps a notification from being
-/// published twice: `published` moves only in the Kafka transaction that publishes everything below it, so output is visible
-/// exactly if `offset < published`. After a crash, commands are read again from below `published` if the log needs them.
-pub fn is_published(offset: i64, published: i64) -> bool {
-    offset < published
-}
-
 impl<K: Sink> Publish<K>
 where
     K::Membership: Clone,
 {
-    /// One transaction, from `from` up to the returned place. A command's output is sent unless [`is_published`].
+    /// One transaction, from `from` up to the returned place.
     pub(super) fn transact(
         &mut self,
         batch: &[Chunk],
@@ -55,7 +45,7 @@ where
         let started = Instant::now();
         let to = self.fill(batch, from, snapshot, transaction)?;
         let replies = self.commit(snapshot, transaction)?;
-        for (&partition, &clock) in &transaction.clocks {
+        for (&partition, &clock) in &transaction.contents.clocks {
             self.publication.set_clock(partition, snapshot.held[&partition].epoch, clock);
         }
         if transaction.commands > 0 {
@@ -78,7 +68,7 @@ where
     ) -> Result<BatchPlace, PublishError> {
         let mut at = from;
         while let Some(chunk) = batch.get(at.chunk) {
-            if let Some(held) = snapshot.held_in(chunk.partition, chunk.epoch)
+            if let Some(held) = snapshot.held.held_in(chunk.partition, chunk.epoch)
                 && self.add_chunk(chunk, &mut at.command, held, transaction)?.is_break()
             {
                 break;
@@ -97,9 +87,7 @@ where
         transaction: &mut Transaction,
     ) -> Result<ControlFlow<()>, PublishError> {
         while let Some((record, decision)) = chunk.command(*next) {
-            let clock = transaction.clocks.entry(chunk.partition).or_insert(held.clock);
-            *clock = record.coordinates.advance(*clock);
-            if !is_published(record.coordinates.offset, held.published) {
+            if transaction.contents.pass(record.coordinates, held) {
                 self.add_command(record, decision, transaction)?;
             }
             *next += 1;
@@ -107,10 +95,7 @@ where
                 return Ok(ControlFlow::Break(()));
             }
         }
-        // Past the control records after the last record.
-        if chunk.next_offset > held.published {
-            transaction.offsets.insert(chunk.partition, chunk.next_offset);
-        }
+        transaction.contents.pass_end(chunk.partition, chunk.next_offset, held);
         Ok(ControlFlow::Continue(()))
     }
 
@@ -123,11 +108,9 @@ where
         if transaction.commands == 0 {
             self.sink.begin()?;
         }
-        let (partition, offset) = (record.coordinates.partition, record.coordinates.offset);
         // Before its output is sent, so that a refusal finds it.
         transaction.commands += 1;
-        transaction.last = Some((partition, offset));
-        transaction.offsets.insert(partition, offset + 1);
+        transaction.last = Some((record.coordinates.partition, record.coordinates.offset));
         self.send(record, decision, &mut transaction.sent)
     }
 
@@ -142,7 +125,8 @@ where
         snapshot: &Snapshot<K::Membership>,
         transaction: &Transaction,
     ) -> Result<ReplyCounts, PublishError> {
-        if transaction.offsets.is_empty() {
+        let contents = &transaction.contents;
+        if contents.offsets.is_empty() {
             return Ok(ReplyCounts::default());
         }
         if transaction.commands == 0 {
@@ -155,10 +139,10 @@ where
             return Err(PublishError::StaleMembership("this instance is not a member now".into()));
         };
         let marked = |(&partition, &offset): (&i32, &i64)| {
-            let clock = transaction.clocks.get(&partition).unwrap_or(&snapshot.held[&partition].clock);
-            NextOffset { partition, offset, mark: self.options.marker.mark(*clock) }
+            let clock = contents.clock(partition, &snapshot.held[&partition]);
+            NextOffset { partition, offset, mark: self.options.marker.mark(clock) }
         };
-        let offsets: Vec<_> = transaction.offsets.iter().map(marked).collect();
+        let offsets: Vec<_> = contents.offsets.iter().map(marked).collect();
         self.sink.commit(&offsets, membership)
     }
 
@@ -204,7 +188,7 @@ where
         transaction: &Transaction,
     ) {
         for chunk in &batch[from.chunk..batch.len().min(to.chunk + 1)] {
-            if let Some(&next_offset) = transaction.offsets.get(&chunk.partition) {
+            if let Some(&next_offset) = transaction.contents.offsets.get(&chunk.partition) {
                 self.publication.set_published(
                     chunk.partition,
                     chunk.epoch,
@@ -215,7 +199,7 @@ where
         for (index, chunk) in batch.iter().enumerate().take(to.chunk + 1).skip(from.chunk) {
             let first = if index == from.chunk { from.command } else { 0 };
             let last = if index == to.chunk { to.command } else { chunk.records.len() };
-            if snapshot.held_in(chunk.partition, chunk.epoch).is_some() {
+            if snapshot.held.held_in(chunk.partition, chunk.epoch).is_some() {
                 self.observer.decided(chunk.partition, chunk.decided(first, last));
             }
             if index < to.chunk {

@@ -353,7 +353,7 @@ impl Instance {
         let held = pipeline.ownership.held();
         let is_running =
             |number: i32| session.of_intake(|intake| intake.is_running(number)).unwrap_or_default();
-        for (partition, held) in held.into_iter().filter(|(number, _)| is_running(*number)) {
+        for (&partition, held) in held.iter().filter(|(number, _)| is_running(**number)) {
             let (offset, end) = (held.published.min(held.done), cluster.end(partition));
             let said = progress.reason(Instant::now(), Duration::ZERO, |number| number == partition, None);
             let names = said.as_ref().is_some_and(|said| {
