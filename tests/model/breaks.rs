@@ -8,13 +8,15 @@ use uuid::Uuid;
 use super::{
     SCRIPT,
     checker::explore,
-    commands::Commands,
+    fencing,
     rules::{Break, Rules},
     steps::Fault,
+    world,
     world::World,
 };
 
-/// The shortest counterexample of instances that do not follow violates this property, and has this number of steps.
+/// The shortest counterexample of one partition and two instances that do not follow violates this property, and has this
+/// number of steps.
 #[track_caller]
 fn yields(
     rules: Rules,
@@ -24,16 +26,14 @@ fn yields(
     violation: &str,
     steps: usize,
 ) {
-    let commands = Commands::new(&SCRIPT[..commands]);
-    finds(&World { commands, faults, may_happen, rules, partitions: LogPartitions::Owned }, violation, steps);
+    finds(&World { may_happen, rules, ..world(&SCRIPT[..commands], faults) }, violation, steps);
 }
 
 /// The same of instances that follow, under such faults.
 #[track_caller]
 fn yields_following(rules: Rules, commands: usize, faults: u8, violation: &str, steps: usize) {
-    let commands = Commands::new(&SCRIPT[..commands]);
-    let partitions = LogPartitions::All;
-    finds(&World { commands, faults, may_happen: ends, rules, partitions }, violation, steps);
+    let world = World { may_happen: ends, rules, ..world(&SCRIPT[..commands], faults) };
+    finds(&World { log_partitions: LogPartitions::All, ..world }, violation, steps);
 }
 
 #[track_caller]
@@ -53,12 +53,12 @@ fn any(_: Fault) -> bool {
 
 /// Those that matter to the record of a clean stop.
 fn stops(fault: Fault) -> bool {
-    matches!(fault, Fault::Stop(_) | Fault::Crash(_) | Fault::CommitUnnoticed(_) | Fault::ForgetOffset)
+    matches!(fault, Fault::Stop(_) | Fault::Crash(_) | Fault::CommitUnnoticed(_) | Fault::ForgetOffset(_))
 }
 
 /// Those of another process that a follower takes over from.
 fn ends(fault: Fault) -> bool {
-    matches!(fault, Fault::Crash(_) | Fault::ForgetOffset)
+    matches!(fault, Fault::Crash(_) | Fault::ForgetOffset(_))
 }
 
 fn broken(broken: Break) -> Rules {
@@ -73,8 +73,7 @@ const MARKED: &str = "a marked offset says how far the output is published";
 
 #[test]
 fn publishing_whatever_is_published() {
-    let rules = Rules { is_published: |_, _| false, ..Rules::default() };
-    yields(rules, 2, 1, any, TWICE, 20);
+    yields(broken(Break::PublishAll), 2, 1, any, TWICE, 20);
 }
 
 /// Everything that is read is published.
@@ -185,6 +184,22 @@ fn publishing_before_the_append() {
 #[test]
 fn publishing_a_batch_of_an_ended_epoch() {
     yields(broken(Break::PublishAnyEpoch), 2, 1, any, LOST, 19);
+}
+
+#[test]
+fn publishing_a_partition_that_was_released_with_one_that_is_held() {
+    let rules = broken(Break::OutliveAssignment);
+    let world = World { partitions: 2, rules, ..fencing(1, 1) };
+    finds(&world, "nothing is published by who does not have the partition", 12);
+}
+
+/// What is left open by the second owner, which is killed, stays open: the mark still names the first one, which is itself the
+/// third.
+#[test]
+fn leaving_the_mark_of_the_instance_before() {
+    let rules = broken(Break::MarkLeft);
+    let world = World { rules, ..fencing(1, 2) };
+    finds(&world, "at rest, somebody has the partition", 17);
 }
 
 #[test]

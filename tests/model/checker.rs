@@ -1,7 +1,9 @@
 //! Explores every state of a model, breadth first, so that a counterexample is as short as possible.
 //!
-//! A crate for this, stateright, was considered. It has an HTTP server among its twelve dependencies, stores 64-bit
-//! fingerprints in place of states, and does not find steps that go on for ever.
+//! A state is kept until its steps are taken. Of those before, there are fingerprints.
+//!
+//! A crate for this, stateright, was considered. It has an HTTP server among its twelve dependencies, its fingerprints have
+//! 64 bits, and it does not find steps that go on for ever.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
@@ -9,8 +11,10 @@ use std::{
     hash::Hash,
 };
 
+use super::fingerprint::{ByFingerprint, Fingerprint, fingerprint};
+
 pub trait Model {
-    type State: Copy + Eq + Hash;
+    type State: Hash;
     type Step: Copy;
 
     fn start(&self) -> Self::State;
@@ -65,7 +69,8 @@ type Origin<S> = Option<(u32, S)>;
 
 pub fn explore<M: Model>(model: &M) -> Result<Explored, Counterexample> {
     let start = model.start();
-    let mut known = HashMap::from([(start, 0_u32)]);
+    let mut known: HashMap<Fingerprint, u32, ByFingerprint> = HashMap::default();
+    known.insert(fingerprint(&start), 0);
     let mut origins: Vec<Origin<M::Step>> = vec![None];
     let mut waiting = VecDeque::from([(0_u32, start, 0)]);
     let mut progress: Vec<(u32, u32)> = Vec::new();
@@ -84,7 +89,7 @@ pub fn explore<M: Model>(model: &M) -> Result<Explored, Counterexample> {
         }
         for step in steps {
             let next = model.next(&state, step);
-            let to = match known.entry(next) {
+            let to = match known.entry(fingerprint(&next)) {
                 Entry::Occupied(entry) => *entry.get(),
                 Entry::Vacant(entry) => {
                     let to = u32::try_from(origins.len()).expect("fewer states than memory holds");

@@ -1,4 +1,4 @@
-//! The commands of the model's topic. The contract's own code reads them.
+//! The commands of the model's topic: each partition has the same. The contract's own code reads them.
 
 use contract::{
     ActivityId, Claim, Coordinates, Decider, Decision, Event, Header, IdempotencyKey, Limits, Reading, Record,
@@ -85,9 +85,14 @@ impl Commands {
         self.0[usize::from(offset)].timestamp
     }
 
-    /// The partition's clock after the commands from `first` to `next`.
-    pub fn clock(&self, before: u8, first: u8, next: u8) -> u8 {
-        (first..next).map(|offset| self.timestamp(offset)).fold(before, u8::max)
+    /// The partition's clock after the commands below `next`.
+    pub fn clock(&self, next: u8) -> u8 {
+        (0..next).map(|offset| self.timestamp(offset)).fold(0, u8::max)
+    }
+
+    pub fn coordinates(&self, partition: u8, offset: u8) -> Coordinates {
+        let timestamp = self.timestamp(offset).into();
+        Coordinates { partition: partition.into(), offset: offset.into(), timestamp }
     }
 
     pub fn checksum(&self, offset: u8) -> u32 {

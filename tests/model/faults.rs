@@ -1,59 +1,77 @@
 //! The faults: which of them may happen in a state, and what each does.
 
 use super::{
-    state::{BOTH, GroupOffset, Process, State},
+    broker::GroupOffset,
+    state::{Partition, Process, State, Who},
     steps::{Fault, Step},
     world::World,
 };
 
 impl World {
     pub fn fault_steps(&self, state: &State, steps: &mut Vec<Step>) {
-        let kafka = &state.kafka;
         let mut faults = Vec::new();
-        for who in BOTH {
-            let instance = &state.instances[who.index()];
-            if let Process::Warming(_) = &instance.process {
-                faults.push(Fault::Crash(who));
-                faults.extend(instance.synced.map(|_| Fault::PowerLoss(who)));
-            }
-            let Process::Up(session) = &instance.process else {
-                if instance.process == Process::Down && instance.copy != instance.log {
-                    faults.push(Fault::Restore(who));
-                }
-                continue;
-            };
-            faults.extend([Fault::Crash(who), Fault::Stop(who)]);
-            faults.extend(instance.synced.map(|_| Fault::PowerLoss(who)));
-            if kafka.owner == Some(who) {
-                faults.push(Fault::Evict(who));
-                if !session.is_revoking && state.session(who.other()).is_some() {
-                    faults.push(Fault::HandOver(who));
-                }
-            }
-            if let Some(open) = kafka.transactions[who.index()].filter(|_| !session.is_in_doubt) {
-                faults.extend([Fault::Abort(who), Fault::TimeOutEarly(who)]);
-                if open.has_offset {
-                    faults.extend([Fault::CommitUnnoticed(who), Fault::CommitLate(who)]);
-                }
-            }
-        }
-        for offset in 0..=kafka.end {
-            if kafka.committed != Some(GroupOffset { offset, clock: None }) {
-                faults.push(Fault::CommitAsOther(offset));
-            }
-        }
-        faults.extend(kafka.committed.map(|_| Fault::ForgetOffset));
-        let deletes = (kafka.start + 1..=kafka.end).filter(|start| self.may_delete(*start));
-        faults.extend(deletes.map(Fault::Delete));
+        state.everybody().for_each(|who| self.faults_of(state, who, &mut faults));
+        state.partitions().for_each(|partition| self.faults_of_partition(state, partition, &mut faults));
         faults.retain(|fault| (self.may_happen)(*fault));
         steps.extend(self.copying(state));
         steps.extend(faults.into_iter().map(Step::Fault));
     }
 
+    fn faults_of(&self, state: &State, who: Who, faults: &mut Vec<Fault>) {
+        let instance = state.instance(who);
+        let kill = (!self.times_out).then_some(Fault::Kill(who));
+        match &instance.process {
+            Process::Down => faults.extend((instance.copy != instance.logs).then_some(Fault::Restore(who))),
+            Process::Gone | Process::Refused => {}
+            Process::Warming(_) => {
+                faults.push(Fault::Crash(who));
+                faults.extend(kill);
+                faults.extend(instance.synced.as_ref().map(|_| Fault::PowerLoss(who)));
+            }
+            Process::Up(session) => {
+                faults.extend([Fault::Crash(who), Fault::Stop(who)]);
+                faults.extend(kill);
+                faults.extend(instance.synced.as_ref().map(|_| Fault::PowerLoss(who)));
+                if state.kafka.partitions.iter().any(|topic| topic.owner == Some(who)) {
+                    faults.push(Fault::Evict(who));
+                }
+                let has_others = state.others(who).any(|other| state.session(other).is_some());
+                let owned = |partition: &Partition| state.kafka.partition(*partition).owner == Some(who);
+                let stays = |partition: &Partition| !session.assignment(*partition).is_revoking;
+                let moved =
+                    state.partitions().filter(|partition| has_others && owned(partition) && stays(partition));
+                faults.extend(moved.map(|partition| Fault::HandOver(who, partition)));
+                if session.is_in_doubt {
+                    return;
+                }
+                if let Some(open) = state.kafka.client(who).transaction {
+                    // Fenced with nothing open, it would notice as soon as it has something open, which is the same.
+                    faults.extend([Fault::Abort(who), Fault::Fence(who)]);
+                    if open.has_offsets {
+                        faults.extend([Fault::CommitUnnoticed(who), Fault::CommitLate(who)]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn faults_of_partition(&self, state: &State, partition: Partition, faults: &mut Vec<Fault>) {
+        let topic = state.kafka.partition(partition);
+        for offset in 0..=topic.end {
+            if topic.committed != Some(GroupOffset { offset, mark: None }) {
+                faults.push(Fault::CommitAsOther(partition, offset));
+            }
+        }
+        faults.extend(topic.committed.map(|_| Fault::ForgetOffset(partition)));
+        let deletes = (topic.start + 1..=topic.end).filter(|start| self.may_delete(*start));
+        faults.extend(deletes.map(|start| Fault::Delete(partition, start)));
+    }
+
     /// Somebody may copy the log of the first instance; one that was never copied can be replaced by an empty one.
     fn copying(&self, state: &State) -> Option<Step> {
-        let (who, instance) = (BOTH[0], &state.instances[0]);
-        let differs = instance.log.is_known && instance.copy != instance.log;
+        let who = Who(0);
+        let instance = state.instance(who);
+        let differs = instance.logs.iter().any(|log| log.is_known) && instance.copy != instance.logs;
         ((self.may_happen)(Fault::Restore(who)) && differs).then_some(Step::Copy(who))
     }
 
@@ -66,46 +84,52 @@ impl World {
     pub fn strike(&self, state: &mut State, fault: Fault) {
         state.faults -= 1;
         match fault {
-            Fault::HandOver(who) => {
-                state.running(who).is_revoking = true;
+            Fault::HandOver(who, partition) => {
+                state.running(who).assignment_mut(partition).is_revoking = true;
                 state.next_generation(Some(who));
             }
             Fault::Evict(who) => state.remove_member(who),
-            Fault::Crash(who) => state.crash(who, &self.rules),
-            Fault::PowerLoss(who) => {
-                state.crash(who, &self.rules);
-                let instance = &mut state.instances[who.index()];
-                instance.log = instance.synced.take().expect("a write that is not synced");
+            Fault::Crash(who) => self.crash(state, who),
+            Fault::Kill(who) => {
+                self.crash(state, who);
+                state.instance_mut(who).process = Process::Gone;
             }
-            Fault::Stop(who) => state.stop(who, &self.rules),
+            Fault::PowerLoss(who) => {
+                self.crash(state, who);
+                let instance = state.instance_mut(who);
+                instance.logs = instance.synced.take().expect("a write that is not synced");
+            }
+            Fault::Stop(who) => self.stop(state, who),
             Fault::Restore(who) => {
-                let instance = &mut state.instances[who.index()];
-                (instance.log, instance.synced) = (instance.copy, None);
+                let instance = state.instance_mut(who);
+                (instance.logs, instance.synced) = (instance.copy.clone(), None);
             }
             Fault::CommitUnnoticed(who) => {
                 state.kafka.commit(who);
-                state.doubt(who, &self.rules);
+                self.doubt(state, who);
             }
             Fault::CommitLate(who) => {
-                state.kafka.transactions[who.index()].as_mut().expect("an open transaction").is_late = true;
-                state.doubt(who, &self.rules);
+                let open = &mut state.kafka.client_mut(who).transaction;
+                open.as_mut().expect("an open transaction").is_late = true;
+                self.doubt(state, who);
             }
             Fault::Abort(who) => {
-                state.kafka.transactions[who.index()] = None;
+                state.kafka.abort(who);
                 state.running(who).attempt = None;
             }
-            Fault::TimeOutEarly(who) => state.kafka.transactions[who.index()] = None,
-            Fault::CommitAsOther(offset) => {
-                state.kafka.committed = Some(GroupOffset { offset, clock: None });
+            Fault::Fence(who) => state.kafka.abort(who),
+            Fault::CommitAsOther(partition, offset) => {
+                state.kafka.partition_mut(partition).committed = Some(GroupOffset { offset, mark: None });
                 state.is_disturbed = true;
             }
-            Fault::ForgetOffset => {
-                state.kafka.committed = None;
+            Fault::ForgetOffset(partition) => {
+                state.kafka.partition_mut(partition).committed = None;
                 state.is_disturbed = true;
             }
-            Fault::Delete(start) => {
-                state.kafka.start = start;
-                state.is_disturbed |= start > state.kafka.published;
+            Fault::Delete(partition, start) => {
+                let topic = state.kafka.partition_mut(partition);
+                topic.start = start;
+                state.is_disturbed |= start > topic.published;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The durable log of an instance: decisions by offset, claims of keys, and the cursor.
+//! What the durable log of an instance has of a partition: decisions by offset, claims of keys, and the cursor.
 
 use event_log::{Anchor, Cursor};
 
@@ -50,9 +50,9 @@ impl Log {
     }
 
     /// As the processor reads it.
-    pub fn cursor(&self, commands: &Commands) -> Option<Cursor> {
+    pub fn cursor(&self, partition: u8, commands: &Commands) -> Option<Cursor> {
         self.is_known.then(|| Cursor {
-            partition: 0,
+            partition: partition.into(),
             logged: self.logged.into(),
             clock: self.clock(commands, self.logged).into(),
             published_seen: self.seen.map(i64::from),

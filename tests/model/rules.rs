@@ -1,10 +1,9 @@
-//! The production code that the model calls, and the ways to break it on purpose.
+//! The production code that the model calls by a name that can be replaced, and the ways to break the rest on purpose.
 
 use contract::{Claim, Decision, Event, IdempotencyKey};
 use processor::{Accept, Facts, Refusal, Start};
 
 pub type Plan = fn(&Facts, Accept) -> Result<Start, Refusal>;
-pub type IsPublished = fn(i64, i64) -> bool;
 pub type Settle = fn(Event, Option<IdempotencyKey>, Option<&Claim>, i64, i64) -> Decision;
 
 /// What the program decides by.
@@ -12,7 +11,6 @@ pub type Settle = fn(Event, Option<IdempotencyKey>, Option<&Claim>, i64, i64) ->
 pub struct Rules {
     pub plan: Plan,
     pub plan_following: Plan,
-    pub is_published: IsPublished,
     pub settle: Settle,
     pub broken: Option<Break>,
 }
@@ -22,14 +20,14 @@ impl Default for Rules {
         Self {
             plan: processor::plan,
             plan_following: processor::plan_following,
-            is_published: processor::is_published,
             settle: contract::settle,
             broken: None,
         }
     }
 }
 
-/// A break of what surrounds these functions. The model itself does these steps, as the processor does them.
+/// A break of what surrounds these functions: of a step that the model does as the processor does it, or of what it asks the
+/// processor's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Break {
     /// The append and the move of `logged` are not one transaction: a crash comes between.
@@ -40,6 +38,10 @@ pub enum Break {
     DecideAgain,
     /// Output is published before the log has it.
     PublishFirst,
+    /// Output that is published already is published too.
+    PublishAll,
+    /// Output of a partition that was released is published with that of another one that is still held.
+    OutliveAssignment,
     /// A batch of an earlier epoch is published if its partition is held again.
     PublishAnyEpoch,
     /// A batch of an earlier epoch is appended if its partition is held again.
@@ -54,6 +56,8 @@ pub enum Break {
     UnstableOffset,
     /// The offset at which a partition starts is not committed with a mark before anything is published.
     FirstOffsetLeft,
+    /// Whoever takes a partition over leaves the mark of the instance before it at the offset.
+    MarkLeft,
     /// A member keeps the membership that it joined with.
     NeverRefresh,
     /// A transaction that was refused for its membership is retried with the same one.

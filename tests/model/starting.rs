@@ -1,27 +1,66 @@
-//! How a process starts the partition, in two steps as in `processor::intake::starting`: it learns the facts, plans and
-//! commits the first offset; then the log records the start.
+//! How a process starts the partitions that are assigned to it, in two steps as in `processor::intake::starting`: it learns
+//! the facts, plans and commits the first offsets; then the log records the starts.
 
 use kafka::{
     Bounds,
-    mark::{Committed, Mark, RulesHash},
+    mark::{Committed, Mark, Marker, RulesHash},
 };
-use processor::{Accept, AtAnchor, Facts, Loss, Start, retained_anchor};
+use processor::{Accept, AtAnchor, Facts, HeldPartition, Loss, Start, retained_anchor};
 use uuid::Uuid;
 
 use super::{
-    commands::Commands,
-    rules::{Break, Rules},
-    state::{Accepted, GroupOffset, Held, Limit, Planned, Process, State, Who},
+    broker::{GroupMark, GroupOffset},
+    limits::limit,
+    rules::Break,
+    state::{Assignment, CURRENT, Partition, Process, Running, State, Who},
+    world::World,
 };
 
+/// What a person accepts. Not `processor::Loss::LostCommands`: that is never without a loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Accepted {
+    Nothing,
+    Republish,
+    SkipUnpublished,
+    GroupOffset,
+}
+
+/// The answer of the production rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Planned {
+    pub offset: u8,
+    pub logged: u8,
+    pub published: u8,
+    pub clock: u8,
+    /// The end of the gap, which begins at `logged` of the log.
+    pub gap: Option<u8>,
+    pub had_to_accept: bool,
+}
+
+impl Who {
+    pub fn uuid(self) -> Uuid {
+        Uuid::from_u128(self.0.into())
+    }
+
+    pub fn of(uuid: Uuid) -> Self {
+        Self(uuid.as_u128() as u8)
+    }
+
+    fn marker(self) -> Marker {
+        Marker { instance: self.uuid(), rules: RulesHash(0) }
+    }
+}
+
 impl GroupOffset {
-    fn committed(self) -> Committed {
-        let mark = |clock: u8| Mark { instance: Uuid::nil(), clock: clock.into(), rules: RulesHash(0) };
-        Committed { offset: self.offset.into(), mark: self.clock.map(mark) }
+    pub fn committed(self) -> Committed {
+        let mark = |mark: GroupMark| mark.instance.marker().mark(mark.clock.into());
+        Committed { offset: self.offset.into(), mark: self.mark.map(mark) }
     }
 }
 
 impl Accepted {
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::Republish, Self::SkipUnpublished, Self::GroupOffset];
+
     fn accept(self) -> Accept {
         match self {
             Self::Nothing => Accept::default(),
@@ -32,14 +71,14 @@ impl Accepted {
     }
 }
 
-impl From<Start> for Planned {
-    fn from(start: Start) -> Self {
+impl From<&Start> for Planned {
+    fn from(start: &Start) -> Self {
         Self {
             offset: offset(start.offset),
             logged: offset(start.logged),
             published: offset(start.published),
             clock: start.clock as u8,
-            gap: start.gap.map(|gap| offset(gap.next_offset)),
+            gap: start.gap.as_ref().map(|gap| offset(gap.next_offset)),
             had_to_accept: !start.accepted.is_empty(),
         }
     }
@@ -50,92 +89,148 @@ pub fn offset(offset: i64) -> u8 {
     u8::try_from(offset).expect("an offset of the model's topic")
 }
 
-/// What a process finds out about the partition.
-pub fn facts(state: &State, who: Who, commands: &Commands) -> Facts {
-    let cursor = state.instances[who.index()].log.cursor(commands);
-    let bounds = Bounds { start: state.kafka.start.into(), end: state.kafka.end.into() };
-    let at_anchor = retained_anchor(cursor.as_ref(), bounds).map(|anchor| {
-        let offset = offset(anchor.offset);
-        AtAnchor::Record { timestamp: commands.timestamp(offset).into(), checksum: commands.checksum(offset) }
-    });
-    let committed = state.kafka.committed.map(GroupOffset::committed);
-    Facts { partition: 0, cursor, committed, bounds, at_anchor }
+impl Assignment {
+    fn is_waiting(&self) -> bool {
+        !self.is_revoking && self.planned.is_none() && self.running.is_none()
+    }
 }
 
-/// Whether a start with this loss accepted publishes neither twice nor too little.
-pub fn is_exact(state: &State, who: Who, commands: &Commands, rules: &Rules, accepted: Accepted) -> bool {
-    (rules.plan)(&facts(state, who, commands), accepted.accept())
-        .is_ok_and(|start| start.published == i64::from(state.kafka.published))
-}
+impl World {
+    /// What a process finds out about a partition.
+    pub fn facts(&self, state: &State, who: Who, partition: Partition) -> Facts {
+        let (topic, commands) = (state.kafka.partition(partition), &self.commands);
+        let cursor = state.log(who, partition).cursor(partition, commands);
+        let bounds = Bounds { start: topic.start.into(), end: topic.end.into() };
+        let at_anchor = retained_anchor(cursor.as_ref(), bounds).map(|anchor| {
+            let offset = offset(anchor.offset);
+            AtAnchor::Record {
+                timestamp: commands.timestamp(offset).into(),
+                checksum: commands.checksum(offset),
+            }
+        });
+        let committed = topic.committed.map(GroupOffset::committed);
+        Facts { partition: partition.into(), cursor, committed, bounds, at_anchor }
+    }
 
-/// Why the promises end with this start, if they do.
-fn limit(state: &State, who: Who, planned: &Planned) -> Option<Limit> {
-    let (log, published) = (&state.instances[who.index()].log, state.kafka.published);
-    if planned.published == published {
-        return None;
+    /// Whether a start with this loss accepted publishes neither twice nor too little.
+    pub fn is_exact(&self, state: &State, who: Who, accepted: Accepted) -> bool {
+        state.partitions().all(|partition| {
+            (self.rules.plan)(&self.facts(state, who, partition), accepted.accept())
+                .is_ok_and(|start| start.published == i64::from(state.kafka.partition(partition).published))
+        })
     }
-    if planned.had_to_accept && state.session(who).is_some_and(|session| session.accepts.is_some()) {
-        return Some(Limit::AcceptedTooLate);
+
+    /// The assigned partitions that have not started.
+    pub fn waiting(state: &State, who: Who) -> Vec<Partition> {
+        let session = state.session(who).expect("it runs");
+        session.assigned(Assignment::is_waiting).collect()
     }
-    let is_old_stop = log.is_stopped && log.seen == Some(planned.published) && planned.published < published;
-    match state.kafka.committed {
-        None if !log.is_known || (log.seen.is_none() && planned.published < published) => {
-            Some(Limit::NewLogWithoutOffset)
+
+    /// The plans of the waiting partitions; `None` if the rule refuses to start one of them.
+    fn plans(&self, state: &State, who: Who) -> Option<Vec<(Partition, Facts, Start)>> {
+        let plan = |partition| {
+            let accepts = state.session(who)?.assignment(partition).accepts.unwrap_or(Accepted::Nothing);
+            let facts = self.facts(state, who, partition);
+            let start = (self.rules.plan)(&facts, accepts.accept()).ok()?;
+            Some((partition, facts, start))
+        };
+        Self::waiting(state, who).into_iter().map(plan).collect()
+    }
+
+    fn has_to_commit(&self, who: Who, facts: &Facts, start: &Start) -> bool {
+        let of = |mark: Mark| Marker { instance: mark.instance, rules: mark.rules };
+        match self.rules.broken {
+            Some(Break::FirstOffsetLeft) => false,
+            // Whoever it is whose mark it has.
+            Some(Break::MarkLeft) => {
+                let found = facts.committed.and_then(|found| found.mark);
+                start.has_to_commit(facts, found.map_or(who.marker(), of))
+            }
+            _ => start.has_to_commit(facts, who.marker()),
         }
-        None if is_old_stop => Some(Limit::OldCleanStop),
-        Some(GroupOffset { offset, clock: None }) if is_old_stop && offset == planned.published => {
-            Some(Limit::ForeignOffsetOfOldCleanStop)
-        }
-        _ => None,
     }
-}
 
-impl State {
-    /// The process learns the facts and plans. It stops if the rule refuses to start. Otherwise it commits the offset at
-    /// which it starts, unless the group has just this offset with a mark.
-    pub fn learn(&mut self, who: Who, commands: &Commands, rules: &Rules) {
-        let accepts = self.running(who).accepts.unwrap_or(Accepted::Nothing);
-        let Ok(start) = (rules.plan)(&facts(self, who, commands), accepts.accept()) else {
-            self.instances[who.index()].process = Process::Refused;
-            self.remove_member(who);
+    /// Whether the coordinator returns the offsets of the waiting partitions, and accepts the first ones of a process that
+    /// it may have removed.
+    pub fn can_learn(&self, state: &State, who: Who) -> bool {
+        let waiting = Self::waiting(state, who);
+        let is_stable = |partition: &Partition| {
+            !state.kafka.is_pending(*partition) || self.rules.broken == Some(Break::UnstableOffset)
+        };
+        let may_commit = || {
+            let plans = self.plans(state, who).unwrap_or_default();
+            plans.iter().all(|(_, facts, start)| !self.has_to_commit(who, facts, start))
+        };
+        !waiting.is_empty()
+            && waiting.iter().all(is_stable)
+            && (state.kafka.client(who).is_counted || may_commit())
+    }
+
+    /// The process learns the facts and plans. It stops if the rule refuses to start. Otherwise it commits the offsets at
+    /// which it starts, unless the group has just these with its own mark.
+    pub fn learn(&self, state: &mut State, who: Who) {
+        let Some(plans) = self.plans(state, who) else {
+            state.instance_mut(who).process = Process::Refused;
+            state.remove_member(who);
             return;
         };
-        let planned = Planned::from(start);
-        self.limit = limit(self, who, &planned);
-        if planned.had_to_accept {
-            self.write(who, |log| log.seen = log.seen.map(|seen| seen.min(planned.published)));
+        for (partition, facts, start) in &plans {
+            let planned = Planned::from(start);
+            state.limit = state.limit.or(limit(state, who, *partition, &planned));
+            let place = usize::from(*partition);
+            if planned.had_to_accept {
+                state.write(who, |logs| {
+                    logs[place].seen = logs[place].seen.map(|seen| seen.min(planned.published));
+                });
+            }
+            if self.has_to_commit(who, facts, start) {
+                let is_marked = facts.committed.is_some_and(|found| found.mark.is_some());
+                let is_ahead = state.log(who, *partition).logged > planned.published;
+                state.is_clock_guessed |= state.is_disturbed && !is_marked && is_ahead;
+                let mark = Some(GroupMark { instance: who, clock: planned.clock });
+                let first = GroupOffset { offset: planned.published, mark };
+                state.kafka.partition_mut(*partition).committed = Some(first);
+            }
+            state.running(who).assignment_mut(*partition).planned = Some(planned);
         }
-        let is_known = self
-            .kafka
-            .committed
-            .is_some_and(|found| found.clock.is_some() && found.offset == planned.published);
-        if !is_known && rules.broken != Some(Break::FirstOffsetLeft) {
-            let is_marked = self.kafka.committed.is_some_and(|found| found.clock.is_some());
-            let is_ahead = self.instances[who.index()].log.logged > planned.published;
-            self.is_clock_guessed |= self.is_disturbed && !is_marked && is_ahead;
-            let clock = Some(planned.clock);
-            self.kafka.committed = Some(GroupOffset { offset: planned.published, clock });
-        }
-        self.running(who).planned = Some(planned);
     }
 
-    /// The log records the start, and the partition is held.
-    pub fn hold(&mut self, who: Who, rules: &Rules) {
-        let session = self.running(who);
-        let planned = session.planned.take().expect("it has learned the facts");
-        session.accepts = None;
-        session.followed.take_if(|_| rules.broken == Some(Break::TakeLate));
-        session.held = Some(Held {
-            logged: planned.logged,
-            published: planned.published,
-            clock: planned.clock,
-            sent: planned.offset,
-            done: planned.offset,
-        });
-        self.write(who, |log| {
-            let clean = log.clean;
-            log.start_partition(planned.gap, Some(planned.published));
-            log.clean = clean && rules.broken == Some(Break::CleanForEver);
-        });
+    /// The log records the starts, and the partitions are held.
+    pub fn hold(&self, state: &mut State, who: Who) {
+        let broken = self.rules.broken;
+        for partition in state.partitions() {
+            let session = state.running(who);
+            let assignment = session.assignment_mut(partition);
+            let Some(planned) = assignment.planned.take() else { continue };
+            assignment.accepts = None;
+            assignment.running = Some(Running { logged: planned.logged, sent: planned.offset });
+            let (published, done, clock) =
+                (planned.published.into(), planned.offset.into(), planned.clock.into());
+            session.held.start(partition.into(), HeldPartition { epoch: CURRENT, published, done, clock });
+            if broken == Some(Break::TakeLate)
+                && let Some(follower) = &mut session.follower
+            {
+                follower.shares.take(&[partition.into()]);
+            }
+            state.write(who, |logs| {
+                let log = &mut logs[usize::from(partition)];
+                let clean = log.clean;
+                log.start_partition(planned.gap, Some(planned.published));
+                log.clean = clean && broken == Some(Break::CleanForEver);
+            });
+        }
+    }
+
+    /// The instance to fence: the one that committed last, if what it has open keeps the offset of a partition pending that
+    /// waits to be started. Where brokers time transactions out, this has no other effect than that, or than `Fault::Fence` on
+    /// one that runs, so it is left to these.
+    pub fn former_owner(&self, state: &State, who: Who, partition: Partition) -> Option<Who> {
+        let topic = state.kafka.partition(partition);
+        let former = Who::of(topic.committed?.committed().former_owner(who.uuid())?);
+        let is_open = state.kafka.client(former).transaction.is_some();
+        // It is fenced in the group's present generation only.
+        let is_owner = topic.owner == Some(who) && state.kafka.client(who).is_counted;
+        let waits = is_owner && Self::waiting(state, who).contains(&partition);
+        (!self.times_out && waits && state.kafka.is_pending(partition) && is_open).then_some(former)
     }
 }

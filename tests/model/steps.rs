@@ -2,38 +2,48 @@
 
 use std::fmt;
 
-use super::state::{Accepted, Membership, State, Who};
+use super::{
+    broker::GroupOffset,
+    process::Ends,
+    starting::{Accepted, Planned},
+    state::{Batch, Chunk, ENDED, Membership, Partition, State, Who},
+    world::World,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     // What others do, sooner or later.
-    Post,
+    Post(Partition),
     Start(Who),
     Warm(Who),
-    Assign(Who),
+    Assign(Who, Partition),
     Expire(Who),
     TimeOut(Who),
     // What a process does.
+    /// The first one, for that partition, fences the second one.
+    Fence(Who, Partition, Who),
     Learn(Who),
     Hold(Who),
-    Decide(Who, u8),
+    Decide(Who, Ends),
     Append(Who),
     DropDecided(Who),
     DropAppended(Who),
     Send(Who),
-    AddOffset(Who),
+    AddOffsets(Who),
     Commit(Who),
     Recover(Who),
     Refresh(Who),
-    Release(Who),
+    Release(Who, Partition),
     Lose(Who),
     Halt(Who),
     // What it does while another one may publish.
     Join(Who),
-    Follow(Who),
-    ReadFollowed(Who, u8),
-    AppendFollowed(Who),
-    Note(Who),
+    Know(Who),
+    Change(Who),
+    Follow(Who, Partition),
+    ReadFollowed(Who, Partition, u8),
+    AppendFollowed(Who, Partition),
+    Note(Who, Partition),
     StopFollowing(Who),
     // Faults.
     Fault(Fault),
@@ -46,9 +56,11 @@ pub enum Step {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    HandOver(Who),
+    HandOver(Who, Partition),
     Evict(Who),
     Crash(Who),
+    /// For good.
+    Kill(Who),
     PowerLoss(Who),
     Stop(Who),
     Restore(Who),
@@ -57,10 +69,11 @@ pub enum Fault {
     /// The outcome is unknown, and the request is on its way.
     CommitLate(Who),
     Abort(Who),
-    TimeOutEarly(Who),
-    CommitAsOther(u8),
-    ForgetOffset,
-    Delete(u8),
+    /// For nothing: it runs.
+    Fence(Who),
+    CommitAsOther(Partition, u8),
+    ForgetOffset(Partition),
+    Delete(Partition, u8),
 }
 
 impl Step {
@@ -71,33 +84,40 @@ impl Step {
 
     pub fn sentence(self, before: &State) -> String {
         match self {
-            Self::Post => format!("Somebody posts the command at offset {}.", before.kafka.end),
+            Self::Post(partition) => {
+                let offset = before.kafka.partition(partition).end;
+                format!("Somebody posts the command at offset {offset} of partition {partition}.")
+            }
             Self::Start(who) => format!("{who} starts, and joins the group."),
             Self::Warm(who) => format!("{who} starts, and stays outside of the group."),
-            Self::Assign(who) => format!("The group assigns the partition to {who}."),
+            Self::Assign(who, partition) => format!("The group assigns partition {partition} to {who}."),
             Self::Expire(who) => format!("The session of {who} times out: it is no member any more."),
             Self::TimeOut(who) => format!("The open transaction of {who} times out, and is aborted."),
-            Self::Learn(who) => format!(
-                "{who} learns where to start: the group's offset is {}, and its log goes to {}.",
-                committed(before),
-                logged(before, who)
-            ),
-            Self::Hold(who) => match before.session(who).and_then(|session| session.planned) {
-                Some(planned) => format!(
-                    "{who} starts the partition at offset {}, with logged {} and published {}.",
-                    planned.offset, planned.logged, planned.published
-                ),
-                None => unreachable!("it has planned where to start"),
-            },
-            Self::Decide(who, next) => format!("{who} reads up to offset {next}."),
-            Self::Append(who) => format!("{who} takes {} through its log.", chunk(before, who, false)),
-            Self::DropDecided(who) => format!("{who} drops {}.", chunk(before, who, false)),
-            Self::DropAppended(who) => {
-                format!("{who} publishes nothing of {}.", chunk(before, who, true))
+            Self::Fence(who, partition, former) => {
+                format!("{who} fences {former}, which keeps the offset of partition {partition} pending.")
             }
-            Self::Send(who) => format!("{who} begins to publish {}.", chunk(before, who, true)),
-            Self::AddOffset(who) => format!(
-                "{who} adds its offset to the transaction, with {} membership.",
+            Self::Learn(who) => {
+                let facts = each(World::waiting(before, who), |partition| {
+                    let (committed, logged) = (committed(before, partition), logged(before, who, partition));
+                    format!(
+                        "the offset of partition {partition} is {committed}, and its log goes to {logged}"
+                    )
+                });
+                format!("{who} learns where to start: {facts}.")
+            }
+            Self::Hold(who) => format!("{who} starts: {}.", planned(before, who)),
+            Self::Decide(who, ends) => {
+                let ends =
+                    (0..).zip(ends).filter_map(|(partition, end): (Partition, _)| Some((partition, end?)));
+                let ends = each(ends, |(partition, end)| format!("offset {end} of partition {partition}"));
+                format!("{who} reads up to {ends}.")
+            }
+            Self::Append(who) => format!("{who} takes {} through its log.", batch(before, who, false)),
+            Self::DropDecided(who) => format!("{who} drops {}.", batch(before, who, false)),
+            Self::DropAppended(who) => format!("{who} publishes nothing of {}.", batch(before, who, true)),
+            Self::Send(who) => format!("{who} begins to publish {}.", batch(before, who, true)),
+            Self::AddOffsets(who) => format!(
+                "{who} adds the offsets to the transaction, with {} membership.",
                 match before.session(who).and_then(|session| session.attempt) {
                     Some(Membership::Current) => "its current",
                     Some(Membership::Old) | None => "an old",
@@ -106,27 +126,35 @@ impl Step {
             Self::Commit(who) => format!("{who} commits the transaction, and moves published."),
             Self::Recover(who) => format!("{who} makes a new producer, and drops what is in flight."),
             Self::Refresh(who) => format!("{who} learns the membership of the present generation."),
-            Self::Release(who) => format!("{who} releases the partition."),
-            Self::Lose(who) => format!("{who} notices that it lost the partition, and joins again."),
+            Self::Release(who, partition) => format!("{who} releases partition {partition}."),
+            Self::Lose(who) => format!("{who} notices that it lost its partitions, and joins again."),
             Self::Halt(who) => format!("{who} finds that the next command was deleted, and starts over."),
             Self::Join(who) => {
-                format!("{who} joins the group, with a log that goes to {}.", logged(before, who))
+                format!("{who} joins the group, with a log that goes to {}.", logs(before, who))
             }
-            Self::Follow(who) => {
-                format!("{who} follows the partition, with a log that goes to {}.", logged(before, who))
+            Self::Know(who) => format!("{who} hears which partitions others have."),
+            Self::Change(who) => format!("The follower of {who} hears of the next change of its partitions."),
+            Self::Follow(who, partition) => format!(
+                "{who} follows partition {partition}, with a log that goes to {}.",
+                logged(before, who, partition)
+            ),
+            Self::ReadFollowed(who, partition, next) => {
+                format!("The follower of {who} reads up to offset {next} of partition {partition}.")
             }
-            Self::ReadFollowed(who, next) => format!("The follower of {who} reads up to offset {next}."),
-            Self::AppendFollowed(who) => format!("The follower of {who} appends what it has read."),
-            Self::Note(who) => {
-                format!("The follower of {who} notes that the group has committed {}.", committed(before))
+            Self::AppendFollowed(who, partition) => {
+                format!("The follower of {who} appends what it has read of partition {partition}.")
             }
+            Self::Note(who, partition) => format!(
+                "The follower of {who} notes that the group has committed {} of partition {partition}.",
+                committed(before, partition)
+            ),
             Self::StopFollowing(who) => {
                 format!("The follower of {who} finds that the next command was deleted, and starts over.")
             }
             Self::Fault(fault) => fault.sentence(before),
             Self::Arrive(who) => format!("The late commit of {who} arrives."),
             Self::Copy(who) => {
-                format!("Somebody copies the log of {who}, which goes to {}.", logged(before, who))
+                format!("Somebody copies the log of {who}, which goes to {}.", logs(before, who))
             }
             Self::Resolve(who, Accepted::Nothing) => format!("A person starts {who} again."),
             Self::Resolve(who, accepted) => format!("A person starts {who} and accepts {accepted:?}."),
@@ -137,48 +165,79 @@ impl Step {
 impl Fault {
     fn sentence(self, before: &State) -> String {
         match self {
-            Self::HandOver(who) => format!("The group revokes the partition of {who}."),
+            Self::HandOver(who, partition) => format!("The group revokes partition {partition} of {who}."),
             Self::Evict(who) => format!("The group removes {who}, which does not know it yet."),
             Self::Crash(who) => format!("{who} is killed."),
+            Self::Kill(who) => format!("{who} is killed, and never starts again."),
             Self::PowerLoss(who) => format!("The power of {who} fails, and its log loses the last write."),
             Self::Stop(who) => format!("{who} is stopped, and leaves the group."),
             Self::Restore(who) => format!("Somebody replaces the log of {who} by an earlier copy."),
             Self::CommitUnnoticed(who) => format!("{who} commits the transaction, and gets no answer."),
             Self::CommitLate(who) => format!("{who} gets no answer: its commit is still on its way."),
             Self::Abort(who) => format!("The broker refuses the transaction of {who}, and aborts it."),
-            Self::TimeOutEarly(who) => format!("The transaction of {who} takes too long, and is aborted."),
-            Self::CommitAsOther(offset) => {
-                format!("Another program commits offset {offset}, in place of {}.", committed(before))
+            Self::Fence(who) => format!("{who} is fenced for nothing, and what it has open is aborted."),
+            Self::CommitAsOther(partition, offset) => format!(
+                "Another program commits offset {offset} of partition {partition}, in place of {}.",
+                committed(before, partition)
+            ),
+            Self::ForgetOffset(partition) => format!(
+                "Kafka loses the group's offset of partition {partition}, which was {}.",
+                committed(before, partition)
+            ),
+            Self::Delete(partition, start) => {
+                format!("The commands below offset {start} of partition {partition} are deleted.")
             }
-            Self::ForgetOffset => format!("Kafka loses the group's offset, which was {}.", committed(before)),
-            Self::Delete(start) => format!("The commands below offset {start} are deleted."),
         }
     }
 }
 
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(["A", "B"][self.index()])
+        f.write_str(["A", "B", "C"][self.index()])
     }
 }
 
-fn logged(state: &State, who: Who) -> u8 {
-    state.instances[who.index()].log.logged
+fn each<T>(all: impl IntoIterator<Item = T>, sentence: impl FnMut(T) -> String) -> String {
+    all.into_iter().map(sentence).collect::<Vec<_>>().join(", and ")
 }
 
-fn committed(state: &State) -> String {
-    match state.kafka.committed {
+fn logged(state: &State, who: Who, partition: Partition) -> u8 {
+    state.log(who, partition).logged
+}
+
+fn logs(state: &State, who: Who) -> String {
+    each(state.partitions(), |partition| {
+        format!("{} in partition {partition}", logged(state, who, partition))
+    })
+}
+
+fn planned(state: &State, who: Who) -> String {
+    let session = state.session(who).expect("it runs");
+    each(session.assigned(|assignment| assignment.planned.is_some()), |partition| {
+        let planned = session.assignment(partition).planned.expect("only these");
+        let Planned { offset, logged, published, .. } = planned;
+        format!("partition {partition} at offset {offset}, with logged {logged} and published {published}")
+    })
+}
+
+fn committed(state: &State, partition: Partition) -> String {
+    match state.kafka.partition(partition).committed {
         None => "absent".to_owned(),
-        Some(found) if found.clock.is_none() => format!("{} without a mark", found.offset),
-        Some(found) => found.offset.to_string(),
+        Some(GroupOffset { offset, mark: None }) => format!("{offset} without a mark"),
+        Some(GroupOffset { offset, mark: Some(mark) }) => {
+            format!("{offset} with the mark of {}", mark.instance)
+        }
     }
 }
 
 /// The batch that the next stage takes.
-fn chunk(state: &State, who: Who, is_appended: bool) -> String {
+fn batch(state: &State, who: Who, is_appended: bool) -> String {
     let session = state.session(who).expect("it runs");
-    let chunk = if is_appended { session.appended.or(session.decided) } else { session.decided };
-    let chunk = chunk.expect("a batch");
-    let old = if chunk.is_current { "" } else { ", of an ended epoch" };
-    format!("its batch of offsets {} to {}{old}", chunk.first, chunk.next - 1)
+    let is_there = is_appended && !session.appended.is_empty();
+    let batch: &Batch = if is_there { &session.appended } else { &session.decided };
+    let chunks = each(batch, |Chunk { partition, epoch, first, next, .. }| {
+        let old = if *epoch == ENDED { ", of an ended epoch" } else { "" };
+        format!("offsets {first} to {} of partition {partition}{old}", next - 1)
+    });
+    format!("its batch of {chunks}")
 }

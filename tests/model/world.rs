@@ -5,31 +5,27 @@ use processor::LogPartitions;
 use super::{
     checker::Model,
     commands::Commands,
-    log::Log,
-    properties,
+    kinds, properties,
     rules::{Break, Rules},
-    starting::is_exact,
-    state::{Accepted, BOTH, Instance, Limit, Membership, NOT_SYNCED, Process, Session, State, Who},
+    starting::Accepted,
+    state::{Membership, Process, Session, State, Who},
     steps::{Fault, Step},
 };
 
-/// Kinds of states that an exploration must include, beside the limits.
-pub const REFUSED: &str = "refused";
-pub const GAP: &str = "a gap in a log";
-pub const BEHIND: &str = "a log behind what is published";
-pub const AHEAD: &str = "a follower ahead of what is published";
-pub const UNSYNCED: &str = "what was followed is not on the disk";
-pub const WARMING: &str = "a process that is not warm";
-
 pub struct World {
+    /// Of each partition.
     pub commands: Commands,
+    pub partitions: usize,
+    pub instances: usize,
+    /// Whether the instances follow.
+    pub log_partitions: LogPartitions,
+    /// Whether the brokers abort what a process that has ended left open. If not, only whoever takes over can do it.
+    pub times_out: bool,
     /// How many faults may happen in all.
     pub faults: u8,
     /// Which of them.
     pub may_happen: fn(Fault) -> bool,
     pub rules: Rules,
-    /// Whether the instances follow.
-    pub partitions: LogPartitions,
 }
 
 impl Model for World {
@@ -37,7 +33,7 @@ impl Model for World {
     type Step = Step;
 
     fn start(&self) -> State {
-        State::new(self.faults)
+        State::new(self.partitions, self.instances, self.faults)
     }
 
     fn steps(&self, state: &State) -> Vec<Step> {
@@ -45,24 +41,27 @@ impl Model for World {
         if state.limit.is_some() {
             return steps;
         }
-        if state.kafka.end < self.commands.count() {
-            steps.push(Step::Post);
+        for partition in state.partitions() {
+            if state.kafka.partition(partition).end < self.commands.count() {
+                steps.push(Step::Post(partition));
+            }
         }
-        for who in BOTH {
-            match &state.instances[who.index()].process {
+        for who in state.everybody() {
+            let client = state.kafka.client(who);
+            match &state.instance(who).process {
                 Process::Up(session) => self.session_steps(state, who, session, &mut steps),
                 Process::Warming(_) => {}
                 Process::Refused => self.resolving_steps(state, who, &mut steps),
-                Process::Down if state.kafka.counted[who.index()] => steps.push(Step::Expire(who)),
+                Process::Down | Process::Gone if client.is_counted => steps.push(Step::Expire(who)),
+                Process::Gone => {}
                 Process::Down if self.has_to_warm(state, who) => steps.push(Step::Warm(who)),
                 Process::Down => steps.push(Step::Start(who)),
             }
             self.following_steps(state, who, &mut steps);
-            let open = state.kafka.transactions[who.index()];
-            if open.is_some() && state.session(who).is_none() {
+            if client.transaction.is_some() && self.times_out && state.session(who).is_none() {
                 steps.push(Step::TimeOut(who));
             }
-            if open.is_some_and(|open| open.is_late) {
+            if client.transaction.is_some_and(|open| open.is_late) {
                 steps.push(Step::Arrive(who));
             }
         }
@@ -73,60 +72,64 @@ impl Model for World {
     }
 
     fn next(&self, state: &State, step: Step) -> State {
-        let (mut next, commands, rules) = (*state, &self.commands, &self.rules);
+        let mut next = state.clone();
         match step {
-            Step::Post => next.kafka.end += 1,
-            Step::Start(who) => next.begin(who, None),
-            Step::Resolve(who, accepted) if self.has_to_warm(state, who) => next.warm(who, Some(accepted)),
-            Step::Resolve(who, accepted) => next.begin(who, Some(accepted)),
-            Step::Warm(who) => next.warm(who, None),
-            Step::Join(who) => next.join_warm(who),
-            Step::Follow(who) => self.follow(&mut next, who),
-            Step::ReadFollowed(who, to) => {
-                next.followed_mut(who).as_mut().expect("it follows").read = to;
+            Step::Post(partition) => next.kafka.partition_mut(partition).end += 1,
+            Step::Start(who) => self.begin(&mut next, who, None),
+            Step::Resolve(who, accepted) if self.has_to_warm(state, who) => {
+                self.warm(&mut next, who, Some(accepted));
             }
-            Step::AppendFollowed(who) => next.append_followed(who, commands, rules),
-            Step::Note(who) => next.note(who),
-            Step::StopFollowing(who) => *next.followed_mut(who) = None,
-            Step::Assign(who) => {
-                // From now on the follower appends nothing.
-                let is_late = matches!(rules.broken, Some(Break::AppendTaken | Break::TakeLate));
-                next.running(who).followed.take_if(|_| !is_late);
-                next.kafka.owner = Some(who);
-                next.running(who).is_assigned = true;
+            Step::Resolve(who, accepted) => self.begin(&mut next, who, Some(accepted)),
+            Step::Warm(who) => self.warm(&mut next, who, None),
+            Step::Join(who) => self.join_warm(&mut next, who),
+            Step::Know(who) => next.know(who),
+            Step::Change(who) => next.act_on_change(who),
+            Step::Follow(who, partition) => self.follow(&mut next, who, partition),
+            Step::ReadFollowed(who, partition, to) => next.read_followed(who, partition, to),
+            Step::AppendFollowed(who, partition) => self.append_followed(&mut next, who, partition),
+            Step::Note(who, partition) => next.note(who, partition),
+            Step::StopFollowing(who) => next.restart_follower(who),
+            Step::Assign(who, partition) => {
+                // From now on the follower appends nothing of it.
+                let is_late = self.rules.broken == Some(Break::TakeLate);
+                next.take_from_follower(who, partition, is_late);
+                next.kafka.partition_mut(partition).owner = Some(who);
+                next.running(who).assignment_mut(partition).is_assigned = true;
                 next.next_generation(Some(who));
             }
             Step::Expire(who) => next.remove_member(who),
-            Step::TimeOut(who) => next.kafka.transactions[who.index()] = None,
-            Step::Learn(who) => next.learn(who, commands, rules),
-            Step::Hold(who) => next.hold(who, rules),
-            Step::Decide(who, to) => next.decide(who, to),
-            Step::Append(who) => next.append(who, commands, rules),
-            Step::DropDecided(who) => next.running(who).decided = None,
-            Step::DropAppended(who) => next.pass(who, commands),
-            Step::Send(who) => next.send(who, commands, rules),
-            Step::AddOffset(who) => next.add_offset(who, commands, rules),
-            Step::Commit(who) => next.commit(who, commands, rules),
+            Step::TimeOut(who) => next.kafka.abort(who),
+            Step::Fence(_, _, former) => next.kafka.abort(former),
+            Step::Learn(who) => self.learn(&mut next, who),
+            Step::Hold(who) => self.hold(&mut next, who),
+            Step::Decide(who, ends) => next.decide(who, ends),
+            Step::Append(who) => self.append(&mut next, who),
+            Step::DropDecided(who) => next.running(who).decided.clear(),
+            Step::DropAppended(who) => self.drop_appended(&mut next, who),
+            Step::Send(who) => self.send(&mut next, who),
+            Step::AddOffsets(who) => self.add_offsets(&mut next, who),
+            Step::Commit(who) => self.commit(&mut next, who),
             Step::Recover(who) => next.recover(who),
-            Step::Refresh(who) if next.kafka.counted[who.index()] => {
+            Step::Refresh(who) if next.kafka.client(who).is_counted => {
                 next.running(who).membership = Membership::Current;
             }
             Step::Refresh(who) => next.join(who),
-            Step::Release(who) => next.release(who),
+            Step::Release(who, partition) => next.release(who, &[partition]),
             Step::Lose(who) => {
-                next.release(who);
+                let assigned: Vec<_> = next.running(who).assigned(|_| true).collect();
+                next.release(who, &assigned);
                 next.join(who);
             }
-            Step::Halt(who) => next.running(who).end_epoch(),
+            Step::Halt(who) => next.running(who).restart(),
             Step::Arrive(who) => next.kafka.commit(who),
-            Step::Copy(who) => next.instances[who.index()].copy = next.instances[who.index()].log,
+            Step::Copy(who) => {
+                let instance = next.instance_mut(who);
+                instance.copy = instance.logs.clone();
+            }
             Step::Fault(fault) => self.strike(&mut next, fault),
         }
         if next.faults == 0 {
-            // They make no difference any more.
-            next.instances.iter_mut().for_each(|instance| {
-                (instance.synced, instance.copy) = (None, Log::default());
-            });
+            next.forget_what_faults_need();
         }
         next
     }
@@ -144,34 +147,22 @@ impl Model for World {
     }
 
     fn kind(&self, state: &State) -> Option<&'static str> {
-        let refused = |instance: &Instance| instance.process == Process::Refused;
-        let has_gap = |instance: &Instance| instance.log.gaps != 0;
-        let is_behind = |instance: &Instance| instance.log.logged < state.kafka.published;
-        let is_ahead = |who: &Who| {
-            state.followed(*who).is_some() && state.instances[who.index()].log.logged > state.kafka.published
-        };
-        let is_unsynced = |who: &Who| *who != NOT_SYNCED && state.instances[who.index()].synced.is_some();
-        let is_warming = |instance: &Instance| matches!(instance.process, Process::Warming(_));
-        state
-            .limit
-            .map(Limit::name)
-            .or(state.instances.iter().any(refused).then_some(REFUSED))
-            .or(state.instances.iter().any(has_gap).then_some(GAP))
-            .or(state.instances.iter().any(is_behind).then_some(BEHIND))
-            .or(BOTH.iter().any(is_unsynced).then_some(UNSYNCED))
-            .or(BOTH.iter().any(is_ahead).then_some(AHEAD))
-            .or(state.instances.iter().any(is_warming).then_some(WARMING))
+        kinds::kind(state)
     }
 }
 
 impl World {
     fn session_steps(&self, state: &State, who: Who, session: &Session, steps: &mut Vec<Step>) {
         let is_broken = |broken| self.rules.broken == Some(broken);
-        let (kafka, is_counted) = (&state.kafka, state.kafka.counted[who.index()]);
-        if kafka.owner.is_none() && is_counted && !session.is_assigned {
-            steps.push(Step::Assign(who));
+        let (kafka, is_counted) = (&state.kafka, state.kafka.client(who).is_counted);
+        let is_free = |partition: &u8| kafka.partition(*partition).owner.is_none();
+        for partition in state.partitions().filter(is_free) {
+            if is_counted && !session.assignment(partition).is_assigned {
+                steps.push(Step::Assign(who, partition));
+            }
         }
-        if !is_counted || (session.is_assigned && kafka.owner != Some(who)) {
+        let is_lost = |partition: u8| kafka.partition(partition).owner != Some(who);
+        if !is_counted || session.assigned(|_| true).any(is_lost) {
             steps.push(Step::Lose(who));
         }
         let can_refresh =
@@ -179,65 +170,64 @@ impl World {
         if session.membership == Membership::Old && can_refresh {
             steps.push(Step::Refresh(who));
         }
-        if session.is_revoking && is_counted {
-            steps.push(Step::Release(who));
+        if is_counted {
+            let revoked = session.assigned(|assignment| assignment.is_revoking);
+            steps.extend(revoked.map(|partition| Step::Release(who, partition)));
+        }
+        for partition in state.partitions() {
+            let former = self.former_owner(state, who, partition);
+            steps.extend(former.map(|former| Step::Fence(who, partition, former)));
         }
         if session.is_in_doubt {
             steps.push(Step::Recover(who));
             return;
         }
-        match (session.held, session.planned) {
-            (None, Some(_)) => steps.push(Step::Hold(who)),
-            (None, None) => {
-                // The first offset of a partition is committed as a member.
-                let may_commit = is_counted || kafka.committed.is_some_and(|found| found.clock.is_some());
-                let is_stable = !kafka.is_offset_unstable() || is_broken(Break::UnstableOffset);
-                if session.is_assigned && !session.is_revoking && may_commit && is_stable {
-                    steps.push(Step::Learn(who));
-                }
-            }
-            (Some(held), _) if held.sent < kafka.start => steps.push(Step::Halt(who)),
-            (Some(held), _) => {
-                if session.decided.is_none() && !session.is_revoking && held.sent < kafka.end {
-                    // One command, or all that are there; a batch ends at `logged`.
-                    let logged = if held.sent < held.logged { held.logged } else { kafka.end };
-                    let all = kafka.end.min(logged);
-                    steps.push(Step::Decide(who, held.sent + 1));
-                    steps.extend((all > held.sent + 1).then_some(Step::Decide(who, all)));
-                }
-            }
+        if session.assigned(|assignment| assignment.planned.is_some()).next().is_some() {
+            steps.push(Step::Hold(who));
+        } else if self.can_learn(state, who) {
+            steps.push(Step::Learn(who));
         }
-        let has_place = session.queued.is_none() && (session.appended.is_some() || session.attempt.is_none());
-        if session.decided.is_some() && !state.may_append(who, &self.rules) {
+        let is_deleted = |partition: u8| {
+            let running = session.assignment(partition).running;
+            running.is_some_and(|running| running.sent < kafka.partition(partition).start)
+        };
+        if state.partitions().any(is_deleted) {
+            steps.push(Step::Halt(who));
+        }
+        steps.extend(Self::ends(state, session).into_iter().map(|ends| Step::Decide(who, ends)));
+        let has_place =
+            session.queued.is_empty() && (!session.appended.is_empty() || session.attempt.is_none());
+        if !session.decided.is_empty() && !self.may_append_some(session) {
             steps.push(Step::DropDecided(who));
-        } else if session.decided.is_some() && has_place {
+        } else if !session.decided.is_empty() && has_place {
             steps.push(Step::Append(who));
         }
-        match (kafka.transactions[who.index()], session.attempt) {
-            (Some(open), Some(_)) if open.has_offset => steps.push(Step::Commit(who)),
-            (_, Some(_)) => steps.push(Step::AddOffset(who)),
-            (_, None) => {
-                let (commands, rules) = (&self.commands, &self.rules);
-                if let Some(chunk) = state.publishable(who, commands, rules) {
-                    let needs_none = state.transaction(who, &chunk, commands, rules).is_none();
-                    let is_member = session.membership == Membership::Current
-                        || is_broken(Break::AnyMembership)
-                        || is_broken(Break::RetryAtOnce);
-                    if needs_none {
-                        steps.extend(session.appended.map(|_| Step::DropAppended(who)));
-                    } else if is_member {
-                        steps.push(Step::Send(who));
-                    }
-                }
-            }
+        self.publishing_steps(state, who, session, steps);
+    }
+
+    fn publishing_steps(&self, state: &State, who: Who, session: &Session, steps: &mut Vec<Step>) {
+        if session.attempt.is_some() {
+            let is_ready = state.kafka.client(who).transaction.is_some_and(|open| open.has_offsets);
+            steps.push(if is_ready { Step::Commit(who) } else { Step::AddOffsets(who) });
+            return;
+        }
+        let batch = self.publishable(state, who);
+        if batch.is_empty() {
+            return;
+        }
+        let is_member = session.membership == Membership::Current
+            || matches!(self.rules.broken, Some(Break::AnyMembership | Break::RetryAtOnce));
+        if self.transaction(state, who, &batch).is_none() {
+            steps.extend((!session.appended.is_empty()).then_some(Step::DropAppended(who)));
+        } else if is_member {
+            steps.push(Step::Send(who));
         }
     }
 
     /// A person who knows what is published starts the process again, if one of the ways out fits exactly.
     fn resolving_steps(&self, state: &State, who: Who, steps: &mut Vec<Step>) {
-        if !state.kafka.is_offset_unstable() {
-            let fits = |accepted: &Accepted| is_exact(state, who, &self.commands, &self.rules, *accepted);
-            let ways = Accepted::ALL.into_iter().filter(fits);
+        if !state.partitions().any(|partition| state.kafka.is_pending(partition)) {
+            let ways = Accepted::ALL.into_iter().filter(|accepted| self.is_exact(state, who, *accepted));
             steps.extend(ways.map(|accepted| Step::Resolve(who, accepted)));
         }
     }

@@ -43,7 +43,7 @@ pub use supervise::{Guarantee, LogPartitions, ProcessorOptions, run};
 pub use {
     handover::{Change, Shares},
     ownership::{Epoch, HeldPartition, HeldPartitions},
-    publish::{Contents, is_published},
+    publish::Contents,
     start::{AtAnchor, Start, plan_following, retained_anchor},
 };
 

@@ -18,8 +18,6 @@ use kafka::{
 };
 
 pub use self::contents::Contents;
-#[cfg(feature = "testing")]
-pub use self::contents::is_published;
 use self::transaction::Transaction;
 use super::{
     AbortReason, Observer, ProcessorError,

@@ -18,7 +18,7 @@ pub struct Contents {
 /// Whether the output of the command at this offset is published already. This comparison keeps a notification from being
 /// published twice: `published` moves only in the Kafka transaction that publishes everything below it, so output is visible
 /// exactly if `offset < published`. After a crash, commands are read again from below `published` if the log needs them.
-pub fn is_published(offset: i64, published: i64) -> bool {
+fn is_published(offset: i64, published: i64) -> bool {
     offset < published
 }
 
