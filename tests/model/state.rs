@@ -270,7 +270,7 @@ impl Session {
         self.rename_epochs();
     }
 
-    /// What is in flight of an epoch that has ended.
+    /// Gives what is in flight of an epoch that has ended the number of such epochs.
     pub fn rename_epochs(&mut self) {
         let held = &self.held;
         for chunk in [&mut self.decided, &mut self.appended, &mut self.queued].into_iter().flatten() {
