@@ -75,6 +75,8 @@ use waiting::{holds_within, say, wait_until};
 const PARTITIONS: i32 = 6;
 /// What an instance says when the group gave it some.
 const ASSIGNED: &str = "partitions assigned";
+/// And when its log has nearly all that the group has published.
+const JOINS: &str = "joining it";
 /// Between two looks at what is published.
 const LOOK: Duration = Duration::from_millis(20);
 /// A partition that stands still for this long after a kill was the killed instance's. A session takes 10 s to end.
@@ -122,12 +124,13 @@ fn main() {
     if wanted("kill") {
         say!(
             "\n| commands before the kill | `all`: the first, the last partition | `all`, in the middle of a transaction | \
-             `owned`: the first, the last |"
+             `owned`: the first, the last | commands that its log lacked |"
         );
-        say!("| --- | --- | --- | --- |");
+        say!("| --- | --- | --- | --- | --- |");
         for &history in &args.histories {
             let [all, open, owned] = KILLS.map(|kind| kill(&kafka, kind, history, args.rate));
-            say!("| {history} | {} | {} | {} |", shown(&all), shown(&open), shown(&owned));
+            let [first, second, third] = [&all, &open, &owned].map(|(after, _)| shown(after));
+            say!("| {history} | {first} | {second} | {third} | {} |", owned.1);
         }
     }
     if wanted("restart") {
@@ -214,7 +217,13 @@ fn freeze_in_transaction(instance: &Running, progress: &Progress) -> Instant {
 }
 
 /// Kills one of two instances, and measures from the kill until each of its partitions has something published by the other.
-fn kill(kafka: &Kafka, (mode, in_transaction): (&str, bool), history: u64, rate: u32) -> Vec<Duration> {
+/// And how many commands of these the other's log lacked.
+fn kill(
+    kafka: &Kafka,
+    (mode, in_transaction): (&str, bool),
+    history: u64,
+    rate: u32,
+) -> (Vec<Duration>, i64) {
     let backlog = Backlog::post(kafka, "takeover", PARTITIONS, history, support::usual);
     let names = backlog.names("takeover");
     let [mut killed, other] = [(); 2].map(|()| start(kafka, &names, mode, &[]));
@@ -228,6 +237,7 @@ fn kill(kafka: &Kafka, (mode, in_transaction): (&str, bool), history: u64, rate:
     });
     let steady = Steady::post(&kafka.servers, &names, rate);
     thread::sleep(Duration::from_secs(5));
+    let has = logged(&other);
     let begun = if in_transaction { freeze_in_transaction(&killed, &progress) } else { Instant::now() };
     drop(killed);
     thread::sleep(Duration::from_millis(500));
@@ -235,6 +245,7 @@ fn kill(kafka: &Kafka, (mode, in_transaction): (&str, bool), history: u64, rate:
     thread::sleep(STILL);
     let after = progress.committed_now();
     let mut waiting: Vec<i32> = before.keys().copied().filter(|p| after[p] == before[p]).collect();
+    let lacks = waiting.iter().map(|p| before[p] - has.get(p).copied().unwrap_or(0)).sum();
     let mut moved = Vec::new();
     while !waiting.is_empty() {
         thread::sleep(LOOK);
@@ -247,7 +258,7 @@ fn kill(kafka: &Kafka, (mode, in_transaction): (&str, bool), history: u64, rate:
     }
     drop(steady);
     other.stop();
-    moved
+    (moved, lacks)
 }
 
 /// The rate at which a group gets through a backlog, the CPU time that all instances need until each has all that it should,
@@ -285,12 +296,13 @@ fn join(kafka: &Kafka, history: u64, rate: u32) {
     thread::sleep(WATCHED);
     let started = Instant::now();
     let third = start(kafka, &names, "all", &[]);
-    assert!(
-        holds_within(Duration::from_secs(600), || third.said().contains(ASSIGNED)),
-        "the third has no partitions: {}",
-        third.said()
-    );
-    let joined = Instant::now();
+    let says = |what: &str| {
+        let is_said = holds_within(Duration::from_secs(600), || third.said().contains(what));
+        assert!(is_said, "the third does not say '{what}': {}", third.said());
+        Instant::now()
+    };
+    let joins = says(JOINS);
+    says(ASSIGNED);
     thread::sleep(WATCHED);
     let ended = Instant::now();
     let times = steady.end();
@@ -298,8 +310,6 @@ fn join(kafka: &Kafka, history: u64, rate: u32) {
         "\n| {history} commands before, {rate} a second | seconds | p50, ms | p99, ms | longest without any notification, ms |"
     );
     say!("| --- | --- | --- | --- | --- |");
-    // It is assigned partitions in the middle of the rebalance.
-    let joins = joined - Duration::from_secs(5).min(joined - started);
     for (name, window) in [
         ("two instances", before..started),
         ("the third reads the history", started..joins),
