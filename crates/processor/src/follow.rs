@@ -55,15 +55,13 @@ pub(crate) struct Follow<S: Source> {
     handover: Arc<Handover>,
     open: Option<Open<S>>,
     retry_at: Instant,
-    waiting: Option<Waiting>,
+    standstill: Option<Standstill>,
 }
 
-/// Commands wait to be published.
-#[derive(Debug, Clone, Copy)]
-struct Waiting {
-    /// The sum of the offsets that the group has committed.
-    committed: i64,
-    /// Since when it is that.
+/// Neither the group nor the log has moved.
+#[derive(Debug)]
+struct Standstill {
+    at: Warmth,
     since: Instant,
 }
 
@@ -83,7 +81,7 @@ struct Open<S: Source> {
 pub enum Warmth {
     /// The brokers do not say it now, for this reason.
     Unknown(String),
-    /// Nobody else publishes: the group has no other member, or none that works.
+    /// There is nothing to wait for: the group has no other member, or neither it nor the log has moved for long.
     Alone,
     /// The log has `logged` of the `committed` records that the group has committed.
     Behind { logged: i64, committed: i64 },
@@ -106,7 +104,7 @@ impl<S: Source> Follow<S> {
         options.caps.records = options.caps.records.min(RECORDS);
         options.caps.bytes = options.caps.bytes.min(BYTES);
         let retry_at = Instant::now();
-        Self { brokers, options, handover: Arc::default(), open: None, retry_at, waiting: None }
+        Self { brokers, options, handover: Arc::default(), open: None, retry_at, standstill: None }
     }
 
     /// For the session beside it.
@@ -145,7 +143,8 @@ impl<S: Source> Follow<S> {
         match asked {
             Ok(Some(committed)) => {
                 self.handover.know(&committed.keys().copied().collect::<Vec<_>>());
-                if self.is_abandoned(&committed) { Ok(self.alone()) } else { self.behind(&committed) }
+                let warmth = self.behind(&committed)?;
+                Ok(if self.is_at_a_standstill(&warmth) { self.alone() } else { warmth })
             }
             Ok(None) => Ok(self.alone()),
             Err(error @ SourceError::Fatal(_)) => Err(ProcessorError::Source(error)),
@@ -162,19 +161,14 @@ impl<S: Source> Follow<S> {
         Warmth::Alone
     }
 
-    /// Whether commands wait and nobody has published any for long, whatever the group says of its members: it may have only
-    /// dead ones, or some that don't work.
-    fn is_abandoned(&mut self, of_group: &BTreeMap<i32, i64>) -> bool {
-        let Some(open) = &self.open else { return false };
-        let end = |partition| open.intake.known_end(partition).map_or(0, |end| end.offsets.stable);
-        let waits = of_group.iter().any(|(&partition, &committed)| committed < end(partition));
-        let committed = of_group.values().sum();
+    /// Whether waiting longer is of no use, whatever the group says of its members. Its offsets may be beyond the topic's end,
+    /// or what the log lacks may be gone: a member can say so.
+    fn is_at_a_standstill(&mut self, warmth: &Warmth) -> bool {
         let now = Instant::now();
-        self.waiting = waits.then(|| {
-            let before = self.waiting.filter(|waiting| waiting.committed == committed);
-            before.unwrap_or(Waiting { committed, since: now })
-        });
-        self.waiting.is_some_and(|waiting| now - waiting.since >= self.options.timing.abandoned)
+        let before = self.standstill.take().filter(|before| before.at == *warmth);
+        let Standstill { since, .. } =
+            self.standstill.insert(before.unwrap_or_else(|| Standstill { at: warmth.clone(), since: now }));
+        now - *since >= self.options.timing.standstill
     }
 
     fn behind(&self, of_group: &BTreeMap<i32, i64>) -> Result<Warmth, ProcessorError> {
@@ -184,6 +178,11 @@ impl<S: Source> Follow<S> {
             logged += log.cursor(partition)?.map_or(0, |cursor| cursor.logged).min(committed);
         }
         Ok(Warmth::Behind { logged, committed: of_group.values().sum() })
+    }
+
+    /// Checkpoints the log if that is due. Call it when nothing owned waits to be appended.
+    pub fn checkpoint_if_due(&self) {
+        self.options.log.lock().expect("no holder panics").checkpoint_if_due();
     }
 
     /// Whether it has something to read, and a source to read it from.
@@ -284,7 +283,6 @@ impl<S: Source> Open<S> {
         }
         let mut batch = std::mem::take(&mut self.decided);
         self.append.append(&mut batch)?;
-        self.append.checkpoint_if_due();
         // Publishing is another instance's matter, so there is nothing left to do here.
         for chunk in &batch {
             self.publication.set_published(chunk.partition, chunk.epoch, chunk.next_offset);
@@ -330,23 +328,24 @@ mod tests {
     use super::*;
     use crate::scripted::{self, Scripted, Unobserved, terms};
 
-    /// How warm an instance with an empty log is, after a group that commits nothing for this long is abandoned.
-    fn warmth(abandoned: Duration, make: fn() -> Scripted) -> Warmth {
+    const STANDSTILL: Duration = Duration::from_secs(60);
+
+    /// Of an instance with an empty log.
+    fn follow(make: fn() -> Scripted) -> (Follow<Scripted>, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a folder");
         let options = FollowOptions {
             decider: Decider::new("c", Limits::default()),
             log: scripted::log(folder.path()),
             observer: Arc::new(Unobserved),
             caps: Caps { records: 10, bytes: 1 << 20 },
-            timing: Timing { abandoned, ..Timing::default() },
+            timing: Timing { standstill: STANDSTILL, ..Timing::default() },
             marker: terms().marker,
         };
-        let mut follow = Follow::<Scripted>::new(make, options);
-        let warm = |follow: &mut Follow<_>| follow.warm().expect("a log that can be read");
-        warm(&mut follow);
-        // It learns where the topic ends.
-        follow.step(Duration::ZERO).expect("a log that can be written to");
-        warm(&mut follow)
+        (Follow::new(make, options), folder)
+    }
+
+    fn warmth(make: fn() -> Scripted) -> Warmth {
+        follow(make).0.warm().expect("a log that can be read")
     }
 
     fn published(offset: i64) -> Option<Committed> {
@@ -356,22 +355,38 @@ mod tests {
     #[test]
     fn an_instance_waits_for_the_other_members_of_its_group() {
         let others = || Scripted { member: true, committed: published(40), ..Scripted::default() };
-        assert_eq!(warmth(Duration::MAX, others), Warmth::Behind { logged: 0, committed: 40 });
+        assert_eq!(warmth(others), Warmth::Behind { logged: 0, committed: 40 });
         let nobody = || Scripted { committed: published(40), ..Scripted::default() };
-        assert_eq!(warmth(Duration::MAX, nobody), Warmth::Alone);
+        assert_eq!(warmth(nobody), Warmth::Alone);
         let unknown = || Scripted { held_up: Some("why".into()), ..Scripted::default() };
-        assert_eq!(warmth(Duration::MAX, unknown), Warmth::Unknown("why".into()));
+        assert_eq!(warmth(unknown), Warmth::Unknown("why".into()));
     }
 
     #[test]
-    fn an_instance_does_not_wait_for_others_that_leave_commands_waiting() {
-        let publishes =
-            || Scripted { member: true, committed: published(40), end: 50, ..Scripted::default() };
-        let rests = || Scripted { member: true, committed: published(40), end: 40, ..Scripted::default() };
-        let behind = Warmth::Behind { logged: 0, committed: 40 };
-        assert_eq!(warmth(Duration::ZERO, publishes), Warmth::Alone);
-        assert_eq!(warmth(Duration::MAX, publishes), behind);
-        assert_eq!(warmth(Duration::ZERO, rests), behind);
+    fn an_instance_waits_as_long_as_the_group_or_its_log_moves() {
+        let (mut follow, _folder) = follow(Scripted::default);
+        let behind = |logged, committed| Warmth::Behind { logged, committed };
+        let mut is_at_a_standstill = |warmth| {
+            if let Some(standstill) = &mut follow.standstill {
+                standstill.since -= STANDSTILL;
+            }
+            follow.is_at_a_standstill(&warmth)
+        };
+        for moved in [behind(1, 10), behind(2, 10), behind(2, 11)] {
+            assert!(!is_at_a_standstill(moved.clone()), "{moved:?}");
+        }
+        assert!(is_at_a_standstill(behind(2, 11)));
+    }
+
+    /// So that it joins, and says what is wrong.
+    #[test]
+    fn an_instance_does_not_wait_for_offsets_beyond_the_end_for_ever() {
+        let (mut follow, _folder) =
+            follow(|| Scripted { member: true, committed: published(40), end: 10, ..Scripted::default() });
+        let waits = follow.warm().expect("a log that can be read");
+        assert_eq!(waits, Warmth::Behind { logged: 0, committed: 40 });
+        follow.standstill.as_mut().expect("it waits").since -= STANDSTILL;
+        assert_eq!(follow.warm().expect("a log that can be read"), Warmth::Alone);
     }
 
     #[test]

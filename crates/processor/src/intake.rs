@@ -31,7 +31,7 @@ pub use starting::{Learned, learn};
 use watch::Watch;
 
 use super::{
-    End, Observer, ProcessorError, batch::Batch, handover::Handover, ownership::Owner, progress::Progress,
+    Observer, ProcessorError, batch::Batch, handover::Handover, ownership::Owner, progress::Progress,
     start::Terms, timing::Timing,
 };
 
@@ -202,11 +202,6 @@ impl<S: Source> Intake<S> {
             Polled::Nothing => self.exhausted = true,
         }
         Ok(false)
-    }
-
-    /// Where a partition that is being read ends, as far as the brokers have said.
-    pub fn known_end(&self, partition: i32) -> Option<End> {
-        self.watch.progress().known_end(partition)
     }
 
     /// From now on these partitions belong to this stage; the next step starts them.

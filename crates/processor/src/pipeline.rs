@@ -333,8 +333,10 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         if let Some(handover) = &self.handover {
             handover.close();
         }
+        // First: closing can take as long as a process has to stop.
+        let recorded = lock(&self.log).record_clean_stop(&published);
         drop(intake.take().map(Intake::close));
-        lock(&self.log).record_clean_stop(&published)?;
+        recorded?;
         Ok(Step::Ended)
     }
 
@@ -373,6 +375,8 @@ impl<S: Source, K: Sink<Membership = S::Membership>> Pipeline<S, K> {
         } else if self.in_flight.load(Ordering::SeqCst) > 0 {
             took * YIELD.0
         } else {
+            // While own batches come, the stage that appends them does this between two of them.
+            follow.checkpoint_if_due();
             Duration::ZERO
         };
         let pause = pause.min(LONGEST_PAUSE);

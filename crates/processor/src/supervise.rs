@@ -250,6 +250,7 @@ fn warm(
             }
         }
         follow.step(IDLE)?;
+        follow.checkpoint_if_due();
         if !follow.is_reading() {
             thread::sleep(IDLE);
         }

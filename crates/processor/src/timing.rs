@@ -25,9 +25,8 @@ pub struct Timing {
     pub ends: Duration,
     /// A member that was assigned nothing for this long has no partitions, so all of them are followed.
     pub unassigned: Duration,
-    /// An instance that is not warm joins the group all the same if nobody has published anything for this long. Longer than
-    /// any member's session lasts.
-    pub abandoned: Duration,
+    /// An instance that is not warm joins the group all the same if neither its log nor the group has moved for this long.
+    pub standstill: Duration,
     /// A partition that has records and makes no progress for this long is stalled.
     pub stall: Duration,
     /// How long to wait for the group's next generation before trying again with the same one.
@@ -36,7 +35,8 @@ pub struct Timing {
     pub aborted: Duration,
     /// Between attempts to make a producer.
     pub reset: Duration,
-    /// Fencings within this time are one.
+    /// Fencings within this time are one: of both producers, by several owners of partitions that this process had. Longer than
+    /// the brokers may take for one.
     pub fenced_once: Duration,
     /// Two fencings within this time mean that another process runs on a copy of this log; a single one can be chance.
     pub fenced_twice: Duration,
@@ -71,12 +71,12 @@ impl Default for Timing {
             positions: Duration::from_secs(1),
             ends: Duration::from_secs(5),
             unassigned: Duration::from_secs(10),
-            abandoned: Duration::from_secs(60),
+            standstill: Duration::from_secs(60),
             stall: Duration::from_secs(60),
             generation: Duration::from_millis(500),
             aborted: Duration::from_millis(50),
             reset: Duration::from_millis(500),
-            fenced_once: Duration::from_secs(2),
+            fenced_once: Duration::from_secs(20),
             fenced_twice: Duration::from_secs(300),
             aborted_by_others: PENDING,
         }

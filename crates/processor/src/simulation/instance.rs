@@ -52,7 +52,7 @@ pub struct Instance {
     session: Option<Session>,
     /// Its log has all partitions.
     pub follows: bool,
-    /// It does not wait for the other members of the group if they leave commands waiting.
+    /// It takes the group for one that stands still.
     impatient: bool,
     backups: Vec<PathBuf>,
     /// The group's clients of earlier sessions, which this process can no longer close.
@@ -196,15 +196,15 @@ impl Instance {
         };
         if self.follows {
             let marker = marker(log.lock().expect("no holder panics").instance_id());
-            // Some take the others for dead at once.
+            // Some take the group for one that stands still at once.
             self.impatient = self.cluster.borrow_mut().marks.u32(0..8) == 0;
-            let abandoned = if self.impatient { Duration::ZERO } else { Duration::MAX };
+            let standstill = if self.impatient { Duration::ZERO } else { Duration::MAX };
             let options = FollowOptions {
                 decider: self.decider.clone(),
                 log,
                 observer: Arc::new(Unobserved),
                 caps: Caps { records: 2, bytes: 1 << 20 },
-                timing: Timing { abandoned, ..instant() },
+                timing: Timing { standstill, ..instant() },
                 marker,
             };
             let brokers = Brokers { cluster: self.cluster.clone(), mutation: self.mutation };
@@ -273,7 +273,7 @@ impl Instance {
                 }
                 let log = Arc::clone(self.log.as_ref().expect("open while it runs"));
                 if warmth == Warmth::Alone && self.impatient {
-                    self.cluster.borrow_mut().count("an instance that takes the others for dead joined");
+                    self.cluster.borrow_mut().count("an instance that was not warm joined, as nothing moved");
                 } else {
                     self.check_warm(&log)?;
                 }
@@ -574,7 +574,7 @@ fn instant() -> Timing {
         positions: nothing,
         ends: nothing,
         unassigned: nothing,
-        abandoned: Duration::MAX,
+        standstill: Duration::MAX,
         stall: nothing,
         generation: nothing,
         aborted: nothing,

@@ -193,7 +193,7 @@ fn logs_with_all_partitions_are_complete_and_lose_nothing_and_double_nothing() {
 
 const FOLLOWING_HAPPENS: [&str; 4] = [
     "a partition was taken while something of it was decided",
-    "an instance that takes the others for dead joined",
+    "an instance that was not warm joined, as nothing moved",
     "an instance was warm before it joined",
     "the next owner aborted a transaction that was left open",
 ];
