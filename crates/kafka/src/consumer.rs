@@ -41,6 +41,8 @@ use super::{
 const ASK: Duration = Duration::from_secs(2);
 /// An answer that takes longer may wait for a transaction that a former owner has left open.
 const PROMPT: Duration = Duration::from_millis(300);
+/// How long to ask for the offset of one partition after another.
+const SINGLY: Duration = Duration::from_secs(1);
 
 /// Reads the commands topic, as a member of the consumer group or outside of it.
 pub struct GroupConsumer {
@@ -153,9 +155,23 @@ impl GroupConsumer {
         Ok(())
     }
 
-    fn ask_committed(&self, partitions: &[i32], within: Duration) -> KafkaResult<TopicPartitionList> {
+    fn ask_committed(
+        &self,
+        partitions: &[i32],
+        within: Duration,
+    ) -> KafkaResult<Vec<(i32, Option<Committed>)>> {
         let list = unknown_list(&self.topic, partitions);
-        self.offsets_reader.as_ref().unwrap_or(&self.consumer).committed_offsets(list, within)
+        let asker = self.offsets_reader.as_ref().unwrap_or(&self.consumer);
+        let list = asker.committed_offsets(list, within)?;
+        list.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)?;
+        Ok(native::committed(&list))
+    }
+
+    /// A pending offset holds back the answer about all that are asked for with it, so each is asked for alone.
+    fn ask_committed_singly(&self, partitions: &[i32]) -> Vec<(i32, Option<Committed>)> {
+        let deadline = Instant::now() + SINGLY;
+        let in_time = partitions.iter().take_while(|_| Instant::now() < deadline);
+        in_time.filter_map(|&partition| self.ask_committed(&[partition], PROMPT).ok()).flatten().collect()
     }
 
     /// Begins to abort what keeps the offsets of these partitions pending, unless that is under way.
@@ -309,16 +325,23 @@ impl Source for GroupConsumer {
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
         let what = format!("the committed offsets of the group '{}'", self.settings.group);
         let may_abort = self.predecessors.is_some();
-        let mut list = self.ask_committed(partitions, if may_abort { PROMPT } else { ASK });
-        if may_abort && matches!(&list, Err(error) if error.rdkafka_error_code().is_some_and(is_timeout)) {
+        let is_late = |asked: &KafkaResult<_>| {
+            asked.as_ref().is_err_and(|error| error.rdkafka_error_code().is_some_and(is_timeout))
+        };
+        let mut asked = self.ask_committed(partitions, if may_abort { PROMPT } else { ASK });
+        if may_abort && is_late(&asked) {
             self.begin_to_abort(partitions);
-            list = self.ask_committed(partitions, ASK - PROMPT);
+            asked = self.ask_committed(partitions, ASK - PROMPT);
+            if is_late(&asked) {
+                let known = self.ask_committed_singly(partitions);
+                asked = if known.is_empty() { asked } else { Ok(known) };
+            }
         }
-        let list = list.map_err(|error| self.retriable(&what, &error))?;
-        if let Some(failed) = list.elements().iter().find_map(|element| element.error().err()) {
-            return Err(self.retriable(&what, &failed));
+        let committed = asked.map_err(|error| self.retriable(&what, &error))?;
+        if let Some(predecessors) = &mut self.predecessors {
+            predecessors.forget(committed.iter().map(|(partition, _)| *partition));
         }
-        Ok(native::committed(&list))
+        Ok(committed)
     }
 
     fn commit_first(&mut self, next_offsets: &[NextOffset]) -> Result<(), SourceError> {

@@ -197,7 +197,8 @@ pub trait Source: Sized {
     fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
     /// The next offset of each started partition, past control records.
     fn positions(&mut self) -> Result<Vec<(i32, i64)>, SourceError>;
-    /// The group's committed offsets, whoever committed them. Waits for open transactions to end.
+    /// The group's committed offsets, whoever committed them. Waits for open transactions to end: partitions are left out of
+    /// which one does not end in time.
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError>;
     /// Commits offsets outside any transaction, where the group had none with a mark. From then on a missing offset means
     /// that it was lost, and one without a mark means that another program moved it.

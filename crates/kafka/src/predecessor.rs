@@ -9,7 +9,7 @@
 //! transaction any more, so this one either takes place as a whole before, or not at all. But an instance that is fenced for
 //! nothing has to make new producers, so it takes more than a late answer: see `Predecessors::is_pending`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
@@ -64,47 +64,76 @@ impl Predecessors {
         generation: &Generation,
         partitions: &[i32],
     ) -> Found {
-        let mut aborted = Found::new();
-        let failed = |reason: String| {
-            let text =
-                format!("a transaction that a former owner left open can't be aborted; waiting: {reason}");
-            repeats::warn(Origin::Program, &text);
-        };
         let (askers, found) = match self.connect(partitions) {
             Ok(connected) => connected,
             Err(error) => {
-                failed(error.to_string());
-                return aborted;
+                let text = format!(
+                    "can't find out whether a former owner left a transaction open; waiting: {error}"
+                );
+                repeats::warn(Origin::Program, &text);
+                return Found::new();
             }
         };
-        for (instance, of_instance) in owners(found, self.own) {
-            // At most one is open of an instance.
-            let mut new = of_instance.iter().filter(|(partition, found)| self.is_new(**partition, found));
-            let pending = new.find(|(partition, found)| self.is_pending(&askers, **partition, found));
-            let Some((partition, Committed { offset, .. })) = pending else { continue };
-            if native::generation(member.client()).as_ref() != Some(generation) {
-                return aborted;
+        let is_current = || native::generation(member.client()).as_ref() == Some(generation);
+        // At the same time: each takes about a second.
+        thread::scope(|scope| {
+            let aborting: Vec<_> = owners(found, self.own)
+                .into_iter()
+                .map(|(instance, of_instance)| {
+                    let (askers, is_current) = (&askers, &is_current);
+                    scope.spawn(move || {
+                        let is_aborted = self.abort_of(instance, &of_instance, askers, is_current);
+                        if is_aborted { of_instance } else { Found::new() }
+                    })
+                })
+                .collect();
+            aborting.into_iter().flat_map(|aborting| aborting.join().expect("no panic")).collect()
+        })
+    }
+
+    /// Aborts what this instance has open, of which there is at most one transaction, and returns whether it did.
+    fn abort_of(
+        &self,
+        instance: Uuid,
+        of_instance: &Found,
+        askers: &Askers,
+        is_current: impl Fn() -> bool,
+    ) -> bool {
+        let mut new = of_instance.iter().filter(|(partition, found)| self.is_new(**partition, found));
+        let pending = new.find(|(partition, found)| self.is_pending(askers, **partition, found));
+        let Some((partition, Committed { offset, .. })) = pending.filter(|_| is_current()) else {
+            return false;
+        };
+        let id = transactional::id(&self.transactional_id_prefix, &self.settings.group, instance);
+        match transactional::fence(&self.settings, &id) {
+            Ok(()) => {
+                tracing::warn!(
+                    kafka.partition = partition,
+                    kafka.offset = offset,
+                    %instance,
+                    "fenced the former owner of this partition, to abort the transaction that it had left open"
+                );
+                true
             }
-            let id = transactional::id(&self.transactional_id_prefix, &self.settings.group, instance);
-            match transactional::fence(&self.settings, &id) {
-                Ok(()) => {
-                    tracing::warn!(
-                        kafka.partition = partition,
-                        kafka.offset = offset,
-                        %instance,
-                        "fenced the former owner of this partition, to abort the transaction that it had left open"
-                    );
-                    aborted.extend(of_instance);
-                }
-                Err(error) => failed(error.to_string()),
+            Err(error) => {
+                let text =
+                    format!("a transaction that a former owner left open can't be aborted; waiting: {error}");
+                repeats::warn(Origin::Program, &text);
+                false
             }
         }
-        aborted
     }
 
     /// The brokers can lose the end of a transaction, and no fencing helps against that: it is tried once after each offset.
     pub fn set_aborted(&mut self, aborted: Found) {
         self.aborted.extend(aborted);
+    }
+
+    /// The offsets of these partitions are known: what was aborted has ended.
+    pub fn forget(&mut self, partitions: impl IntoIterator<Item = i32>) {
+        for partition in partitions {
+            self.aborted.remove(&partition);
+        }
     }
 
     fn is_new(&self, partition: i32, found: &Committed) -> bool {
@@ -201,6 +230,9 @@ mod tests {
             |partition, offset, instance| predecessors.is_new(partition, &committed(offset, instance));
         assert!(!is_new(1, 5, OTHER));
         assert!(is_new(1, 6, OTHER) && is_new(2, 5, OTHER) && is_new(1, 5, Uuid::from_u128(3)));
+        // Once it is known, another transaction may be open after the same offset.
+        predecessors.forget([1]);
+        assert!(predecessors.is_new(1, &committed(5, OTHER)));
     }
 
     /// A late answer is no sign of a transaction.

@@ -35,6 +35,8 @@ pub(super) struct Scripted {
     pub polled: VecDeque<Polled>,
     /// Why the group's offsets are unavailable; `None` if they are available.
     pub held_up: Option<String>,
+    /// Partitions whose committed offset is pending.
+    pub pending: BTreeSet<i32>,
     /// Partitions whose bounds are unknown.
     pub leaderless: BTreeSet<i32>,
     /// The answers to commits of the first offsets, one after another; after these, commits succeed.
@@ -128,7 +130,10 @@ impl Source for Scripted {
         let own = Some(Committed { offset: 0, mark: Some(terms().marker.mark(0)) });
         match &self.held_up {
             Some(reason) => Err(SourceError::Retriable(reason.clone())),
-            None => Ok(partitions.iter().map(|&partition| (partition, self.committed.or(own))).collect()),
+            None => {
+                let known = partitions.iter().filter(|partition| !self.pending.contains(partition));
+                Ok(known.map(|&partition| (partition, self.committed.or(own))).collect())
+            }
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Delayed {
     pub since: Instant,
     pub logged_at: Instant,
     pub retry_at: Instant,
+    /// Attempts since something changed.
+    pub failed: u32,
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +122,7 @@ impl Assignments {
     /// Something changed, so the next attempt to start partitions need not wait.
     pub fn retry_now(&mut self) {
         if let Some(delayed) = &mut self.delayed {
-            delayed.retry_at = Instant::now();
+            (delayed.retry_at, delayed.failed) = (Instant::now(), 0);
         }
     }
 }

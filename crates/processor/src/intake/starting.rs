@@ -17,8 +17,9 @@ use crate::{
 /// How long to learn the facts of one partition after another before starting those whose facts are known: nothing is polled
 /// in the meantime, and a partition whose leader does not answer takes two seconds.
 const LEARN: Duration = Duration::from_secs(4);
-/// If an attempt took at least this long, and is not the first, the pause before the next one is this many times as long, so
-/// that the records of running partitions are polled. The first may have found a transaction that is aborted since.
+/// If an attempt took at least this long, there is a pause before the next one, so that the records of running partitions are
+/// polled. From one attempt to the next it grows, up to this many times as long: the first ones may have found a transaction
+/// that is aborted since.
 const LONG: (Duration, u32) = (Duration::from_secs(1), 4);
 
 impl<S: Source> Intake<S> {
@@ -60,17 +61,18 @@ impl<S: Source> Intake<S> {
 
     fn delay(&mut self, unknown: BTreeMap<i32, String>, took: Duration) {
         let now = Instant::now();
-        let is_first = self.assignments.delayed.is_none();
-        let pause = if is_first || took < LONG.0 { Duration::ZERO } else { took * LONG.1 };
+        let failed = self.assignments.delayed.as_ref().map_or(0, |delayed| delayed.failed);
+        let pause = if took < LONG.0 { Duration::ZERO } else { took * failed.min(LONG.1) };
         let retry_at = now + self.timing.retry.max(pause);
         let partitions: Vec<i32> = unknown.keys().copied().collect();
         let reason = unknown.values().next().cloned();
         let Some(delayed) = &mut self.assignments.delayed else {
             tracing::warn!(?partitions, reason, "cannot start these partitions yet; trying again");
-            self.assignments.delayed = Some(Delayed { unknown, since: now, logged_at: now, retry_at });
+            self.assignments.delayed =
+                Some(Delayed { unknown, since: now, logged_at: now, retry_at, failed: 1 });
             return;
         };
-        (delayed.retry_at, delayed.unknown) = (retry_at, unknown);
+        (delayed.retry_at, delayed.unknown, delayed.failed) = (retry_at, unknown, failed + 1);
         if now - delayed.logged_at >= self.timing.say {
             delayed.logged_at = now;
             tracing::warn!(
@@ -259,7 +261,11 @@ pub fn learn<S: Source>(
         if Instant::now() >= deadline {
             break;
         }
-        let committed = committed.get(&partition).copied().flatten();
+        let Some(&committed) = committed.get(&partition) else {
+            let reason = "the group's committed offset is pending: a transaction that moves it has not ended";
+            unknown.insert(partition, reason.to_owned());
+            continue;
+        };
         let bounds = match source.bounds(partition) {
             Ok(bounds) => bounds,
             Err(SourceError::Retriable(reason)) => {

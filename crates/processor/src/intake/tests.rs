@@ -502,21 +502,23 @@ fn an_accepted_loss_is_recorded_once_and_before_its_offset_is_committed() {
 }
 
 #[test]
-fn a_partition_without_a_leader_keeps_no_other_back() {
-    let source = Scripted {
-        polled: VecDeque::from([Polled::Assigned(vec![3, 4])]),
-        leaderless: [3].into(),
-        member: true,
-        ..Scripted::default()
-    };
-    let mut world = World::new(source, timing());
-    let (said, ended) = world.steps(3);
-    ended.unwrap();
-    assert_eq!((world.intake.is_running(3), world.intake.is_running(4)), (false, true), "{said}");
-    assert!(said.contains("partitions=[3]") && !said.contains("partitions=[3, 4] reason"), "{said}");
-    assert_eq!(world.waits_for(), "starting partitions: partition 3: no leader");
-    world.intake.source.leaderless.clear();
-    world.steps(2).1.unwrap();
-    assert!(world.intake.is_running(3));
-    assert_eq!(world.waits_for(), "");
+fn a_partition_that_cannot_start_keeps_no_other_back() {
+    let without_a_leader = Scripted { leaderless: [3].into(), ..Scripted::default() };
+    let pending = Scripted { pending: [3].into(), ..Scripted::default() };
+    for (source, reason) in [(without_a_leader, "no leader"), (pending, "has not ended")] {
+        let polled = VecDeque::from([Polled::Assigned(vec![3, 4])]);
+        let mut world = World::new(Scripted { polled, member: true, ..source }, timing());
+        let (said, ended) = world.steps(3);
+        ended.unwrap();
+        assert_eq!((world.intake.is_running(3), world.intake.is_running(4)), (false, true), "{said}");
+        assert!(said.contains("partitions=[3]") && !said.contains("partitions=[3, 4] reason"), "{said}");
+        let waits_for = world.waits_for();
+        assert!(waits_for.starts_with("starting partitions: partition 3: "), "{waits_for}");
+        assert!(waits_for.ends_with(reason), "{waits_for}");
+        world.intake.source.leaderless.clear();
+        world.intake.source.pending.clear();
+        world.steps(2).1.unwrap();
+        assert!(world.intake.is_running(3));
+        assert_eq!(world.waits_for(), "");
+    }
 }
