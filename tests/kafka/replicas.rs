@@ -8,7 +8,7 @@ use super::{
     instances::ASSIGNED,
     logs::{self, Noted},
     members::Members,
-    process::{Instance, PATIENCE, Setup},
+    process::{Instance, Joining, PATIENCE, Setup},
     say, seed, topics, wait_until,
     work::{ALL, Work},
 };
@@ -140,6 +140,31 @@ fn a_new_group_waits_for_nobody() {
         findings.verify(&work.setup, &[log]);
     }
     say!("alone: {findings}");
+    findings.assert_none();
+}
+
+/// The brokers do not say whether a group of the new protocol has members. One alone that lost its log reads what the group has
+/// published, and joins.
+#[test]
+#[ignore = "needs a real Kafka: see docs/testing.md"]
+fn a_lone_member_of_the_new_protocol_waits_for_nobody() {
+    let mut work = Work::new("new-alone");
+    work.setup.join_as(Joining::NEW);
+    let start = |work: &Work| work.setup.start("anna", &["--set", "takeover.max_lag_records=0"]);
+    let mut anna = start(&work);
+    work.post(1_000);
+    work.await_published(&mut anna);
+    let log = anna.log.clone();
+    anna.stop();
+    logs::remove(&log);
+    let mut anna = start(&work);
+    work.post(1_000);
+    work.await_published(&mut anna);
+    anna.stop();
+    let mut findings = work.findings();
+    findings.log(&log, &ALL);
+    findings.verify(&work.setup, &[&log]);
+    say!("new-alone: {findings}");
     findings.assert_none();
 }
 
