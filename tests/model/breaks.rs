@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     SCRIPT,
     checker::explore,
-    fencing,
+    copies, fencing,
     rules::{Break, Rules},
     steps::Fault,
     world,
@@ -256,6 +256,12 @@ fn a_clean_stop_that_counts_for_ever() {
 #[test]
 fn a_clean_stop_with_work_in_flight() {
     yields(broken(Break::CleanInFlight), 1, 3, stops, MARKED, 15);
+}
+
+#[test]
+fn a_clean_stop_that_travels_with_a_copy() {
+    let rules = broken(Break::CleanTravels);
+    yields(rules, 1, 4, copies, MARKED, 22);
 }
 
 #[test]

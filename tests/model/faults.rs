@@ -2,7 +2,8 @@
 
 use super::{
     broker::GroupOffset,
-    state::{Partition, Process, State, Who},
+    rules::Break,
+    state::{Logs, Partition, Process, State, Who},
     steps::{Fault, Step},
     world::World,
 };
@@ -21,7 +22,10 @@ impl World {
         let instance = state.instance(who);
         let kill = (!self.times_out).then_some(Fault::Kill(who));
         match &instance.process {
-            Process::Down => faults.extend((instance.copy != instance.logs).then_some(Fault::Restore(who))),
+            Process::Down => {
+                let differs = |of: &Who| self.restored(state, who, *of) != instance.logs;
+                faults.extend(state.everybody().filter(differs).map(|of| Fault::Restore(who, of)));
+            }
             Process::Gone | Process::Refused => {}
             Process::Warming(_) => {
                 faults.push(Fault::Crash(who));
@@ -71,8 +75,21 @@ impl World {
     fn copying(&self, state: &State) -> Option<Step> {
         let who = Who(0);
         let instance = state.instance(who);
+        let may_restore = state.everybody().any(|other| (self.may_happen)(Fault::Restore(other, who)));
         let differs = instance.logs.iter().any(|log| log.is_known) && instance.copy != instance.logs;
-        ((self.may_happen)(Fault::Restore(who)) && differs).then_some(Step::Copy(who))
+        (may_restore && differs).then_some(Step::Copy(who))
+    }
+
+    /// The copy of an instance's log, as another instance finds it, which has its own id: the clean stop was not its own.
+    fn restored(&self, state: &State, who: Who, of: Who) -> Logs {
+        let mut logs = state.instance(of).copy.clone();
+        if who != of {
+            for log in &mut logs {
+                log.clean &= self.rules.broken == Some(Break::CleanTravels);
+                log.is_stopped = false;
+            }
+        }
+        logs
     }
 
     /// Repetitions are recognized among the commands that the topic retains.
@@ -100,9 +117,10 @@ impl World {
                 instance.logs = instance.synced.take().expect("a write that is not synced");
             }
             Fault::Stop(who) => self.stop(state, who),
-            Fault::Restore(who) => {
+            Fault::Restore(who, of) => {
+                let logs = self.restored(state, who, of);
                 let instance = state.instance_mut(who);
-                (instance.logs, instance.synced) = (instance.copy.clone(), None);
+                (instance.logs, instance.synced) = (logs, None);
             }
             Fault::CommitUnnoticed(who) => {
                 state.kafka.commit(who);

@@ -206,8 +206,8 @@ impl World {
         let Process::Warming(Warming { accepts, follower }) = state.instance(who).process.clone() else {
             panic!("only a process that warms joins later");
         };
-        state.has_joined_cold |= matches!(state.warmth(who), Warmth::Behind { logged, committed } if committed - logged > MOST_BEHIND);
         let has_members = state.has_other_members(who);
+        state.has_joined_cold |= has_members && !state.is_disturbed && state.unlogged(who) > MOST_BEHIND;
         self.begin(state, who, accepts);
         // Alone, it has followed nothing.
         if has_members {
@@ -267,6 +267,17 @@ impl State {
 
     pub fn restart_follower(&mut self, who: Who) {
         self.follower_mut(who).restart();
+    }
+
+    /// How many commands the log lacks whose output is published.
+    fn unlogged(&self, who: Who) -> i64 {
+        let lacks = |partition: Partition| {
+            let (topic, log) = (self.kafka.partition(partition), self.log(who, partition));
+            (0..topic.published)
+                .filter(|offset| log.outcome(*offset).is_none() && !log.is_gap(*offset))
+                .count()
+        };
+        self.partitions().map(lacks).sum::<usize>() as i64
     }
 
     fn warmth(&self, who: Who) -> Warmth {

@@ -11,6 +11,7 @@ pub const PENDING: &str = "an offset that a former owner keeps pending";
 pub const MOVED: &str = "a transaction with a partition that was released, and one that is held";
 pub const GAP: &str = "a gap in a log";
 pub const BEHIND: &str = "a log behind what is published";
+pub const OWNER_FOLLOWS: &str = "an owner that has appended what it follows";
 pub const AHEAD: &str = "a follower ahead of what is published";
 pub const UNSYNCED: &str = "what was followed is not on the disk";
 pub const WARMING: &str = "a process that is not warm";
@@ -28,6 +29,7 @@ pub fn kind(state: &State) -> Option<&'static str> {
         (GAP, of_log(|_, instance| instance.logs.iter().any(|log| log.gaps != 0))),
         (BEHIND, of_log(is_behind)),
         (UNSYNCED, of_anybody(|state, who| who != NOT_SYNCED && state.instance(who).synced.is_some())),
+        (OWNER_FOLLOWS, of_anybody(holds_and_follows)),
         (AHEAD, of_anybody(is_ahead)),
         (WARMING, of_process(|process| matches!(process, Process::Warming(_)))),
     ];
@@ -62,6 +64,16 @@ fn has_moved_in_part(state: &State, who: Who) -> bool {
 fn is_behind(state: &State, instance: &Instance) -> bool {
     let mut logs = instance.logs.iter().zip(&state.kafka.partitions);
     logs.any(|(log, topic)| log.logged < topic.published)
+}
+
+fn holds_and_follows(state: &State, who: Who) -> bool {
+    let Some((session, follower)) = state.session(who).zip(state.follower(who)) else { return false };
+    let has_followed = |partition: u8| {
+        let is_followed = matches!(follower.followed(partition), Followed::Up { .. });
+        let may_append = follower.shares.may_append(partition.into());
+        is_followed && may_append && state.log(who, partition).logged > 0
+    };
+    !session.held.is_empty() && state.partitions().any(has_followed)
 }
 
 fn is_ahead(state: &State, who: Who) -> bool {

@@ -11,6 +11,7 @@
 //!
 //! Instances whose logs have what they own, and instances that follow, are explored apart: following multiplies the states,
 //! so there are fewer faults with it. So are two partitions, three instances, and brokers that never time out a transaction.
+//! Two instances that each have a partition, and follow the other one, begin with that.
 //!
 //! Each test of `breaks` breaks one of these on purpose, and expects the shortest counterexample.
 //!
@@ -40,10 +41,11 @@ use processor::LogPartitions::{All, Owned};
 
 use checker::{Explored, explore};
 use commands::{Commands, Outcome, Script};
-use kinds::{AHEAD, BEHIND, GAP, MOVED, PENDING, REFUSED, UNSYNCED, WARMING};
+use kinds::{AHEAD, BEHIND, GAP, MOVED, OWNER_FOLLOWS, PENDING, REFUSED, UNSYNCED, WARMING};
 use limits::Limit;
 use rules::Rules;
-use steps::Fault;
+use state::Who;
+use steps::{Fault, Step};
 use world::World;
 
 /// A command without a key, which may be deleted; one with a key, and its repetition; the key after the window.
@@ -61,6 +63,9 @@ const REUSED: [Script; 3] = [
     Script { key: Some("a"), content: "one", timestamp: 30, becomes: Outcome::Duplicate(0) },
 ];
 
+const A: Who = Who(0);
+const B: Who = Who(1);
+
 fn number(variable: &str) -> Option<usize> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
@@ -71,6 +76,7 @@ fn world(script: &[Script], faults: u8) -> World {
         commands: Commands::new(script),
         partitions: 1,
         instances: 2,
+        first: &[],
         log_partitions: Owned,
         times_out: true,
         faults,
@@ -132,6 +138,12 @@ fn offsets_that_are_lost_or_moved_after_a_stop_are_known_or_refused() {
     explores(&World { may_happen, ..world(&SCRIPT[..2], 3) }, &Limit::ALL.map(Limit::name));
 }
 
+/// A log that begins as a copy of another instance's keeps no clean stop: that one was not its own.
+#[test]
+fn a_copy_of_another_log_keeps_the_promises() {
+    explores(&World { may_happen: copies, ..world(&SCRIPT[..1], 4) }, &[REFUSED]);
+}
+
 #[test]
 fn followers_keep_the_promises() {
     let limits = [Limit::NewLogWithoutOffset.name(), Limit::AcceptedTooLate.name()];
@@ -143,7 +155,7 @@ fn followers_keep_the_promises() {
 /// Logs lose what they followed, with its keys, and follow it again.
 #[test]
 fn followers_recognize_keys() {
-    let may_happen = |fault| matches!(fault, Fault::Crash(_) | Fault::PowerLoss(_) | Fault::Restore(_));
+    let may_happen = |fault| matches!(fault, Fault::Crash(_) | Fault::PowerLoss(_) | Fault::Restore(..));
     let world = World { log_partitions: All, may_happen, ..world(&REUSED[..2], 1) };
     explores(&world, &[BEHIND, AHEAD, UNSYNCED]);
 }
@@ -152,6 +164,17 @@ fn followers_recognize_keys() {
 #[test]
 fn partitions_of_one_transaction_change_hands_apart() {
     explores(&World { partitions: 2, ..fencing(1, 1) }, &[PENDING, MOVED, BEHIND]);
+}
+
+/// Each instance has one partition, and follows the other one, until the group moves one or removes an instance. How an
+/// instance joins is explored with one partition.
+#[test]
+fn owners_follow_each_other() {
+    use Step::{Assign, Join, Post, Start, Warm};
+    let first = &[Post(0), Post(1), Start(A), Assign(A, 0), Warm(B), Join(B), Assign(B, 1)];
+    let may_happen = |fault| matches!(fault, Fault::HandOver(..) | Fault::Evict(_));
+    let world = World { partitions: 2, log_partitions: All, first, may_happen, ..world(&SCRIPT[..1], 1) };
+    explores(&world, &[PENDING, BEHIND, OWNER_FOLLOWS, AHEAD]);
 }
 
 #[test]
@@ -186,4 +209,9 @@ fn of_the_group(fault: Fault) -> bool {
             | Abort(_)
             | Fence(_)
     )
+}
+
+/// Those that matter to the record of a clean stop in a copy of another instance's log.
+fn copies(fault: Fault) -> bool {
+    matches!(fault, Fault::Stop(_) | Fault::Crash(_) | Fault::ForgetOffset(_) | Fault::Restore(B, A))
 }

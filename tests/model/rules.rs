@@ -66,6 +66,8 @@ pub enum Break {
     SeenEarly,
     /// The mark of a clean stop outlives the next start and the next append.
     CleanForEver,
+    /// The mark of a clean stop counts in the log that another instance begins with.
+    CleanTravels,
     /// A stop that abandons work in flight is recorded as clean.
     CleanInFlight,
     /// What is followed is published too.

@@ -42,7 +42,7 @@ pub struct State {
     pub is_disturbed: bool,
     /// A mark replaced an offset without one, or an absent one, below the end of a log, which does not know the clock there.
     pub is_clock_guessed: bool,
-    /// A process joined a group that has members, although its log lacked more than it may.
+    /// A process joined a group that has members, although its log lacked more of what is published than it may.
     pub has_joined_cold: bool,
     /// The promises end here, so the model does too.
     pub limit: Option<Limit>,

@@ -63,7 +63,8 @@ pub enum Fault {
     Kill(Who),
     PowerLoss(Who),
     Stop(Who),
-    Restore(Who),
+    /// The log of the first one, by the copy of the second one.
+    Restore(Who, Who),
     /// The outcome is unknown, and it was committed.
     CommitUnnoticed(Who),
     /// The outcome is unknown, and the request is on its way.
@@ -171,7 +172,9 @@ impl Fault {
             Self::Kill(who) => format!("{who} is killed, and never starts again."),
             Self::PowerLoss(who) => format!("The power of {who} fails, and its log loses the last write."),
             Self::Stop(who) => format!("{who} is stopped, and leaves the group."),
-            Self::Restore(who) => format!("Somebody replaces the log of {who} by an earlier copy."),
+            Self::Restore(who, of) => {
+                format!("Somebody replaces the log of {who} by an earlier copy of that of {of}.")
+            }
             Self::CommitUnnoticed(who) => format!("{who} commits the transaction, and gets no answer."),
             Self::CommitLate(who) => format!("{who} gets no answer: its commit is still on its way."),
             Self::Abort(who) => format!("The broker refuses the transaction of {who}, and aborts it."),

@@ -17,6 +17,8 @@ pub struct World {
     pub commands: Commands,
     pub partitions: usize,
     pub instances: usize,
+    /// The steps with which every schedule begins.
+    pub first: &'static [Step],
     /// Whether the instances follow.
     pub log_partitions: LogPartitions,
     /// Whether the brokers abort what a process that has ended left open. If not, only whoever takes over can do it.
@@ -33,7 +35,11 @@ impl Model for World {
     type Step = Step;
 
     fn start(&self) -> State {
-        State::new(self.partitions, self.instances, self.faults)
+        let start = State::new(self.partitions, self.instances, self.faults);
+        self.first.iter().fold(start, |state, step| {
+            assert!(self.steps(&state).contains(step), "impossible: {}", step.sentence(&state));
+            self.next(&state, *step)
+        })
     }
 
     fn steps(&self, state: &State) -> Vec<Step> {
