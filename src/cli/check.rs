@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use event_log::{LogError, LogReader, check_writable, examine_files, is_in_use};
+use event_log::{Cursor, LogError, LogReader, check_writable, examine_files, has_instance_id, is_in_use};
 use kafka::{
     access::{Operation, Resource},
     client,
@@ -257,6 +257,11 @@ fn examine(path: &Path, topic: &str) -> Result<(String, Cursors), LogError> {
     let used = if is_in_use(path) { "in use by a running processor" } else { "not in use" };
     let (events, version) = (count(stats.counts.events, "event"), stats.schema_version);
     let message = format!("'{}' holds {events}, has schema version {version}, and is {used}", path.display());
-    let cursors = stats.partitions.into_iter().map(|found| (found.cursor.partition, found.cursor));
+    let keeps_clean = has_instance_id(path)?;
+    let cursors = stats.partitions.into_iter().map(|found| {
+        // `run` clears it for a new instance.
+        let cursor = Cursor { clean: found.cursor.clean && keeps_clean, ..found.cursor };
+        (cursor.partition, cursor)
+    });
     Ok((message, cursors.collect()))
 }

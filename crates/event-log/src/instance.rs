@@ -26,7 +26,9 @@ const LONGEST: u64 = 100;
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) id: Uuid,
-    _lock: Lock,
+    /// The file does not have the id yet.
+    pub(crate) is_new: bool,
+    lock: Lock,
 }
 
 /// Unlocks when it is dropped. Closing the file is not enough: until a child process execs, it shares all open files, and
@@ -42,7 +44,7 @@ impl Drop for Lock {
 }
 
 impl Instance {
-    /// Locks the file. Creates it with a new id if it is missing.
+    /// Locks the file, which is created if it is missing. A new id is only in memory until it is [recorded](Self::record).
     pub(crate) fn take(database: &Path) -> Result<Self, LogError> {
         let path = with_suffix(database, "-instance");
         files::find_own(&path)?;
@@ -60,31 +62,37 @@ impl Instance {
                 }
             }
         }
-        let mut file = Lock(file);
-        if let Some(id) = read_id(&path, &file.0)? {
-            return Ok(Self { id, _lock: file });
-        }
-        let id = Uuid::new_v4();
-        let write = |file: &mut File| {
+        let lock = Lock(file);
+        let found = read_id(&path, &lock.0)?;
+        Ok(Self { id: found.unwrap_or_else(Uuid::new_v4), is_new: found.is_none(), lock })
+    }
+
+    /// Writes the id to the file.
+    pub(crate) fn record(&mut self, database: &Path) -> Result<(), LogError> {
+        let path = with_suffix(database, "-instance");
+        let file = &mut self.lock.0;
+        let mut write = || {
             file.set_len(0)?;
             file.seek(SeekFrom::Start(0))?;
-            file.write_all(format!("{id}\n").as_bytes())?;
+            file.write_all(format!("{}\n", self.id).as_bytes())?;
             file.sync_all()
         };
-        write(&mut file.0).map_err(LogError::io(&path, "writing the instance file"))?;
+        write().map_err(LogError::io(&path, "writing the instance file"))?;
         files::sync_folder(&path)?;
-        Ok(Self { id, _lock: file })
+        self.is_new = false;
+        Ok(())
     }
 }
 
-/// Returns the error that [`Instance::take`] would return about the file's content. Neither locks nor changes it.
-pub(crate) fn examine(database: &Path) -> Result<(), LogError> {
-    let path = with_suffix(database, "-instance");
-    if files::find_own(&path)?.is_some() {
-        let file = files::open(&path).map_err(LogError::io(&path, "opening the instance file"))?;
-        read_id(&path, &file)?;
+/// Whether the log has an instance id; if not, the writer makes one, and forgets the log's clean stops. Returns the error that
+/// the writer would return about the file's content. Neither locks nor changes it.
+pub fn has_instance_id(database: &Path) -> Result<bool, LogError> {
+    let path = with_suffix(&files::canonical(database), "-instance");
+    if files::find_own(&path)?.is_none() {
+        return Ok(false);
     }
-    Ok(())
+    let file = files::open(&path).map_err(LogError::io(&path, "opening the instance file"))?;
+    Ok(read_id(&path, &file)?.is_some())
 }
 
 /// The id in the file; `None` if it was not completely written, perhaps because another process is writing it.
@@ -129,7 +137,7 @@ mod tests {
         let database = directory.path().join("activity.db");
         let instance = Instance::take(&database).expect("the lock is free");
         // The same open file, as a child process has it between fork and exec.
-        let inherited = instance._lock.0.try_clone().expect("a second descriptor");
+        let inherited = instance.lock.0.try_clone().expect("a second descriptor");
         assert!(matches!(Instance::take(&database), Err(LogError::Locked { .. })));
         drop(instance);
         Instance::take(&database).expect("the lock was released");

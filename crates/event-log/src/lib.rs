@@ -54,7 +54,7 @@ pub use checksum::DamagedRow;
 pub use cursor::{Anchor, Counts, Cursor};
 pub use error::LogError;
 pub use files::{LogFiles, find};
-pub use instance::is_in_use;
+pub use instance::{has_instance_id, is_in_use};
 pub use lookup::Recorded;
 pub use options::{LogOptions, Synchronous};
 pub use preflight::{check_writable, examine_files};

@@ -7,7 +7,7 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::error::LogError;
 use crate::files::{self, with_suffix};
-use crate::instance;
+use crate::instance::has_instance_id;
 use crate::schema::{self, Presence};
 
 /// Returns whether the log exists, or an error if a writer would refuse its files. The log may be in use.
@@ -19,7 +19,7 @@ pub fn examine_files(path: &Path) -> Result<bool, LogError> {
     {
         files::refuse_hard_links(path, &database)?;
     }
-    instance::examine(path)?;
+    has_instance_id(path)?;
     Ok(presence == Presence::Log)
 }
 

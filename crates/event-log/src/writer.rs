@@ -105,7 +105,7 @@ impl EventLog {
         let next_position = lookup::last_position(&connection).map_err(sqlite)? + 1;
         let page_bytes = page_bytes(&connection).map_err(sqlite)?;
         let files = LogFiles::of(&path, &inode)?;
-        Ok(Self {
+        let mut log = Self {
             connection,
             path,
             files,
@@ -120,7 +120,12 @@ impl EventLog {
             rows,
             claims: HashMap::new(),
             appended: Weak::new(),
-        })
+        };
+        if log.instance.is_new {
+            log.forget_clean_stops()?;
+            log.instance.record(&log.path)?;
+        }
+        Ok(log)
     }
 
     /// A reader for the process that writes. Do not use [`LogReader::open`] there: it opens the file itself, and closing
@@ -192,10 +197,9 @@ impl EventLog {
             row.cursor.logged = next_offset;
         }
         row.cursor.published_seen = published.or(row.cursor.published_seen);
-        let mut rows: BTreeMap<_, _> =
-            self.rows.iter().filter(|(_, row)| row.cursor.clean).map(|(&other, &row)| (other, row)).collect();
+        row.cursor.clean = false;
+        let mut rows = self.without_clean_stops();
         rows.insert(partition, row);
-        rows.values_mut().for_each(|row| row.cursor.clean = false);
         self.change(rows, |connection| {
             let Some(Gap { first_offset, next_offset, reason }) = gap else { return Ok(()) };
             let [partition, first_offset, next_offset] =
@@ -262,6 +266,22 @@ impl EventLog {
             self.claims.remove(partition);
         }
         Ok(())
+    }
+
+    /// Clears `clean` of all partitions: a new instance's log may be a copy of another one, whose instance has published
+    /// more since.
+    fn forget_clean_stops(&mut self) -> Result<(), LogError> {
+        // Power loss must not undo this once the instance's id is on the disk.
+        self.synchronize(Synchronous::Full)?;
+        self.change(self.without_clean_stops(), |_| Ok(()))?;
+        self.synchronize(self.synchronous)
+    }
+
+    /// The rows of the partitions that are `clean`, with that cleared.
+    fn without_clean_stops(&self) -> BTreeMap<i32, CursorRow> {
+        let clean = self.rows.iter().filter(|(_, row)| row.cursor.clean);
+        let cleared = |row: CursorRow| CursorRow { cursor: Cursor { clean: false, ..row.cursor }, ..row };
+        clean.map(|(&partition, &row)| (partition, cleared(row))).collect()
     }
 
     /// The idempotency window, in milliseconds.

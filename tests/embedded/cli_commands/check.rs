@@ -126,6 +126,24 @@ fn a_log_that_a_topic_yet_to_be_made_lacks_is_refused() {
     }
 }
 
+/// As `run` does: the log may be a copy of another one.
+#[test]
+fn the_clean_stop_of_a_log_without_its_instance_file_does_not_count() {
+    let (broker, folder) = (broker(6), folder());
+    let path = folder.path().join("activity.db");
+    open_log(path.clone()).record_clean_stop(&[(0, 0)]).unwrap();
+    let check = || {
+        let mut command = program(&["check", "-b", &broker.bootstrap_servers(), "--log-file"]);
+        command.arg(&path);
+        run(command, b"").transcript()
+    };
+    let output = check();
+    assert!(output.contains("'run' would start 6 partitions"), "{output}");
+    fs::remove_file(instance(folder.path())).unwrap();
+    let output = check();
+    assert!(output.contains("partition 0: the group's committed offset is absent"), "{output}");
+}
+
 /// All that lies in a folder, with its bytes where it is a regular file.
 fn files(folder: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

@@ -77,6 +77,8 @@ fn an_upgrade_from_version_1_keeps_the_content() {
     }
     let listed = list_all(&LogReader::open(&options.path).unwrap(), Order::OldestFirst).unwrap();
 
+    // A new instance would clear `clean`.
+    fs::write(with_suffix(&options.path, "-instance"), uuid::Uuid::new_v4().to_string()).unwrap();
     let mut log = EventLog::open(&options).unwrap();
     assert_eq!(content(&options.path).unwrap(), before);
     let reader = LogReader::open(&options.path).unwrap();

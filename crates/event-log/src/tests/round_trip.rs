@@ -152,6 +152,28 @@ fn published_seen_only_rises_until_a_clean_stop_sets_it() {
     assert!(!log.cursor(2).unwrap().unwrap().clean);
 }
 
+/// Its log may be a copy of another one, whose instance has published more since.
+#[test]
+fn a_new_instance_does_not_rely_on_the_clean_stop_of_its_log() {
+    let (_directory, options, mut log) = new_log();
+    log.append(vec![chunk(vec![valid(at(0, 0, 1), None)]), chunk(vec![valid(at(1, 0, 1), None)])], &[])
+        .unwrap();
+    log.record_clean_stop(&[(0, 1), (1, 1)]).unwrap();
+    let found = |log: EventLog| -> Vec<_> {
+        log.cursors().unwrap().iter().map(|cursor| (cursor.published_seen, cursor.clean)).collect()
+    };
+    assert_eq!(found(log), [(Some(1), true); 2]);
+    assert_eq!(found(EventLog::open(&options).unwrap()), [(Some(1), true); 2], "the same instance");
+
+    fs::remove_file(with_suffix(&options.path, "-instance")).unwrap();
+    // An attempt that fails changes nothing, so it must not leave an id either.
+    let of_another_topic = LogOptions { topic: "other".to_owned(), ..options.clone() };
+    EventLog::open(&of_another_topic).map(drop).unwrap_err();
+    for _ in 0..2 {
+        assert_eq!(found(EventLog::open(&options).unwrap()), [(Some(1), false); 2]);
+    }
+}
+
 /// The group's offset is committed in between, and the process may be killed then.
 #[test]
 fn an_intervention_is_recorded_before_its_partition_starts() {

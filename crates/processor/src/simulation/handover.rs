@@ -22,7 +22,7 @@ struct Pair {
     a: Instance,
     b: Instance,
     rng: fastrand::Rng,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Pair {
@@ -31,7 +31,7 @@ impl Pair {
         let directory = tempfile::tempdir().unwrap();
         let instance = |name: &str| Instance::new(name.into(), directory.path(), &cluster, None);
         let (a, b) = (instance("a"), instance("b"));
-        let mut pair = Self { cluster, a, b, rng: fastrand::Rng::with_seed(1), _directory: directory };
+        let mut pair = Self { cluster, a, b, rng: fastrand::Rng::with_seed(1), directory };
         pair.produce(FIRST);
         pair.a.start().unwrap();
         pair.run_until(|pair| pair.is_published() && pair.a.is_idle());
@@ -181,6 +181,24 @@ fn output_of_another_process_after_a_clean_stop_is_published_twice_if_kafka_forg
     pair.a.start().unwrap();
     pair.run_until(Pair::is_published);
     assert_ne!(pair.published_twice(), 0);
+}
+
+/// As docs/operations.md describes it: a new instance begins with a copy of the log.
+#[test]
+fn a_clean_stop_does_not_cover_a_copy_of_the_log() {
+    let mut pair = Pair::new(1);
+    pair.a.ask_to_stop(true);
+    pair.run_until(|pair| !pair.a.is_running());
+    pair.b = pair.a.copied("copy".into(), pair.directory.path());
+    pair.b.forget_identity();
+    pair.a.start().unwrap();
+    pair.produce(8);
+    pair.run_until(|pair| pair.is_published() && pair.a.is_idle());
+    pair.kill_both_and_forget_offsets();
+    pair.b.start().unwrap();
+    let refusal = pair.run(|_| false).unwrap_err();
+    assert!(refusal.contains("the group's committed offset is absent"), "{refusal}");
+    assert_eq!(pair.published_twice(), 0);
 }
 
 /// A known limit, stated in docs/guarantees.md.

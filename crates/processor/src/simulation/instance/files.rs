@@ -79,11 +79,12 @@ impl Instance {
         Self { watchful: self.watchful, ..copied }
     }
 
-    /// The cursors in the file, whoever has it open.
+    /// The cursors in the file, whoever has it open. The next start clears `clean` if the instance's file is missing.
     pub fn cursors(&self) -> Vec<CursorSeen> {
         if !self.path().exists() {
             return Vec::new();
         }
+        let has_identity = beside(&self.path(), "-instance").exists();
         let file = Connection::open(self.path()).expect("the log");
         let mut statement = file
             .prepare(
@@ -95,7 +96,7 @@ impl Instance {
                 partition: row.get(0)?,
                 logged: row.get(1)?,
                 seen: row.get(2)?,
-                clean: row.get(3)?,
+                clean: row.get::<_, bool>(3)? && has_identity,
                 anchored: row.get(4)?,
             })
         };
