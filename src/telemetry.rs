@@ -92,6 +92,17 @@ pub fn keep_above(bar: &ProgressBar) {
     lines::keep_above(bar);
 }
 
+/// Draws a bar on the thread that writes the lines: a terminal may be stopped (Ctrl-S), and drawing waits for it.
+pub fn draw(bar: ProgressBar) {
+    lines::draw(bar);
+}
+
+/// Moves the bar given to [`draw`] to a position and length, or removes it for good. Returns false, and does nothing, if that
+/// thread is too far behind.
+pub fn progress(progress: Option<(u64, u64)>) -> bool {
+    lines::progress(progress)
+}
+
 /// Waits until the lines are written, but no longer than `patience`: nobody may be reading them.
 pub fn flush(patience: Duration) {
     lines::flush(patience);

@@ -21,7 +21,7 @@ use event_log::{
     self, EventLog, LogError,
     read_model::{self, Follower, Progress},
 };
-use indicatif::{HumanCount, ProgressBar};
+use indicatif::HumanCount;
 use kafka::{
     client,
     embedded::EmbeddedBroker,
@@ -155,12 +155,13 @@ async fn serve(
         let ended = async { drop(admin_ended.await) };
         tokio::spawn(admin::serve(listener, Arc::clone(&health), Arc::clone(&metrics), ended));
     }
+    telemetry::draw(output::records());
     let stop = Arc::new(AtomicBool::new(false));
     let mut ended = spawn(
         config,
         accept,
         embedded,
-        Arc::new(Watch { health, metrics, warming_bar: output::records() }),
+        Arc::new(Watch { health, metrics, has_bar: AtomicBool::new(false) }),
         Arc::clone(&stop),
     )?;
     tokio::select! {
@@ -337,8 +338,8 @@ fn pause(stop: &AtomicBool, retry: Duration) {
 struct Watch {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    /// How much of what the group has committed the log has.
-    warming_bar: ProgressBar,
+    /// Whether a bar shows how much of what the group has committed the log has.
+    has_bar: AtomicBool,
 }
 
 impl Observer for Watch {
@@ -403,8 +404,7 @@ impl Observer for Watch {
             Warmth::Behind { logged, committed } => {
                 self.metrics.warming_lag.set(committed - logged);
                 let [logged, committed] = [logged, committed].map(|offset| offset.unsigned_abs());
-                self.warming_bar.set_length(committed);
-                self.warming_bar.set_position(logged);
+                self.has_bar.fetch_or(telemetry::progress(Some((logged, committed))), Ordering::Relaxed);
                 let (logged, committed) = (HumanCount(logged), HumanCount(committed));
                 self.health.set_unready(format!("warming: {logged} of {committed}"));
             }
@@ -430,8 +430,8 @@ impl Observer for Watch {
         self.metrics.partitions_held.set(i64::try_from(partitions).unwrap_or(i64::MAX));
         // It has joined the group.
         self.metrics.warming_lag.set(0);
-        if !self.warming_bar.is_finished() {
-            self.warming_bar.finish_and_clear();
+        if self.has_bar.load(Ordering::Relaxed) && telemetry::progress(None) {
+            self.has_bar.store(false, Ordering::Relaxed);
         }
         match waits_for {
             None => self.health.set_ready(),
@@ -464,7 +464,7 @@ mod tests {
 
     fn watch() -> Watch {
         let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
-        Watch { health, metrics, warming_bar: ProgressBar::hidden() }
+        Watch { health, metrics, has_bar: AtomicBool::new(false) }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use indicatif::{ProgressBar, WeakProgressBar};
 
 /// Lines in the queue: more than a start or a stop writes, and usually a few hundred KiB at most.
@@ -34,6 +34,8 @@ pub(super) struct Queue {
 enum Message {
     Line(Vec<u8>),
     Bar(WeakProgressBar),
+    OwnBar(ProgressBar),
+    Progress(Option<(u64, u64)>),
     Flush(Sender<()>),
 }
 
@@ -63,9 +65,22 @@ pub(super) fn keep_above(bar: &ProgressBar) {
     }
 }
 
-/// Waits until all queued lines are written, but no longer than `patience`.
+/// From now on, the thread that writes lines draws this bar.
+pub(super) fn draw(bar: ProgressBar) {
+    if let Some(queue) = STDERR.get() {
+        queue.try_send(Message::OwnBar(bar));
+    }
+}
+
+/// Moves the bar given to [`draw`] to a position and length, or removes it. Returns whether there was room in the queue.
+pub(super) fn progress(progress: Option<(u64, u64)>) -> bool {
+    STDERR.get().is_some_and(|queue| queue.try_send(Message::Progress(progress)))
+}
+
+/// Waits until all queued lines are written, but no longer than `patience`. Removes the bar given to [`draw`].
 pub(super) fn flush(patience: Duration) {
     if let Some(queue) = STDERR.get() {
+        queue.try_send(Message::Progress(None));
         queue.flush(patience);
     }
 }
@@ -100,17 +115,19 @@ impl Queue {
         Ok(Self { sender, dropped })
     }
 
+    fn try_send(&self, message: Message) -> bool {
+        self.sender.try_send(message).is_ok()
+    }
+
     fn push(&self, line: &[u8]) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.sender.try_send(Message::Line(one_line(line)))
-        {
+        if !self.try_send(Message::Line(one_line(line))) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// If the queue is full, lines interrupt the bar.
     fn keep_above(&self, bar: &ProgressBar) {
-        let _ = self.sender.try_send(Message::Bar(bar.downgrade()));
+        self.try_send(Message::Bar(bar.downgrade()));
     }
 
     fn flush(&self, patience: Duration) {
@@ -125,6 +142,7 @@ impl Queue {
 fn write_all(mut writer: impl Write, queue: &Receiver<Message>, dropped: &'static AtomicU64, notice: Notice) {
     let mut reported = 0;
     let mut bar = WeakProgressBar::new();
+    let mut own_bar = None::<ProgressBar>;
     let mut write = |bar: &WeakProgressBar, line: &[u8]| {
         // A bar whose length is not known yet is not drawn either.
         let drawn = bar.upgrade().filter(|bar| !bar.is_finished() && bar.length() != Some(0));
@@ -142,6 +160,15 @@ fn write_all(mut writer: impl Write, queue: &Receiver<Message>, dropped: &'stati
         match message {
             Message::Flush(done) => drop(done.send(())),
             Message::Bar(new) => bar = new,
+            Message::OwnBar(new) => own_bar = Some(new),
+            Message::Progress(Some((position, length))) => {
+                if let Some(bar) = &own_bar {
+                    bar.set_length(length);
+                    bar.set_position(position);
+                }
+            }
+            // The last handle removes the bar from the terminal.
+            Message::Progress(None) => own_bar = None,
             Message::Line(line) => {
                 let lost = dropped.load(Ordering::Relaxed);
                 if write(&bar, &line) && lost > reported && write(&bar, notice(lost - reported).as_bytes()) {
@@ -271,6 +298,12 @@ mod tests {
     struct Terminal(Arc<Mutex<(Vec<String>, String)>>);
 
     impl Terminal {
+        fn bar(&self) -> ProgressBar {
+            let target = ProgressDrawTarget::term_like(Box::new(self.clone()));
+            ProgressBar::with_draw_target(Some(0), target)
+                .with_style(ProgressStyle::with_template("{pos} of {len}").unwrap())
+        }
+
         fn take(&self, text: &str) {
             let (finished, current) = &mut *self.0.lock().unwrap();
             for (index, part) in text.split('\n').enumerate() {
@@ -339,9 +372,7 @@ mod tests {
     fn lines_appear_above_a_bar_while_there_is_one() {
         let terminal = Terminal::default();
         let queue = Queue::start(terminal.clone(), |_| String::new()).unwrap();
-        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
-        let bar = ProgressBar::with_draw_target(Some(0), target)
-            .with_style(ProgressStyle::with_template("{pos} of {len}").unwrap());
+        let bar = terminal.bar();
         let mut written = Vec::new();
         let mut says = |line: &str, bar: &str| {
             queue.push(line.as_bytes());
@@ -359,6 +390,38 @@ mod tests {
         says("second", "2 of 3");
         bar.finish_and_clear();
         says("after", "");
+
+        let bar = terminal.bar();
+        queue.keep_above(&bar);
+        queue.try_send(Message::OwnBar(bar));
+        says("before its own", "");
+        queue.try_send(Message::Progress(Some((1, 3))));
+        says("third", "1 of 3");
+        queue.try_send(Message::Progress(Some((2, 3))));
+        says("fourth", "2 of 3");
+        queue.try_send(Message::Progress(None));
+        says("after its own", "");
+    }
+
+    #[test]
+    fn a_stopped_terminal_does_not_delay_who_reports_progress() {
+        let (queue, answer, written) = gate();
+        let terminal = Terminal::default();
+        let bar = terminal.bar();
+        queue.keep_above(&bar);
+        queue.try_send(Message::OwnBar(bar));
+        queue.try_send(Message::Progress(Some((1, 3))));
+        queue.push(b"line");
+        while !queue.sender.is_empty() {
+            thread::yield_now();
+        }
+        // The thread hangs in the write, and holds the bar's lock.
+        let queued = (0..QUEUE + 5).filter(|_| queue.try_send(Message::Progress(Some((2, 3))))).count();
+        assert_eq!((queued, queue.dropped.load(Ordering::Relaxed)), (QUEUE, 0));
+        drop(answer);
+        queue.flush(PATIENCE);
+        assert_eq!(*written.lock().unwrap(), "line\n");
+        assert_eq!(terminal.0.lock().unwrap().1.trim_end(), "2 of 3");
     }
 
     #[test]
