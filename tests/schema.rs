@@ -44,7 +44,7 @@ fn the_stored_documents_equal_the_printed_ones() {
         let kept = fs::read_to_string(&file).unwrap_or_default();
         assert!(
             kept == printed,
-            "{} is not what the program prints; write it anew with SCHEMA_UPDATE=1 cargo test --test schema",
+            "{} is not what the program prints; update it with SCHEMA_UPDATE=1 cargo test --test schema",
             file.display()
         );
     }

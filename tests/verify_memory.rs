@@ -41,7 +41,7 @@ static ALLOCATOR: Counting = Counting;
 
 const TOPIC: &str = "activity.commands";
 
-/// So many commands in one partition, nine of ten notified, and what follows from them.
+/// A number of commands in one partition, nine of ten notified, and what follows from them.
 struct Made {
     commands: i64,
     /// Whether every record of the output is another one than it should be.

@@ -24,7 +24,7 @@ public class Consume {
         long wanted = arguments.length > 3 ? Long.parseLong(arguments[3]) : Long.MAX_VALUE;
 
         // Ids that were printed already. If repeating an effect does harm, store the ids together with the effect.
-        Set<String> told = Collections.newSetFromMap(new LinkedHashMap<>() {
+        Set<String> printedIds = Collections.newSetFromMap(new LinkedHashMap<>() {
             @Override
             protected boolean removeEldestEntry(Map.Entry<String, Boolean> eldest) {
                 return size() > 100_000;
@@ -50,7 +50,7 @@ public class Consume {
             consumer.subscribe(List.of(topic));
             for (long printed = 0; printed < wanted;) {
                 for (ConsumerRecord<String, String> notification : consumer.poll(Duration.ofSeconds(1))) {
-                    if (told.add(header(notification, "ce_id"))) {
+                    if (printedIds.add(header(notification, "ce_id"))) {
                         System.out.printf("%s %s %s%n", header(notification, "ce_id"), notification.key(),
                             header(notification, "ce_subject"));
                         printed++;

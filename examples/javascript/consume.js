@@ -11,7 +11,7 @@ const [
 ] = process.argv.slice(2)
 
 // Ids that were printed already. If repeating an effect does harm, store the ids together with the effect.
-const told = new Set()
+const printedIds = new Set()
 const kafka = new Kafka({ clientId: 'activity-printer', brokers: servers.split(','), logLevel: logLevel.ERROR })
 const consumer = kafka.consumer({ groupId: group, readUncommitted: false })
 let printed = 0
@@ -35,10 +35,10 @@ await consumer.run({
     for (const message of batch.messages) {
       if (printed >= Number(wanted) || !isRunning()) break
       const { id, activity } = JSON.parse(message.value)
-      if (!told.has(id)) {
+      if (!printedIds.has(id)) {
         console.log(id, String(message.key), `${activity.objectType}/${activity.objectId}`)
-        told.add(id)
-        if (told.size > 100_000) told.delete(told.values().next().value)
+        printedIds.add(id)
+        if (printedIds.size > 100_000) printedIds.delete(printedIds.values().next().value)
         printed++
       }
       resolveOffset(message.offset)

@@ -24,7 +24,7 @@ consumer = Consumer({
 })
 consumer.subscribe([topic])
 # Ids that were printed already. If repeating an effect does harm, store the ids together with the effect.
-told = {}  # a dict finds an id at once, and keeps the order in which they came
+printed_ids = {}  # a dict finds an id at once, and keeps the order in which they came
 printed = 0
 try:
     while printed < wanted:
@@ -33,13 +33,13 @@ try:
             if message.error():
                 raise KafkaException(message.error())
             notification = json.loads(message.value())
-            if notification["id"] not in told:
+            if notification["id"] not in printed_ids:
                 activity = notification["activity"]
                 subject = f"{activity['objectType']}/{activity['objectId']}"
                 print(notification["id"], message.key().decode(), subject, flush=True)
-                told[notification["id"]] = None
-                if len(told) > 100_000:
-                    del told[next(iter(told))]
+                printed_ids[notification["id"]] = None
+                if len(printed_ids) > 100_000:
+                    del printed_ids[next(iter(printed_ids))]
                 printed += 1
         # After the work, once for all of it: a crash then repeats work rather than losing it.
         if messages:

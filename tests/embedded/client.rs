@@ -48,14 +48,14 @@ async fn ids_of_what_several_tasks_post_are_those_in_the_log_and_of_the_notifica
     assert_eq!(logged(&log), posted);
 
     let mut stream = stream(&broker).open().unwrap();
-    let mut told = BTreeSet::new();
-    while told.len() < 200 {
+    let mut notified = BTreeSet::new();
+    while notified.len() < 200 {
         let received = next(&mut stream).await.unwrap();
         assert_eq!(received.header("ce_id"), Some(received.id.to_string().as_str()));
-        assert!(told.insert(received.activity_id.to_string()), "{} came twice", received.id);
+        assert!(notified.insert(received.activity_id.to_string()), "{} came twice", received.id);
         received.acknowledge();
     }
-    assert_eq!(told, posted);
+    assert_eq!(notified, posted);
 }
 
 #[tokio::test]

@@ -135,8 +135,8 @@ fn reports_and_waits_for_brokers_that_advertise_unreachable_addresses() {
     world.relay.name(Some(deaf.parse().expect("an address")));
     world.ask_for_leaders();
     let wanted = format!("not at the addresses that they name ({deaf})");
-    let is_told = || readiness().is_err_and(|reason| reason.contains(&wanted));
-    wait_until("the reason", is_told);
+    let is_reported = || readiness().is_err_and(|reason| reason.contains(&wanted));
+    wait_until("the reason", is_reported);
     let said = world.running.stderr();
     assert!(!said.contains("left the consumer group"), "another client would fare no better: {said}");
     world.relay.name(None);

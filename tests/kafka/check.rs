@@ -10,7 +10,7 @@ use super::{
     reading::{IDLE, LONG_IDLE, Read, read},
 };
 
-/// So many deviations are shown.
+/// The number of deviations that are shown.
 const SHOWN: usize = 20;
 
 /// Counts and deviations, for a test's last line.

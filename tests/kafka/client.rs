@@ -106,14 +106,14 @@ async fn every_posted_command_is_answered_and_notified() {
     assert_eq!(expected.len(), 2002);
 
     // A stream that is dropped now and then, and acknowledges two of three, out of order.
-    let mut told: BTreeMap<String, u32> = BTreeMap::new();
+    let mut notified: BTreeMap<String, u32> = BTreeMap::new();
     let mut done = BTreeSet::new();
     for round in 0..4 {
         let mut stream = stream(&setup);
         let mut taken = Vec::new();
         for _ in 0..400 {
             let received = next(&mut stream).await;
-            *told.entry(received.id.to_string()).or_default() += 1;
+            *notified.entry(received.id.to_string()).or_default() += 1;
             taken.push(received);
         }
         for (index, received) in taken.into_iter().enumerate().rev() {
@@ -127,13 +127,13 @@ async fn every_posted_command_is_answered_and_notified() {
     let mut last = stream(&setup);
     while done.len() < expected.len() {
         let received = next(&mut last).await;
-        *told.entry(received.id.to_string()).or_default() += 1;
+        *notified.entry(received.id.to_string()).or_default() += 1;
         done.insert(received.id.to_string());
         received.acknowledge();
     }
     last.close().await;
     assert_eq!(done, expected);
-    assert_eq!(told.into_keys().collect::<BTreeSet<_>>(), expected);
+    assert_eq!(notified.into_keys().collect::<BTreeSet<_>>(), expected);
     instance.stop();
     assert_eq!(published(&setup, expected.len()), expected);
 }
@@ -210,17 +210,17 @@ async fn a_revoked_partition_continues_elsewhere_after_the_last_acknowledged_not
     let mut third = stream(&setup);
     let expected = 80 - done.len();
     let mut seen = BTreeMap::<i32, i64>::new();
-    let mut told = BTreeSet::new();
-    while told.len() < expected {
+    let mut notified = BTreeSet::new();
+    while notified.len() < expected {
         let received = next(&mut third).await;
         seen.entry(received.at.partition).or_insert(received.at.offset);
         if !done.contains(&received.id) {
-            told.insert(received.id);
+            notified.insert(received.id);
         }
         received.acknowledge();
     }
     assert_eq!(seen, BTreeMap::from([(lost, goes_on), (kept, kept_from)]));
-    let wanted = told.len() + done.len();
+    let wanted = notified.len() + done.len();
     assert_eq!(wanted, published(&setup, wanted).len());
 }
 

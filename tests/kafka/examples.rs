@@ -69,7 +69,7 @@ fn the_examples_in_rust_wait_for_verdicts_and_post_many() {
     Progress::of(&setup).await_published(102, PATIENCE, || instance.assert_running());
     instance.stop();
     let group = format!("{}-readers", setup.names.group);
-    let told = printed("follow_notifications", &[servers, &setup.names.notifications, &group, "100"]);
-    assert!(told.lines().all(|line| line.contains(" Identity:nordlys/accounting customer/")), "{told}");
-    say!("examples: {} notifications", told.lines().count());
+    let output = printed("follow_notifications", &[servers, &setup.names.notifications, &group, "100"]);
+    assert!(output.lines().all(|line| line.contains(" Identity:nordlys/accounting customer/")), "{output}");
+    say!("examples: {} notifications", output.lines().count());
 }

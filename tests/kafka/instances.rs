@@ -40,7 +40,7 @@ enum Fault {
     LongFreeze,
 }
 
-/// So many of each kind. Their order is chance; that each is there is not.
+/// The number of each kind. Their order is chance; that each is there is not.
 #[derive(Debug, Clone, Copy)]
 pub struct Faults {
     pub stops: usize,

@@ -49,7 +49,7 @@ fn the_examples_post_and_consume() {
         [rust, java, python, javascript, kcat].into_iter().filter_map(|language| language()).collect();
     let setup = Setup::new("languages", &broker::shared(), PARTITIONS);
     let mut instance = setup.start("only", &[]);
-    let told: Vec<String> = languages.iter().map(|language| language.post(&setup, language.name)).collect();
+    let ids: Vec<String> = languages.iter().map(|language| language.post(&setup, language.name)).collect();
     languages.iter().for_each(|language| drop(language.post(&setup, SHARED)));
     let posted = 2 * languages.len() as u64;
     let progress = Progress::of(&setup);
@@ -57,8 +57,8 @@ fn the_examples_post_and_consume() {
 
     let events = events(&instance.log);
     let mut notifications = BTreeSet::new();
-    for (language, told) in languages.iter().zip(&told) {
-        assert_eq!(told, &events[language.name], "{}", language.name);
+    for (language, id) in languages.iter().zip(&ids) {
+        assert_eq!(id, &events[language.name], "{}", language.name);
     }
     assert_eq!(events.len(), languages.len() + 1, "{events:?}");
     for (object, id) in &events {
@@ -71,9 +71,13 @@ fn the_examples_post_and_consume() {
     }
     let waiting: Vec<_> = languages.iter().filter_map(|language| language.follow(&setup)).collect();
     languages[0].post(&setup, LATE);
-    waiting.into_iter().for_each(|follower| follower.assert_told_of(LATE));
+    waiting.into_iter().for_each(|follower| follower.assert_received(LATE));
     instance.stop();
-    say!("languages: {} posted {posted} commands, each was told of {}", languages.len(), notifications.len());
+    say!(
+        "languages: {} posted {posted} commands, each received {} notifications",
+        languages.len(),
+        notifications.len()
+    );
 }
 
 /// The ids of the events by object; each object has one.
@@ -154,7 +158,7 @@ struct Follower {
 
 impl Follower {
     /// Reads the first line, which has to be about that object, and stops it.
-    fn assert_told_of(mut self, object: &str) {
+    fn assert_received(mut self, object: &str) {
         let mut line = String::new();
         let mut stdout = BufReader::new(self.child.stdout.take().expect("piped"));
         stdout.read_line(&mut line).expect("UTF-8");

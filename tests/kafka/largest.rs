@@ -139,7 +139,7 @@ fn bytes(id: &str, place: usize, (key, value): &(String, String)) -> usize {
     key.len() + value.len() + headers.iter().map(|text| text.len()).sum::<usize>()
 }
 
-/// 1,000 targets whose notifications have exactly so many bytes, by the length of content and names.
+/// 1,000 targets whose notifications have exactly a given size, by the length of content and names.
 struct Large {
     content: String,
     targets: Vec<(String, String)>,

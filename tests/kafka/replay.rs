@@ -153,8 +153,8 @@ fn reports_rejections_hidden_by_an_open_transaction() {
     for (command, output) in commands.iter().zip(&outputs) {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {errors}");
-        let told = "an open transaction holds back partition 0 from offset ";
-        assert!(errors.contains(told) && errors.contains("again then"), "{command:?}: {errors}");
+        let reason = "an open transaction holds back partition 0 from offset ";
+        assert!(errors.contains(reason) && errors.contains("again then"), "{command:?}: {errors}");
     }
     let said = outputs.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let last = said.each_ref().map(|said| said.lines().last().unwrap_or_default());

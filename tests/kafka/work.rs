@@ -54,7 +54,7 @@ impl Work {
         self.post_from(next, commands);
     }
 
-    /// Posts commands that repeat none of those before, so many a second, until [`Work::end`].
+    /// Posts commands that repeat none of those before, at this rate, until [`Work::end`].
     pub fn post_steadily_apart(&mut self, per_second: u32) -> Posting {
         let next = self.posted.last().map_or(0, |numbers| numbers.end + APART);
         self.posted.push(next..next);

@@ -115,7 +115,7 @@ impl GroupConsumer {
     fn make(settings: &Settings, is_member: bool) -> Result<Self, SourceError> {
         let notes = Notes::of(&settings.topics.commands);
         let properties = if is_member { client::consumer(settings) } else { client::outside(settings) };
-        let consumer = topic_id::told(properties)
+        let consumer = topic_id::logging_ids(properties)
             .create_with_context(notes.context(is_member))
             .map_err(|error| SourceError::Fatal(format!("the Kafka consumer can't be made: {error}")))?;
         Ok(Self {
@@ -208,13 +208,13 @@ impl GroupConsumer {
     fn may_have_others(&self, group: &GroupInfo) -> bool {
         // The brokers name the members of a group of the new protocol (KIP-848) only in answer to another question, and none
         // at all if they don't know them now.
-        let are_unsaid = matches!(group.state(), "Dead" | "");
+        let are_unlisted = matches!(group.state(), "Dead" | "");
         let own = self.settings.properties.get("group.instance.id");
         // The brokers make a static member's id of its `group.instance.id`, a hyphen and a UUID.
         let is_own = |member: &GroupMemberInfo| {
             own.and_then(|own| member.id().strip_prefix(own.as_str())).is_some_and(|rest| rest.len() == 37)
         };
-        are_unsaid || group.members().iter().any(|member| !is_own(member))
+        are_unlisted || group.members().iter().any(|member| !is_own(member))
     }
 
     fn retriable(&self, what: &str, error: &KafkaError) -> SourceError {
@@ -254,11 +254,11 @@ impl Source for GroupConsumer {
             Err(error) => {
                 // The embedded broker does not say it, and joining reports a missing right. All brokers are asked, and of one
                 // that does not answer nothing is known.
-                let is_unsaid = matches!(
+                let is_refused = matches!(
                     error.rdkafka_error_code(),
                     Some(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::GroupAuthorizationFailed)
                 );
-                return Ok(!is_unsaid);
+                return Ok(!is_refused);
             }
         };
         if let Some(group) = listed.groups().iter().find(|group| group.name() == name) {
@@ -591,7 +591,7 @@ mod tests {
         let mut source = GroupConsumer::join(&settings).expect("a consumer");
         let deadline = Instant::now() + Duration::from_secs(30);
         while native::waiting(source.consumer.client()) < LINES {
-            assert!(Instant::now() < deadline, "not so many lines");
+            assert!(Instant::now() < deadline, "fewer than {LINES} lines");
             std::thread::sleep(Duration::from_millis(20));
         }
         // More may arrive in the meantime.

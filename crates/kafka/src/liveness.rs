@@ -174,13 +174,13 @@ fn answers(settings: &Settings, topic: &str) -> Result<(), String> {
     let client: BaseProducer<Context> =
         client::admin(settings).create_with_context(Context::quiet()).map_err(|error| error.to_string())?;
     let client = client.client();
-    let told = client.fetch_metadata(Some(topic), CONNECT).map_err(|error| error.to_string())?;
-    if told.brokers().is_empty() {
+    let metadata = client.fetch_metadata(Some(topic), CONNECT).map_err(|error| error.to_string())?;
+    if metadata.brokers().is_empty() {
         return Err("the node that answers knows no broker".into());
     }
     // One partition of each leader: a leader is asked at its advertised address.
     let partitions =
-        told.topics().iter().filter(|told| told.name() == topic).flat_map(|told| told.partitions());
+        metadata.topics().iter().filter(|found| found.name() == topic).flat_map(|found| found.partitions());
     let led = partitions.filter(|partition| partition.leader() >= 0);
     let led: BTreeMap<i32, i32> = led.map(|partition| (partition.leader(), partition.id())).collect();
     let mut failed = None;
@@ -196,7 +196,7 @@ fn answers(settings: &Settings, topic: &str) -> Result<(), String> {
             "the brokers answer at bootstrap.servers ({}), not at the addresses that they name ({}): {error}. See \
              advertised.listeners in their configuration",
             settings.bootstrap_servers,
-            addresses(&told)
+            addresses(&metadata)
         ),
     })
 }
@@ -211,8 +211,8 @@ fn lead(client: &Client<Context>, topic: &str, partition: i32) -> Result<(), Kaf
     })
 }
 
-fn addresses(told: &Metadata) -> String {
-    let named = told.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port()));
+fn addresses(metadata: &Metadata) -> String {
+    let named = metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port()));
     named.collect::<Vec<_>>().join(", ")
 }
 

@@ -19,7 +19,7 @@ const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 /// Enables the log lines about ids, and the operator's own debug contexts if their lines are written.
 #[must_use]
-pub fn told(mut client: ClientConfig) -> ClientConfig {
+pub fn logging_ids(mut client: ClientConfig) -> ClientConfig {
     let wanted = client.get("debug").filter(|wanted| !wanted.trim().is_empty());
     let contexts = match wanted {
         Some(wanted) if tracing::enabled!(target: "librdkafka", tracing::Level::TRACE) => {
@@ -88,14 +88,14 @@ mod tests {
 
     /// In just these words, and at this level.
     #[test]
-    fn librdkafka_tells_of_the_first_id() {
+    fn librdkafka_logs_the_first_id() {
         let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
         let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
         let topic_id = Arc::new(TopicId::of("c"));
         let hearing = Arc::clone(&topic_id);
         let context = Context::default().on_log(move |_, line| hearing.hear(line));
         let consumer: BaseConsumer<Context> =
-            told(client::consumer(&settings)).create_with_context(context).expect("a consumer");
+            logging_ids(client::consumer(&settings)).create_with_context(context).expect("a consumer");
         let mut list = TopicPartitionList::new();
         list.add_partition_offset("c", 0, Offset::Beginning).expect("an offset");
         consumer.assign(&list).expect("assigned");
@@ -135,7 +135,7 @@ mod tests {
     fn adds_debug_contexts_of_the_operator_only_if_they_are_logged() {
         let debug = |properties: &[(&str, &str)]| {
             let client = client::consumer(&Settings::for_test("nobody.invalid:9092", properties));
-            told(client).get("debug").map(str::to_owned)
+            logging_ids(client).get("debug").map(str::to_owned)
         };
         assert_eq!(debug(&[]).as_deref(), Some("metadata"));
         let wanted = [("debug", "cgrp,topic")];

@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(changes(&handover), [Change::Follow(0)]);
         handover.take(&[0]);
         assert_eq!(appended(&handover), [0; 0]);
-        // Given back before the follower has heard that it was taken: what it has read is void all the same.
+        // Given back before the follower has heard that it was taken: what it has read is stale all the same.
         handover.give(&[0]);
         assert_eq!(appended(&handover), [0; 0]);
         assert_eq!(handover.next(), Some(Change::Leave(0)));

@@ -126,7 +126,7 @@ struct TooLarge {
 }
 
 impl TooLarge {
-    /// So many commands without a key of their own.
+    /// Posts this many commands without a key of their own.
     fn new(count: usize) -> Self {
         let too_large = Self { broker: broker(1), folder: folder() };
         let posted = run(too_large.program(&["post"]), format!("{SHARE}\n").repeat(count).as_bytes());

@@ -53,8 +53,8 @@ fn agree(text: &str, value: &Value, by_text: &[Code]) -> Result<(), TestCaseErro
             }
         }
         Err(problems) => {
-            let told = serde_json::from_str(&problems.to_json()).unwrap();
-            prop_assert!(REJECTION.is_valid(&told), "{}", told);
+            let rejection = serde_json::from_str(&problems.to_json()).unwrap();
+            prop_assert!(REJECTION.is_valid(&rejection), "{}", rejection);
             let excused = |code: &str| {
                 let code = *Code::ALL.iter().find(|known| known.as_str() == code).expect("a code");
                 outside_schema(code).is_some() && (by_text.contains(&code) || code == Code::BadDateTime)

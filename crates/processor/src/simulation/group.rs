@@ -28,12 +28,12 @@ struct Client {
     owned: BTreeSet<i32>,
     /// The partitions that it must release before it joins again.
     releasing: BTreeSet<i32>,
-    events: VecDeque<Told>,
+    events: VecDeque<RebalanceEvent>,
 }
 
 /// A rebalance event that is not polled yet.
 #[derive(Debug)]
-enum Told {
+enum RebalanceEvent {
     Assigned(Vec<i32>),
     Revoked(Vec<i32>),
     Lost(Vec<i32>),
@@ -145,11 +145,11 @@ impl Group {
             if !revoked.is_empty() {
                 revoked_any = true;
                 client.releasing.extend(&revoked);
-                client.events.push_back(Told::Revoked(revoked));
+                client.events.push_back(RebalanceEvent::Revoked(revoked));
             }
             if !assigned.is_empty() {
                 client.owned.extend(&assigned);
-                client.events.push_back(Told::Assigned(assigned));
+                client.events.push_back(RebalanceEvent::Assigned(assigned));
             }
         }
         if revoked_any {
@@ -161,9 +161,9 @@ impl Group {
     pub fn poll(&mut self, number: u32) -> Option<Polled> {
         self.discover(number);
         match self.clients.get_mut(&number)?.events.pop_front()? {
-            Told::Assigned(partitions) => Some(Polled::Assigned(partitions)),
-            Told::Revoked(partitions) => Some(Polled::Revoked(partitions)),
-            Told::Lost(partitions) => Some(Polled::Lost(partitions)),
+            RebalanceEvent::Assigned(partitions) => Some(Polled::Assigned(partitions)),
+            RebalanceEvent::Revoked(partitions) => Some(Polled::Revoked(partitions)),
+            RebalanceEvent::Lost(partitions) => Some(Polled::Lost(partitions)),
         }
     }
 
@@ -175,14 +175,14 @@ impl Group {
         }
         client.knows = true;
         if client.owned.is_empty() {
-            self.join_anew(number);
+            self.rejoin(number);
         } else {
             client.releasing = client.owned.clone();
-            client.events.push_back(Told::Lost(client.owned.iter().copied().collect()));
+            client.events.push_back(RebalanceEvent::Lost(client.owned.iter().copied().collect()));
         }
     }
 
-    fn join_anew(&mut self, number: u32) {
+    fn rejoin(&mut self, number: u32) {
         let member = self.id();
         let client = self.clients.get_mut(&number).expect("it asks");
         (client.member, client.generation) = (member, 0);
@@ -198,7 +198,7 @@ impl Group {
             client.releasing.remove(partition);
         }
         if !client.counted && client.knows && client.owned.is_empty() {
-            self.join_anew(number);
+            self.rejoin(number);
         }
     }
 
