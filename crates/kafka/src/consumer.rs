@@ -62,6 +62,8 @@ pub struct GroupConsumer {
     /// `None`: the end of what others have left open is awaited.
     predecessors: Option<Predecessors>,
     aborting: Query<Found>,
+    /// How many offsets were asked for alone.
+    asked_singly: usize,
     joined: Instant,
 }
 
@@ -131,6 +133,7 @@ impl GroupConsumer {
             asking_ends: Query::default(),
             predecessors: None,
             aborting: Query::default(),
+            asked_singly: 0,
             joined: Instant::now(),
         })
     }
@@ -167,11 +170,21 @@ impl GroupConsumer {
         Ok(native::committed(&list))
     }
 
-    /// A pending offset holds back the answer about all that are asked for with it, so each is asked for alone.
-    fn ask_committed_singly(&self, partitions: &[i32]) -> Vec<(i32, Option<Committed>)> {
+    /// A pending offset holds back the answer about all that are asked for with it, so each is asked for alone, as far as there
+    /// is time. The next call goes on with those for which there was none.
+    fn ask_committed_singly(&mut self, partitions: &[i32]) -> KafkaResult<Vec<(i32, Option<Committed>)>> {
         let deadline = Instant::now() + SINGLY;
-        let in_time = partitions.iter().take_while(|_| Instant::now() < deadline);
-        in_time.filter_map(|&partition| self.ask_committed(&[partition], PROMPT).ok()).flatten().collect()
+        let mut order = partitions.to_vec();
+        order.rotate_left(self.asked_singly % partitions.len());
+        let mut known = Vec::new();
+        for partition in order.into_iter().take_while(|_| Instant::now() < deadline) {
+            self.asked_singly += 1;
+            match self.ask_committed(&[partition], PROMPT) {
+                Err(error) if !is_late(&error) => return Err(error),
+                asked => known.extend(asked.into_iter().flatten()),
+            }
+        }
+        Ok(known)
     }
 
     /// Begins to abort what keeps the offsets of these partitions pending, unless that is under way.
@@ -325,21 +338,22 @@ impl Source for GroupConsumer {
     fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
         let what = format!("the committed offsets of the group '{}'", self.settings.group);
         let may_abort = self.predecessors.is_some();
-        let is_late = |asked: &KafkaResult<_>| {
-            asked.as_ref().is_err_and(|error| error.rdkafka_error_code().is_some_and(is_timeout))
-        };
         let mut asked = self.ask_committed(partitions, if may_abort { PROMPT } else { ASK });
-        if may_abort && is_late(&asked) {
+        if may_abort && asked.as_ref().is_err_and(is_late) {
             self.begin_to_abort(partitions);
             asked = self.ask_committed(partitions, ASK - PROMPT);
-            if is_late(&asked) {
+            if asked.as_ref().is_err_and(is_late) {
                 let known = self.ask_committed_singly(partitions);
-                asked = if known.is_empty() { asked } else { Ok(known) };
+                asked = if known.as_ref().is_ok_and(Vec::is_empty) { asked } else { known };
             }
         }
         let committed = asked.map_err(|error| self.retriable(&what, &error))?;
         if let Some(predecessors) = &mut self.predecessors {
             predecessors.forget(committed.iter().map(|(partition, _)| *partition));
+            if committed.len() == partitions.len() {
+                // What it aborted has ended.
+                self.aborting = Query::default();
+            }
         }
         Ok(committed)
     }
@@ -472,6 +486,10 @@ pub(crate) fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPart
 
 /// Partitions whose offsets are asked for.
 #[must_use]
+fn is_late(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(is_timeout)
+}
+
 pub(crate) fn unknown_list(topic: &str, partitions: &[i32]) -> TopicPartitionList {
     list(topic, partitions.iter().map(|&partition| (partition, Offset::Invalid)))
 }

@@ -63,6 +63,7 @@ pub(crate) struct Follow<S: Source> {
 struct Standstill {
     at: Warmth,
     since: Instant,
+    last_seen: Instant,
 }
 
 /// A follower that reads.
@@ -150,6 +151,7 @@ impl<S: Source> Follow<S> {
             Err(error @ SourceError::Fatal(_)) => Err(ProcessorError::Source(error)),
             Err(error) => {
                 self.interrupted(&error);
+                self.standstill = None;
                 Ok(Warmth::Unknown(error.to_string()))
             }
         }
@@ -162,13 +164,19 @@ impl<S: Source> Follow<S> {
     }
 
     /// Whether waiting longer is of no use, whatever the group says of its members. Its offsets may be beyond the topic's end,
-    /// or what the log lacks may be gone: a member can say so.
+    /// or what the log lacks may be gone: a member can say so. Time in which nothing was heard of the group does not count.
     fn is_at_a_standstill(&mut self, warmth: &Warmth) -> bool {
+        let longest = self.options.timing.standstill;
         let now = Instant::now();
-        let before = self.standstill.take().filter(|before| before.at == *warmth);
-        let Standstill { since, .. } =
-            self.standstill.insert(before.unwrap_or_else(|| Standstill { at: warmth.clone(), since: now }));
-        now - *since >= self.options.timing.standstill
+        let before = self.standstill.take();
+        let before = before.filter(|before| before.at == *warmth && now - before.last_seen < longest / 2);
+        let since = before.map_or(now, |before| before.since);
+        self.standstill = Some(Standstill { at: warmth.clone(), since, last_seen: now });
+        let is_long = now - since >= longest;
+        if is_long {
+            tracing::warn!(?warmth, "neither the group nor the log moves; joining the group as it is");
+        }
+        is_long
     }
 
     fn behind(&self, of_group: &BTreeMap<i32, i64>) -> Result<Warmth, ProcessorError> {
@@ -376,6 +384,9 @@ mod tests {
             assert!(!is_at_a_standstill(moved.clone()), "{moved:?}");
         }
         assert!(is_at_a_standstill(behind(2, 11)));
+        // A frozen process, or one without brokers, has heard nothing.
+        follow.standstill.as_mut().expect("it waits").last_seen -= STANDSTILL;
+        assert!(!follow.is_at_a_standstill(&behind(2, 11)));
     }
 
     /// So that it joins, and says what is wrong.

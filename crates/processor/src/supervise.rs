@@ -235,6 +235,9 @@ fn warm(
             ask_at = now + WARMTH;
             let warmth = follow.warm()?;
             if warmth.is_enough(max_lag_records) {
+                if is_warming && warmth != Warmth::Alone {
+                    tracing::info!("the log has what the group has published; joining it");
+                }
                 break;
             }
             observer.warming(&warmth);
@@ -254,9 +257,6 @@ fn warm(
         if !follow.is_reading() {
             thread::sleep(IDLE);
         }
-    }
-    if is_warming {
-        tracing::info!("the log has what the group has published; joining it");
     }
     Ok(())
 }

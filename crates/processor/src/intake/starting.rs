@@ -262,7 +262,7 @@ pub fn learn<S: Source>(
             break;
         }
         let Some(&committed) = committed.get(&partition) else {
-            let reason = "the group's committed offset is pending: a transaction that moves it has not ended";
+            let reason = "the group's committed offset can't be had in time: a transaction that moves it has not ended";
             unknown.insert(partition, reason.to_owned());
             continue;
         };
