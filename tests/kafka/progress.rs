@@ -76,11 +76,12 @@ impl Progress {
         let mut config = self.config.clone();
         config.set("isolation.level", "read_committed");
         let client: BaseConsumer = config.create().expect("a consumer");
-        // The first time, it may be late because it connects; the second time, nothing else is in its way.
+        // The first time, it may be late because it connects. After that, the brokers may be writing the end of a transaction,
+        // which does not take so long.
         let ask = || client.committed_offsets(list.clone(), PENDING);
         let is_late =
             |error: KafkaError| error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut);
-        ask().is_err() && ask().is_err_and(is_late)
+        ask().is_err() && (0..2).all(|_| ask().is_err_and(is_late))
     }
 
     /// Commands whose output is out; `None` where the brokers do not answer just now.
