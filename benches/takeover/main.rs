@@ -45,6 +45,9 @@ mod guard;
 #[path = "../../tests/kafka/progress.rs"]
 mod progress;
 #[allow(dead_code, reason = "the tests use more of it")]
+#[path = "../../tests/kafka/said.rs"]
+mod said;
+#[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/kafka/topics.rs"]
 mod topics;
 #[path = "../../tests/kafka/waiting.rs"]
@@ -68,15 +71,12 @@ use nix::{
 use progress::Progress;
 use running::Running;
 use rusqlite::{Connection, OpenFlags};
+use said::{ASSIGNED, JOINS};
 use steady::Steady;
 use topics::Names;
 use waiting::{holds_within, say, wait_until};
 
 const PARTITIONS: i32 = 6;
-/// What an instance says when the group gave it some.
-const ASSIGNED: &str = "partitions assigned";
-/// And when its log has nearly all that the group has published.
-const JOINS: &str = "joining it";
 /// Between two looks at what is published.
 const LOOK: Duration = Duration::from_millis(20);
 /// A partition that stands still for this long after a kill was the killed instance's. A session takes 10 s to end.

@@ -6,9 +6,10 @@ use std::{
 };
 
 use super::{
-    ASSIGNED, PARTITIONS,
+    PARTITIONS,
     kafka::{Backlog, Kafka},
     running::Running,
+    said::{self, ASSIGNED},
     say, start,
     steady::Steady,
     support, wait_until,
@@ -88,11 +89,8 @@ fn assigned(instances: &[Running]) -> (usize, [Option<usize>; PARTITIONS as usiz
     lines.sort_unstable();
     let (mut moved, mut owners) = (0, [None; PARTITIONS as usize]);
     for (line, index) in lines {
-        let listed = line.split_once("partitions=[").and_then(|(_, rest)| rest.split_once(']'));
-        let (listed, _) = listed.unwrap_or_else(|| panic!("no partitions: {line}"));
-        for partition in listed.split(", ").filter(|number| !number.is_empty()) {
-            let partition: usize = partition.parse().unwrap_or_else(|_| panic!("no partition: {line}"));
-            let before = owners[partition].replace(index);
+        for partition in said::partitions(line) {
+            let before = owners[partition as usize].replace(index);
             moved += usize::from(before.is_some_and(|before| before != index));
         }
     }

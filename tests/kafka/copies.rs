@@ -7,8 +7,8 @@ use super::{
     broker, logs,
     members::Members,
     process::Setup,
-    say, seed, wait_until,
-    work::{ALL, PARTITIONS, Work},
+    seed, wait_until,
+    work::{PARTITIONS, Work},
 };
 
 #[test]
@@ -28,11 +28,7 @@ fn a_second_process_on_the_same_log_is_refused() {
     work.await_published(&mut first);
     let log = first.log.clone();
     first.stop();
-    let mut findings = work.findings();
-    findings.log(&log, &ALL);
-    findings.verify(&work.setup, &[&log]);
-    say!("second: refused, {findings}");
-    findings.assert_none();
+    work.assert_right("second: refused,", &log);
 }
 
 #[test]
@@ -91,9 +87,5 @@ fn of_two_processes_with_one_group_instance_id_the_first_stops() {
     work.await_published(&mut second);
     let log = second.log.clone();
     second.stop();
-    let mut findings = work.findings();
-    findings.log(&log, &ALL);
-    findings.verify(&work.setup, &[&log]);
-    say!("static: {refusal} {findings}");
-    findings.assert_none();
+    work.assert_right(&format!("static: {refusal}"), &log);
 }

@@ -5,10 +5,7 @@ use std::fs;
 
 use rusqlite::Connection;
 
-use super::{
-    logs, say, wait_until,
-    work::{ALL, Work},
-};
+use super::{logs, wait_until, work::Work};
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
@@ -48,9 +45,5 @@ fn a_linked_locked_or_removed_log_loses_nothing() {
     wait_until("the log to be whole", || logs::decided(&log) == u64::from(work.posted()));
     again.stop();
 
-    let mut findings = work.findings();
-    findings.log(&log, &ALL);
-    findings.verify(&work.setup, &[&log]);
-    say!("files: {findings}");
-    findings.assert_none();
+    work.assert_right("files:", &log);
 }

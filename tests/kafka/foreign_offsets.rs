@@ -11,6 +11,7 @@ use super::{
     guard::Guarded,
     logs::Noted,
     process::{Instance, PATIENCE},
+    said::REVOKED,
     say, wait_until,
     work::{ALL, Work},
 };
@@ -185,7 +186,7 @@ fn visited(work: &mut Work, properties: &[&str]) -> (Instance, Offsets) {
     };
     wait_until("the visitor to be given partitions", || {
         is_there(&mut instance);
-        instance.stderr().contains("partitions revoked")
+        instance.stderr().contains(REVOKED)
     });
     work.post(300);
     work.progress.await_published(work.posted().into(), 2 * PATIENCE, || is_there(&mut instance));

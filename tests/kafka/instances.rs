@@ -12,6 +12,7 @@ use super::{
     broker, group, logs,
     members::Members,
     process::{Joining, PATIENCE, SESSION_MS, Setup},
+    said::{ASSIGNED, LOST},
     seed, wait_until,
 };
 
@@ -20,8 +21,6 @@ const ZOMBIE: Duration = Duration::from_millis(SESSION_MS + 2_000);
 /// Beyond the transaction time-out of 10 s too: the broker has undone the transaction itself.
 const LONG_ZOMBIE: Duration = Duration::from_millis(13_000);
 pub const PER_SECOND: u32 = 500;
-pub const LOST: &str = "partitions lost";
-pub const ASSIGNED: &str = "partitions assigned";
 /// What the publisher says where it was refused something.
 const REFUSED: &str = "making a new producer error=";
 /// And where that is because the broker has ended its transaction: only what was in the middle of one hears that.

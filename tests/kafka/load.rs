@@ -258,8 +258,8 @@ impl Posting {
         self.thread = Some(thread::spawn(move || post(load, &producer, &topic, end, &pace)));
     }
 
-    /// Posts at this rate from the beginning on. What was not posted in a pause follows at once: whoever posts in earnest
-    /// does not stop wanting to while a broker is away, and a backlog is part of what is to be outlasted; see
+    /// Posts at this rate from the beginning on. Commands that are due in a pause follow at once: a real producer's
+    /// commands do not stop while a broker is away, and a backlog is part of what is to be outlasted; see
     /// [`super::members::Members::catch_up`].
     pub fn steadily(self, per_second: u32) -> Self {
         self.pace.per_second.store(per_second, Ordering::SeqCst);

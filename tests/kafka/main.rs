@@ -57,6 +57,7 @@ mod replay;
 mod replicas;
 mod replies;
 mod rot;
+mod said;
 mod spring;
 #[cfg(feature = "ssl")]
 mod tls;

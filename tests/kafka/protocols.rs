@@ -15,17 +15,17 @@ use super::{
     admin::{LISTEN, address, unready},
     broker::{self, Cluster},
     group,
-    instances::{ASSIGNED, Faults, LOST, PER_SECOND, come_and_go, is_replaced_and_recovers},
+    instances::{Faults, PER_SECOND, come_and_go, is_replaced_and_recovers},
     logs,
     members::Members,
     process::{Joining, Setup},
     progress::Progress,
-    say, seed, wait_until,
-    work::{ALL, PARTITIONS, Work},
+    said::{self, ASSIGNED, LOST, REVOKED},
+    seed, wait_until,
+    work::{PARTITIONS, Work},
 };
 
 const NAMES: [&str; 3] = ["anna", "bo", "carl"];
-const REVOKED: &str = "partitions revoked";
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
@@ -87,12 +87,7 @@ fn a_zombie_of_the_new_protocol_is_replaced_and_recovers() {
 
 /// The partitions in the lines of a log that say this.
 fn partitions_in(said: &str, what: &str) -> BTreeSet<i32> {
-    let of_line = |line: &str| -> Vec<i32> {
-        let listed = line.split_once("partitions=[").and_then(|(_, rest)| rest.split_once(']'));
-        let (listed, _) = listed.unwrap_or_else(|| panic!("no partitions: {line}"));
-        listed.split(", ").filter(|number| !number.is_empty()).map(|number| number.parse().unwrap()).collect()
-    };
-    said.lines().filter(|line| line.contains(what)).flat_map(of_line).collect()
+    said.lines().filter(|line| line.contains(what)).flat_map(said::partitions).collect()
 }
 
 /// What each instance says from now on.
@@ -295,11 +290,7 @@ fn of_two_processes_of_the_new_protocol_with_one_group_instance_id_the_second_wa
     work.await_published(&mut second);
     let log = second.log.clone();
     second.stop();
-    let mut findings = work.findings();
-    findings.log(&log, &ALL);
-    findings.verify(&work.setup, &[&log]);
-    say!("new-static: {findings}");
-    findings.assert_none();
+    work.assert_right("new-static:", &log);
 }
 
 #[test]

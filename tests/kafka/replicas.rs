@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 use super::{
     admin::{LISTEN, address, unready},
     broker, group,
-    instances::ASSIGNED,
     logs::{self, Noted},
     members::Members,
     process::{Instance, Joining, PATIENCE, Setup},
+    said::{ASSIGNED, JOINS},
     say, seed, topics, wait_until,
     work::{ALL, Work},
 };
@@ -17,7 +17,6 @@ const PER_SECOND: u32 = 500;
 /// A log that lacks more has to read before its instance joins.
 const FEW: u64 = 20;
 const READS: &str = "reading what the group has published";
-const JOINS: &str = "joining it";
 
 /// Which offsets of which partition each line about a start names.
 fn starts(said: &str, word: &str) -> BTreeMap<i32, i64> {
@@ -161,11 +160,7 @@ fn a_lone_member_of_the_new_protocol_waits_for_nobody() {
     work.post(1_000);
     work.await_published(&mut anna);
     anna.stop();
-    let mut findings = work.findings();
-    findings.log(&log, &ALL);
-    findings.verify(&work.setup, &[&log]);
-    say!("new-alone: {findings}");
-    findings.assert_none();
+    work.assert_right("new-alone:", &log);
 }
 
 /// As docs/operations.md says, and again until enough commands arrive meanwhile: a short log is copied in a moment.

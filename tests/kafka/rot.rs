@@ -4,10 +4,7 @@ use std::fs;
 
 use rusqlite::Connection;
 
-use super::{
-    logs, say,
-    work::{ALL, Work},
-};
+use super::{logs, work::Work};
 
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
@@ -35,9 +32,5 @@ fn a_damaged_row_stops_it_until_a_backup_is_restored() {
     let mut instance = work.setup.start("only", &[]);
     work.await_published(&mut instance);
     instance.stop();
-    let mut findings = work.findings();
-    findings.log(&log, &ALL);
-    findings.verify(&work.setup, &[&log]);
-    say!("rot: {changed} rows changed, {findings}");
-    findings.assert_none();
+    work.assert_right(&format!("rot: {changed} rows changed,"), &log);
 }

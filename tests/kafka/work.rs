@@ -1,6 +1,6 @@
 //! One test's program, and a load that is posted in parts with faults in between.
 
-use std::{collections::BTreeSet, mem, ops::Range};
+use std::{collections::BTreeSet, mem, ops::Range, path::Path};
 
 use super::{
     broker,
@@ -10,7 +10,7 @@ use super::{
     process::{Instance, PATIENCE, Setup},
     progress::Progress,
     reading::{self, Read},
-    seed,
+    say, seed,
 };
 
 pub const PARTITIONS: i32 = 3;
@@ -144,5 +144,15 @@ impl Work {
     pub fn findings(&mut self) -> Findings {
         let expected = self.expected();
         Findings::of_output(&self.setup, expected)
+    }
+
+    /// What was published is right, and so is this log with all partitions. Prints what was done, with the counts.
+    #[track_caller]
+    pub fn assert_right(&mut self, done: &str, log: &Path) {
+        let mut findings = self.findings();
+        findings.log(log, &ALL);
+        findings.verify(&self.setup, &[log]);
+        say!("{done} {findings}");
+        findings.assert_none();
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use contract::Record;
 use rdkafka::{
-    Offset, TopicPartitionList,
+    Offset,
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     groups::{GroupInfo, GroupMemberInfo},
@@ -30,10 +30,11 @@ use super::{
     member::Member,
     native,
     notes::Notes,
+    offsets::{self, is_late, marked_list, offset_list, offsets, unknown_list},
     predecessor::{Found, Predecessors},
     reader::Reader,
     records::RecordBuffer,
-    refusal::{OutputRefusal, is_timeout},
+    refusal::OutputRefusal,
     topic_id,
 };
 
@@ -151,8 +152,9 @@ impl GroupConsumer {
 
     fn unassign(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
         // librdkafka refuses a list with a partition that was never started, and accepts an empty list.
-        let started: Vec<_> = partitions.iter().filter(|partition| self.started.remove(partition)).collect();
-        let list = list(&self.topic, started.into_iter().map(|&partition| (partition, Offset::Invalid)));
+        let started: Vec<i32> =
+            partitions.iter().copied().filter(|partition| self.started.remove(partition)).collect();
+        let list = unknown_list(&self.topic, &started);
         self.consumer.incremental_unassign(&list).map_err(|error| self.retriable("unassign", &error))?;
         self.notes.assigned().is_revoking = false;
         Ok(())
@@ -163,11 +165,8 @@ impl GroupConsumer {
         partitions: &[i32],
         within: Duration,
     ) -> KafkaResult<Vec<(i32, Option<Committed>)>> {
-        let list = unknown_list(&self.topic, partitions);
         let asker = self.offsets_reader.as_ref().unwrap_or(&self.consumer);
-        let list = asker.committed_offsets(list, within)?;
-        list.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)?;
-        Ok(native::committed(&list))
+        offsets::committed(asker, &self.topic, partitions, within)
     }
 
     /// A pending offset holds back the answer about all that are asked for with it, so each is asked for alone, as far as there
@@ -315,8 +314,7 @@ impl Source for GroupConsumer {
     }
 
     fn start(&mut self, starts: &[(i32, i64)]) -> Result<(), SourceError> {
-        let list =
-            list(&self.topic, starts.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))));
+        let list = offset_list(&self.topic, starts);
         self.consumer.incremental_assign(&list).map_err(|error| self.retriable("assign", &error))?;
         self.started.extend(starts.iter().map(|&(partition, _)| partition));
         Ok(())
@@ -464,50 +462,6 @@ impl Committer {
         let list = marked_list(&self.topic, next_offsets);
         self.consumer.commit(&list, rdkafka::consumer::CommitMode::Sync)
     }
-}
-
-/// Next offsets with their marks, to commit.
-#[must_use]
-pub(crate) fn marked_list(topic: &str, next_offsets: &[NextOffset]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for NextOffset { partition, offset, mark } in next_offsets {
-        let mut element = list.add_partition(topic, *partition);
-        element.set_offset(Offset::Offset(*offset)).expect("a number");
-        element.set_metadata(mark.metadata(*offset));
-    }
-    list
-}
-
-/// Offsets to read from.
-#[must_use]
-pub(crate) fn offset_list(topic: &str, next_offsets: &[(i32, i64)]) -> TopicPartitionList {
-    list(topic, next_offsets.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))))
-}
-
-/// Partitions whose offsets are asked for.
-#[must_use]
-fn is_late(error: &KafkaError) -> bool {
-    error.rdkafka_error_code().is_some_and(is_timeout)
-}
-
-pub(crate) fn unknown_list(topic: &str, partitions: &[i32]) -> TopicPartitionList {
-    list(topic, partitions.iter().map(|&partition| (partition, Offset::Invalid)))
-}
-
-fn list(topic: &str, partitions: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for (partition, offset) in partitions {
-        list.add_partition_offset(topic, partition, offset).expect("offsets are numbers or well-known names");
-    }
-    list
-}
-
-pub(super) fn offsets(list: &TopicPartitionList) -> Vec<(i32, Option<i64>)> {
-    let number = |offset| match offset {
-        Offset::Offset(number) => Some(number),
-        _ => None,
-    };
-    list.elements().iter().map(|element| (element.partition(), number(element.offset()))).collect()
 }
 
 /// The binding's poll returns nothing for a log line, and log lines come before rebalances and records.

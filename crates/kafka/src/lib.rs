@@ -18,6 +18,7 @@ pub mod mark;
 pub mod member;
 pub mod native;
 mod notes;
+mod offsets;
 pub mod predecessor;
 pub mod properties;
 pub mod reader;

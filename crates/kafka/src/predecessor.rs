@@ -19,12 +19,11 @@ use uuid::Uuid;
 
 use super::{
     Settings, client,
-    consumer::unknown_list,
     context::Context,
     mark::Committed,
     member::Member,
     native,
-    refusal::is_timeout,
+    offsets::{self, is_late},
     repeats::{self, Origin},
     transactional,
 };
@@ -143,12 +142,9 @@ impl Predecessors {
     /// Whether a transaction that stays open keeps the offset from being known. `found` was found before; that it is found
     /// again afterwards shows that the brokers do answer, and that nobody publishes the partition.
     fn is_pending(&self, askers: &Askers, partition: i32, found: &Committed) -> bool {
-        let asked = self.ask(&askers.waiting, &[partition], PENDING);
-        let is_late = asked.is_err_and(|error| error.rdkafka_error_code().is_some_and(is_timeout));
-        is_late
-            && self
-                .ask(&askers.prompt, &[partition], PENDING)
-                .is_ok_and(|now| now.get(&partition) == Some(found))
+        let ask = |asker| self.ask(asker, &[partition], PENDING);
+        ask(&askers.waiting).is_err_and(|error| is_late(&error))
+            && ask(&askers.prompt).is_ok_and(|now| now.get(&partition) == Some(found))
     }
 
     /// Clients that have a coordinator, and what is found without waiting for what is pending.
@@ -160,15 +156,15 @@ impl Predecessors {
         };
         let askers = Askers { waiting: client("read_committed")?, prompt: client("read_uncommitted")? };
         let found = self.ask(&askers.prompt, partitions, CONNECT)?;
-        // Of a partition that does not exist, nothing can be pending.
-        self.ask(&askers.waiting, &[i32::MAX], CONNECT)?;
-        Ok((askers, found))
+        // Of a partition that does not exist, nothing can be pending: any answer will do.
+        match self.ask(&askers.waiting, &[i32::MAX], CONNECT) {
+            Err(error) if is_late(&error) => Err(error),
+            _ => Ok((askers, found)),
+        }
     }
 
     fn ask(&self, asker: &Member, partitions: &[i32], within: Duration) -> KafkaResult<Found> {
-        let committed = native::committed(
-            &asker.committed_offsets(unknown_list(&self.settings.topics.commands, partitions), within)?,
-        );
+        let committed = offsets::committed(asker, &self.settings.topics.commands, partitions, within)?;
         Ok(committed.into_iter().filter_map(|(partition, found)| Some((partition, found?))).collect())
     }
 }

@@ -23,10 +23,10 @@ use super::{
     Settings, SourceError,
     access::{Access, Operation, Resource},
     client,
-    consumer::{offset_list, offsets},
     context::{Context, client_error},
     liveness::Liveness,
     member::Member,
+    offsets::{offset_list, offsets, whole},
     records::record_of,
     repeats::{self, Origin},
 };
@@ -389,14 +389,6 @@ pub(crate) fn patiently<T>(
             }
             answer => return answer,
         }
-    }
-}
-
-/// Fails if a partition has an error.
-pub(crate) fn whole(list: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
-    match list.elements().iter().find_map(|element| element.error().err()) {
-        Some(error) => Err(error),
-        None => Ok(list),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use contract::Record;
 use rdkafka::{
-    Offset, TopicPartitionList,
+    Offset,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
 };
@@ -21,8 +21,8 @@ use super::{
     client,
     context::Context,
     mark::Committed,
-    native,
-    reader::{Reader, failure, is_group_denied, patiently, whole},
+    offsets,
+    reader::{Reader, failure, is_group_denied, patiently},
 };
 
 /// For one question to the brokers.
@@ -69,19 +69,16 @@ impl Scanner {
                 format!("the group '{group}' does not tell its committed offsets of '{topic}': {error}")
             }))
         };
-        let mut list = TopicPartitionList::new();
-        for partition in numbers(partitions) {
-            list.add_partition_offset(topic, partition, Offset::Invalid).map_err(|error| failed(&error))?;
-        }
-        let list = patiently(ASK, |within| whole(self.asker.committed_offsets(list.clone(), within)?));
+        let all: Vec<i32> = numbers(partitions).collect();
+        let found = patiently(ASK, |within| offsets::committed(&self.asker, topic, &all, within));
         // Where the group may not be described, librdkafka says why there is no coordinator by a poll only, and then waits
         // for one in vain.
-        let list = list.map_err(|error| match self.asker.poll(Duration::ZERO) {
+        let found = found.map_err(|error| match self.asker.poll(Duration::ZERO) {
             Some(Err(reason)) if is_group_denied(&reason) => failed(&reason),
             _ => failed(&error),
         })?;
-        let found: BTreeMap<i32, Option<Committed>> = native::committed(&list).into_iter().collect();
-        Ok(numbers(partitions).map(|partition| found.get(&partition).copied().flatten()).collect())
+        let found: BTreeMap<i32, Option<Committed>> = found.into_iter().collect();
+        Ok(all.into_iter().map(|partition| found.get(&partition).copied().flatten()).collect())
     }
 
     /// Where each partition starts and ends, including records of open transactions.

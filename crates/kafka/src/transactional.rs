@@ -20,9 +20,10 @@ use super::{
     OutputTopic, PublishError, Settings, Sink,
     access::{Access, Operation, Resource},
     client,
-    consumer::{Membership, marked_list},
+    consumer::Membership,
     deliveries::{Deliveries, Publisher, delivery_error, no_producer},
     mark::NextOffset,
+    offsets::marked_list,
     refusal::{OutputRefusal, is_consequence, is_timeout},
     replies::{Refused, ReplyCounts, Routes},
 };

@@ -145,7 +145,11 @@ impl<S: Source> Follow<S> {
             Ok(Some(committed)) => {
                 self.handover.know(&committed.keys().copied().collect::<Vec<_>>());
                 let warmth = self.behind(&committed)?;
-                Ok(if self.is_at_a_standstill(&warmth) { self.alone() } else { warmth })
+                if !self.is_at_a_standstill(&warmth) {
+                    return Ok(warmth);
+                }
+                tracing::warn!(?warmth, "neither the group nor the log moves; joining the group as it is");
+                Ok(self.alone())
             }
             Ok(None) => Ok(self.alone()),
             Err(error @ SourceError::Fatal(_)) => Err(ProcessorError::Source(error)),
@@ -172,11 +176,7 @@ impl<S: Source> Follow<S> {
         let before = before.filter(|before| before.at == *warmth && now - before.last_seen < longest / 2);
         let since = before.map_or(now, |before| before.since);
         self.standstill = Some(Standstill { at: warmth.clone(), since, last_seen: now });
-        let is_long = now - since >= longest;
-        if is_long {
-            tracing::warn!(?warmth, "neither the group nor the log moves; joining the group as it is");
-        }
-        is_long
+        now - since >= longest
     }
 
     fn behind(&self, of_group: &BTreeMap<i32, i64>) -> Result<Warmth, ProcessorError> {
