@@ -19,7 +19,7 @@ fn a_damaged_row_stops_it_until_a_backup_is_restored() {
 
     // What each key stood for is another command's content now.
     let changed = Connection::open(&log)
-        .and_then(|file| file.execute("UPDATE claims SET fingerprint = zeroblob(16)", []))
+        .and_then(|file| file.execute("UPDATE claim_groups SET claims = zeroblob(length(claims))", []))
         .expect("the log");
     assert!(changed > 0, "no command had a key");
     work.post(500);

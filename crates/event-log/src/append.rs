@@ -11,7 +11,8 @@ use rusqlite::{CachedStatement, Connection};
 
 use crate::appended::AppendedObjects;
 use crate::checksum::{self, BATCHES, DUPLICATES, REJECTIONS};
-use crate::claims::{ClaimRows, Claims};
+use crate::claim_group::StoredClaim;
+use crate::claims::{ClaimGroups, Claims};
 use crate::cursor::CursorRow;
 use crate::error::LogError;
 use crate::event_rows::EventRows;
@@ -65,7 +66,7 @@ impl EventLog {
                 next_position,
                 connection,
                 statements: Statements::prepare(connection)?,
-                claim_rows: None,
+                claim_groups: None,
                 objects,
             };
             for stretch in stretches {
@@ -132,7 +133,7 @@ struct Append<'a> {
     connection: &'a Connection,
     statements: Statements<'a>,
     /// Prepared for the first command with a key.
-    claim_rows: Option<ClaimRows<'a>>,
+    claim_groups: Option<ClaimGroups<'a>>,
     /// For the read model.
     objects: Option<AppendedObjects>,
 }
@@ -223,12 +224,13 @@ impl Append<'_> {
                 entry.insert(Claims::load(self.connection, counted, clock, self.window_ms)?)
             }
         };
-        let table = match &mut self.claim_rows {
-            Some(table) => table,
-            none => none.insert(ClaimRows::prepare(self.connection)?),
+        let groups = match &mut self.claim_groups {
+            Some(groups) => groups,
+            none => none.insert(ClaimGroups::prepare(self.connection)?),
         };
         claims.expire(clock, at.offset);
-        let found = claims.find(table, &key.hash)?;
+        let bits = claims.bits(&key.hash);
+        let found = claims.find(groups, &key.hash, bits)?;
         let claim = found.map(|found| {
             let (offset, timestamp) = found.first;
             let first = ActivityId::new(self.topic_bits, Coordinates { offset, timestamp, ..at });
@@ -245,7 +247,9 @@ impl Append<'_> {
             // A rejected command neither claims a key nor renews a claim.
             Decision::Rejected(_) => return Ok(decision),
         };
-        claims.add(at, key, first, clock, found.as_ref());
+        let IdempotencyKey { hash, fingerprint, .. } = *key;
+        let claim = StoredClaim { offset: at.offset, first, last_seen: clock, hash, fingerprint };
+        claims.add(claim, bits, found.as_ref());
         Ok(decision)
     }
 }

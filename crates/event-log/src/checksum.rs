@@ -7,6 +7,8 @@ use contract::Coordinates;
 use rusqlite::types::{ToSqlOutput, Type, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, Row, params_from_iter};
 
+use crate::schema;
+
 /// A table whose rows have a checksum. Read its rows with `select`, which returns all columns in this order.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -53,15 +55,18 @@ table!(CURSORS, "INSERT OR REPLACE" "cursors", 1 of [
 table!(BATCHES, "INSERT" "batches", 2 of [
     "partition", "first_offset", "next_offset", "first_position", "events",
 ]);
-// Without `OR FAIL`, a statement with several rows would copy each page for its own rollback. An append is rolled back whole.
-table!(CLAIMS, "INSERT OR FAIL" "claims", 2 of [
+table!(CLAIMS_OF_VERSION_2, "INSERT" "claims", 2 of [
     "partition", "offset", "key_hash", "fingerprint", "first_offset", "first_timestamp", "last_seen",
 ]);
+table!(CLAIM_GROUPS, "INSERT" "claim_groups", 2 of ["partition", "last_offset", "claims"]);
 table!(GAPS, "INSERT" "gaps", 2 of ["partition", "first_offset", "next_offset", "reason"]);
 table!(INTERVENTIONS, "INSERT" "interventions", 1 of ["id", "partition", "at", "flag", "details"]);
 
-pub(crate) static TABLES: [&Table; 9] =
-    [&META, &EVENTS, &DUPLICATES, &REJECTIONS, &CURSORS, &BATCHES, &CLAIMS, &GAPS, &INTERVENTIONS];
+/// The tables of a schema version.
+pub(crate) fn tables(version: i64) -> [&'static Table; 9] {
+    let claims = if version < 3 { &CLAIMS_OF_VERSION_2 } else { &CLAIM_GROUPS };
+    [&META, &EVENTS, &DUPLICATES, &REJECTIONS, &CURSORS, &BATCHES, claims, &GAPS, &INTERVENTIONS]
+}
 
 /// Stands for the checksum of a row in a log of version 1, which has none. A checksum is never negative.
 pub(crate) const UNCHECKED: i64 = -1;
@@ -218,20 +223,9 @@ pub(crate) fn insert(
     table: &Table,
     values: &[ValueRef<'_>],
 ) -> rusqlite::Result<()> {
-    bind_row(statement, 0, table, values)?;
+    bind(statement, 1, values)?;
+    statement.raw_bind_parameter(1 + values.len(), RowChecksum::of(table.name, values))?;
     statement.raw_execute().map(drop)
-}
-
-/// Binds a row with its checksum to a statement that inserts several rows; the first has index 0.
-pub(crate) fn bind_row(
-    statement: &mut CachedStatement<'_>,
-    index: usize,
-    table: &Table,
-    values: &[ValueRef<'_>],
-) -> rusqlite::Result<()> {
-    let first = index * (values.len() + 1) + 1;
-    bind(statement, first, values)?;
-    statement.raw_bind_parameter(first + values.len(), RowChecksum::of(table.name, values))
 }
 
 /// Binds values to consecutive parameters.
@@ -364,7 +358,7 @@ pub(crate) fn update_checksums(
     connection: &Connection,
     mut progress: impl FnMut(usize),
 ) -> rusqlite::Result<()> {
-    for table in TABLES {
+    for table in tables(schema::user_version(connection)?) {
         let (names, places) = (table.columns[..table.key].join(", "), vec!["?"; table.key].join(", "));
         let mut update = connection
             .prepare(&format!("UPDATE {} SET row_checksum = ? WHERE ({names}) = ({places})", table.name))?;

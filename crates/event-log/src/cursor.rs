@@ -49,7 +49,7 @@ pub struct Counts {
 pub(crate) struct CursorRow {
     pub(crate) cursor: Cursor,
     pub(crate) counts: Counts,
-    /// How many rows table `claims` has for the partition.
+    /// How many rows of the idempotency window the partition has: of `claim_groups`, before version 3 of `claims`.
     pub(crate) claims: i64,
 }
 

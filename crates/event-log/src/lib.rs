@@ -10,7 +10,7 @@
 //! - `checksum`: the checksum of each row.
 //! - `instance`: the instance id and its lock, in a file beside the database.
 //! - `writer`, `append`, `event_rows`: the writer.
-//! - `claims`, `window`: the idempotency window, on disk and in memory.
+//! - `claims`, `claim_group`, `window`: the idempotency window, on disk and in memory.
 //! - `cursor`: each partition's cursor. `lookup`: finds a command by its offset.
 //! - `reader`, `scan`: lists events, also beyond damaged ones. `show`: one command. `stats`: statistics. `rows`: all rows,
 //!   for a checker. `backup`: copies a log in use.
@@ -22,6 +22,7 @@ mod appended;
 mod backup;
 mod check;
 mod checksum;
+mod claim_group;
 mod claims;
 mod cursor;
 mod draft;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use crate::checksum::{self, META, TABLES, UNCHECKED, check_row};
+use crate::checksum::{self, META, UNCHECKED, check_row, tables};
+use crate::claim_group;
 use crate::cursor::CursorRow;
 use crate::draft::Draft;
 use crate::error::{BUSY_TIMEOUT_MS, LogError};
@@ -24,8 +25,11 @@ pub(crate) const APPLICATION_ID: u32 = 0x4163_5374;
 type Migration = (&'static str, fn(&Connection) -> rusqlite::Result<()>);
 
 /// The index is the version to upgrade from. Released migrations must not change.
-const MIGRATIONS: &[Migration] =
-    &[(include_str!("schema/0001.sql"), |_| Ok(())), (include_str!("schema/0002.sql"), compute_checksums)];
+const MIGRATIONS: &[Migration] = &[
+    (include_str!("schema/0001.sql"), |_| Ok(())),
+    (include_str!("schema/0002.sql"), compute_checksums),
+    (include_str!("schema/0003.sql"), group_claims),
+];
 
 /// The size of a new log's pages. Any other log keeps its own. <https://sqlite.org/pragma.html#pragma_page_size>
 pub const PAGE_BYTES: u32 = 8192;
@@ -85,7 +89,7 @@ pub(crate) fn examine(
     if version == 1 {
         create_version_1_views(connection).map_err(|error| schema_error(path, connection, error))?;
     }
-    for table in TABLES {
+    for table in tables(version) {
         connection
             .query_row(&format!("SELECT 1 FROM {} LIMIT 1", table.name), [], |_| Ok(()))
             .optional()
@@ -134,7 +138,7 @@ pub(crate) fn open_at_rest(path: &Path) -> Result<Connection, LogError> {
 
 /// Adds the columns that version 1 lacks, so that its tables can be read like those of the current version.
 fn create_version_1_views(connection: &Connection) -> rusqlite::Result<()> {
-    for table in TABLES {
+    for table in tables(1) {
         let claims = if table.name == "cursors" { format!("{UNCHECKED} AS claims, ") } else { String::new() };
         connection.execute_batch(&format!(
             "CREATE TEMP VIEW IF NOT EXISTS {0} AS SELECT *, {claims}{UNCHECKED} AS row_checksum FROM main.{0}",
@@ -182,6 +186,12 @@ pub(crate) fn upgrade(path: &Path, connection: &mut Connection) -> Result<(), Lo
     upgraded.map_err(|error| LogError::sqlite(path, Some(connection), error))
 }
 
+/// Upgrades a log only so far, for tests.
+#[cfg(test)]
+pub(crate) fn upgrade_to(version: usize, path: &Path) {
+    migrate(&mut Connection::open(path).unwrap(), &MIGRATIONS[..version]).unwrap();
+}
+
 /// Returns whether there was anything to do.
 fn migrate(connection: &mut Connection, migrations: &[Migration]) -> rusqlite::Result<bool> {
     let mut changed = false;
@@ -203,6 +213,11 @@ fn migrate(connection: &mut Connection, migrations: &[Migration]) -> rusqlite::R
 fn compute_checksums(connection: &Connection) -> rusqlite::Result<()> {
     let mut progress = Progress::new("upgrading the event log to schema version 2: computing checksums");
     checksum::update_checksums(connection, |rows| progress.advance(rows))
+}
+
+fn group_claims(connection: &Connection) -> rusqlite::Result<()> {
+    let mut progress = Progress::new("upgrading the event log to schema version 3: moving idempotency keys");
+    claim_group::upgrade(connection, |claims| progress.advance(claims))
 }
 
 /// Logs every 10 s how many rows are done.
@@ -317,11 +332,9 @@ mod tests {
 
     #[test]
     fn no_table_has_a_second_index() {
-        let connection = Connection::open_in_memory().unwrap();
-        for (statements, _) in MIGRATIONS {
-            connection.execute_batch(statements).unwrap();
-        }
-        let tables: i64 = connection
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let found: i64 = connection
             .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))
             .unwrap();
         let indexes: i64 = connection
@@ -332,23 +345,23 @@ mod tests {
                 |row| row.get(0),
             )
             .unwrap();
-        assert_eq!((tables, indexes), (TABLES.len() as i64, 0));
+        assert_eq!((found, indexes), (tables(VERSION).len() as i64, 0));
     }
 
     #[test]
     fn every_column_is_in_its_rows_checksum() {
-        let connection = Connection::open_in_memory().unwrap();
-        for (statements, _) in MIGRATIONS {
-            connection.execute_batch(statements).unwrap();
-        }
-        for table in TABLES {
-            let columns = |of: &str| -> Vec<String> {
-                let sql = format!("SELECT name FROM pragma_table_info('{}') {of}", table.name);
-                let mut statement = connection.prepare(&sql).unwrap();
-                statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-            };
-            assert_eq!(columns("WHERE name <> 'row_checksum'"), table.columns, "{}", table.name);
-            assert_eq!(columns("WHERE pk > 0 ORDER BY pk"), table.columns[..table.key], "{}", table.name);
+        for version in 2..=MIGRATIONS.len() {
+            let mut connection = Connection::open_in_memory().unwrap();
+            migrate(&mut connection, &MIGRATIONS[..version]).unwrap();
+            for table in tables(version as i64) {
+                let columns = |of: &str| -> Vec<String> {
+                    let sql = format!("SELECT name FROM pragma_table_info('{}') {of}", table.name);
+                    let mut statement = connection.prepare(&sql).unwrap();
+                    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+                };
+                assert_eq!(columns("WHERE name <> 'row_checksum'"), table.columns, "{}", table.name);
+                assert_eq!(columns("WHERE pk > 0 ORDER BY pk"), table.columns[..table.key], "{}", table.name);
+            }
         }
     }
 }

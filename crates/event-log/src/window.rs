@@ -1,4 +1,5 @@
-//! The idempotency window of one partition, in memory: it finds a key's latest row in table `claims`.
+//! The idempotency window of one partition, in memory: it finds a key's latest claim in table
+//! `claim_groups`.
 //!
 //! It holds only some bits of each key. The row has the whole hash and says whether the claim is still valid, so the
 //! window never changes a decision. A row takes at most 16 bytes once there are many.

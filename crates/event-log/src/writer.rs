@@ -417,10 +417,10 @@ fn page_bytes(connection: &Connection) -> rusqlite::Result<i64> {
 
 #[cfg(any(test, feature = "testing"))]
 impl EventLog {
-    /// Updates what depends on rows that a test changed: their checksums, and the cursors' counts of claims.
+    /// Updates what depends on rows that a test changed: their checksums, and the cursors' counts of claim groups.
     pub fn update_checksums(connection: &Connection) {
         let count = "UPDATE cursors SET claims = \
-                     (SELECT count(*) FROM claims AS c WHERE c.partition = cursors.partition)";
+                     (SELECT count(*) FROM claim_groups AS c WHERE c.partition = cursors.partition)";
         connection.execute(count, []).expect("the tables of a log");
         checksum::update_checksums(connection, |_| ()).expect("the tables of a log");
     }

@@ -4,7 +4,10 @@ use contract::{Coordinates, Event, Problems};
 use rusqlite::{ErrorCode, OptionalExtension, params};
 
 use crate::check::{Check, CheckError, LogFinding};
-use crate::checksum::{BATCHES, CLAIMS, DUPLICATES, DamagedRow, REJECTIONS, coordinates};
+use crate::checksum::{
+    BATCHES, CLAIM_GROUPS, CLAIMS_OF_VERSION_2, DUPLICATES, DamagedRow, REJECTIONS, coordinates,
+};
+use crate::claim_group::{StoredClaim, claims_in};
 use crate::cursor::{Anchor, Counts};
 use crate::lookup::Batch;
 use crate::reader::{ListQuery, Listed};
@@ -114,19 +117,41 @@ impl Check<'_> {
     }
 
     pub(super) fn claims(&mut self) -> Result<(), CheckError> {
-        self.walk(&CLAIMS, |check, row| {
-            let (partition, offset): (i32, i64) = (row.get(0)?, row.get(1)?);
-            let (_hash, _fingerprint): ([u8; 16], [u8; 16]) = (row.get(2)?, row.get(3)?);
-            let first_offset = row.get(4)?;
+        if self.version < 3 {
+            return self.walk(&CLAIMS_OF_VERSION_2, |check, row| {
+                check.claim(row.get(0)?, &StoredClaim::of_version_2(row)?)
+            });
+        }
+        let mut before = None;
+        self.walk(&CLAIM_GROUPS, |check, row| {
+            let (partition, last_offset): (i32, i64) = (row.get(0)?, row.get(1)?);
+            let claims = claims_in(row)?;
             let mut found = Vec::new();
-            if !check.is_event(partition, first_offset, row.get(5)?) {
-                found.push(format!("offset {first_offset}, which it names, holds no such event"));
+            let previous = before.replace((partition, last_offset)).filter(|before| before.0 == partition);
+            let offsets =
+                previous.map(|(_, last)| last).into_iter().chain(claims.iter().map(|claim| claim.offset));
+            if !offsets.is_sorted_by(|one, next| one < next) || claims[claims.len() - 1].offset != last_offset
+            {
+                found.push("the offsets of its claims do not ascend to its own".to_owned());
             }
-            if offset != first_offset && !check.is_duplicate(partition, offset)? {
-                found.push("table duplicates lacks its command".to_owned());
+            for claim in &claims {
+                let of_claim = check.claim(partition, claim)?.into_iter();
+                found.extend(of_claim.map(|found| format!("the claim of offset {}: {found}", claim.offset)));
             }
             Ok(found)
         })
+    }
+
+    fn claim(&self, partition: i32, claim: &StoredClaim) -> rusqlite::Result<Vec<String>> {
+        let (offset, (first_offset, first_timestamp)) = (claim.offset, claim.first);
+        let mut found = Vec::new();
+        if !self.is_event(partition, first_offset, first_timestamp) {
+            found.push(format!("offset {first_offset}, which it names, holds no such event"));
+        }
+        if offset != first_offset && !self.is_duplicate(partition, offset)? {
+            found.push("table duplicates lacks its command".to_owned());
+        }
+        Ok(found)
     }
 
     /// Adds a record to what the partition's cursor is compared with. Returns a finding if it is in a gap.

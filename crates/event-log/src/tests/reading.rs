@@ -277,7 +277,7 @@ fn stats_return_the_counts() {
     let times = all.iter().filter(|one| one.position.is_some()).map(|one| one.coordinates.timestamp);
     assert_eq!((stats.counts.earliest, stats.counts.latest), (times.clone().min(), times.max()));
     assert_eq!(stats.partitions.iter().map(|one| one.cursor.partition).collect::<Vec<_>>(), [0, 1, 2]);
-    assert_eq!((stats.topic.as_str(), stats.schema_version), (TOPIC, 2));
+    assert_eq!((stats.topic.as_str(), stats.schema_version), (TOPIC, 3));
     assert!(stats.file_bytes > PAGE_BYTES.into());
 }
 

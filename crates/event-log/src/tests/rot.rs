@@ -40,6 +40,10 @@ fn content(path: &Path) -> rusqlite::Result<Vec<Vec<Value>>> {
         ("gaps", "partition, first_offset, next_offset, reason", "partition, first_offset"),
         ("interventions", "id, partition, at, flag, details", "id"),
     ] {
+        if table == "claims" && schema::user_version(&connection)? == 3 {
+            content.extend(unpacked_claims(&connection)?);
+            continue;
+        }
         let mut statement = connection.prepare(&format!("SELECT {columns} FROM {table} ORDER BY {key}"))?;
         let width = statement.column_count();
         let mut rows = statement.query([])?;
@@ -55,6 +59,26 @@ fn content(path: &Path) -> rusqlite::Result<Vec<Vec<Value>>> {
     Ok(content)
 }
 
+/// The claims of version 3 as rows of table `claims` before.
+fn unpacked_claims(connection: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
+    let mut statement =
+        connection.prepare("SELECT partition, claims FROM claim_groups ORDER BY partition, last_offset")?;
+    let mut rows = statement.query([])?;
+    let mut unpacked = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (partition, claims): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        unpacked.extend(claims.chunks(64).map(|claim| {
+            let number =
+                |at: usize| Value::Integer(i64::from_le_bytes(claim[at..at + 8].try_into().unwrap()));
+            let hash = |at: usize| Value::Blob(claim[at..at + 16].to_vec());
+            let named = [Value::Text("claims".to_owned()), Value::Integer(partition)];
+            let values = [number(0), hash(32), hash(48), number(8), number(16), number(24)];
+            named.into_iter().chain(values).collect()
+        }));
+    }
+    Ok(unpacked)
+}
+
 #[test]
 fn a_sound_log_has_no_findings() {
     let (_directory, options) = filled();
@@ -62,15 +86,26 @@ fn a_sound_log_has_no_findings() {
     let (checked, findings) = check(&reader).unwrap();
     assert_eq!(findings, [""; 0]);
     assert!(checked.has_checksums);
-    let rows = content(&options.path).unwrap().len() as u64;
-    assert_eq!(checked.rows, rows);
+    let connection = Connection::open(&options.path).unwrap();
+    let rows = checksum::tables(schema::VERSION).map(|table| -> i64 {
+        let count = format!("SELECT count(*) FROM {}", table.name);
+        connection.query_row(&count, [], |row| row.get(0)).unwrap()
+    });
+    assert_eq!(checked.rows, rows.iter().sum::<i64>().unsigned_abs());
     let running = EventLog::open(&options).unwrap();
     assert_eq!(check(&running.reader().unwrap()).unwrap().1, [""; 0]);
 }
 
 #[test]
-fn an_upgrade_from_version_1_keeps_the_content() {
+fn an_upgrade_keeps_the_content() {
+    for version in [1, 2] {
+        upgrade_keeps_the_content(version);
+    }
+}
+
+fn upgrade_keeps_the_content(version: usize) {
     let (_directory, options) = version_1();
+    schema::upgrade_to(version, &options.path);
     let before = content(&options.path).unwrap();
     for table in ["meta", "events", "duplicates", "rejections", "cursors", "batches", "claims", "gaps"] {
         assert!(before.iter().any(|row| row[0] == Value::Text(table.to_owned())), "{table}");
@@ -82,7 +117,7 @@ fn an_upgrade_from_version_1_keeps_the_content() {
     let mut log = EventLog::open(&options).unwrap();
     assert_eq!(content(&options.path).unwrap(), before);
     let reader = LogReader::open(&options.path).unwrap();
-    assert_eq!(reader.stats().unwrap().schema_version, 2);
+    assert_eq!(reader.stats().unwrap().schema_version, 3);
     assert_eq!(list_all(&reader, Order::OldestFirst).unwrap(), listed);
     let (checked, findings) = check(&reader).unwrap();
     assert_eq!((findings, checked.has_checksums), (Vec::new(), true));
@@ -96,20 +131,29 @@ fn an_upgrade_from_version_1_keeps_the_content() {
 }
 
 #[test]
-fn a_log_of_version_1_is_read_without_an_upgrade() {
+fn an_older_log_is_read_without_an_upgrade() {
+    for version in [1, 2] {
+        read_without_an_upgrade(version);
+    }
+}
+
+fn read_without_an_upgrade(version: usize) {
     let (directory, options) = version_1();
+    schema::upgrade_to(version, &options.path);
+    let bytes = fs::read(&options.path).unwrap();
     let reader = LogReader::open(&options.path).unwrap();
     let stats = reader.stats().unwrap();
-    assert_eq!((stats.schema_version, stats.gaps.len(), stats.interventions.len()), (1, 1, 1));
+    let found = (stats.schema_version, stats.gaps.len(), stats.interventions.len());
+    assert_eq!(found, (version as i64, 1, 1));
     let listed = list_all(&reader, Order::NewestFirst).unwrap();
     assert_eq!(listed.len() as u64, stats.counts.events);
     for event in listed.into_iter().map(Result::unwrap) {
         assert!(matches!(reader.show(event.id), Ok(Shown::Event(shown)) if shown == event));
     }
     let (checked, findings) = check(&reader).unwrap();
-    assert_eq!((findings, checked.has_checksums), (Vec::new(), false));
+    assert_eq!((findings, checked.has_checksums), (Vec::new(), version > 1));
     drop(reader);
-    assert_eq!(fs::read(&options.path).unwrap(), bytes_of_version_1());
+    assert_eq!(fs::read(&options.path).unwrap(), bytes);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
@@ -134,10 +178,13 @@ const CHANGES: [(&str, &str); 18] = [
         "UPDATE batches SET events = -1 WHERE first_offset = 17",
         "table batches, partition 0 first_offset 17: ",
     ),
-    ("UPDATE claims SET last_seen = 0 WHERE offset = 50", "table claims, partition 0 offset 50: "),
     (
-        "UPDATE claims SET fingerprint = zeroblob(16) WHERE offset = 50",
-        "table claims, partition 0 offset 50: ",
+        "UPDATE claim_groups SET last_offset = 63 WHERE last_offset = 62",
+        "table claim_groups, partition 0 last_offset 63: ",
+    ),
+    (
+        "UPDATE claim_groups SET claims = zeroblob(64) WHERE last_offset = 62",
+        "table claim_groups, partition 0 last_offset 62: ",
     ),
     ("UPDATE gaps SET next_offset = 1000", "table gaps, partition 1 first_offset 64: "),
     ("UPDATE interventions SET flag = 'x'", "table interventions, id 1: "),
@@ -164,7 +211,15 @@ fn the_check_reports_tables_that_disagree() {
         ),
         ("INSERT INTO batches VALUES (0, 1000, 1001, 2, 1, 0)", "table batches"),
         ("DELETE FROM duplicates WHERE offset = 37", "it counts"),
-        ("DELETE FROM claims WHERE offset = 50", "rows of table claims"),
+        ("DELETE FROM claim_groups WHERE last_offset = 62", "rows of table claim_groups"),
+        ("UPDATE claim_groups SET last_offset = 63 WHERE last_offset = 62", "do not ascend"),
+        (
+            "UPDATE claim_groups SET claims = cast((SELECT c.claims FROM claim_groups AS c WHERE \
+             c.partition = claim_groups.partition AND c.last_offset = 46) || claims AS BLOB) WHERE last_offset = 62",
+            "do not ascend",
+        ),
+        ("UPDATE claim_groups SET claims = zeroblob(0) WHERE last_offset = 62", "its claims have 0 bytes"),
+        ("UPDATE claim_groups SET claims = zeroblob(65) WHERE last_offset = 62", "its claims have 65 bytes"),
         ("UPDATE cursors SET logged = 3 WHERE partition = 0", "beyond"),
         ("UPDATE cursors SET clock = clock + 1 WHERE partition = 0", "its clock is"),
         ("UPDATE cursors SET anchor_timestamp = 1 WHERE partition = 0", "its last record is"),
@@ -175,7 +230,11 @@ fn the_check_reports_tables_that_disagree() {
         ("UPDATE events SET offset = 500 WHERE position = 7", "table batches leads to it"),
         ("UPDATE rejections SET problems = '{' WHERE offset = 8", "its problems are unreadable"),
         ("UPDATE duplicates SET of_timestamp = 1 WHERE offset = 37", "holds no such event"),
-        ("UPDATE claims SET first_offset = 0 WHERE offset = 50", "holds no such event"),
+        // Each claim becomes one of offset 0.
+        (
+            "UPDATE claim_groups SET claims = zeroblob(length(claims)) WHERE last_offset = 62",
+            "the claim of offset 0: offset 0, which it names, holds no such event",
+        ),
         ("UPDATE gaps SET first_offset = 40", "is in the gap"),
         ("DELETE FROM meta WHERE name = 'topic_bits'", "the row is missing"),
     ];
@@ -231,7 +290,7 @@ fn the_writer_refuses_a_damaged_row_and_says_what_to_do() {
         change(&options, sql);
         match (EventLog::open(&options), named) {
             (Err(error), _) => wanted(error, named),
-            (Ok(log), named) if named.starts_with("table claims") => {
+            (Ok(log), named) if named.starts_with("table claim_groups") => {
                 let mut log = log;
                 let again = valid(at(0, 64, 1064), Some(key(90, 1)));
                 wanted(log.append(vec![chunk(vec![again])], &[]).unwrap_err(), named);
@@ -248,11 +307,11 @@ fn the_writer_refuses_a_damaged_row_and_says_what_to_do() {
 #[test]
 fn missing_claims_are_detected() {
     let (_directory, options) = filled();
-    change(&options, "DELETE FROM claims WHERE offset = 50 AND partition = 0");
+    change(&options, "DELETE FROM claim_groups WHERE last_offset = 62 AND partition = 0");
     let mut log = EventLog::open(&options).unwrap();
     let again = valid(at(0, 64, 1064), Some(key(90, 1)));
     let error = log.append(vec![chunk(vec![again])], &[]).unwrap_err().to_string();
-    assert!(error.contains("rows of table claims, which has"), "{error}");
+    assert!(error.contains("rows of table claim_groups, which has"), "{error}");
 }
 
 /// Bits to flip: some of any bytes, and some of bytes that are not zero.

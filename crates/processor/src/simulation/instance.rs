@@ -475,8 +475,8 @@ impl Instance {
         let change = match self.mutation {
             Some(Mutation::CursorApart) => "UPDATE cursors SET logged = max(0, logged - 2)",
             Some(Mutation::ClaimsApart) => {
-                "DELETE FROM claims WHERE (partition, offset) IN \
-                 (SELECT partition, max(offset) FROM claims GROUP BY partition)"
+                "DELETE FROM claim_groups WHERE (partition, last_offset) IN \
+                 (SELECT partition, max(last_offset) FROM claim_groups GROUP BY partition)"
             }
             Some(Mutation::CleanForEver) => "UPDATE cursors SET clean = 1",
             _ => return,
