@@ -168,7 +168,11 @@ fn latency(picture: &mut Picture, top: f64, measured: &Latency) -> f64 {
         if !is_same_rate {
             picture.text(LEFT - 148.0, y + 6.0, END, format!("{}/s", grouped(run.rate)));
         }
-        let name = if colour == OTHER { "copy loop" } else { "activity-stream" };
+        let name = match run.subject.as_str() {
+            "copy loop" => "copy loop",
+            "exactly-once, NORMAL" => "with NORMAL",
+            _ => "activity-stream",
+        };
         picture.text(LEFT - 20.0, y + 6.0, END, name);
         let (from, to) = (x(*p50), x(*p99));
         picture.line((from, y), (to, y), &format!(r#"stroke="{colour}" stroke-width="3""#));
