@@ -1,6 +1,7 @@
 //! An event log that is filled here, without Kafka.
 
 use std::{
+    ops::Range,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -32,6 +33,16 @@ pub struct Filled {
     _folder: TempDir,
 }
 
+/// Which commands have an idempotency key.
+#[derive(Debug, Clone)]
+pub enum Keyed {
+    None,
+    /// One of this number of commands, each with a key of its own.
+    OneOf(u64),
+    /// All: each repeats one of these commands, which are in the log.
+    Repeats(Range<u64>),
+}
+
 /// Samples, and commands of each.
 const SAMPLES: usize = 5;
 pub const SAMPLE: u64 = 20_000;
@@ -50,7 +61,7 @@ impl Filled {
     }
 
     /// What an append costs now, with its part of the checkpoints: the log grows by [`SAMPLE`] for each of the samples.
-    pub fn cost(&mut self, keyed: u64) -> Cost {
+    pub fn cost(&mut self, keyed: &Keyed) -> Cost {
         self.checkpoint();
         let samples: Vec<_> = (0..SAMPLES)
             .map(|_| {
@@ -76,16 +87,24 @@ impl Filled {
         assert_eq!(busy, 0, "nobody else reads or writes");
     }
 
-    /// Appends this number of commands, of which `keyed` in ten have an idempotency key. Returns CPU time and elapsed time.
-    pub fn append(&mut self, commands: u64, keyed: u64) -> (Duration, Duration) {
+    /// Appends this number of commands. Returns CPU time and elapsed time.
+    pub fn append(&mut self, commands: u64, keyed: &Keyed) -> (Duration, Duration) {
         let (mut used, mut took) = (Duration::ZERO, Duration::ZERO);
         let end = self.next + commands;
         while self.next < end {
             let numbers = self.next..end.min(self.next + batch());
             self.next = numbers.end;
             let read = |number: u64| {
-                let command = support::varied(number);
-                let command = if number % 10 < keyed { command.keyed(number) } else { command };
+                let command = match keyed {
+                    Keyed::OneOf(of) if number % of == 0 => support::varied(number).keyed(number),
+                    Keyed::None | Keyed::OneOf(_) => support::varied(number),
+                    Keyed::Repeats(earlier) => {
+                        // Spread over all of them.
+                        let number = earlier.start
+                            + number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (earlier.end - earlier.start);
+                        support::varied(number).keyed(number)
+                    }
+                };
                 self.decider.read(&command.record(0, number.cast_signed()))
             };
             let chunk = Chunk {

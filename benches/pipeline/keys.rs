@@ -4,13 +4,10 @@ use std::process::{Command, Stdio};
 
 use super::{
     Profile, cpu,
-    filled::{Filled, SAMPLE},
+    filled::{Filled, Keyed, SAMPLE},
     results::{Cost, Keys, KeysShare},
     say,
 };
-
-/// How many commands in ten have one.
-const SHARES: [(&str, u64); 3] = [("none", 0), ("10 %", 1), ("all", 10)];
 
 /// Fills a log with this number of keys, and prints their cost and that of the appends after them. Runs in its own process:
 /// memory that another part had allocated and freed would be reused, and so not be measured here.
@@ -18,12 +15,19 @@ pub fn run(mut words: impl Iterator<Item = String>) {
     let alive: u64 = words.next().and_then(|word| word.parse().ok()).expect("a number of keys");
     let mut filled = Filled::new();
     // What an append needs for itself.
-    filled.append(SAMPLE, 0);
+    filled.append(SAMPLE, &Keyed::None);
     let before = cpu::resident_memory(std::process::id());
-    filled.append(alive, 10);
+    let first = filled.len();
+    filled.append(alive, &Keyed::OneOf(1));
     let memory = cpu::resident_memory(std::process::id()) - before;
-    let shares = SHARES.map(|(share, keyed)| {
-        let cost: Cost = filled.cost(keyed);
+    let shares = [
+        ("none", Keyed::None),
+        ("10 %", Keyed::OneOf(10)),
+        ("all", Keyed::OneOf(1)),
+        ("all, each one of an earlier command", Keyed::Repeats(first..first + alive)),
+    ];
+    let shares = shares.map(|(share, keyed)| {
+        let cost: Cost = filled.cost(&keyed);
         say!("{share} with a key: {:.2} µs of CPU a command", cost.cpu.median);
         KeysShare { share: share.to_owned(), cost }
     });

@@ -32,13 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>) -> Latency {
     let half = (top_rate.unwrap_or(ASSUMED_TOP) / 2.0).round();
     let mut runs = Vec::new();
-    for rate in [10.0, 1_000.0, half] {
-        let mut subjects = vec![Subject::NamedCopyLoop, Subject::ExactlyOnceFull];
-        if rate == half {
-            // Its commits do not wait for the disk.
-            subjects.push(Subject::ExactlyOnceNormal);
-        }
-        for subject in subjects {
+    // Commits of the last one do not wait for the disk.
+    let subjects = [Subject::NamedCopyLoop, Subject::ExactlyOnceFull, Subject::ExactlyOnceNormal];
+    for (rate, subjects) in [(10.0, &subjects[..2]), (1_000.0, &subjects[..2]), (half, &subjects[..])] {
+        for &subject in subjects {
             let (posted, latencies) = at_rate(kafka, profile, subject, rate);
             let in_ms = |latency: &Duration| latency.as_secs_f64() * 1e3;
             let of = |share: f64| {

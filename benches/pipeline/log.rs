@@ -6,7 +6,7 @@ use event_log::read_model::Follower;
 
 use super::{
     Profile, cpu,
-    filled::{Filled, SAMPLE, batch},
+    filled::{Filled, Keyed, SAMPLE, batch},
     results::{Growth, GrowthSize, ReadModel, Spread},
     say, support,
 };
@@ -17,8 +17,8 @@ const QUERIES: u64 = 20;
 pub fn measure(profile: &Profile) -> (Growth, ReadModel) {
     let mut filled = Filled::new();
     let sizes = profile.log_sizes.iter().map(|&size| {
-        filled.append(size.saturating_sub(filled.len()), 0);
-        let (events, cost) = (filled.len(), filled.cost(0));
+        filled.append(size.saturating_sub(filled.len()), &Keyed::None);
+        let (events, cost) = (filled.len(), filled.cost(&Keyed::None));
         say!("{events} events in the log: {:.2} µs of CPU a command", cost.cpu.median);
         GrowthSize { events, cost }
     });

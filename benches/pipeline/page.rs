@@ -194,7 +194,7 @@ pub fn read_model(measured: &ReadModel) -> String {
 
 pub fn keys(measured: &Keys) -> String {
     let note = format!(
-        "New commands, measured like growth, in a partition with {} keys alive, which take about {:.0} MB of memory.",
+        "Measured like growth, in a partition with {} keys alive, which take about {:.0} MB of memory.",
         count(measured.alive),
         measured.memory,
     );

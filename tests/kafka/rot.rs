@@ -24,7 +24,7 @@ fn a_damaged_row_stops_it_until_a_backup_is_restored() {
     assert!(changed > 0, "no command had a key");
     work.post(500);
     let said = work.setup.refusal("only", &[]);
-    assert!(said.contains("the event log is damaged: table claims, partition "), "{said}");
+    assert!(said.contains("the event log is damaged: table claim_groups, id "), "{said}");
     assert!(said.contains("restore it from a backup"), "{said}");
 
     logs::remove(&log);

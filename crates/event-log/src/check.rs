@@ -17,15 +17,11 @@ pub(crate) use before_upgrade::refuse_findings;
 pub use wal::WalState;
 pub(crate) use wal::damage as wal_damage;
 
-use crate::checksum::{
-    self, CLAIM_GROUPS, CLAIMS_OF_VERSION_2, CURSORS, DamagedRow, GAPS, INTERVENTIONS, META, Table,
-    UNCHECKED, check_row,
-};
+use crate::checksum::{self, CURSORS, DamagedRow, GAPS, INTERVENTIONS, META, Table, UNCHECKED, check_row};
 use crate::cursor::{Anchor, Counts, CursorRow};
 use crate::error::LogError;
 use crate::lookup::MISSING;
 use crate::reader::LogReader;
-use crate::schema;
 use crate::writer::Gap;
 
 /// Something that is wrong with the log.
@@ -95,10 +91,8 @@ pub trait CheckReport {
 impl LogReader {
     /// Reads the whole log. It can run beside a processor, and ignores what that appends after the start.
     pub fn check(&self, report: &mut dyn CheckReport) -> Result<Checked, CheckError> {
-        let version = schema::user_version(&self.connection).map_err(|error| self.sqlite(error))?;
         let partitions = BTreeMap::new();
-        let mut check =
-            Check { log: self, version, report, rows: 0, findings: 0, has_damage: false, partitions };
+        let mut check = Check { log: self, report, rows: 0, findings: 0, has_damage: false, partitions };
         let is_wal_checked = check.wal()?;
         check.integrity()?;
         let has_checksums = check.meta()?;
@@ -114,8 +108,6 @@ impl LogReader {
 
 struct Check<'a> {
     log: &'a LogReader,
-    /// Of its schema.
-    version: i64,
     report: &'a mut dyn CheckReport,
     rows: u64,
     findings: u64,
@@ -245,7 +237,7 @@ impl Check<'_> {
         let sqlite = |error| log.sqlite(error);
         let snapshot = log.connection.unchecked_transaction().map_err(sqlite)?;
         let last = log.last_position()?;
-        let claims_table = if self.version < 3 { CLAIMS_OF_VERSION_2.name } else { CLAIM_GROUPS.name };
+        let claims_table = self.claims_table().map_err(sqlite)?;
         for row in CursorRow::load_each(&snapshot).map_err(sqlite)? {
             self.advance();
             let row = match row {
@@ -256,11 +248,12 @@ impl Check<'_> {
                 }
             };
             let (partition, counts) = (row.cursor.partition, row.counts);
-            let count = format!("SELECT count(*) FROM {claims_table} WHERE partition = ?1");
-            let claims: i64 = snapshot.query_row(&count, [partition], |row| row.get(0)).map_err(sqlite)?;
+            let claims = self.count_claims(claims_table, partition).map_err(sqlite)?;
             if row.claims != UNCHECKED && row.claims != claims {
-                let found =
-                    format!("it counts {} rows of table {claims_table}, which has {claims}", row.claims);
+                let found = format!(
+                    "it counts {} rows of table {}, which has {claims}",
+                    row.claims, claims_table.name
+                );
                 self.report(DamagedRow::of_key(&CURSORS, format!("partition {partition}"), found))?;
             }
             let rows = [counts.events, counts.duplicates, counts.rejections, claims.unsigned_abs()];

@@ -58,7 +58,7 @@ table!(BATCHES, "INSERT" "batches", 2 of [
 table!(CLAIMS_OF_VERSION_2, "INSERT" "claims", 2 of [
     "partition", "offset", "key_hash", "fingerprint", "first_offset", "first_timestamp", "last_seen",
 ]);
-table!(CLAIM_GROUPS, "INSERT" "claim_groups", 2 of ["partition", "last_offset", "claims"]);
+table!(CLAIM_GROUPS, "INSERT" "claim_groups", 1 of ["id", "claims"]);
 table!(GAPS, "INSERT" "gaps", 2 of ["partition", "first_offset", "next_offset", "reason"]);
 table!(INTERVENTIONS, "INSERT" "interventions", 1 of ["id", "partition", "at", "flag", "details"]);
 

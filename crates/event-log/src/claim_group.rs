@@ -1,14 +1,19 @@
 //! A row of table `claim_groups`: claims of one partition, packed as `schema/0003.sql` defines.
 
+use std::ops::Range;
+
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use crate::checksum::{self, CLAIM_GROUPS, CLAIMS_OF_VERSION_2, DamagedRow, check_row};
 use crate::cursor::CursorRow;
 
-/// How many claims the writer puts into a row: as many as SQLite keeps beside other rows in a page of 4 KiB. Those of a larger
-/// row would have pages of their own. <https://sqlite.org/fileformat2.html#cell_payload_overflow_pages>
+/// How many claims the writer puts into a row. Four such rows fill a page of 4 KiB, eight one of 8 KiB; more claims in a row
+/// are no faster.
 pub(crate) const GROUP: usize = 15;
+
+/// Of a row's id.
+const OFFSET_BITS: u32 = 48;
 
 /// Of a packed claim.
 const BYTES: usize = 64;
@@ -57,6 +62,17 @@ impl StoredClaim {
     }
 }
 
+/// The id of a row. Offsets and partitions fit, because they fit the ids of activities.
+pub(crate) fn id(partition: i32, last_offset: i64) -> i64 {
+    (i64::from(partition) << OFFSET_BITS).wrapping_add(last_offset)
+}
+
+/// The ids of a partition's rows.
+pub(crate) fn ids(partition: i32) -> Range<i64> {
+    let start = id(partition, 0);
+    start..start.wrapping_add(1 << OFFSET_BITS)
+}
+
 /// Inserts claims, in order of offset. Returns the number of rows.
 pub(crate) fn insert(
     connection: &Connection,
@@ -70,27 +86,33 @@ pub(crate) fn insert(
     let mut rows = 0;
     for group in claims.chunks(GROUP) {
         let packed: Vec<[u8; BYTES]> = group.iter().map(StoredClaim::pack).collect();
-        let values = [
-            ValueRef::Integer(partition.into()),
-            ValueRef::Integer(group[group.len() - 1].offset),
-            ValueRef::Blob(packed.as_flattened()),
-        ];
+        let id = id(partition, group[group.len() - 1].offset);
+        let values = [ValueRef::Integer(id), ValueRef::Blob(packed.as_flattened())];
         checksum::insert(&mut statement, &CLAIM_GROUPS, &values)?;
         rows += 1;
     }
     Ok(rows)
 }
 
-/// The claims of a row whose checksum was compared.
-pub(crate) fn claims_in(row: &Row<'_>) -> rusqlite::Result<Vec<StoredClaim>> {
-    let bytes = row.get_ref(2)?.as_blob()?;
-    match bytes.as_chunks() {
-        ([], _) | (_, [_, ..]) => {
-            let found = format!("its claims have {} bytes, not {BYTES} for each", bytes.len());
-            Err(DamagedRow::new(&CLAIM_GROUPS, row, found).into())
-        }
-        (claims, []) => Ok(claims.iter().map(StoredClaim::unpack).collect()),
+/// The partition and the claims of a row whose checksum was compared.
+pub(crate) fn claims_in<'a>(
+    row: &'a Row<'_>,
+) -> rusqlite::Result<(i32, impl DoubleEndedIterator<Item = StoredClaim> + Clone + 'a)> {
+    let id: i64 = row.get(0)?;
+    let bytes = row.get_ref(1)?.as_blob()?;
+    let damaged = |found| Err(DamagedRow::new(&CLAIM_GROUPS, row, found).into());
+    let ([.., last], []) = bytes.as_chunks() else {
+        return damaged(format!("its claims have {} bytes, not {BYTES} for each", bytes.len()));
+    };
+    let claims = bytes.as_chunks().0.iter().map(StoredClaim::unpack);
+    let (partition, last_offset) = (id >> OFFSET_BITS, StoredClaim::unpack(last).offset);
+    if !claims.clone().is_sorted_by(|one, next| one.offset < next.offset)
+        || last_offset != id & ((1 << OFFSET_BITS) - 1)
+    {
+        return damaged("the offsets of its claims do not ascend to its own".to_owned());
     }
+    let partition = partition.try_into().map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, id))?;
+    Ok((partition, claims))
 }
 
 /// Moves the claims of version 2 into groups. `progress` gets the number of claims done since its last call.

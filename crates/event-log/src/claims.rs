@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::mem;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use crate::checksum::{CLAIM_GROUPS, CURSORS, DamagedRow, check_row};
 use crate::claim_group::{self, StoredClaim, claims_in};
@@ -43,16 +43,17 @@ impl Claims {
         let mixer = RandomState::new();
         let mut claims =
             Self { partition, window, mixer, pending: Vec::new(), trim_below: None, written: 0, rows: 0 };
-        let all = format!("{} WHERE partition = ?1 ORDER BY last_offset", CLAIM_GROUPS.select);
+        let all = format!("{} WHERE id >= ?1 AND id < ?2 ORDER BY id", CLAIM_GROUPS.select);
         let mut all = connection.prepare_cached(&all)?;
         let mut groups = ClaimGroups::prepare(connection)?;
-        let mut rows = all.query([partition])?;
+        let ids = claim_group::ids(partition);
+        let mut rows = all.query([ids.start, ids.end])?;
         while let Some(row) = rows.next()? {
             check_row(row, &CLAIM_GROUPS)?;
             claims.rows += 1;
-            for StoredClaim { offset, last_seen, hash, .. } in claims_in(row)? {
+            for StoredClaim { offset, last_seen, hash, .. } in claims_in(row)?.1 {
                 if clock.saturating_sub(last_seen) >= window_ms {
-                    claims.trim_below = Some(offset + 1);
+                    claims.trim_below = Some(offset.saturating_add(1));
                     continue;
                 }
                 let bits = claims.bits(&hash);
@@ -130,10 +131,11 @@ impl Claims {
         let limit = 4 * mem::take(&mut self.written) + 64;
         let Some(below) = self.trim_below else { return Ok(()) };
         let mut delete = connection.prepare_cached(
-            "DELETE FROM claim_groups WHERE partition = ?1 AND last_offset < min(?2, coalesce( \
-             (SELECT last_offset FROM claim_groups WHERE partition = ?1 ORDER BY last_offset LIMIT 1 OFFSET ?3), ?2))",
+            "DELETE FROM claim_groups WHERE id >= ?1 AND id < min(?2, coalesce( \
+             (SELECT id FROM claim_groups WHERE id >= ?1 ORDER BY id LIMIT 1 OFFSET ?3), ?2))",
         )?;
-        let deleted = delete.execute(params![self.partition, below, limit])? as i64;
+        let (start, end) = (claim_group::ids(self.partition).start, claim_group::id(self.partition, below));
+        let deleted = delete.execute([start, end, limit])? as i64;
         self.rows -= deleted;
         if deleted < limit {
             self.trim_below = None;
@@ -147,15 +149,16 @@ pub(crate) struct ClaimGroups<'a>(CachedStatement<'a>);
 
 impl<'a> ClaimGroups<'a> {
     pub(crate) fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
-        let of_offset = "WHERE partition = ?1 AND last_offset >= ?2 ORDER BY last_offset LIMIT 1";
-        connection.prepare_cached(&format!("{} {of_offset}", CLAIM_GROUPS.select)).map(Self)
+        let of_offset = format!("{} WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1", CLAIM_GROUPS.select);
+        connection.prepare_cached(&of_offset).map(Self)
     }
 
     fn at(&mut self, partition: i32, offset: i64) -> rusqlite::Result<Option<StoredClaim>> {
-        let group = self.0.query_row(params![partition, offset], |row| {
+        let ids = claim_group::id(partition, offset)..claim_group::ids(partition).end;
+        let found = self.0.query_row([ids.start, ids.end], |row| {
             check_row(row, &CLAIM_GROUPS)?;
-            claims_in(row)
+            Ok(claims_in(row)?.1.find(|claim| claim.offset == offset))
         });
-        Ok(group.optional()?.and_then(|group| group.into_iter().find(|claim| claim.offset == offset)))
+        found.optional().map(Option::flatten)
     }
 }

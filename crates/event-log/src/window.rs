@@ -1,15 +1,14 @@
-//! The idempotency window of one partition, in memory: it finds a key's latest claim in table
-//! `claim_groups`.
+//! The idempotency window of one partition, in memory: it finds a key's latest claim in table `claim_groups`.
 //!
-//! It holds only some bits of each key. The row has the whole hash and says whether the claim is still valid, so the
-//! window never changes a decision. A row takes at most 16 bytes once there are many.
+//! It holds only some bits of each key. The table has the whole hash and says whether the claim is still valid, so the
+//! window never changes a decision. A claim takes at most 16 bytes once there are many.
 
 use std::collections::VecDeque;
 use std::iter;
 
 use hashbrown::HashTable;
 
-/// Rows expire a bucket at a time, so up to an eighth more than the window is kept.
+/// Claims expire a bucket at a time, so up to an eighth more than the window is kept.
 const BUCKETS: i64 = 8;
 
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub(crate) struct Window {
     tables: VecDeque<OffsetTable>,
 }
 
-/// A period of time, whose rows expire together.
+/// A period of time, whose claims expire together.
 #[derive(Debug)]
 struct Bucket {
     slot: i64,
@@ -36,7 +35,7 @@ impl Window {
         Self { window_ms, width_ms, buckets: VecDeque::new(), tables: VecDeque::new() }
     }
 
-    /// Offsets of rows that may have the key, latest first. The first that does is the key's latest row.
+    /// Offsets of claims that may have the key, latest first. The first that does is the key's latest claim.
     pub(crate) fn candidates(&self, bits: u64) -> impl Iterator<Item = i64> {
         let latest_below = move |offset| {
             self.tables.iter().rev().find_map(|table| table.latest_below(ShardTag::of(bits), offset))
@@ -50,8 +49,8 @@ impl Window {
         self.candidates(bits).take_while(move |offset| *offset >= first_offset)
     }
 
-    /// Adds a row. Its offset is above all earlier ones, and its `last_seen` not below theirs. `replaces` is the latest
-    /// row with the same key.
+    /// Adds a claim. Its offset is above all earlier ones, and its `last_seen` not below theirs. `replaces` is the latest
+    /// claim with the same key.
     pub(crate) fn insert(&mut self, bits: u64, offset: i64, last_seen: i64, replaces: Option<i64>) {
         let slot = last_seen.div_euclid(self.width_ms);
         match self.buckets.back_mut() {
@@ -65,8 +64,8 @@ impl Window {
         table.insert(ShardTag::of(bits), offset, replaces);
     }
 
-    /// Drops expired buckets. Returns the offset below which all rows have expired, if any bucket was dropped.
-    /// `next_offset` is above the offset of every row.
+    /// Drops expired buckets. Returns the offset below which all claims have expired, if any bucket was dropped.
+    /// `next_offset` is above the offset of every claim.
     pub(crate) fn expire(&mut self, clock: i64, next_offset: i64) -> Option<i64> {
         let horizon = clock.saturating_sub(self.window_ms);
         let expired = self.buckets.iter().take_while(|bucket| bucket.newest <= horizon).count();
@@ -89,7 +88,7 @@ impl Window {
 /// at once, and differ in size by up to a factor of two, so that some are always fuller than others.
 const SHARDS: u64 = 64;
 
-/// Offsets of rows by their keys.
+/// Offsets of claims by their keys.
 #[derive(Debug)]
 struct OffsetTable {
     base: i64,
@@ -155,7 +154,7 @@ impl OffsetTable {
         }
     }
 
-    /// Drops rows below the offset. Returns whether any is left.
+    /// Drops claims below the offset. Returns whether any is left.
     fn retain_from(&mut self, offset: i64) -> bool {
         for shard in &mut self.shards {
             shard.retain(|entry| self.base + i64::from(entry.distance) >= offset);
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_takes_at_most_16_bytes_and_a_large_window_does_not_keep_its_memory() {
+    fn a_claim_takes_at_most_16_bytes_and_a_large_window_does_not_keep_its_memory() {
         let mut window = Window::new(80);
         for offset in 0..200_000 {
             window.insert((offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15), offset, 0, None);

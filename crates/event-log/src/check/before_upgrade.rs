@@ -1,5 +1,5 @@
-//! Checks a log of schema version 1 before the upgrade. The upgrade computes checksums from the rows as they are, so
-//! damage that exists by then could never be detected.
+//! Checks an older log before the upgrade, which computes checksums from the rows as they are: damage that exists by then
+//! could never be detected.
 
 use std::io;
 

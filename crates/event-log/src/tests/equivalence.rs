@@ -104,9 +104,11 @@ fn run(records: &[Verdict], cuts: &[(usize, bool)]) -> (Vec<Recorded>, Vec<Curso
 fn check_claims(path: &Path, cursors: &[Cursor]) {
     let connection = Connection::open(path).unwrap();
     for cursor in cursors {
-        let first_row = "SELECT * FROM claim_groups WHERE partition = ?1 ORDER BY last_offset LIMIT 1";
-        let last_claim = |row: &rusqlite::Row<'_>| Ok(claim_group::claims_in(row)?.pop().unwrap().last_seen);
-        let oldest = connection.query_row(first_row, [cursor.partition], last_claim).optional().unwrap();
+        let ids = claim_group::ids(cursor.partition);
+        let first_row = "SELECT * FROM claim_groups WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1";
+        let last_claim =
+            |row: &rusqlite::Row<'_>| Ok(claim_group::claims_in(row)?.1.next_back().unwrap().last_seen);
+        let oldest = connection.query_row(first_row, [ids.start, ids.end], last_claim).optional().unwrap();
         let claimed = oldest.is_some_and(|oldest| cursor.clock - oldest < WINDOW_MS + WINDOW_MS / 8);
         // Rejections and commands without a key advance the clock after reopening, but don't load the window.
         assert!(claimed || oldest.is_none() || is_not_loaded(&connection, cursor));
@@ -114,13 +116,15 @@ fn check_claims(path: &Path, cursors: &[Cursor]) {
 }
 
 fn is_not_loaded(connection: &Connection, cursor: &Cursor) -> bool {
+    let ids = claim_group::ids(cursor.partition);
     let last: i64 = connection
         .query_row(
-            "SELECT max(last_offset) FROM claim_groups WHERE partition = ?1",
-            [cursor.partition],
+            "SELECT max(id) FROM claim_groups WHERE id >= ?1 AND id < ?2",
+            [ids.start, ids.end],
             |row| row.get(0),
         )
         .unwrap();
+    let last = last - ids.start;
     last < cursor.logged - 1
 }
 

@@ -283,6 +283,9 @@ fn audit(path: &Path) -> i64 {
         );
         assert_eq!(number(&ahead), 0, "{table}");
     }
+    let miscounted = "SELECT count(*) FROM cursors AS c WHERE claims <> \
+                      (SELECT count(*) FROM claim_groups WHERE id >> 48 = c.partition)";
+    assert_eq!(number(miscounted), 0, "claims");
     assert_eq!(
         number(
             "SELECT count(*) FROM (SELECT 1 FROM (SELECT partition, offset FROM events UNION ALL \

@@ -61,8 +61,7 @@ fn content(path: &Path) -> rusqlite::Result<Vec<Vec<Value>>> {
 
 /// The claims of version 3 as rows of table `claims` before.
 fn unpacked_claims(connection: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
-    let mut statement =
-        connection.prepare("SELECT partition, claims FROM claim_groups ORDER BY partition, last_offset")?;
+    let mut statement = connection.prepare("SELECT id >> 48, claims FROM claim_groups ORDER BY id")?;
     let mut rows = statement.query([])?;
     let mut unpacked = Vec::new();
     while let Some(row) = rows.next()? {
@@ -130,6 +129,65 @@ fn upgrade_keeps_the_content(version: usize) {
     assert_eq!(check(&reader).unwrap().1, [""; 0]);
 }
 
+/// Undoes the upgrade to version 3.
+fn downgrade(path: &Path) {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let of_version_2 = elsewhere.path().join("version-2.db");
+    schema::upgrade_to(2, &of_version_2);
+    let table: String = Connection::open(of_version_2)
+        .unwrap()
+        .query_row("SELECT sql FROM sqlite_schema WHERE name = 'claims'", [], |row| row.get(0))
+        .unwrap();
+    let connection = Connection::open(path).unwrap();
+    let claims = unpacked_claims(&connection).unwrap();
+    connection.execute_batch(&format!("DROP TABLE claim_groups; {table}; PRAGMA user_version = 2")).unwrap();
+    for claim in claims {
+        let insert = "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, 0)";
+        connection.execute(insert, rusqlite::params_from_iter(&claim[1..])).unwrap();
+    }
+    let count = "UPDATE cursors SET claims = \
+                 (SELECT count(*) FROM claims AS c WHERE c.partition = cursors.partition)";
+    connection.execute(count, []).unwrap();
+    checksum::update_checksums(&connection, |_| ()).unwrap();
+}
+
+#[test]
+fn an_upgrade_fills_groups_of_claims() {
+    let (_directory, options, mut log) = new_log();
+    // One claim in a row, so that the upgrade has something to do.
+    for (partition, claims) in [(0, 0), (1, 15), (2, 16), (3, 31), (4, 100)] {
+        log.append(vec![chunk(vec![rejected(at(partition, 0, 1))])], &[]).unwrap();
+        for offset in 1..=claims {
+            let keyed = valid(at(partition, offset, 1), Some(key(offset as u8, 1)));
+            log.append(vec![chunk(vec![keyed])], &[]).unwrap();
+        }
+    }
+    drop(log);
+    downgrade(&options.path);
+    let before = content(&options.path).unwrap();
+
+    let mut log = EventLog::open(&options).unwrap();
+    assert_eq!(content(&options.path).unwrap(), before);
+    let connection = Connection::open(&options.path).unwrap();
+    let mut statement =
+        connection.prepare("SELECT id >> 48, length(claims) / 64 FROM claim_groups ORDER BY id").unwrap();
+    let groups = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let groups: Vec<(i32, i32)> = groups.map(Result::unwrap).collect();
+    let mut wanted = vec![(1, 15), (2, 15), (2, 1), (3, 15), (3, 15), (3, 1)];
+    wanted.extend([(4, 15); 6]);
+    wanted.push((4, 10));
+    assert_eq!(groups, wanted);
+    assert_eq!(check(&log.reader().unwrap()).unwrap().1, [""; 0]);
+    for (partition, offset) in [(1, 15), (2, 15), (2, 16), (3, 20), (4, 50), (4, 100)] {
+        let logged = log.cursor(partition).unwrap().unwrap().logged;
+        let again = valid(at(partition, logged, 2), Some(key(offset as u8, 1)));
+        let settled = log.append(vec![chunk(vec![again])], &[]).unwrap().remove(0).remove(0);
+        let of = id(at(partition, offset, 1));
+        assert!(matches!(settled.decision, Decision::Duplicate { of: found } if found == of), "{settled:?}");
+    }
+    assert_eq!(check(&log.reader().unwrap()).unwrap().1, [""; 0]);
+}
+
 #[test]
 fn an_older_log_is_read_without_an_upgrade() {
     for version in [1, 2] {
@@ -178,14 +236,8 @@ const CHANGES: [(&str, &str); 18] = [
         "UPDATE batches SET events = -1 WHERE first_offset = 17",
         "table batches, partition 0 first_offset 17: ",
     ),
-    (
-        "UPDATE claim_groups SET last_offset = 63 WHERE last_offset = 62",
-        "table claim_groups, partition 0 last_offset 63: ",
-    ),
-    (
-        "UPDATE claim_groups SET claims = zeroblob(64) WHERE last_offset = 62",
-        "table claim_groups, partition 0 last_offset 62: ",
-    ),
+    ("UPDATE claim_groups SET id = 63 WHERE id = 62", "table claim_groups, id 63: "),
+    ("UPDATE claim_groups SET claims = zeroblob(64) WHERE id = 62", "table claim_groups, id 62: "),
     ("UPDATE gaps SET next_offset = 1000", "table gaps, partition 1 first_offset 64: "),
     ("UPDATE interventions SET flag = 'x'", "table interventions, id 1: "),
     ("UPDATE meta SET value = 7 WHERE name = 'topic_bits'", "table meta, name \"topic_bits\": "),
@@ -211,15 +263,15 @@ fn the_check_reports_tables_that_disagree() {
         ),
         ("INSERT INTO batches VALUES (0, 1000, 1001, 2, 1, 0)", "table batches"),
         ("DELETE FROM duplicates WHERE offset = 37", "it counts"),
-        ("DELETE FROM claim_groups WHERE last_offset = 62", "rows of table claim_groups"),
-        ("UPDATE claim_groups SET last_offset = 63 WHERE last_offset = 62", "do not ascend"),
+        ("DELETE FROM claim_groups WHERE id = 62", "rows of table claim_groups"),
+        ("UPDATE claim_groups SET id = 63 WHERE id = 62", "do not ascend"),
         (
             "UPDATE claim_groups SET claims = cast((SELECT c.claims FROM claim_groups AS c WHERE \
-             c.partition = claim_groups.partition AND c.last_offset = 46) || claims AS BLOB) WHERE last_offset = 62",
-            "do not ascend",
+             c.id = 46) || claims AS BLOB) WHERE id = 62",
+            "is in the row before it",
         ),
-        ("UPDATE claim_groups SET claims = zeroblob(0) WHERE last_offset = 62", "its claims have 0 bytes"),
-        ("UPDATE claim_groups SET claims = zeroblob(65) WHERE last_offset = 62", "its claims have 65 bytes"),
+        ("UPDATE claim_groups SET claims = zeroblob(0) WHERE id = 62", "its claims have 0 bytes"),
+        ("UPDATE claim_groups SET claims = zeroblob(65) WHERE id = 62", "its claims have 65 bytes"),
         ("UPDATE cursors SET logged = 3 WHERE partition = 0", "beyond"),
         ("UPDATE cursors SET clock = clock + 1 WHERE partition = 0", "its clock is"),
         ("UPDATE cursors SET anchor_timestamp = 1 WHERE partition = 0", "its last record is"),
@@ -230,10 +282,10 @@ fn the_check_reports_tables_that_disagree() {
         ("UPDATE events SET offset = 500 WHERE position = 7", "table batches leads to it"),
         ("UPDATE rejections SET problems = '{' WHERE offset = 8", "its problems are unreadable"),
         ("UPDATE duplicates SET of_timestamp = 1 WHERE offset = 37", "holds no such event"),
-        // Each claim becomes one of offset 0.
         (
-            "UPDATE claim_groups SET claims = zeroblob(length(claims)) WHERE last_offset = 62",
-            "the claim of offset 0: offset 0, which it names, holds no such event",
+            "UPDATE claim_groups SET claims = \
+             cast(substr(claims, 1, 8) || zeroblob(8) || substr(claims, 17) AS BLOB) WHERE id = 62",
+            ": offset 0, which it names, holds no such event",
         ),
         ("UPDATE gaps SET first_offset = 40", "is in the gap"),
         ("DELETE FROM meta WHERE name = 'topic_bits'", "the row is missing"),
@@ -307,7 +359,7 @@ fn the_writer_refuses_a_damaged_row_and_says_what_to_do() {
 #[test]
 fn missing_claims_are_detected() {
     let (_directory, options) = filled();
-    change(&options, "DELETE FROM claim_groups WHERE last_offset = 62 AND partition = 0");
+    change(&options, "DELETE FROM claim_groups WHERE id = 62");
     let mut log = EventLog::open(&options).unwrap();
     let again = valid(at(0, 64, 1064), Some(key(90, 1)));
     let error = log.append(vec![chunk(vec![again])], &[]).unwrap_err().to_string();

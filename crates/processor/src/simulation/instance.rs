@@ -475,8 +475,7 @@ impl Instance {
         let change = match self.mutation {
             Some(Mutation::CursorApart) => "UPDATE cursors SET logged = max(0, logged - 2)",
             Some(Mutation::ClaimsApart) => {
-                "DELETE FROM claim_groups WHERE (partition, last_offset) IN \
-                 (SELECT partition, max(last_offset) FROM claim_groups GROUP BY partition)"
+                "DELETE FROM claim_groups WHERE id IN (SELECT max(id) FROM claim_groups GROUP BY id >> 48)"
             }
             Some(Mutation::CleanForEver) => "UPDATE cursors SET clean = 1",
             _ => return,
