@@ -50,6 +50,11 @@ impl StoredClaim {
         Self { offset: number(0), first: (number(1), number(2)), last_seen: number(3), hash, fingerprint }
     }
 
+    /// Whether the claim may come before another one of its partition.
+    pub(crate) fn precedes(&self, next: &Self) -> bool {
+        self.offset < next.offset && self.last_seen <= next.last_seen
+    }
+
     /// Reads a row of version 2.
     pub(crate) fn of_version_2(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -100,19 +105,26 @@ pub(crate) fn claims_in<'a>(
 ) -> rusqlite::Result<(i32, impl DoubleEndedIterator<Item = StoredClaim> + Clone + 'a)> {
     let id: i64 = row.get(0)?;
     let bytes = row.get_ref(1)?.as_blob()?;
-    let damaged = |found| Err(DamagedRow::new(&CLAIM_GROUPS, row, found).into());
-    let ([.., last], []) = bytes.as_chunks() else {
-        return damaged(format!("its claims have {} bytes, not {BYTES} for each", bytes.len()));
+    let ([first, .., last] | [first @ last], []) = bytes.as_chunks() else {
+        return damaged(row, format!("its claims have {} bytes, not {BYTES} for each", bytes.len()));
     };
+    let [first, last] = [first, last].map(StoredClaim::unpack);
     let claims = bytes.as_chunks().0.iter().map(StoredClaim::unpack);
-    let (partition, last_offset) = (id >> OFFSET_BITS, StoredClaim::unpack(last).offset);
-    if !claims.clone().is_sorted_by(|one, next| one.offset < next.offset)
-        || last_offset != id & ((1 << OFFSET_BITS) - 1)
-    {
-        return damaged("the offsets of its claims do not ascend to its own".to_owned());
+    let is_in_order = claims.clone().is_sorted_by(StoredClaim::precedes);
+    if !is_in_order || first.offset < 0 || last.offset != id & ((1 << OFFSET_BITS) - 1) {
+        return damaged(row, "its claims do not ascend to the offset in its id");
     }
+    let partition = id >> OFFSET_BITS;
     let partition = partition.try_into().map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, id))?;
     Ok((partition, claims))
+}
+
+/// What is wrong with a claim that does not [follow](StoredClaim::precedes) the one before it.
+pub(crate) const NOT_AFTER: &str = "it does not come after the claim before it";
+
+/// An error that says what is wrong with a row.
+pub(crate) fn damaged<T>(row: &Row<'_>, found: impl Into<String>) -> rusqlite::Result<T> {
+    Err(DamagedRow::new(&CLAIM_GROUPS, row, found.into()).into())
 }
 
 /// Moves the claims of version 2 into groups. `progress` gets the number of claims done since its last call.

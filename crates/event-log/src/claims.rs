@@ -9,7 +9,7 @@ use std::mem;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use crate::checksum::{CLAIM_GROUPS, CURSORS, DamagedRow, check_row};
-use crate::claim_group::{self, StoredClaim, claims_in};
+use crate::claim_group::{self, NOT_AFTER, StoredClaim, claims_in};
 use crate::lookup::MISSING;
 use crate::window::Window;
 
@@ -48,12 +48,20 @@ impl Claims {
         let mut groups = ClaimGroups::prepare(connection)?;
         let ids = claim_group::ids(partition);
         let mut rows = all.query([ids.start, ids.end])?;
+        let mut before: Option<StoredClaim> = None;
         while let Some(row) = rows.next()? {
             check_row(row, &CLAIM_GROUPS)?;
             claims.rows += 1;
-            for StoredClaim { offset, last_seen, hash, .. } in claims_in(row)?.1 {
+            for claim in claims_in(row)?.1 {
+                if before.replace(claim).is_some_and(|before| !before.precedes(&claim)) {
+                    return claim_group::damaged(
+                        row,
+                        format!("the claim of offset {}: {NOT_AFTER}", claim.offset),
+                    );
+                }
+                let StoredClaim { offset, last_seen, hash, .. } = claim;
                 if clock.saturating_sub(last_seen) >= window_ms {
-                    claims.trim_below = Some(offset.saturating_add(1));
+                    claims.trim_below = Some(offset + 1);
                     continue;
                 }
                 let bits = claims.bits(&hash);
@@ -134,8 +142,10 @@ impl Claims {
             "DELETE FROM claim_groups WHERE id >= ?1 AND id < min(?2, coalesce( \
              (SELECT id FROM claim_groups WHERE id >= ?1 ORDER BY id LIMIT 1 OFFSET ?3), ?2))",
         )?;
-        let (start, end) = (claim_group::ids(self.partition).start, claim_group::id(self.partition, below));
-        let deleted = delete.execute([start, end, limit])? as i64;
+        let ids = claim_group::ids(self.partition);
+        // A position can be beyond all offsets that an id has room for.
+        let end = ids.end.min(ids.start.saturating_add(below));
+        let deleted = delete.execute([ids.start, end, limit])? as i64;
         self.rows -= deleted;
         if deleted < limit {
             self.trim_below = None;

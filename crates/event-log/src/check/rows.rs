@@ -7,7 +7,7 @@ use crate::check::{Check, CheckError, LogFinding};
 use crate::checksum::{
     BATCHES, CLAIM_GROUPS, CLAIMS_OF_VERSION_2, DUPLICATES, DamagedRow, REJECTIONS, Table, coordinates,
 };
-use crate::claim_group::{self, StoredClaim, claims_in};
+use crate::claim_group::{self, NOT_AFTER, StoredClaim, claims_in};
 use crate::cursor::{Anchor, Counts};
 use crate::lookup::Batch;
 use crate::reader::{ListQuery, Listed};
@@ -118,23 +118,37 @@ impl Check<'_> {
     }
 
     pub(super) fn claims(&mut self) -> Result<(), CheckError> {
-        let table = self.claims_table().map_err(|error| self.sqlite(error))?;
-        if table.name == CLAIMS_OF_VERSION_2.name {
-            return self.walk(table, |check, row| check.claim(row.get(0)?, &StoredClaim::of_version_2(row)?));
+        loop {
+            let table = self.claims_table().map_err(|error| self.sqlite(error))?;
+            let checked = self.claims_of(table);
+            let now = self.claims_table().map_err(|error| self.sqlite(error))?;
+            if checked.is_ok() || now.name == table.name {
+                return checked;
+            }
         }
-        let mut before = None;
+    }
+
+    fn claims_of(&mut self, table: &'static Table) -> Result<(), CheckError> {
+        let mut before: Option<(i32, StoredClaim)> = None;
+        let mut check_claim = |check: &Self, partition, claim: StoredClaim| {
+            let mut found = check.claim(partition, &claim)?;
+            if before
+                .replace((partition, claim))
+                .is_some_and(|(of, before)| of == partition && !before.precedes(&claim))
+            {
+                found.push(NOT_AFTER.to_owned());
+            }
+            Ok(found)
+        };
+        if table.name == CLAIMS_OF_VERSION_2.name {
+            return self
+                .walk(table, |check, row| check_claim(check, row.get(0)?, StoredClaim::of_version_2(row)?));
+        }
         self.walk(table, |check, row| {
             let (partition, claims) = claims_in(row)?;
             let mut found = Vec::new();
             for claim in claims {
-                if before
-                    .replace((partition, claim.offset))
-                    .is_some_and(|before| before >= (partition, claim.offset))
-                {
-                    found
-                        .push(format!("offset {} is in the row before it, or comes before it", claim.offset));
-                }
-                let of_claim = check.claim(partition, &claim)?.into_iter();
+                let of_claim = check_claim(check, partition, claim)?.into_iter();
                 found.extend(of_claim.map(|found| format!("the claim of offset {}: {found}", claim.offset)));
             }
             Ok(found)

@@ -3,6 +3,7 @@
 
 mod any_value;
 mod backup;
+mod claims;
 mod crash;
 mod equivalence;
 mod files;

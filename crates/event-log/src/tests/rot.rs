@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 use super::*;
 
 /// All values of all tables except the checksums, read without the program's code.
-fn content(path: &Path) -> rusqlite::Result<Vec<Vec<Value>>> {
+pub(super) fn content(path: &Path) -> rusqlite::Result<Vec<Vec<Value>>> {
     let connection = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut content = Vec::new();
     for (table, columns, key) in [
@@ -60,7 +60,7 @@ fn content(path: &Path) -> rusqlite::Result<Vec<Vec<Value>>> {
 }
 
 /// The claims of version 3 as rows of table `claims` before.
-fn unpacked_claims(connection: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
+pub(super) fn unpacked_claims(connection: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
     let mut statement = connection.prepare("SELECT id >> 48, claims FROM claim_groups ORDER BY id")?;
     let mut rows = statement.query([])?;
     let mut unpacked = Vec::new();
@@ -127,65 +127,6 @@ fn upgrade_keeps_the_content(version: usize) {
     let of = id(at(1, 41, 1_795_478_400_050));
     assert!(matches!(settled.decision, Decision::Duplicate { of: found } if found == of), "{settled:?}");
     assert_eq!(check(&reader).unwrap().1, [""; 0]);
-}
-
-/// Undoes the upgrade to version 3.
-fn downgrade(path: &Path) {
-    let elsewhere = tempfile::tempdir().unwrap();
-    let of_version_2 = elsewhere.path().join("version-2.db");
-    schema::upgrade_to(2, &of_version_2);
-    let table: String = Connection::open(of_version_2)
-        .unwrap()
-        .query_row("SELECT sql FROM sqlite_schema WHERE name = 'claims'", [], |row| row.get(0))
-        .unwrap();
-    let connection = Connection::open(path).unwrap();
-    let claims = unpacked_claims(&connection).unwrap();
-    connection.execute_batch(&format!("DROP TABLE claim_groups; {table}; PRAGMA user_version = 2")).unwrap();
-    for claim in claims {
-        let insert = "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, 0)";
-        connection.execute(insert, rusqlite::params_from_iter(&claim[1..])).unwrap();
-    }
-    let count = "UPDATE cursors SET claims = \
-                 (SELECT count(*) FROM claims AS c WHERE c.partition = cursors.partition)";
-    connection.execute(count, []).unwrap();
-    checksum::update_checksums(&connection, |_| ()).unwrap();
-}
-
-#[test]
-fn an_upgrade_fills_groups_of_claims() {
-    let (_directory, options, mut log) = new_log();
-    // One claim in a row, so that the upgrade has something to do.
-    for (partition, claims) in [(0, 0), (1, 15), (2, 16), (3, 31), (4, 100)] {
-        log.append(vec![chunk(vec![rejected(at(partition, 0, 1))])], &[]).unwrap();
-        for offset in 1..=claims {
-            let keyed = valid(at(partition, offset, 1), Some(key(offset as u8, 1)));
-            log.append(vec![chunk(vec![keyed])], &[]).unwrap();
-        }
-    }
-    drop(log);
-    downgrade(&options.path);
-    let before = content(&options.path).unwrap();
-
-    let mut log = EventLog::open(&options).unwrap();
-    assert_eq!(content(&options.path).unwrap(), before);
-    let connection = Connection::open(&options.path).unwrap();
-    let mut statement =
-        connection.prepare("SELECT id >> 48, length(claims) / 64 FROM claim_groups ORDER BY id").unwrap();
-    let groups = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    let groups: Vec<(i32, i32)> = groups.map(Result::unwrap).collect();
-    let mut wanted = vec![(1, 15), (2, 15), (2, 1), (3, 15), (3, 15), (3, 1)];
-    wanted.extend([(4, 15); 6]);
-    wanted.push((4, 10));
-    assert_eq!(groups, wanted);
-    assert_eq!(check(&log.reader().unwrap()).unwrap().1, [""; 0]);
-    for (partition, offset) in [(1, 15), (2, 15), (2, 16), (3, 20), (4, 50), (4, 100)] {
-        let logged = log.cursor(partition).unwrap().unwrap().logged;
-        let again = valid(at(partition, logged, 2), Some(key(offset as u8, 1)));
-        let settled = log.append(vec![chunk(vec![again])], &[]).unwrap().remove(0).remove(0);
-        let of = id(at(partition, offset, 1));
-        assert!(matches!(settled.decision, Decision::Duplicate { of: found } if found == of), "{settled:?}");
-    }
-    assert_eq!(check(&log.reader().unwrap()).unwrap().1, [""; 0]);
 }
 
 #[test]
@@ -264,11 +205,11 @@ fn the_check_reports_tables_that_disagree() {
         ("INSERT INTO batches VALUES (0, 1000, 1001, 2, 1, 0)", "table batches"),
         ("DELETE FROM duplicates WHERE offset = 37", "it counts"),
         ("DELETE FROM claim_groups WHERE id = 62", "rows of table claim_groups"),
-        ("UPDATE claim_groups SET id = 63 WHERE id = 62", "do not ascend"),
+        ("UPDATE claim_groups SET id = 63 WHERE id = 62", "do not ascend to the offset in its id"),
         (
             "UPDATE claim_groups SET claims = cast((SELECT c.claims FROM claim_groups AS c WHERE \
              c.id = 46) || claims AS BLOB) WHERE id = 62",
-            "is in the row before it",
+            "does not come after the claim before it",
         ),
         ("UPDATE claim_groups SET claims = zeroblob(0) WHERE id = 62", "its claims have 0 bytes"),
         ("UPDATE claim_groups SET claims = zeroblob(65) WHERE id = 62", "its claims have 65 bytes"),
