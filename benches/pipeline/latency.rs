@@ -22,19 +22,17 @@ use super::{
 };
 
 const PARTITIONS: i32 = 3;
-/// Where the throughput was not measured.
-const ASSUMED_TOP: f64 = 40_000.0;
 /// As a producer of many commands has it. A latency begins when the command is acknowledged, so it is no part of it.
 const LINGER_MS: u32 = 5;
 /// After the last command was posted.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn measure(kafka: &Kafka, profile: &Profile, top_rate: Option<f64>) -> Latency {
-    let half = (top_rate.unwrap_or(ASSUMED_TOP) / 2.0).round();
+/// At two low rates and at `rate`.
+pub fn measure(kafka: &Kafka, profile: &Profile, rate: f64) -> Latency {
     let mut runs = Vec::new();
     // Commits of the last one do not wait for the disk.
     let subjects = [Subject::NamedCopyLoop, Subject::ExactlyOnceFull, Subject::ExactlyOnceNormal];
-    for (rate, subjects) in [(10.0, &subjects[..2]), (1_000.0, &subjects[..2]), (half, &subjects[..])] {
+    for (rate, subjects) in [(10.0, &subjects[..2]), (1_000.0, &subjects[..2]), (rate, &subjects[..])] {
         for &subject in subjects {
             let (posted, latencies) = at_rate(kafka, profile, subject, rate);
             let in_ms = |latency: &Duration| latency.as_secs_f64() * 1e3;

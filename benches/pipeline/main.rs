@@ -99,11 +99,14 @@ struct Args {
     /// Commands that wait when the peak of memory is measured [default: 5000000; quick: 200000]
     #[arg(long)]
     backlog: Option<u64>,
+    /// Commands a second of the last runs of the latency [default: half of the throughput, or 20000]
+    #[arg(long)]
+    rate: Option<f64>,
     /// Where they are written
     #[arg(long, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/../performance"))]
     into: PathBuf,
     /// Keep the figures in benches/pipeline/results.json as well, from which docs/performance.md is made: all of them
-    #[arg(long, conflicts_with_all = ["quick", "only", "commands", "backlog"])]
+    #[arg(long, conflicts_with_all = ["quick", "only", "commands", "backlog", "rate"])]
     save: bool,
     /// Given by cargo
     #[arg(long, hide = true)]
@@ -193,8 +196,9 @@ fn main() {
             results.throughput = Some(shown(throughput::measure(&kafka, &profile), page::throughput));
         }
         if wanted(Part::Latency) {
-            let top = results.throughput.as_ref().map(|measured| measured.subjects[1].rate.median);
-            results.latency = Some(shown(latency::measure(&kafka, &profile, top), page::latency));
+            let half = results.throughput.as_ref().map(|measured| measured.subjects[1].rate.median / 2.0);
+            let rate = args.rate.or(half).unwrap_or(20_000.0).round();
+            results.latency = Some(shown(latency::measure(&kafka, &profile, rate), page::latency));
         }
         if wanted(Part::Memory) {
             results.memory = Some(shown(memory::measure(&kafka, &profile), page::memory));
