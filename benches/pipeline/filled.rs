@@ -96,7 +96,7 @@ impl Filled {
             self.next = numbers.end;
             let read = |number: u64| {
                 let command = match keyed {
-                    Keyed::OneOf(of) if number % of == 0 => support::varied(number).keyed(number),
+                    Keyed::OneOf(of) if number.is_multiple_of(*of) => support::varied(number).keyed(number),
                     Keyed::None | Keyed::OneOf(_) => support::varied(number),
                     Keyed::Repeats(earlier) => {
                         // Spread over all of them.
