@@ -110,8 +110,11 @@ fn at_offset(offset: i64) -> Coordinates {
 /// One of a row's claims: offset, `last_seen` and the number of its key. It is of its own event.
 type Packed = (i64, i64, u8);
 
-/// Replaces the claims of partition 0, and gives each row the id.
-fn set_claims(path: &Path, rows: &[(i64, &[Packed])]) {
+/// The id of a row, and its claims.
+type Group<'a> = (i64, &'a [Packed]);
+
+/// Replaces the rows of partition 0.
+fn set_claims(path: &Path, rows: &[Group<'_>]) {
     let connection = Connection::open(path).unwrap();
     connection.execute("DELETE FROM claim_groups WHERE id >> 48 = 0", []).unwrap();
     for (id, claims) in rows {
@@ -128,7 +131,7 @@ fn set_claims(path: &Path, rows: &[(i64, &[Packed])]) {
 
 #[test]
 fn claims_out_of_order_are_refused_and_reported() {
-    let cases: [(&[(i64, &[Packed])], &str); 6] = [
+    let cases: [(&[Group<'_>], &str); 6] = [
         // Two rows have offset 2.
         (
             &[(2, &[(1, 10, 1), (2, 10, 2)]), (4, &[(2, 10, 3), (4, 10, 4)])],
