@@ -17,7 +17,7 @@ fn a_damaged_row_stops_it_until_a_backup_is_restored() {
     instance.stop();
     logs::back_up(&log, &backup);
 
-    // What each key stood for is another command's content now.
+    // Nothing is left of what each key stood for.
     let changed = Connection::open(&log)
         .and_then(|file| file.execute("UPDATE claim_groups SET claims = zeroblob(length(claims))", []))
         .expect("the log");

@@ -237,7 +237,6 @@ impl Check<'_> {
         let sqlite = |error| log.sqlite(error);
         let snapshot = log.connection.unchecked_transaction().map_err(sqlite)?;
         let last = log.last_position()?;
-        let claims_table = self.claims_table().map_err(sqlite)?;
         for row in CursorRow::load_each(&snapshot).map_err(sqlite)? {
             self.advance();
             let row = match row {
@@ -248,7 +247,7 @@ impl Check<'_> {
                 }
             };
             let (partition, counts) = (row.cursor.partition, row.counts);
-            let claims = self.count_claims(claims_table, partition).map_err(sqlite)?;
+            let (claims_table, claims) = self.count_claims(partition)?;
             if row.claims != UNCHECKED && row.claims != claims {
                 let found = format!(
                     "it counts {} rows of table {}, which has {claims}",

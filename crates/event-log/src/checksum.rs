@@ -64,8 +64,13 @@ table!(INTERVENTIONS, "INSERT" "interventions", 1 of ["id", "partition", "at", "
 
 /// The tables of a schema version.
 pub(crate) fn tables(version: i64) -> [&'static Table; 9] {
-    let claims = if version < 3 { &CLAIMS_OF_VERSION_2 } else { &CLAIM_GROUPS };
+    let claims = if has_claim_groups(version) { &CLAIM_GROUPS } else { &CLAIMS_OF_VERSION_2 };
     [&META, &EVENTS, &DUPLICATES, &REJECTIONS, &CURSORS, &BATCHES, claims, &GAPS, &INTERVENTIONS]
+}
+
+/// Whether a schema version has table `claim_groups` instead of `claims`.
+pub(crate) fn has_claim_groups(version: i64) -> bool {
+    version >= 3
 }
 
 /// Stands for the checksum of a row in a log of version 1, which has none. A checksum is never negative.

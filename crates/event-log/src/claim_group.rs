@@ -110,12 +110,11 @@ pub(crate) fn claims_in<'a>(
     };
     let [first, last] = [first, last].map(StoredClaim::unpack);
     let claims = bytes.as_chunks().0.iter().map(StoredClaim::unpack);
+    let partition = (id >> OFFSET_BITS) as i32;
     let is_in_order = claims.clone().is_sorted_by(StoredClaim::precedes);
-    if !is_in_order || first.offset < 0 || last.offset != id & ((1 << OFFSET_BITS) - 1) {
+    if !is_in_order || first.offset < 0 || self::id(partition, last.offset) != id {
         return damaged(row, "its claims do not ascend to the offset in its id");
     }
-    let partition = id >> OFFSET_BITS;
-    let partition = partition.try_into().map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, id))?;
     Ok((partition, claims))
 }
 

@@ -2,6 +2,8 @@
 //!
 //! librdkafka's callbacks only note what they have to say (`notes`); the polling thread acts on it.
 
+mod polling;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
@@ -15,14 +17,12 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     groups::{GroupInfo, GroupMemberInfo},
-    message::BorrowedMessage,
 };
 use uuid::Uuid;
 
+use self::polling::{classify, lacking, poll_past_log_lines};
 use super::{
-    Answer, Bounds, Ends, Polled, Settings, Source, SourceError,
-    access::{Access, Operation},
-    client,
+    Answer, Bounds, Ends, Polled, Settings, Source, SourceError, client,
     context::Context,
     ends,
     liveness::{Probe, Query, probe},
@@ -464,159 +464,5 @@ impl Committer {
     }
 }
 
-/// The binding's poll returns nothing for a log line, and log lines come before rebalances and records.
-fn poll_past_log_lines<'a>(
-    consumer: &'a BaseConsumer<Context>,
-    notes: &Notes,
-    timeout: Duration,
-) -> Option<Result<BorrowedMessage<'a>, KafkaError>> {
-    let mut polled = consumer.poll(timeout);
-    let mut waiting = usize::MAX;
-    while polled.is_none() && notes.rebalances().is_empty() {
-        let left = native::waiting(consumer.client());
-        // Polling does not take what is left.
-        if left == 0 || left >= waiting {
-            break;
-        }
-        waiting = left;
-        polled = consumer.poll(Duration::ZERO);
-    }
-    polled
-}
-
-/// What an error of a poll means; librdkafka recovers from most of them.
-fn classify(settings: &Settings, error: &KafkaError) -> Result<Option<Polled>, SourceError> {
-    let topic = &settings.topics.commands;
-    if let Some(lacking) = lacking(settings, error) {
-        return Err(SourceError::Retriable(lacking));
-    }
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-            Err(SourceError::Retriable(format!(
-                "'{topic}' no longer holds an offset that is to be read next: {error}"
-            )))
-        }
-        Some(
-            RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition,
-        ) => Err(SourceError::Retriable(format!("the topic '{topic}' is not there: {error}"))),
-        Some(RDKafkaErrorCode::InvalidSessionTimeout) => Err(SourceError::Fatal(
-            "the broker does not allow this session.timeout.ms: it lies outside of the broker's \
-             group.min.session.timeout.ms and group.max.session.timeout.ms. Change the property"
-                .into(),
-        )),
-        Some(RDKafkaErrorCode::FencedInstanceId) => Err(SourceError::Fatal(
-            "another process joined the consumer group with the same group.instance.id, and Kafka gave it this one's \
-             membership. Give each process an id of its own, then start this one again"
-                .into(),
-        )),
-        // In the new protocol the first one keeps the membership. It passes: that one may be a process that was killed, or
-        // this one's earlier session.
-        Some(RDKafkaErrorCode::UnreleasedInstanceId) => Err(SourceError::Retriable(
-            "the consumer group has a member with the same group.instance.id: another process, or one that was killed \
-             and whose session has not timed out. Give each process an id of its own"
-                .into(),
-        )),
-        Some(RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature)
-            if client::is_new_protocol(settings) =>
-        {
-            Err(SourceError::Fatal(
-                "the brokers do not have group.protocol=consumer, which needs Kafka 4.0. Leave the property out".into(),
-            ))
-        }
-        _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
-            Err(SourceError::Fatal(format!("the consumer failed permanently: {error}")))
-        }
-        Some(RDKafkaErrorCode::PollExceeded) => {
-            tracing::warn!(%error, "left the group");
-            Ok(None)
-        }
-        _ => {
-            tracing::debug!(%error, "while polling");
-            Ok(None)
-        }
-    }
-}
-
-/// The missing right, if the error is one of access.
-fn lacking(settings: &Settings, error: &KafkaError) -> Option<String> {
-    let (topic, group) = (&settings.topics.commands, &settings.group);
-    Access::of(settings).lacking(error, (Operation::Read, topic), (Operation::Read, group))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        Topics,
-        embedded::EmbeddedBroker,
-        mark::{Mark, RulesHash},
-    };
-
-    /// Otherwise each log line costs the events after it one poll, and polls are rare while the pipeline is busy.
-    #[test]
-    fn a_poll_takes_all_lines_of_the_log_that_wait() {
-        const LINES: usize = 5;
-        let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
-        let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
-        let mut source = GroupConsumer::join(&settings).expect("a consumer");
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while native::waiting(source.consumer.client()) < LINES {
-            assert!(Instant::now() < deadline, "fewer than {LINES} lines");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        // More may arrive in the meantime.
-        let taken = (1..LINES).any(|_| {
-            source.poll(Duration::ZERO).expect("polled");
-            native::waiting(source.consumer.client()) == 0
-        });
-        assert!(taken, "fewer polls than lines do not reach the end");
-    }
-
-    /// librdkafka may end the process then: see `native::allowed`.
-    #[test]
-    fn a_coordinator_that_comes_too_late_ends_nothing() {
-        use rdkafka::mocking::MockCoordinator;
-        let broker = EmbeddedBroker::with_nodes(2, &Topics::for_test("c")).expect("brokers");
-        let cluster = broker.cluster();
-        cluster.coordinator(MockCoordinator::Group("g".into()), 2).expect("a coordinator");
-        cluster.broker_down(2).expect("down");
-        let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
-        let source = GroupConsumer::outside(&settings).expect("a consumer");
-        let ask =
-            |patience| native::allowed(source.consumer.client(), native::Described::Group, "g", patience);
-        assert_eq!(ask(Duration::from_millis(500)), Err(RDKafkaErrorCode::OperationTimedOut));
-        cluster.broker_up(2).expect("up");
-        // It is asked, and does not know the question.
-        assert_eq!(ask(Duration::from_secs(60)), Err(RDKafkaErrorCode::UnsupportedFeature));
-    }
-
-    #[test]
-    fn first_offsets_that_the_brokers_refuse_for_good_are_no_matter_of_time() {
-        use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
-        let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
-        let settings = Settings::for_test(&broker.bootstrap_servers(), &[("fetch.wait.max.ms", "10")]);
-        let mut source = GroupConsumer::join(&settings).expect("a consumer");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while source.membership().is_none() {
-            assert!(Instant::now() < deadline, "no member in time");
-            source.poll(Duration::from_millis(50)).expect("polled");
-        }
-        let mark = Mark { instance: Uuid::nil(), clock: 0, rules: RulesHash(0) };
-        let mut commit = |code| {
-            broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &[code]);
-            let ended = source.commit_first(&[NextOffset { partition: 0, offset: 0, mark }]);
-            broker.cluster().clear_request_errors(RDKafkaApiKey::OffsetCommit);
-            ended
-        };
-        let refused = commit(Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE).unwrap_err();
-        let said = refused.to_string();
-        assert!(matches!(refused, SourceError::Fatal(_)), "{said}");
-        assert!(said.starts_with("the group's first offsets: "), "{said}");
-        assert!(said.contains("up to 132 bytes: raise offset.metadata.max.bytes"), "{said}");
-        let passing = commit(Code::RD_KAFKA_RESP_ERR_UNKNOWN).unwrap_err();
-        assert!(matches!(passing, SourceError::Retriable(_)), "{passing}");
-        commit(Code::RD_KAFKA_RESP_ERR_NO_ERROR).expect("committed");
-    }
-}
+mod tests;

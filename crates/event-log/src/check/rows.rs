@@ -5,10 +5,11 @@ use rusqlite::{ErrorCode, OptionalExtension, params};
 
 use crate::check::{Check, CheckError, LogFinding};
 use crate::checksum::{
-    BATCHES, CLAIM_GROUPS, CLAIMS_OF_VERSION_2, DUPLICATES, DamagedRow, REJECTIONS, Table, coordinates,
+    self, BATCHES, CLAIM_GROUPS, CLAIMS_OF_VERSION_2, DUPLICATES, DamagedRow, REJECTIONS, Table, coordinates,
 };
 use crate::claim_group::{self, NOT_AFTER, StoredClaim, claims_in};
 use crate::cursor::{Anchor, Counts};
+use crate::error::LogError;
 use crate::lookup::Batch;
 use crate::reader::{ListQuery, Listed};
 use crate::schema;
@@ -119,16 +120,15 @@ impl Check<'_> {
 
     pub(super) fn claims(&mut self) -> Result<(), CheckError> {
         loop {
-            let table = self.claims_table().map_err(|error| self.sqlite(error))?;
-            let checked = self.claims_of(table);
-            let now = self.claims_table().map_err(|error| self.sqlite(error))?;
-            if checked.is_ok() || now.name == table.name {
+            let in_groups = self.has_claim_groups()?;
+            let checked = self.claims_of(in_groups);
+            if checked.is_ok() || self.has_claim_groups()? == in_groups {
                 return checked;
             }
         }
     }
 
-    fn claims_of(&mut self, table: &'static Table) -> Result<(), CheckError> {
+    fn claims_of(&mut self, in_groups: bool) -> Result<(), CheckError> {
         let mut before: Option<(i32, StoredClaim)> = None;
         let mut check_claim = |check: &Self, partition, claim: StoredClaim| {
             let mut found = check.claim(partition, &claim)?;
@@ -140,11 +140,12 @@ impl Check<'_> {
             }
             Ok(found)
         };
-        if table.name == CLAIMS_OF_VERSION_2.name {
-            return self
-                .walk(table, |check, row| check_claim(check, row.get(0)?, StoredClaim::of_version_2(row)?));
+        if !in_groups {
+            return self.walk(&CLAIMS_OF_VERSION_2, |check, row| {
+                check_claim(check, row.get(0)?, StoredClaim::of_version_2(row)?)
+            });
         }
-        self.walk(table, |check, row| {
+        self.walk(&CLAIM_GROUPS, |check, row| {
             let (partition, claims) = claims_in(row)?;
             let mut found = Vec::new();
             for claim in claims {
@@ -156,21 +157,23 @@ impl Check<'_> {
     }
 
     /// As it is now: a processor may upgrade the log during the check.
-    pub(super) fn claims_table(&self) -> rusqlite::Result<&'static Table> {
-        let version = schema::user_version(&self.log.connection)?;
-        Ok(if version < 3 { &CLAIMS_OF_VERSION_2 } else { &CLAIM_GROUPS })
+    pub(super) fn has_claim_groups(&self) -> Result<bool, LogError> {
+        let version = schema::user_version(&self.log.connection).map_err(|error| self.sqlite(error))?;
+        Ok(checksum::has_claim_groups(version))
     }
 
-    /// How many rows of claims a partition has.
-    pub(super) fn count_claims(&self, table: &Table, partition: i32) -> rusqlite::Result<i64> {
+    /// The table of the claims, and how many rows it has for a partition.
+    pub(super) fn count_claims(&self, partition: i32) -> Result<(&'static Table, i64), LogError> {
         let connection = &self.log.connection;
-        if table.name == CLAIMS_OF_VERSION_2.name {
+        let (table, counted) = if self.has_claim_groups()? {
+            let ids = claim_group::ids(partition);
+            let count = "SELECT count(*) FROM claim_groups WHERE id >= ?1 AND id < ?2";
+            (&CLAIM_GROUPS, connection.query_row(count, [ids.start, ids.end], |row| row.get(0)))
+        } else {
             let count = "SELECT count(*) FROM claims WHERE partition = ?1";
-            return connection.query_row(count, [partition], |row| row.get(0));
-        }
-        let ids = claim_group::ids(partition);
-        let count = "SELECT count(*) FROM claim_groups WHERE id >= ?1 AND id < ?2";
-        connection.query_row(count, [ids.start, ids.end], |row| row.get(0))
+            (&CLAIMS_OF_VERSION_2, connection.query_row(count, [partition], |row| row.get(0)))
+        };
+        Ok((table, counted.map_err(|error| self.sqlite(error))?))
     }
 
     fn claim(&self, partition: i32, claim: &StoredClaim) -> rusqlite::Result<Vec<String>> {

@@ -86,25 +86,21 @@ impl CheckReport for Upgrading<'_> {
 
 #[test]
 fn a_check_goes_on_if_the_log_is_upgraded_meanwhile() {
-    for at in 0.. {
+    for row in 0.. {
         let (_directory, options, mut log) = new_log();
-        let claims = (0..3).map(|offset| valid(at_offset(offset), Some(key(offset as u8, 1))));
+        let claims = (0..3).map(|offset| valid(at(0, offset, 1), Some(key(offset as u8, 1))));
         log.append(vec![chunk(claims.collect())], &[]).unwrap();
         drop(log);
         downgrade(&options.path);
         let reader = LogReader::open(&options.path).unwrap();
-        let mut report = Upgrading { rows: 0, at, path: &options.path };
+        let mut report = Upgrading { rows: 0, at: row, path: &options.path };
         let checked = reader.check(&mut report).unwrap();
         assert_eq!(checked.findings, 0);
-        if report.rows < at {
-            assert!(at > 8, "the log has more rows than {at}");
+        if report.rows < row {
+            assert!(row > 8, "the log has more rows than {row}");
             return;
         }
     }
-}
-
-fn at_offset(offset: i64) -> Coordinates {
-    at(0, offset, 1)
 }
 
 /// One of a row's claims: offset, `last_seen` and the number of its key. It is of its own event.

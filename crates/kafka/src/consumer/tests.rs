@@ -1,0 +1,73 @@
+//! With an embedded broker.
+
+use super::*;
+use crate::{
+    Topics,
+    embedded::EmbeddedBroker,
+    mark::{Mark, RulesHash},
+};
+
+/// Otherwise each log line costs the events after it one poll, and polls are rare while the pipeline is busy.
+#[test]
+fn a_poll_takes_all_lines_of_the_log_that_wait() {
+    const LINES: usize = 5;
+    let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
+    let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
+    let mut source = GroupConsumer::join(&settings).expect("a consumer");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while native::waiting(source.consumer.client()) < LINES {
+        assert!(Instant::now() < deadline, "fewer than {LINES} lines");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // More may arrive in the meantime.
+    let taken = (1..LINES).any(|_| {
+        source.poll(Duration::ZERO).expect("polled");
+        native::waiting(source.consumer.client()) == 0
+    });
+    assert!(taken, "fewer polls than lines do not reach the end");
+}
+
+/// librdkafka may end the process then: see `native::allowed`.
+#[test]
+fn a_coordinator_that_comes_too_late_ends_nothing() {
+    use rdkafka::mocking::MockCoordinator;
+    let broker = EmbeddedBroker::with_nodes(2, &Topics::for_test("c")).expect("brokers");
+    let cluster = broker.cluster();
+    cluster.coordinator(MockCoordinator::Group("g".into()), 2).expect("a coordinator");
+    cluster.broker_down(2).expect("down");
+    let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
+    let source = GroupConsumer::outside(&settings).expect("a consumer");
+    let ask = |patience| native::allowed(source.consumer.client(), native::Described::Group, "g", patience);
+    assert_eq!(ask(Duration::from_millis(500)), Err(RDKafkaErrorCode::OperationTimedOut));
+    cluster.broker_up(2).expect("up");
+    // It is asked, and does not know the question.
+    assert_eq!(ask(Duration::from_secs(60)), Err(RDKafkaErrorCode::UnsupportedFeature));
+}
+
+#[test]
+fn first_offsets_that_the_brokers_refuse_for_good_are_no_matter_of_time() {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
+    let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
+    let settings = Settings::for_test(&broker.bootstrap_servers(), &[("fetch.wait.max.ms", "10")]);
+    let mut source = GroupConsumer::join(&settings).expect("a consumer");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while source.membership().is_none() {
+        assert!(Instant::now() < deadline, "no member in time");
+        source.poll(Duration::from_millis(50)).expect("polled");
+    }
+    let mark = Mark { instance: Uuid::nil(), clock: 0, rules: RulesHash(0) };
+    let mut commit = |code| {
+        broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &[code]);
+        let ended = source.commit_first(&[NextOffset { partition: 0, offset: 0, mark }]);
+        broker.cluster().clear_request_errors(RDKafkaApiKey::OffsetCommit);
+        ended
+    };
+    let refused = commit(Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE).unwrap_err();
+    let said = refused.to_string();
+    assert!(matches!(refused, SourceError::Fatal(_)), "{said}");
+    assert!(said.starts_with("the group's first offsets: "), "{said}");
+    assert!(said.contains("up to 132 bytes: raise offset.metadata.max.bytes"), "{said}");
+    let passing = commit(Code::RD_KAFKA_RESP_ERR_UNKNOWN).unwrap_err();
+    assert!(matches!(passing, SourceError::Retriable(_)), "{passing}");
+    commit(Code::RD_KAFKA_RESP_ERR_NO_ERROR).expect("committed");
+}
