@@ -422,6 +422,12 @@ impl Source for GroupConsumer {
     fn membership(&mut self) -> Option<Membership> {
         let consumer = &self.consumer;
         let (generation, member_id) = native::generation(consumer.client())?;
+        // In the classic protocol a generation is there before the assignment, by as long as the slowest member takes. In the
+        // new protocol they come together, and librdkafka tells nothing of an assignment without partitions.
+        let is_assigned = || self.notes.assigned().member_id.as_ref() == Some(&member_id);
+        if !client::is_new_protocol(&self.settings) && !is_assigned() {
+            return None;
+        }
         let metadata = Arc::new(consumer.group_metadata()?);
         // Two calls: the metadata is valid only if the generation was the same before and after.
         let unchanged = native::generation(consumer.client())? == (generation, member_id.clone());

@@ -212,7 +212,8 @@ pub trait Source: Sized {
     fn take_error(&mut self) -> Option<String>;
     /// The record at each of these offsets, or why it can't be read now; `None` if no record has that offset.
     fn records_at(&mut self, offsets: &[(i32, i64)]) -> Result<Vec<Answer<Option<Record>>>, SourceError>;
-    /// `None` outside the group: with a generation below 0 or an empty member id the broker would check nothing.
+    /// `None` outside the group, and until the group has assigned partitions, be it none. With a generation below 0 or an
+    /// empty member id the broker would check nothing.
     fn membership(&mut self) -> Option<Self::Membership>;
     /// Whether the brokers still answer. Never blocks: `None` while they are asked, and the answer once, at a later call. An
     /// answer to a question from before `since` is stale, and they are asked again.

@@ -21,6 +21,7 @@ use rdkafka::{
 use super::{
     Polled,
     context::{Context, Group, client_error},
+    native,
     reader::is_group_denied,
     topic_id::TopicId,
 };
@@ -44,6 +45,8 @@ pub(crate) struct Notes {
 pub(crate) struct Assigned {
     /// By the group.
     partitions: BTreeSet<i32>,
+    /// The id of the member that was last assigned partitions, be it none.
+    pub member_id: Option<String>,
     /// librdkafka waits for the answer to a revocation.
     pub is_revoking: bool,
     /// By the close.
@@ -118,10 +121,12 @@ impl Group for Notes {
             return;
         }
         let numbers: Vec<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
+        let member_id = native::generation(consumer.client()).map(|(_, member_id)| member_id);
         {
             let mut assigned = self.assigned();
             if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
                 assigned.partitions.extend(&numbers);
+                assigned.member_id = member_id;
             } else {
                 assigned.partitions.retain(|partition| !numbers.contains(partition));
                 assigned.is_revoking = true;

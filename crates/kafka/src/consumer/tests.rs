@@ -27,6 +27,28 @@ fn a_poll_takes_all_lines_of_the_log_that_wait() {
     assert!(taken, "fewer polls than lines do not reach the end");
 }
 
+/// A rebalance tells the members its generation first and what they get after that, which takes until the last of them has
+/// answered.
+#[test]
+fn a_member_has_joined_once_it_was_assigned_partitions_be_it_none() {
+    let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
+    broker.cluster().broker_round_trip_time(1, Duration::from_millis(300)).expect("a slow broker");
+    let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
+    // The second one gets nothing: the topic has one partition.
+    let mut members = [(); 2].map(|()| (GroupConsumer::join(&settings).expect("a consumer"), false));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut joined = [false; 2];
+    while joined != [true; 2] {
+        assert!(Instant::now() < deadline, "no members in time");
+        for ((source, is_assigned), joined) in members.iter_mut().zip(&mut joined) {
+            *is_assigned |=
+                matches!(source.poll(Duration::from_millis(10)).expect("polled"), Polled::Assigned(_));
+            *joined = source.membership().is_some();
+            assert!(*is_assigned || !*joined, "it has joined before it was assigned anything");
+        }
+    }
+}
+
 /// librdkafka may end the process then: see `native::allowed`.
 #[test]
 fn a_coordinator_that_comes_too_late_ends_nothing() {
