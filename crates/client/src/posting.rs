@@ -16,6 +16,7 @@ use futures::{
 };
 use jiff::Timestamp;
 use kafka::{Settings, access::Access, client};
+use rdkafka::ClientConfig;
 
 use super::{
     connection::Connection,
@@ -31,6 +32,7 @@ use super::{
 
 /// After this a command without an answer has failed, as in Kafka's Java client. librdkafka's own default is five minutes.
 const DELIVERY_TIMEOUT_MS: &str = "120000";
+const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
 
 /// Posts activities.
 ///
@@ -101,6 +103,9 @@ impl ClientBuilder {
 
     /// Sets a librdkafka property: for SASL, TLS, `linger.ms`, `delivery.timeout.ms`, …
     ///
+    /// The default of `max.in.flight.requests.per.connection` is 1: with more, librdkafka can append an entry twice when a
+    /// broker fails ([4953](https://github.com/confluentinc/librdkafka/issues/4953)).
+    ///
     /// The default of `batch.size` is 128 KiB. A batch as a whole has to fit the `max.message.bytes` of the commands topic.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -117,13 +122,22 @@ impl ClientBuilder {
         let mut settings = self.connection.settings("activity-client", &self.topic, "")?;
         let timeout = settings.properties.entry("delivery.timeout.ms".to_owned());
         timeout.or_insert_with(|| DELIVERY_TIMEOUT_MS.to_owned());
-        let config = client::producer(&settings, client::POST_BATCH_BYTES);
+        let config = producer(&settings);
         let outbox = Outbox::open(config, settings.clone(), &self.topic).map_err(SetupError::Kafka)?;
         // Only the processor knows which topics it may reply on.
         let decider = Decider::new(self.topic, self.limits).with_reply_topics(ReplyTopics::any());
         let inner = Inner { outbox, settings, decider, reply_to: self.reply_to, replies: Mutex::default() };
         Ok(ActivityClient { inner: Arc::new(inner) })
     }
+}
+
+/// A property that is the user's own is kept.
+fn producer(settings: &Settings) -> ClientConfig {
+    let mut config = client::producer(settings, client::POST_BATCH_BYTES);
+    if config.get(IN_FLIGHT).is_none() {
+        config.set(IN_FLIGHT, "1");
+    }
+    config
 }
 
 impl ActivityClient {
@@ -306,6 +320,16 @@ mod tests {
         let client = ActivityClient::builder(broker.bootstrap_servers()).reply_topic("none").build().unwrap();
         let failed = client.replies().await.expect_err("there is no such topic");
         assert!(failed.to_string().contains("the topic 'none' does not exist"), "{failed}");
+    }
+
+    #[test]
+    fn one_request_is_in_flight_unless_the_user_wants_more() {
+        let in_flight = |properties| {
+            let config = producer(&Settings::for_test("b:9092", properties));
+            config.get(IN_FLIGHT).map(str::to_owned)
+        };
+        assert_eq!(in_flight(&[]).as_deref(), Some("1"));
+        assert_eq!(in_flight(&[(IN_FLIGHT, "5")]).as_deref(), Some("5"));
     }
 
     #[test]
