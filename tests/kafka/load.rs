@@ -240,13 +240,12 @@ impl Posting {
         self.pace.next.load(Ordering::SeqCst) - self.pace.start
     }
 
-    /// Stops posting until [`Posting::go_on`], waits until the posted commands are in the topic, and returns their number.
+    /// Stops posting until [`Posting::go_on`], and waits until the posted commands are in the topic.
     /// No producer is left that could permanently lose the brokers because it gets metadata without brokers from a broker
     /// that stops (librdkafka's issue 5301).
-    pub fn pause(&mut self) -> u32 {
+    pub fn pause(&mut self) {
         self.pace.ended.store(true, Ordering::SeqCst);
         self.join();
-        self.posted()
     }
 
     /// Goes on, with a new producer.

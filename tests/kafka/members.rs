@@ -81,9 +81,9 @@ impl<'a> Members<'a> {
     /// Posts no more, and waits until all that was posted is published.
     #[track_caller]
     pub fn rest(&mut self) {
-        let posted = self.posting.pause();
+        self.posting.pause();
         let running = &mut self.running;
-        self.progress.await_published(posted.into(), 2 * PATIENCE, || {
+        self.progress.await_published(self.progress.appended(), 2 * PATIENCE, || {
             running.values_mut().for_each(Instance::assert_running);
         });
     }
@@ -113,7 +113,7 @@ impl<'a> Members<'a> {
         let posting = self.posting;
         let load = Load { seed: self.seed, commands: posting.end() };
         let (setup, mut running) = (self.setup, self.running);
-        self.progress.await_published(load.commands.into(), 2 * PATIENCE, || {
+        self.progress.await_published(self.progress.appended(), 2 * PATIENCE, || {
             running.values_mut().for_each(Instance::assert_running);
         });
         let mut findings = Findings::of_topics(setup, load);

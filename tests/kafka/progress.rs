@@ -10,7 +10,7 @@ use std::{
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
 
 use super::{topics::Names, waiting::PATIENCE};
@@ -45,17 +45,23 @@ impl Progress {
     pub fn committed(&self) -> Option<BTreeMap<i32, i64>> {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topic, 0, self.partitions - 1);
-        let mut client = self.client.lock().expect("never poisoned");
-        let Ok(committed) = client.committed_offsets(list, ASK) else {
-            // It may have lost its brokers permanently (librdkafka's issue 5301).
-            *client = self.config.create().expect("a consumer");
-            return None;
-        };
+        let committed = self.ask(|client| client.committed_offsets(list, ASK))?;
         let offsets = committed.elements().into_iter().filter_map(|element| match element.offset() {
             Offset::Offset(offset) => Some((element.partition(), offset)),
             _ => None,
         });
         Some(offsets.collect())
+    }
+
+    /// The brokers' answer, if they answer just now.
+    fn ask<T>(&self, ask: impl FnOnce(&BaseConsumer) -> KafkaResult<T>) -> Option<T> {
+        let mut client = self.client.lock().expect("never poisoned");
+        let answer = ask(&client).ok();
+        if answer.is_none() {
+            // It may have lost its brokers permanently (librdkafka's issue 5301).
+            *client = self.config.create().expect("a consumer");
+        }
+        answer
     }
 
     /// The same, asked until the brokers answer.
@@ -97,6 +103,21 @@ impl Progress {
             (partition, start)
         };
         (0..self.partitions).map(start).collect()
+    }
+
+    /// The number of commands in the topic of a test that has posted all; more than it posted, if the producer appended some
+    /// again.
+    #[track_caller]
+    pub fn appended(&self) -> u64 {
+        let mut appended = None;
+        super::wait_until("the ends of the commands", || {
+            let end = |partition| {
+                self.ask(|client| client.fetch_watermarks(&self.topic, partition, ASK)).map(|(_, end)| end)
+            };
+            appended = (0..self.partitions).map(end).sum::<Option<i64>>();
+            appended.is_some()
+        });
+        appended.expect("they answered").try_into().expect("a count")
     }
 
     /// Puts the group's offsets somewhere else, as an operator can while the group has no members.
