@@ -129,6 +129,8 @@ impl Group for Notes {
                 assigned.member_id = member_id;
             } else {
                 assigned.partitions.retain(|partition| !numbers.contains(partition));
+                // The member may come back under the same id.
+                assigned.member_id.take_if(|_| consumer.assignment_lost());
                 assigned.is_revoking = true;
             }
         }
