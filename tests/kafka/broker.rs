@@ -216,6 +216,17 @@ impl Cluster {
         usize::try_from(leader - 1).ok()
     }
 
+    /// The same, asked until there is one: a node may be too busy to name it.
+    #[track_caller]
+    pub fn leader_now(&self, topic: &str, partition: i32) -> usize {
+        let mut leader = None;
+        super::wait_until("a leader", || {
+            leader = self.leader(topic, partition);
+            leader.is_some()
+        });
+        leader.expect("it was named")
+    }
+
     /// Waits until every node answers, knows all others, and every partition has all its replicas in sync.
     pub fn await_ready(&mut self) {
         let mut missing = String::new();

@@ -7,6 +7,7 @@ use super::{
     load::Load,
     logs::{self, Noted},
     process::Setup,
+    progress::Progress,
     reading::{IDLE, LONG_IDLE, Read, read},
 };
 
@@ -140,16 +141,17 @@ impl Findings {
 /// What must become of the commands, from the topic itself.
 pub fn expected(setup: &Setup, load: Load) -> Expected {
     let topic = &setup.names.commands;
+    let appended = Progress::of(setup).appended();
     for idle in [IDLE, LONG_IDLE] {
         let mut records = Vec::new();
         read(&setup.servers, topic, idle, None, |record| records.push(record));
-        if records.len() >= load.commands as usize {
+        if records.len() as u64 == appended {
             let mut expected = Expected::of(load, topic, records);
             expected.may_repeat = setup.is_at_least_once();
             return expected;
         }
     }
-    panic!("the topic {topic} holds less than the {} commands that were delivered to it", load.commands);
+    panic!("not all of the {appended} commands in the topic {topic} can be read");
 }
 
 /// Every record of a topic must be found right, each as often as `copies` says or more often if they may be repeated, and so

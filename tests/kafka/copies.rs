@@ -6,8 +6,8 @@ use std::{fs, os::unix};
 use super::{
     broker, logs,
     members::Members,
-    process::Setup,
-    seed, wait_until,
+    process::{Joining, PATIENCE, Setup},
+    seed, wait_until, wait_within,
     work::{PARTITIONS, Work},
 };
 
@@ -48,7 +48,8 @@ fn a_copy_of_a_log_is_fenced_unless_it_is_an_instance_of_its_own() {
 
     // Each new producer fences the other one's, until one of the two finds itself fenced twice.
     let mut fenced = Vec::new();
-    wait_until("one of the two to give up", || {
+    // The brokers have to be quick twice in a row, for it to count.
+    wait_within(4 * PATIENCE, "one of the two to give up", || {
         fenced = members.running.values_mut().map(|instance| !instance.is_running()).collect();
         fenced.contains(&true)
     });
@@ -76,6 +77,7 @@ fn a_copy_of_a_log_is_fenced_unless_it_is_an_instance_of_its_own() {
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn of_two_processes_with_one_group_instance_id_the_first_stops() {
     let mut work = Work::new("static");
+    work.setup.join_as(Joining::USUAL.lasting());
     let id = ["-X", "group.instance.id=one"];
     let mut first = work.setup.start("first", &id);
     work.post(300);

@@ -37,6 +37,28 @@ pub fn kept(setup: &Setup) -> Assignments {
     describe(setup).map(|(_, members)| members).unwrap_or_default()
 }
 
+/// [`assignments`], asked until the group is stable.
+#[track_caller]
+pub fn assignments_now(setup: &Setup) -> Assignments {
+    until_told(|| assignments(setup))
+}
+
+/// [`kept`], asked until the brokers answer.
+#[track_caller]
+pub fn kept_now(setup: &Setup) -> Assignments {
+    until_told(|| kept(setup))
+}
+
+#[track_caller]
+fn until_told(ask: impl Fn() -> Assignments) -> Assignments {
+    let mut told = Assignments::new();
+    super::wait_until("the group's members", || {
+        told = ask();
+        !told.is_empty()
+    });
+    told
+}
+
 fn describe(setup: &Setup) -> Option<(State, Assignments)> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &setup.servers).set("log_level", "0");

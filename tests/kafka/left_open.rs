@@ -27,18 +27,32 @@ fn patient_broker() -> Arc<Cluster> {
     })
 }
 
-/// Freezes an instance in the middle of a transaction. Returns its name, and the other's.
-fn freeze_in_a_transaction(members: &mut Members<'_>) -> [&'static str; 2] {
-    const NAMES: [&str; 2] = ["anna", "bo"];
-    for names in NAMES.iter().map(|name| [*name, NAMES[usize::from(*name == NAMES[0])]]).cycle().take(400) {
-        members.assert_running();
-        members.running.get_mut(names[0]).expect("it runs").freeze();
-        if members.progress.has_open_transaction() {
-            return names;
+/// An instance that is frozen in the middle of a transaction.
+struct Frozen {
+    name: &'static str,
+    other: &'static str,
+    /// How often the other one had aborted a transaction when this one was frozen.
+    aborted: usize,
+}
+
+impl Frozen {
+    fn in_a_transaction(members: &mut Members<'_>) -> Self {
+        for [name, other] in [["anna", "bo"], ["bo", "anna"]].into_iter().cycle().take(400) {
+            members.assert_running();
+            let aborted = aborted(members, other);
+            members.running.get_mut(name).expect("it runs").freeze();
+            if members.progress.has_open_transaction() {
+                return Self { name, other, aborted };
+            }
+            members.running.get_mut(name).expect("it runs").thaw();
         }
-        members.running.get_mut(names[0]).expect("it runs").thaw();
+        panic!("no freeze came in the middle of a transaction");
     }
-    panic!("no freeze came in the middle of a transaction");
+
+    #[track_caller]
+    fn await_abort(&self, members: &Members<'_>) {
+        wait_until("the other one to abort the transaction", || aborted(members, self.other) > self.aborted);
+    }
 }
 
 /// How often this instance has aborted a transaction of another one.
@@ -54,10 +68,10 @@ fn a_transaction_of_a_killed_instance_is_aborted_by_whoever_takes_over() {
     let mut members = Members::start_all(&setup, &["anna", "bo"], seed("killed-open"), PER_SECOND);
     wait_until("both to have partitions", || members.share_all());
     members.advance(1_000);
-    let [killed, other] = freeze_in_a_transaction(&mut members);
-    let index = members.running.keys().position(|name| *name == killed).expect("it runs");
+    let frozen = Frozen::in_a_transaction(&mut members);
+    let index = members.running.keys().position(|name| *name == frozen.name).expect("it runs");
     members.take(index).kill();
-    wait_until("the other one to abort the transaction", || aborted(&members, other) > 0);
+    frozen.await_abort(&members);
     members.catch_up();
     members.finish("killed-open", "1 kill in the middle of a transaction");
 }
@@ -72,10 +86,9 @@ fn freeze_again_and_again(test: &str, joining: Joining) {
     for _ in 0..3 {
         wait_until("both to have partitions", || members.share_all());
         members.advance(1_000);
-        let [frozen, other] = freeze_in_a_transaction(&mut members);
-        let before = aborted(&members, other);
-        wait_until("the other one to abort the transaction", || aborted(&members, other) > before);
-        members.running.get_mut(frozen).expect("it runs").thaw();
+        let frozen = Frozen::in_a_transaction(&mut members);
+        frozen.await_abort(&members);
+        members.running.get_mut(frozen.name).expect("it runs").thaw();
     }
     members.catch_up();
     members.finish(test, "3 freezes in the middle of a transaction");

@@ -120,13 +120,16 @@ pub fn decided(path: &Path) -> u64 {
     count().map_or(0, |count| count.try_into().expect("a count"))
 }
 
-/// Of each partition, what the log has seen published at least, and the next offset that it lacks.
+/// Of each partition, what the log has seen published at least, and the next offset that it lacks; of none before there is a
+/// log.
 pub fn cursors(path: &Path) -> BTreeMap<i32, (i64, i64)> {
-    let log = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the log");
-    let query = "SELECT partition, coalesce(published_seen, 0), logged FROM cursors";
-    let mut statement = log.prepare(query).expect(query);
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))).expect(query);
-    rows.collect::<Result<_, _>>().expect("numbers")
+    let cursors = || -> rusqlite::Result<_> {
+        let log = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let mut statement =
+            log.prepare("SELECT partition, coalesce(published_seen, 0), logged FROM cursors")?;
+        statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?.collect()
+    };
+    cursors().unwrap_or_default()
 }
 
 /// A whole copy of a log, also of one that is in use: as docs/operations.md says that backups are made.

@@ -60,6 +60,8 @@ impl ProducerContext for Refused {
 fn posting(servers: &str, compression: &str) -> BaseProducer<Refused> {
     ClientConfig::new()
         .set("bootstrap.servers", servers)
+        // Or a batch may be in the topic twice.
+        .set("enable.idempotence", "true")
         .set("message.max.bytes", "1000000000")
         .set("batch.size", "1000000000")
         .set("batch.num.messages", "1000000")

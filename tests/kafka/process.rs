@@ -28,14 +28,21 @@ pub struct Joining {
     pub new_protocol: bool,
     /// By a `group.instance.id`, the instance's name.
     pub is_static: bool,
+    /// For how long a member is waited for, in milliseconds; in the new protocol the brokers say that.
+    session_ms: u64,
 }
 
 impl Joining {
     /// Unless a test is about another one.
-    pub const USUAL: Self = Self { new_protocol: false, is_static: false };
+    pub const USUAL: Self = Self { new_protocol: false, is_static: false, session_ms: SESSION_MS };
     pub const STATIC: Self = Self { is_static: true, ..Self::USUAL };
     pub const NEW: Self = Self { new_protocol: true, ..Self::USUAL };
     pub const NEW_STATIC: Self = Self { new_protocol: true, ..Self::STATIC };
+
+    /// For a test in which no member is to be missed, however busy the machine is.
+    pub const fn lasting(self) -> Self {
+        Self { session_ms: 45_000, ..self }
+    }
 }
 
 /// One test's own: a folder with configuration and logs, topics and a group.
@@ -84,10 +91,11 @@ impl Setup {
     pub fn configure(&self, more: &str) {
         let Names { commands, notifications, rejections, group } = &self.names;
         let servers = &self.servers;
-        let properties = match self.joining().new_protocol {
+        let Joining { new_protocol, session_ms, .. } = self.joining();
+        let properties = match new_protocol {
             true => "\"group.protocol\" = \"consumer\"".to_owned(),
             false => {
-                format!("\"session.timeout.ms\" = \"{SESSION_MS}\"\n\"heartbeat.interval.ms\" = \"500\"")
+                format!("\"session.timeout.ms\" = \"{session_ms}\"\n\"heartbeat.interval.ms\" = \"500\"")
             }
         };
         let text = format!(

@@ -145,13 +145,13 @@ fn rolling_restart(test: &str, joining: Joining) {
     let mut members = Members::start_all(&setup, &NAMES, seed(test), PER_SECOND);
     wait_until("all to have partitions", || members.share_all());
     members.advance(1_000);
-    let (before, gaps) = (group::assignments(&setup), Gaps::watch(&setup));
+    let (before, gaps) = (group::assignments_now(&setup), Gaps::watch(&setup));
     assert_eq!(before.len(), NAMES.len(), "{before:?}");
     for name in NAMES {
         let index = members.running.keys().position(|&running| running == name).expect("it runs");
         members.take(index).stop();
         let since = Since::now(&members);
-        assert_eq!(group::kept(&setup), before, "after {name} has stopped");
+        assert_eq!(group::kept_now(&setup), before, "after {name} has stopped");
         members.start(0);
         wait_until("the restarted instance to be assigned partitions", || {
             members.assert_running();
@@ -160,7 +160,7 @@ fn rolling_restart(test: &str, joining: Joining) {
         let got: Vec<i32> = partitions_in(&members.running[name].stderr(), ASSIGNED).into_iter().collect();
         assert_eq!(got, before[name], "{name}, as it was before");
         members.advance(1_000);
-        assert_eq!(group::assignments(&setup), before, "after {name} was restarted");
+        assert_eq!(group::assignments_now(&setup), before, "after {name} was restarted");
         for other in since.0.keys() {
             let said = since.said(&members, other);
             let moved = [ASSIGNED, REVOKED, LOST].iter().any(|what| said.contains(what));
@@ -174,7 +174,7 @@ fn rolling_restart(test: &str, joining: Joining) {
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_rolling_restart_of_static_members_moves_nothing() {
-    rolling_restart("rolling", Joining::STATIC);
+    rolling_restart("rolling", Joining::STATIC.lasting());
 }
 
 #[test]
@@ -190,12 +190,12 @@ fn third_joins(test: &str, joining: Joining) {
     let mut members = Members::start_all(&setup, &NAMES[..2], seed(test), PER_SECOND);
     wait_until("both to have partitions", || members.share_all());
     members.advance(1_000);
-    let (before, since) = (group::assignments(&setup), Since::now(&members));
+    let (before, since) = (group::assignments_now(&setup), Since::now(&members));
     members.stopped.push(NAMES[2]);
     members.start(0);
     wait_until("all to have partitions", || members.share_all());
     members.advance(1_000);
-    let after = group::assignments(&setup);
+    let after = group::assignments_now(&setup);
     let mut moved = BTreeSet::new();
     for name in since.0.keys() {
         let said = since.said(&members, name);
@@ -218,7 +218,7 @@ fn third_joins(test: &str, joining: Joining) {
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_third_member_moves_only_what_it_gets() {
-    third_joins("third", Joining::USUAL);
+    third_joins("third", Joining::USUAL.lasting());
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn the_partitions_of_a_killed_instance_are_taken_over_without_their_history() {
         members.assert_running();
         ["anna", "bo"].iter().all(|name| has_all(&setup, name, &before))
     });
-    let of_anna = group::assignments(&setup).remove("anna").expect("her partitions");
+    let of_anna = group::assignments_now(&setup).remove("anna").expect("her partitions");
     let of_bo = members.running["bo"].stderr().len();
     members.take(0).kill();
     let said = |members: &Members<'_>| members.running["bo"].stderr()[of_bo..].to_owned();
@@ -85,6 +85,7 @@ fn the_partitions_of_a_killed_instance_are_taken_over_without_their_history() {
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn an_instance_with_an_empty_log_reads_the_history_before_it_joins() {
     let setup = Setup::new("warm", &broker::shared(), 6);
+    setup.join_as(Joining::USUAL.lasting());
     let mut members = Members::start_all(&setup, &["anna", "bo"], seed("warm"), PER_SECOND);
     wait_until("both to have partitions", || members.share_all());
     members.advance(5_000);
@@ -187,6 +188,7 @@ fn back_up_under_load(setup: &Setup, log: &Path, copy: &Path) {
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn a_new_instance_begins_with_what_is_retained_or_with_the_log_of_another() {
     let mut work = Work::new("replica");
+    work.setup.join_as(Joining::USUAL.lasting());
     let mut anna = work.setup.start("anna", &[]);
     work.post(2_000);
     work.await_published(&mut anna);
