@@ -201,6 +201,8 @@ fn a_backup_ends_while_commands_arrive() {
                 post(&broker, 20);
             }
         });
+        // Also if what follows fails.
+        let _end = Ends(&done);
         wait_until("decisions", || events(&log) >= 200);
         for number in 0..3 {
             let copy = folder.path().join(format!("backup-{number}.db"));
@@ -221,9 +223,16 @@ fn a_backup_ends_while_commands_arrive() {
         let refused = run(command, b"");
         assert_eq!(refused.status.code(), Some(1), "{}", refused.transcript());
         assert_eq!(fs::metadata(folder.path().join("backup-0.db")).unwrap().ino(), inode);
-        done.store(true, Ordering::SeqCst);
     });
     drop(running);
+}
+
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// A log with this number of events, and nothing else in its folder.

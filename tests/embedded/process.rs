@@ -315,9 +315,9 @@ fn a_group_instance_id_that_another_process_took_stops_it() {
     assert!(finished.stderr.contains(reason), "{}", finished.transcript());
 }
 
-/// A stop takes 5 s. This leaves time for a busy machine, and tells it from one that waits for brokers: for the end of a
-/// request (60 s), of a session (45 s), or for ever.
-const STOPPED: Duration = Duration::from_secs(15);
+/// A stop takes 5 s. This leaves time for a busy machine, and tells it from one that waits for brokers: for a delivery (35 s),
+/// for the end of a request (60 s), or for ever.
+const STOPPED: Duration = Duration::from_secs(30);
 
 /// A broker that takes connections and says nothing.
 fn silent() -> (TcpListener, String) {
@@ -388,7 +388,7 @@ fn half_open_connections_silence_neither_the_listener_nor_the_kafka_client() {
     let open = std::fs::read_dir(format!("/proc/{}/fd", running.id())).unwrap().count();
     assert!(open < 128, "{open} descriptors");
     // The client has to connect again.
-    broker.cluster().broker_down(1).unwrap();
+    support::take_down(&broker);
     wait_until("the outage", || running.stderr().contains("librdkafka"));
     broker.cluster().broker_up(1).unwrap();
     post(&broker, 100);

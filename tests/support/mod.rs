@@ -8,7 +8,7 @@ use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     net::TcpListener,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -38,22 +38,40 @@ pub fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// Starts a process with nothing that is open here. librdkafka leaves its sockets open over an exec, and those of another
-/// test's broker would keep its port open after the broker is gone.
+/// Starts a process with nothing that is open here, and with no signal ignored, as `nohup` leaves them. librdkafka leaves its
+/// sockets open over an exec, and those of another test's broker would keep its port open after the broker is gone.
 pub fn spawn(command: &mut Command) -> Child {
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::unix::process::CommandExt as _;
+    use std::os::unix::process::CommandExt as _;
 
-        let close = || {
+    let prepare = || {
+        for signal in [libc::SIGHUP, libc::SIGINT] {
+            // SAFETY: no handler of this process is set, only the default.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        #[cfg(target_os = "linux")]
+        {
             // SAFETY: it closes nothing before the exec, and is a system call, which a child after a fork may make.
             let failed = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
-            if failed == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-        };
-        // SAFETY: `close` neither allocates nor takes a lock.
-        unsafe { command.pre_exec(close) };
-    }
+            if failed != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: `prepare` neither allocates nor takes a lock.
+    unsafe { command.pre_exec(prepare) };
+    let _forking = FORKING.read().unwrap_or_else(PoisonError::into_inner);
     command.spawn().expect("the program starts")
+}
+
+/// Held while a child may still have what is open here: until its exec.
+static FORKING: RwLock<()> = RwLock::new(());
+
+/// Takes the only node of this broker away. It binds its port once more at once, which fails, and ends this process, while a
+/// child holds it.
+pub fn take_down(broker: &EmbeddedBroker) {
+    let _no_child = FORKING.write().unwrap_or_else(PoisonError::into_inner);
+    broker.cluster().broker_down(1).expect("it goes down");
 }
 
 /// What a process left behind.

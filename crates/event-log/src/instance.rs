@@ -15,7 +15,7 @@ use crate::error::LogError;
 use crate::files::{self, with_suffix};
 
 /// [`is_in_use`] holds a shared lock for less than this.
-const PROBE: Duration = Duration::from_millis(200);
+pub(crate) const PROBE: Duration = Duration::from_millis(200);
 
 /// The length of an id and its line feed.
 const ID_BYTES: usize = 37;

@@ -146,8 +146,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Source,
-        consumer::GroupConsumer,
+        consumer::tests::joined,
         embedded::EmbeddedBroker,
         mark::{Mark, RulesHash},
     };
@@ -158,15 +157,7 @@ mod tests {
         let mut settings = Settings::for_test("", &[("fetch.wait.max.ms", "10")]);
         let broker = EmbeddedBroker::start(&settings.topics).unwrap();
         settings.bootstrap_servers = broker.bootstrap_servers();
-        let mut member = GroupConsumer::join(&settings).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let membership = loop {
-            assert!(Instant::now() < deadline, "no member in time");
-            member.poll(Duration::from_millis(50)).unwrap();
-            if let Some(membership) = member.membership() {
-                break membership;
-            }
-        };
+        let (member, membership) = joined(&settings);
         let mark = Mark { instance: uuid::Uuid::nil(), clock: 0, rules: RulesHash(0) };
         let mut sink = AtLeastOnce::new(&settings, member.committer(), client::BATCH_BYTES);
         sink.reset().unwrap();

@@ -471,4 +471,4 @@ impl Committer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

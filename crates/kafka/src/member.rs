@@ -107,7 +107,7 @@ mod tests {
         fn rebalance(&self, _: &BaseConsumer<Context>, _: RDKafkaRespErr, _: &TopicPartitionList) {}
 
         fn before_leaving(&self, _: &BaseConsumer<Context>) {
-            thread::sleep(LEAVE + Duration::from_millis(500));
+            thread::sleep(LEAVE + Duration::from_secs(60));
         }
     }
 

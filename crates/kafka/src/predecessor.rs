@@ -190,12 +190,10 @@ fn owners(found: Found, own: Uuid) -> BTreeMap<Uuid, Found> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::{
         Source as _,
-        consumer::GroupConsumer,
+        consumer::tests::joined,
         embedded::EmbeddedBroker,
         mark::{Mark, NextOffset, RulesHash},
     };
@@ -237,21 +235,13 @@ mod tests {
         let mut settings = Settings::for_test("", &[("fetch.wait.max.ms", "10")]);
         let broker = EmbeddedBroker::start(&settings.topics).expect("a broker");
         settings.bootstrap_servers = broker.bootstrap_servers();
-        let mut member = GroupConsumer::join(&settings).expect("a consumer");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let membership = loop {
-            assert!(Instant::now() < deadline, "no member in time");
-            member.poll(Duration::from_millis(50)).expect("polled");
-            if let Some(membership) = member.membership() {
-                break membership;
-            }
-        };
+        let (mut member, membership) = joined(&settings);
         member
             .commit_first(&[NextOffset { partition: 0, offset: 1, mark: marked(OTHER) }])
             .expect("committed");
         let generation = (membership.generation, membership.member_id);
-        // Half as long as what counts as pending.
-        broker.cluster().broker_round_trip_time(1, PENDING / 2).expect("slow");
+        // Longer than what counts as pending, for every question.
+        broker.cluster().broker_round_trip_time(1, PENDING * 6 / 5).expect("slow");
         let predecessors = Predecessors::new(&settings, "p", OWN);
         assert_eq!(predecessors.abort(member.client(), &generation, &[0]), Found::new());
     }

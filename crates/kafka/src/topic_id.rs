@@ -100,7 +100,7 @@ mod tests {
         list.add_partition_offset("c", 0, Offset::Beginning).expect("an offset");
         consumer.assign(&list).expect("assigned");
         let id = || topic_id.id.lock().expect("never poisoned").clone();
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while id().is_none() {
             assert!(Instant::now() < deadline, "no line of the log has the topic's id");
             consumer.poll(Duration::from_millis(20));

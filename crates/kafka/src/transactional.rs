@@ -414,26 +414,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        Source,
-        consumer::GroupConsumer,
+        consumer::tests::joined,
         embedded::EmbeddedBroker,
         mark::{Mark, RulesHash},
     };
 
     fn settings() -> Settings {
         Settings::for_test("", &[("fetch.wait.max.ms", "10")])
-    }
-
-    fn membership(settings: &Settings) -> (GroupConsumer, Membership) {
-        let mut member = GroupConsumer::join(settings).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            assert!(Instant::now() < deadline, "no member in time");
-            member.poll(Duration::from_millis(50)).unwrap();
-            if let Some(membership) = member.membership() {
-                return (member, membership);
-            }
-        }
     }
 
     fn first() -> NextOffset {
@@ -452,7 +439,7 @@ mod tests {
         let mut settings = settings();
         let broker = EmbeddedBroker::start(&settings.topics).unwrap();
         settings.bootstrap_servers = broker.bootstrap_servers();
-        let (_member, membership) = membership(&settings);
+        let (_member, membership) = joined(&settings);
         let mut sink = Transactional::new(&settings, "t".into(), client::BATCH_BYTES);
         sink.reset().unwrap();
         sink.begin().unwrap();
@@ -474,7 +461,7 @@ mod tests {
         settings.topics.replies = ["answers".to_owned()].into_iter().collect();
         let broker = EmbeddedBroker::start(&settings.topics).unwrap();
         settings.bootstrap_servers = broker.bootstrap_servers();
-        let (_member, membership) = membership(&settings);
+        let (_member, membership) = joined(&settings);
         let mut sink = Transactional::new(&settings, "t".into(), client::BATCH_BYTES);
         sink.reset().unwrap();
         let reply = ReplyRecord { topic: "answers".into(), partition: None, record: record() };
@@ -507,7 +494,7 @@ mod tests {
         for topic in ["c", "n", "r"] {
             cluster.partition_leader(topic, 0, Some(1)).unwrap();
         }
-        let (_member, membership) = membership(&settings);
+        let (_member, membership) = joined(&settings);
         let mut sink = Transactional::new(&settings, "t".into(), client::BATCH_BYTES);
         sink.offsets_within = Duration::from_secs(1);
         sink.reset().unwrap();
@@ -519,7 +506,7 @@ mod tests {
             let ended = sink.commit(&[first()], &membership);
             done.send((sink, membership, ended)).unwrap();
         });
-        let ended = committed.recv_timeout(Duration::from_secs(60));
+        let ended = committed.recv_timeout(Duration::from_secs(180));
         let (mut sink, membership, ended) = ended.expect("the commit ends");
         let is_unknown = matches!(ended, Err(PublishError::Unknown(_) | PublishError::TimedOut(_)));
         assert!(is_unknown, "{ended:?}");

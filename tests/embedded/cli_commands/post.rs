@@ -245,8 +245,8 @@ fn output_that_is_closed_midway_says_how_many_were_posted() {
     let file = folder.path().join("commands.ndjson");
     fs::write(&file, format!("{SHARE}\n").repeat(COMMANDS)).unwrap();
     let mut command = program(&["post", "-b", &broker.bootstrap_servers()]);
-    let command = command.arg(&file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    command.arg(&file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = spawn(&mut command);
     let mut line = String::new();
     BufReader::with_capacity(1, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("posted "), "{line}");

@@ -18,7 +18,7 @@ use std::fs::{self, File};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contract::{ActivityId, Coordinates, Decision, Event, Fate, IdempotencyKey, Problems, Reading, Verdict};
 use rusqlite::Connection;

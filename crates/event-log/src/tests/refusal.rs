@@ -1,6 +1,7 @@
 //! Files that can't be used as a log are refused and not changed.
 
 use super::*;
+use crate::instance::PROBE;
 
 /// Names and contents of a directory's files, except the instance file.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -185,14 +186,21 @@ fn the_instance_id_stays_and_a_copy_gets_its_own() {
 #[test]
 fn probing_whether_a_log_is_in_use_does_not_fail_a_writer() {
     let (_directory, options) = closed();
-    let asks = File::open(with_suffix(&options.path, "-instance")).unwrap();
-    asks.lock_shared().unwrap();
-    thread::scope(|scope| {
-        let opened = scope.spawn(|| EventLog::open(&options).map(drop));
-        thread::sleep(Duration::from_millis(20));
-        drop(asks);
-        opened.join().unwrap().unwrap();
-    });
+    let held = || {
+        let asks = File::open(with_suffix(&options.path, "-instance")).unwrap();
+        let since = Instant::now();
+        asks.lock_shared().unwrap();
+        thread::scope(|scope| {
+            let opened = scope.spawn(|| EventLog::open(&options).map(drop));
+            thread::sleep(Duration::from_millis(20));
+            drop(asks);
+            let held = since.elapsed();
+            (opened.join().unwrap(), held)
+        })
+    };
+    // A busy machine may hold it for longer than anybody who asks.
+    let opened = (0..100).map(|_| held()).find(|(opened, held)| opened.is_ok() || *held < PROBE);
+    opened.expect("it was held too long, each time").0.unwrap();
 }
 
 #[test]

@@ -7,6 +7,22 @@ use crate::{
     mark::{Mark, RulesHash},
 };
 
+/// After this a test has failed, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A member of the group that was assigned partitions.
+pub(crate) fn joined(settings: &Settings) -> (GroupConsumer, Membership) {
+    let mut source = GroupConsumer::join(settings).expect("a consumer");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "no member in time");
+        source.poll(Duration::from_millis(50)).expect("polled");
+        if let Some(membership) = source.membership() {
+            return (source, membership);
+        }
+    }
+}
+
 /// Otherwise each log line costs the events after it one poll, and polls are rare while the pipeline is busy.
 #[test]
 fn a_poll_takes_all_lines_of_the_log_that_wait() {
@@ -14,7 +30,7 @@ fn a_poll_takes_all_lines_of_the_log_that_wait() {
     let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
     let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
     let mut source = GroupConsumer::join(&settings).expect("a consumer");
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while native::waiting(source.consumer.client()) < LINES {
         assert!(Instant::now() < deadline, "fewer than {LINES} lines");
         std::thread::sleep(Duration::from_millis(20));
@@ -36,7 +52,7 @@ fn a_member_has_joined_once_it_was_assigned_partitions_be_it_none() {
     let settings = Settings::for_test(&broker.bootstrap_servers(), &[]);
     // The second one gets nothing: the topic has one partition.
     let mut members = [(); 2].map(|()| (GroupConsumer::join(&settings).expect("a consumer"), false));
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     let mut joined = [false; 2];
     while joined != [true; 2] {
         assert!(Instant::now() < deadline, "no members in time");
@@ -63,7 +79,7 @@ fn a_coordinator_that_comes_too_late_ends_nothing() {
     assert_eq!(ask(Duration::from_millis(500)), Err(RDKafkaErrorCode::OperationTimedOut));
     cluster.broker_up(2).expect("up");
     // It is asked, and does not know the question.
-    assert_eq!(ask(Duration::from_secs(60)), Err(RDKafkaErrorCode::UnsupportedFeature));
+    assert_eq!(ask(PATIENCE), Err(RDKafkaErrorCode::UnsupportedFeature));
 }
 
 #[test]
@@ -71,12 +87,7 @@ fn first_offsets_that_the_brokers_refuse_for_good_are_no_matter_of_time() {
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
     let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
     let settings = Settings::for_test(&broker.bootstrap_servers(), &[("fetch.wait.max.ms", "10")]);
-    let mut source = GroupConsumer::join(&settings).expect("a consumer");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while source.membership().is_none() {
-        assert!(Instant::now() < deadline, "no member in time");
-        source.poll(Duration::from_millis(50)).expect("polled");
-    }
+    let (mut source, _) = joined(&settings);
     let mark = Mark { instance: Uuid::nil(), clock: 0, rules: RulesHash(0) };
     let mut commit = |code| {
         broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &[code]);

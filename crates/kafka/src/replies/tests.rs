@@ -38,7 +38,13 @@ fn knows_undeliverable_replies_before_sending_them() {
     assert_eq!(anywhere[..3].iter().sum::<i32>(), 3, "{anywhere:?}");
     let cluster = broker.cluster();
     cluster.partition_leader("there", 1, None).unwrap();
-    assert_eq!(routes.look_again(vec![("there".into(), 0), ("there".into(), 1)]), [("there".to_owned(), 1)]);
+    // The brokers may answer too late.
+    let both = || vec![("there".into(), 0), ("there".into(), 1)];
+    let lost = [("there".to_owned(), 1)];
+    assert!(
+        (0..100).any(|_| routes.look_again(both()) == lost),
+        "the partition without a leader is not found"
+    );
     assert_eq!(routes.find(&reply("there", Some(1), 1)), Err(Undeliverable::Unavailable));
     assert!((0..6).all(|_| routes.find(&reply("there", None, 1)).unwrap() != 1));
 }
