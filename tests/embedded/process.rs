@@ -315,6 +315,24 @@ fn a_group_instance_id_that_another_process_took_stops_it() {
     assert!(finished.stderr.contains(reason), "{}", finished.transcript());
 }
 
+/// Its session ended while it joined again, and nobody says so: others may have owned its partitions.
+#[test]
+fn a_static_member_that_comes_back_under_another_id_begins_again_and_loses_nothing() {
+    let (broker, folder) = (broker(), folder());
+    let log = log_in(&folder);
+    let id = ["-X", "group.instance.id=one", "-X", "heartbeat.interval.ms=100"];
+    let mut running = Running::start(run(&broker.bootstrap_servers(), &log, &id));
+    post(&broker, 10);
+    wait_until("decisions", || decided(&log) == 10);
+    broker.cluster().request_errors(Api::JoinGroup, &[Code::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
+    broker.cluster().request_errors(Api::Heartbeat, &[Code::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS]);
+    wait_until("the loss", || running.stderr().contains("partitions lost"));
+    post(&broker, 10);
+    wait_until("decisions after it", || decided(&log) == 20);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait(PATIENCE).status.code(), Some(0));
+}
+
 /// A stop takes 5 s. This leaves time for a busy machine, and tells it from one that waits for brokers: for a delivery (35 s),
 /// for the end of a request (60 s), or for ever.
 const STOPPED: Duration = Duration::from_secs(30);

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    mem,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -51,6 +52,47 @@ pub(crate) struct Assigned {
     pub is_revoking: bool,
     /// By the close.
     is_unassigned: bool,
+}
+
+impl Assigned {
+    fn lose(&mut self, partitions: Vec<i32>) -> Vec<Polled> {
+        self.partitions.retain(|partition| !partitions.contains(partition));
+        // It may come back under the same id.
+        self.member_id = None;
+        vec![Polled::Lost(partitions)]
+    }
+
+    fn assign(&mut self, mut partitions: Vec<i32>, member_id: Option<String>) -> Vec<Polled> {
+        let lost = self.come_back_as(member_id);
+        partitions.extend(&lost);
+        self.partitions.extend(&partitions);
+        let lost = (!lost.is_empty()).then_some(Polled::Lost(lost));
+        lost.into_iter().chain([Polled::Assigned(partitions)]).collect()
+    }
+
+    fn revoke(&mut self, partitions: Vec<i32>, member_id: Option<String>) -> Vec<Polled> {
+        let lost = self.come_back_as(member_id);
+        if lost.is_empty() {
+            self.partitions.retain(|partition| !partitions.contains(partition));
+            return vec![Polled::Revoked(partitions)];
+        }
+        let kept: Vec<i32> =
+            lost.iter().copied().filter(|partition| !partitions.contains(partition)).collect();
+        self.partitions.extend(&kept);
+        vec![Polled::Lost(lost), Polled::Assigned(kept)]
+    }
+
+    /// What was assigned to another id. A static member whose session ended while it joined again comes back under a new one,
+    /// and librdkafka keeps its partitions without a word (`rd_kafka_cgrp_handle_JoinGroup`), but others may have owned them in
+    /// between.
+    fn come_back_as(&mut self, member_id: Option<String>) -> Vec<i32> {
+        // Without one, it is about to get another.
+        if member_id.is_none() || member_id == self.member_id {
+            return Vec::new();
+        }
+        self.member_id = member_id;
+        mem::take(&mut self.partitions).into_iter().collect()
+    }
 }
 
 impl Notes {
@@ -100,7 +142,7 @@ impl Notes {
 
     /// While closing, librdkafka takes any call for "unassign all"; once closed, it would never answer one.
     fn unassign_all(&self, consumer: &BaseConsumer<Context>) {
-        if !std::mem::replace(&mut self.assigned().is_unassigned, true)
+        if !mem::replace(&mut self.assigned().is_unassigned, true)
             && !consumer.closed()
             && let Err(error) = consumer.unassign()
         {
@@ -122,30 +164,22 @@ impl Group for Notes {
         }
         let numbers: Vec<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
         let member_id = native::generation(consumer.client()).map(|(_, member_id)| member_id);
-        {
-            let mut assigned = self.assigned();
-            if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-                assigned.partitions.extend(&numbers);
-                assigned.member_id = member_id;
-            } else {
-                assigned.partitions.retain(|partition| !numbers.contains(partition));
-                // The member may come back under the same id.
-                assigned.member_id.take_if(|_| consumer.assignment_lost());
-                assigned.is_revoking = true;
-            }
-        }
         let polled = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             // Completes librdkafka's join; the partitions start when their offsets are known.
             if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
                 tracing::warn!(%error, "could not acknowledge an assignment");
             }
-            Polled::Assigned(numbers)
-        } else if consumer.assignment_lost() {
-            Polled::Lost(numbers)
+            self.assigned().assign(numbers, member_id)
         } else {
-            Polled::Revoked(numbers)
+            let mut assigned = self.assigned();
+            assigned.is_revoking = true;
+            if consumer.assignment_lost() {
+                assigned.lose(numbers)
+            } else {
+                assigned.revoke(numbers, member_id)
+            }
         };
-        self.rebalances().push_back(polled);
+        self.rebalances().extend(polled);
     }
 
     fn leaving(&self, consumer: &BaseConsumer<Context>) {
@@ -157,5 +191,24 @@ impl Group for Notes {
         if is_waited_for {
             self.unassign_all(consumer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_assigned_to_another_id_was_lost() {
+        let mut assigned = Assigned::default();
+        let as_id = |id: &str| Some(id.to_owned());
+        let said = |polled: Vec<Polled>| format!("{polled:?}");
+        assert_eq!(said(assigned.assign(vec![0, 1, 2], as_id("a"))), "[Assigned([0, 1, 2])]");
+        assert_eq!(said(assigned.revoke(vec![2], as_id("a"))), "[Revoked([2])]");
+        assert_eq!(said(assigned.assign(vec![], None)), "[Assigned([])]");
+        assert_eq!(said(assigned.revoke(vec![1], as_id("b"))), "[Lost([0, 1]), Assigned([0])]");
+        assert_eq!(said(assigned.assign(vec![3], as_id("c"))), "[Lost([0]), Assigned([3, 0])]");
+        assert_eq!(said(assigned.lose(vec![0, 3])), "[Lost([0, 3])]");
+        assert_eq!(said(assigned.assign(vec![0], as_id("c"))), "[Assigned([0])]");
     }
 }

@@ -65,6 +65,31 @@ fn a_member_has_joined_once_it_was_assigned_partitions_be_it_none() {
     }
 }
 
+/// librdkafka tells a static member nothing of it (`rd_kafka_cgrp_handle_JoinGroup`): its session ended while it joined again.
+/// Others may have owned the partitions in between.
+#[test]
+fn the_partitions_of_a_member_that_comes_back_under_another_id_were_lost() {
+    use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
+    let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
+    let properties = [("group.instance.id", "one"), ("heartbeat.interval.ms", "100")];
+    let settings = Settings::for_test(&broker.bootstrap_servers(), &properties);
+    let (mut source, before) = joined(&settings);
+    broker.cluster().request_errors(Api::JoinGroup, &[Code::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
+    broker.cluster().request_errors(Api::Heartbeat, &[Code::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS]);
+    let deadline = Instant::now() + PATIENCE;
+    let mut polled = Vec::new();
+    while !matches!(polled.last(), Some(Polled::Assigned(_))) {
+        assert!(Instant::now() < deadline, "not back in time: {polled:?}");
+        let one = source.poll(Duration::from_millis(10)).expect("polled");
+        polled.extend(Some(one).filter(|one| !matches!(one, Polled::Nothing)));
+    }
+    assert_ne!(source.membership().expect("a member").member_id, before.member_id);
+    assert!(
+        matches!(&polled[..], [Polled::Lost(lost), Polled::Assigned(back)] if lost == &[0] && back == &[0]),
+        "{polled:?}"
+    );
+}
+
 /// librdkafka may end the process then: see `native::allowed`.
 #[test]
 fn a_coordinator_that_comes_too_late_ends_nothing() {
