@@ -103,8 +103,9 @@ impl ClientBuilder {
 
     /// Sets a librdkafka property: for SASL, TLS, `linger.ms`, `delivery.timeout.ms`, …
     ///
-    /// The default of `max.in.flight.requests.per.connection` is 1: with more, librdkafka can append an entry twice when a
-    /// broker fails ([4953](https://github.com/confluentinc/librdkafka/issues/4953)).
+    /// The default of `max.in.flight.requests.per.connection` is 1. With more, librdkafka is likelier to append an entry twice
+    /// when a partition's leader changes ([4953](https://github.com/confluentinc/librdkafka/issues/4953)); an idempotency key
+    /// rules that out.
     ///
     /// The default of `batch.size` is 128 KiB. A batch as a whole has to fit the `max.message.bytes` of the commands topic.
     #[must_use]

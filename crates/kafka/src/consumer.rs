@@ -188,13 +188,17 @@ impl GroupConsumer {
 
     /// Begins to abort what keeps the offsets of these partitions pending, unless that is under way.
     fn begin_to_abort(&mut self, partitions: &[i32]) {
-        let Some(predecessors) = &mut self.predecessors else { return };
+        if self.predecessors.is_none() {
+            return;
+        }
         // One that may have lost the partitions must not disturb their next owner.
-        let Some(generation) =
-            native::generation(self.consumer.client()).filter(|_| self.notes.rebalances().is_empty())
+        let Some(Membership { generation, member_id, .. }) =
+            self.membership().filter(|_| self.notes.rebalances().is_empty())
         else {
             return;
         };
+        let generation = (generation, member_id);
+        let Some(predecessors) = &mut self.predecessors else { return };
         let abort = |predecessors: Predecessors| {
             let (member, partitions) = (Arc::clone(&self.consumer), partitions.to_vec());
             let generation = generation.clone();
@@ -422,8 +426,8 @@ impl Source for GroupConsumer {
     fn membership(&mut self) -> Option<Membership> {
         let consumer = &self.consumer;
         let (generation, member_id) = native::generation(consumer.client())?;
-        // In the classic protocol a generation is there before the assignment, by as long as the slowest member takes. In the
-        // new protocol they come together, and librdkafka tells nothing of an assignment without partitions.
+        // In the classic protocol a generation is there before the assignment, which the group's leader makes. In the new
+        // protocol they come in one answer, and librdkafka tells nothing of an assignment without partitions.
         let is_assigned = || self.notes.assigned().member_id.as_ref() == Some(&member_id);
         if !client::is_new_protocol(&self.settings) && !is_assigned() {
             return None;

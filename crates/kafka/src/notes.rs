@@ -40,8 +40,8 @@ pub(crate) struct Notes {
     error: Mutex<Option<String>>,
 }
 
-/// What a close waits for. One call that unassigns all ends that, and a second one would never return if the close has ended
-/// in between. A static member's close ends at once: it asks the group nothing.
+/// What is assigned, and to which id. A close waits until all is unassigned: one call ends that, and a second one would never
+/// return if the close has ended in between. A static member's close ends at once: it asks the group nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Assigned {
     /// By the group.
@@ -173,7 +173,8 @@ impl Group for Notes {
         } else {
             let mut assigned = self.assigned();
             assigned.is_revoking = true;
-            if consumer.assignment_lost() {
+            // The loss is forgotten if other partitions are started before this call; one without an id has lost all.
+            if consumer.assignment_lost() || member_id.is_none() {
                 assigned.lose(numbers)
             } else {
                 assigned.revoke(numbers, member_id)

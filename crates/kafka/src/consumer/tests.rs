@@ -43,8 +43,7 @@ fn a_poll_takes_all_lines_of_the_log_that_wait() {
     assert!(taken, "fewer polls than lines do not reach the end");
 }
 
-/// A rebalance tells the members its generation first and what they get after that, which takes until the last of them has
-/// answered.
+/// A rebalance tells the members its generation first, and what they get once the group's leader has said it.
 #[test]
 fn a_member_has_joined_once_it_was_assigned_partitions_be_it_none() {
     let broker = EmbeddedBroker::start(&Topics::for_test("c")).expect("a broker");
