@@ -53,17 +53,6 @@ impl Progress {
         Some(offsets.collect())
     }
 
-    /// The brokers' answer, if they answer just now.
-    fn ask<T>(&self, ask: impl FnOnce(&BaseConsumer) -> KafkaResult<T>) -> Option<T> {
-        let mut client = self.client.lock().expect("never poisoned");
-        let answer = ask(&client).ok();
-        if answer.is_none() {
-            // It may have lost its brokers permanently (librdkafka's issue 5301).
-            *client = self.config.create().expect("a consumer");
-        }
-        answer
-    }
-
     /// The same, asked until the brokers answer.
     #[track_caller]
     pub fn committed_now(&self) -> BTreeMap<i32, i64> {
@@ -73,6 +62,17 @@ impl Progress {
             committed.is_some()
         });
         committed.expect("they answered")
+    }
+
+    /// The brokers' answer, if they answer just now.
+    fn ask<T>(&self, ask: impl FnOnce(&BaseConsumer) -> KafkaResult<T>) -> Option<T> {
+        let mut client = self.client.lock().expect("never poisoned");
+        let answer = ask(&client).ok();
+        if answer.is_none() {
+            // It may have lost its brokers permanently (librdkafka's issue 5301).
+            *client = self.config.create().expect("a consumer");
+        }
+        answer
     }
 
     /// Whether a transaction stays open that moves some of the group's offsets.
