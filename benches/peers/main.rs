@@ -83,7 +83,7 @@ use kafka::Kafka;
 use programs::Program;
 use results::Results;
 use subject::Subject;
-use waiting::{holds_within, say, wait_until};
+use waiting::{holds_within, say, wait_for, wait_until};
 
 /// Measures the processor beside its peers, and writes figures, tables and a picture
 #[derive(Debug, Parser)]

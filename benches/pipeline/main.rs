@@ -81,7 +81,7 @@ use clap::{Parser, ValueEnum};
 use kafka::Kafka;
 
 use results::Results;
-use waiting::{holds_within, say, wait_until};
+use waiting::{holds_within, say, wait_for, wait_until};
 
 /// Measures the processor against a real Kafka, and writes figures, tables and a picture
 #[derive(Debug, Parser)]

@@ -74,7 +74,7 @@ use rusqlite::{Connection, OpenFlags};
 use said::{ASSIGNED, JOINS};
 use steady::Steady;
 use topics::Names;
-use waiting::{holds_within, say, wait_until};
+use waiting::{holds_within, say, wait_for, wait_until};
 
 const PARTITIONS: i32 = 6;
 /// Between two looks at what is published.

@@ -219,12 +219,7 @@ impl Cluster {
     /// The same, asked until there is one: a node may be too busy to name it.
     #[track_caller]
     pub fn leader_now(&self, topic: &str, partition: i32) -> usize {
-        let mut leader = None;
-        super::wait_until("a leader", || {
-            leader = self.leader(topic, partition);
-            leader.is_some()
-        });
-        leader.expect("it was named")
+        super::wait_for("a leader", || self.leader(topic, partition))
     }
 
     /// Waits until every node answers, knows all others, and every partition has all its replicas in sync.

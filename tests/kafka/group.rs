@@ -40,23 +40,13 @@ pub fn kept(setup: &Setup) -> Assignments {
 /// [`assignments`], asked until the group is stable.
 #[track_caller]
 pub fn assignments_now(setup: &Setup) -> Assignments {
-    until_told(|| assignments(setup))
+    super::wait_for("the group's members", || Some(assignments(setup)).filter(|told| !told.is_empty()))
 }
 
 /// [`kept`], asked until the brokers answer.
 #[track_caller]
 pub fn kept_now(setup: &Setup) -> Assignments {
-    until_told(|| kept(setup))
-}
-
-#[track_caller]
-fn until_told(ask: impl Fn() -> Assignments) -> Assignments {
-    let mut told = Assignments::new();
-    super::wait_until("the group's members", || {
-        told = ask();
-        !told.is_empty()
-    });
-    told
+    super::wait_for("the group's members", || Some(kept(setup)).filter(|told| !told.is_empty()))
 }
 
 fn describe(setup: &Setup) -> Option<(State, Assignments)> {

@@ -164,7 +164,7 @@ fn publishes(members: &Members<'_>, name: &str) -> bool {
 }
 
 /// The ends of the notifications topic: of all records, and of those before the first open transaction.
-struct Ends {
+pub struct Ends {
     all: BaseConsumer,
     committed: BaseConsumer,
     topic: String,
@@ -172,7 +172,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn of(setup: &Setup) -> Self {
+    pub fn of(setup: &Setup) -> Self {
         let client = |isolation| -> BaseConsumer {
             let mut config = ClientConfig::new();
             config.set("bootstrap.servers", &setup.servers).set("isolation.level", isolation);
@@ -185,6 +185,15 @@ impl Ends {
     fn ask(&self, client: &BaseConsumer) -> Vec<i64> {
         let end = |partition| client.fetch_watermarks(&self.topic, partition, PATIENCE).expect("an answer").1;
         (0..self.partitions).map(end).collect()
+    }
+
+    /// Waits until no transaction is open in these partitions: the brokers report its end before each of them has its mark.
+    #[track_caller]
+    pub fn await_marks(&self, partitions: &[usize]) {
+        wait_until("the marks of what has ended", || {
+            let (committed, all) = (self.ask(&self.committed), self.ask(&self.all));
+            partitions.iter().all(|&partition| committed[partition] == all[partition])
+        });
     }
 
     /// Whether a transaction has records there and does not end, as that of a frozen process.

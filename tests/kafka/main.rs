@@ -67,7 +67,7 @@ mod verifying;
 mod waiting;
 mod work;
 
-use waiting::{holds_within, say, wait_until, wait_within};
+use waiting::{holds_within, say, wait_for, wait_until, wait_within};
 
 /// The seed of a run: that of `KAFKA_TEST_SEED`, or a new one.
 fn seed(test: &str) -> u64 {

@@ -8,7 +8,7 @@ use super::{
     load::{Load, Posting},
     process::{Instance, PATIENCE, Setup},
     progress::Progress,
-    say, wait_until,
+    say, wait_for,
 };
 
 /// Instances of one group, by name, of which some run, and the load that they share.
@@ -56,12 +56,7 @@ impl<'a> Members<'a> {
     /// Waits for the output of this number of further commands.
     #[track_caller]
     pub fn advance(&mut self, commands: u64) {
-        let mut published = None;
-        wait_until("the brokers to tell what is published", || {
-            published = self.progress.published();
-            published.is_some()
-        });
-        let goal = published.unwrap_or(0) + commands;
+        let goal = wait_for("the brokers to tell what is published", || self.progress.published()) + commands;
         let running = &mut self.running;
         self.progress.await_published(goal, 2 * PATIENCE, || {
             running.values_mut().for_each(Instance::assert_running);

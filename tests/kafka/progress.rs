@@ -56,12 +56,7 @@ impl Progress {
     /// The same, asked until the brokers answer.
     #[track_caller]
     pub fn committed_now(&self) -> BTreeMap<i32, i64> {
-        let mut committed = None;
-        super::wait_until("the group's offsets", || {
-            committed = self.committed();
-            committed.is_some()
-        });
-        committed.expect("they answered")
+        super::wait_for("the group's offsets", || self.committed())
     }
 
     /// The brokers' answer, if they answer just now.
@@ -109,15 +104,11 @@ impl Progress {
     /// again.
     #[track_caller]
     pub fn appended(&self) -> u64 {
-        let mut appended = None;
-        super::wait_until("the ends of the commands", || {
-            let end = |partition| {
-                self.ask(|client| client.fetch_watermarks(&self.topic, partition, ASK)).map(|(_, end)| end)
-            };
-            appended = (0..self.partitions).map(end).sum::<Option<i64>>();
-            appended.is_some()
-        });
-        appended.expect("they answered").try_into().expect("a count")
+        let end = |partition| {
+            self.ask(|client| client.fetch_watermarks(&self.topic, partition, ASK)).map(|(_, end)| end)
+        };
+        let all = || (0..self.partitions).map(end).sum::<Option<i64>>();
+        super::wait_for("the ends of the commands", all).try_into().expect("a count")
     }
 
     /// Puts the group's offsets somewhere else, as an operator can while the group has no members.

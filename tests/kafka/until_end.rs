@@ -4,14 +4,15 @@ use std::process::Stdio;
 
 use rdkafka::{
     ClientConfig,
-    consumer::{BaseConsumer, Consumer as _},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 
 use super::{
-    broker, languages,
+    broker,
+    instances::Ends,
+    languages,
     process::{PATIENCE, Setup},
-    say, wait_until,
+    say,
 };
 
 fn transactional(setup: &Setup, id: &str) -> BaseProducer {
@@ -35,27 +36,12 @@ fn send(setup: &Setup, producer: &BaseProducer, partitions: &[i32]) {
     producer.flush(PATIENCE).expect("posted");
 }
 
-/// Waits until no transaction is open in these partitions: the brokers report its end before each of them has its mark.
-fn await_marks(setup: &Setup, partitions: &[i32]) {
-    let end = |isolation: &str, partition| {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &setup.servers).set("isolation.level", isolation);
-        let client: BaseConsumer = config.create().expect("a client");
-        client.fetch_watermarks(&setup.names.notifications, partition, PATIENCE).expect("an answer").1
-    };
-    wait_until("the marks of what has ended", || {
-        let is_marked =
-            |&partition: &i32| end("read_committed", partition) == end("read_uncommitted", partition);
-        partitions.iter().all(is_marked)
-    });
-}
-
 #[test]
 #[ignore = "needs a real Kafka: see docs/testing.md"]
 fn tail_ends_where_nothing_more_is_committed() {
     // Partition 4 stays empty.
     let setup = Setup::new("until-end", &broker::shared(), 5);
-    let producer = transactional(&setup, "ended");
+    let (producer, ends) = (transactional(&setup, "ended"), Ends::of(&setup));
     let tail = || {
         let program = setup.program(&["tail", "notifications", "--until-end", "--limit", "10", "--json"]);
         // The test ends it if it does not end on its own.
@@ -72,17 +58,17 @@ fn tail_ends_where_nothing_more_is_committed() {
     producer.commit_transaction(PATIENCE).expect("committed");
     send(&setup, &producer, &[1, 2]);
     producer.abort_transaction(PATIENCE).expect("undone");
-    await_marks(&setup, &[0, 1, 2, 3]);
+    ends.await_marks(&[0, 1, 2, 3]);
     assert_eq!(tail(), 3);
     // An open transaction hides everything after it.
     let open = transactional(&setup, "open");
     send(&setup, &open, &[0, 2]);
     send(&setup, &producer, &[0, 1]);
     producer.commit_transaction(PATIENCE).expect("committed");
-    await_marks(&setup, &[1]);
+    ends.await_marks(&[1]);
     assert_eq!(tail(), 4);
     open.abort_transaction(PATIENCE).expect("undone");
-    await_marks(&setup, &[0, 2]);
+    ends.await_marks(&[0, 2]);
     assert_eq!(tail(), 5);
     say!("until_end: ended at marks, at what was undone, and before an open transaction");
 }

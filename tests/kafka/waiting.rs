@@ -20,6 +20,17 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// Asks until there is an answer, and fails the test where there is none.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let mut answer = None;
+    wait_until(what, || {
+        answer = ask();
+        answer.is_some()
+    });
+    answer.expect("there is one")
+}
+
 /// Waits for it to come true, and fails the test where it does not.
 #[track_caller]
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {

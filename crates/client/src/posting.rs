@@ -30,8 +30,12 @@ use super::{
     verdict::Deadline,
 };
 
-/// After this a command without an answer has failed, as in Kafka's Java client. librdkafka's own default is five minutes.
-const DELIVERY_TIMEOUT_MS: &str = "120000";
+/// Properties of the producer, unless the user sets them.
+const DEFAULTS: [(&str, &str); 2] = [
+    // After this a command without an answer has failed, as in Kafka's Java client. librdkafka's own default is five minutes.
+    ("delivery.timeout.ms", "120000"),
+    (IN_FLIGHT, "1"),
+];
 const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
 
 /// Posts activities.
@@ -120,9 +124,7 @@ impl ClientBuilder {
     ///
     /// [`SetupError`] if a property can't be set, or librdkafka refuses it.
     pub fn build(self) -> Result<ActivityClient, SetupError> {
-        let mut settings = self.connection.settings("activity-client", &self.topic, "")?;
-        let timeout = settings.properties.entry("delivery.timeout.ms".to_owned());
-        timeout.or_insert_with(|| DELIVERY_TIMEOUT_MS.to_owned());
+        let settings = self.connection.settings("activity-client", &self.topic, "")?;
         let config = producer(&settings);
         let outbox = Outbox::open(config, settings.clone(), &self.topic).map_err(SetupError::Kafka)?;
         // Only the processor knows which topics it may reply on.
@@ -132,11 +134,12 @@ impl ClientBuilder {
     }
 }
 
-/// A property that is the user's own is kept.
 fn producer(settings: &Settings) -> ClientConfig {
     let mut config = client::producer(settings, client::POST_BATCH_BYTES);
-    if config.get(IN_FLIGHT).is_none() {
-        config.set(IN_FLIGHT, "1");
+    for (name, value) in DEFAULTS {
+        if config.get(name).is_none() {
+            config.set(name, value);
+        }
     }
     config
 }

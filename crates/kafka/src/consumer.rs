@@ -188,17 +188,14 @@ impl GroupConsumer {
 
     /// Begins to abort what keeps the offsets of these partitions pending, unless that is under way.
     fn begin_to_abort(&mut self, partitions: &[i32]) {
-        if self.predecessors.is_none() {
-            return;
-        }
         // One that may have lost the partitions must not disturb their next owner.
         let Some(Membership { generation, member_id, .. }) =
             self.membership().filter(|_| self.notes.rebalances().is_empty())
         else {
             return;
         };
-        let generation = (generation, member_id);
         let Some(predecessors) = &mut self.predecessors else { return };
+        let generation = (generation, member_id);
         let abort = |predecessors: Predecessors| {
             let (member, partitions) = (Arc::clone(&self.consumer), partitions.to_vec());
             let generation = generation.clone();

@@ -84,7 +84,9 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Settings, Topics, client, context::Context, embedded::EmbeddedBroker};
+    use crate::{
+        Settings, Topics, client, consumer::tests::PATIENCE, context::Context, embedded::EmbeddedBroker,
+    };
 
     /// In just these words, and at this level.
     #[test]
@@ -100,7 +102,7 @@ mod tests {
         list.add_partition_offset("c", 0, Offset::Beginning).expect("an offset");
         consumer.assign(&list).expect("assigned");
         let id = || topic_id.id.lock().expect("never poisoned").clone();
-        let deadline = Instant::now() + Duration::from_secs(180);
+        let deadline = Instant::now() + PATIENCE;
         while id().is_none() {
             assert!(Instant::now() < deadline, "no line of the log has the topic's id");
             consumer.poll(Duration::from_millis(20));

@@ -414,7 +414,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        consumer::tests::joined,
+        consumer::tests::{PATIENCE, joined},
         embedded::EmbeddedBroker,
         mark::{Mark, RulesHash},
     };
@@ -506,7 +506,7 @@ mod tests {
             let ended = sink.commit(&[first()], &membership);
             done.send((sink, membership, ended)).unwrap();
         });
-        let ended = committed.recv_timeout(Duration::from_secs(180));
+        let ended = committed.recv_timeout(PATIENCE);
         let (mut sink, membership, ended) = ended.expect("the commit ends");
         let is_unknown = matches!(ended, Err(PublishError::Unknown(_) | PublishError::TimedOut(_)));
         assert!(is_unknown, "{ended:?}");

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// After this a test has failed, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A member of the group that was assigned partitions.
 pub(crate) fn joined(settings: &Settings) -> (GroupConsumer, Membership) {
